@@ -1,7 +1,7 @@
 # Every target first makes the machine ready (scripts/bootstrap); that takes no time when nothing is missing.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap binaries demo stories test full lint coverage fmt bench scale chaos simulate fuzz conformance clean clean-cache
+.PHONY: help bootstrap binaries demo stories test full lint coverage fmt bench scale chaos simulate fuzz conformance sbom audit clean clean-cache
 
 # Groups of tests (tests/conftest.py) run side by side; WORKERS=0 runs them one after the other in this process.
 WORKERS ?= 2
@@ -66,6 +66,13 @@ fuzz: binaries  ## Send random bytes and calls to the agent's CNI endpoint for a
 conformance: bootstrap  ## Run Kubernetes' own tests of a network on real nodes; FOCUS='DNS', KUBERNETES=1.30, ARGS=--help shows the options
 	@.venv/bin/python -m spiderpool_lab.binaries conformance >/dev/null
 	@exec .venv/bin/python -m spiderpool_lab.conformance $(if $(FOCUS),--focus '$(FOCUS)') $(ARGS)
+
+sbom:  ## Write dist/sbom.json: what the product consists of, with versions and hashes, as CycloneDX 1.5
+	@uv=$$(scripts/bootstrap uv) && mkdir -p dist && \
+	"$$uv" export --frozen --no-default-groups --format cyclonedx1.5 --quiet --output-file dist/sbom.json
+
+audit:  ## Compare uv.lock with known vulnerabilities; needs api.osv.dev; ARGS='--service-url URL': a mirror of it
+	@uv=$$(scripts/bootstrap uv) && "$$uv" audit --frozen --preview-features audit-command $(ARGS)
 
 clean:  ## Remove what the targets made here; the cache under ~/.cache/spiderpool stays
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -185,7 +185,7 @@ async def measure(plan: Plan, kinds: Iterable[type[Object]], leader: Callable[[C
 async def _lead(plan: Plan, figures: Figures, watch: LoopWatch, leader: object) -> None:
     async with _running(leader):
         begin = time.perf_counter()
-        while not leader.ready:  # type: ignore[attr-defined]  # both leaders have it
+        while leader.not_ready_reason:  # type: ignore[attr-defined]  # both leaders have it
             await asyncio.sleep(0.01)
         figures.start = time.perf_counter() - begin
         _note(figures, watch, "start")

@@ -16,13 +16,16 @@ from spiderpool.api.core_v1 import (
     PodIP,
     PodSpec,
     PodStatus,
+    Secret,
 )
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.api.spiderserver import ENI, Instance, SpiderServer
 from spiderpool.cloud.provider import RegisteredENI
+from spiderpool.controller.certificates import STORE
 from spiderpool.controller.pools import status_of
+from spiderpool.controller.registration import NAME, REGISTRATIONS
 from spiderpool.core.addresses import from_int
 from spiderpool.core.cloud.eni_pools import ENIClaim, new_network, new_pool
 from spiderpool.core.cloud.nodes import labels_of
@@ -58,6 +61,8 @@ def node_name(number: int) -> str:
 def cluster(size: Size) -> Iterator[Object]:
     """All objects of the cluster, in no order."""
     yield new_network(DEVICE, NAMESPACE)
+    yield Secret(metadata=ObjectMeta(name=STORE, namespace=NAMESPACE))
+    yield from (kind(metadata=ObjectMeta(name=NAME)) for _, kind in REGISTRATIONS)
     for number in range(size.nodes):
         yield from _node_and_pods(number, size)
 

@@ -170,6 +170,8 @@ def logs(module: Module) -> Lines:
 def metrics(module: Module) -> Lines:
     """The metrics of a module: type, name, labels and buckets."""
     for call in module.calls(*METRICS):
+        if len(call.args) < 2:  # without a description: a Counter of the standard library
+            continue
         rest = [ast.unparse(each) for each in call.args[2:]]
         rest += [f"{keyword.arg}={ast.unparse(keyword.value)}" for keyword in call.keywords]
         yield f"metric {ast.unparse(call.func)} {module.text(call.args[0])} {' '.join(rest)}".rstrip()

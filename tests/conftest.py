@@ -14,6 +14,8 @@ from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 
 CHART = Path(__file__).parent.parent / "charts" / "spiderpool"
+TEMPLATES = [path for path in sorted(CHART.glob("templates/*.yaml")) if path.name != "release-policy.yaml"]
+"""What the chart installs, but for the policy that keeps administrators from deleting SpiderIPs, as tests do."""
 
 TEARDOWN_TIMEOUT = 60
 """Seconds that workers get to take down what they made when the run is interrupted."""
@@ -87,14 +89,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A real dual-stack control plane with our custom resources, our roles, and the policies that limit these."""
+    """A real dual-stack control plane with our custom resources, our roles, and what our controller fills."""
     directory = tmp_path_factory.mktemp("control-plane")
     plane = ControlPlane(directory, Processes(directory / "processes"), dual_stack=True)
     plane.start()
     try:
         plane.apply(*sorted(CHART.glob("crds/*.yaml")))
-        policies = (CHART / "templates" / f"{name}-policy.yaml" for name in ("agent", "network-status"))
-        plane.apply(*sorted(CHART.glob("templates/*-rbac.yaml")), *policies)
+        plane.apply(*TEMPLATES)
         if (CHART / "crds").is_dir():
             plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         yield plane

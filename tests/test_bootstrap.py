@@ -25,7 +25,7 @@ def checkout() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        for file in ("scripts/bootstrap", "uv.lock", "pyproject.toml"):
+        for file in ("scripts/bootstrap", "scripts/uv.txt", "uv.lock", "pyproject.toml"):
             (folder / file).parent.mkdir(exist_ok=True)
             shutil.copy(PROJECT / file, folder / file)
         python = folder / ".venv/bin/python"

@@ -175,7 +175,7 @@ class Leader:
     """Leads until told to end."""
 
     def __init__(self) -> None:
-        self.ready = False
+        self.not_ready_reason: str | None = "lists are missing"
         self.over = asyncio.Event()
 
     async def run(self) -> None:
@@ -203,8 +203,8 @@ class TestReplica:
             assert (first.not_ready_reason, first.leading) == ("no leader is known", False)
             tasks = [asyncio.create_task(first.run())]
             await eventually(lambda: first.leading)
-            assert first.not_ready_reason == "leading, caches are not synced"
-            leaders[0].ready = True
+            assert first.not_ready_reason == "leading, lists are missing"
+            leaders[0].not_ready_reason = None
             assert first.not_ready_reason is None
             blockers.append("no certificate")
             assert first.not_ready_reason == "no certificate"
@@ -238,7 +238,7 @@ async def test_probes_and_metrics_of_a_replica() -> None:
             assert await get("/v1/runtime/liveness") == (200, "standing by")
             task = asyncio.create_task(replica.run())
             await eventually(lambda: replica.leading)
-            leader.ready = True
+            leader.not_ready_reason = None
             assert await get("/v1/runtime/startup") == (200, "ok")
             assert await get("/v1/runtime/liveness") == (200, "leading")
             status, text = await get("/metrics")

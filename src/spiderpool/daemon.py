@@ -10,7 +10,6 @@ import asyncio
 import gc
 import os
 import signal
-import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -35,6 +34,9 @@ SHUTDOWN_TIMEOUT = 1.0
 SYNC_TIMEOUT = 60.0
 """Seconds until the first lists must have arrived; then the daemon ends with an error and is started again."""
 
+NOT_SYNCED = "caches are not synced"
+"""Why a leader is not ready whose first lists have not arrived."""
+
 SETTINGS = f"""\
 Settings come from environment variables and from the file of the ConfigMap, a YAML file that the variable
 SPIDERPOOL_CONFIG names (default: {CONFIG_FILE.default}). docs/reference/settings.md describes all of them."""
@@ -57,8 +59,8 @@ class Leader(Protocol):
     """The work of the one replica that holds the Lease."""
 
     @property
-    def ready(self) -> bool:
-        """Whether its caches are synced and it reconciles."""
+    def not_ready_reason(self) -> str | None:
+        """Why it does not do all of its work yet; None when it does."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -88,7 +90,8 @@ class Replica:
         if reason := self._blocker():
             return reason
         if self._leader is not None:
-            return None if self._leader.ready else "leading, caches are not synced"
+            reason = self._leader.not_ready_reason
+            return f"leading, {reason}" if reason else None
         return None if self._election.leader else "no leader is known"
 
     @property
@@ -169,9 +172,7 @@ async def start_informers(group: asyncio.TaskGroup, informers: Iterable[Informer
 
 
 @asynccontextmanager
-async def listening(
-    application: web.Application, host: str | None, port: int, context: ssl.SSLContext | None = None
-) -> AsyncIterator[None]:
+async def listening(application: web.Application, host: str | None, port: int) -> AsyncIterator[None]:
     """Serve an application on TCP while the context lasts; ``host`` None stands for all addresses of both families.
 
     Raises BadConfig when the address cannot be listened on.
@@ -180,7 +181,7 @@ async def listening(
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, host, port, ssl_context=context).start()
+            await web.TCPSite(runner, host, port).start()
         except (OSError, OverflowError) as error:
             raise BadConfig(f"cannot listen on {host or 'any address'}, port {port}: {error}") from error
         yield

@@ -54,6 +54,14 @@ UNREGISTERED = Gauge(
     "Addresses that pods hold and the cloud does not know on their ENI.",
     ("pool",),
 )
+UNENFORCED_POLICIES = Gauge(
+    "spiderpool_network_policies_not_enforced", "NetworkPolicies that select pods with addresses of ours."
+)
+WEBHOOK_DROPS = Counter(
+    "spiderpool_webhook_dropped_connections",
+    "Connections to the webhooks that were closed: too many connections or bytes in all, or too slow.",
+    ("reason",),
+)
 EVENT_LOOP_BLOCKS = Histogram(
     "spiderpool_event_loop_block_seconds",
     "Blocks of the daemon's event loop of more than half a second.",

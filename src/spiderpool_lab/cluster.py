@@ -228,10 +228,12 @@ class LabCluster:
         ``variables`` are added to its environment.
         """
         (webhook,) = free_ports(1, self.processes.directory)
+        url = f"https://127.0.0.1:{webhook}"
+        self.plane.admit_webhook_url(url)
         environment = {
             "SPIDERPOOL_WEBHOOK_HOST": "127.0.0.1",
             "SPIDERPOOL_WEBHOOK_PORT": str(webhook),
-            "SPIDERPOOL_WEBHOOK_URL": f"https://127.0.0.1:{webhook}",
+            "SPIDERPOOL_WEBHOOK_URL": url,
             "SPIDERPOOL_GC_INTERVAL_SECONDS": "2",
         }
         self._start_daemon(CONTROLLER, "spiderpool.controller.main", environment | variables)

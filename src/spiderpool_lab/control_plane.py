@@ -59,6 +59,9 @@ EGRESS = "egress"
 API_SERVER, CONTROLLER_MANAGER, SCHEDULER = "kube-apiserver", "kube-controller-manager", "kube-scheduler"
 PROGRAMS = ("etcd", EGRESS, API_SERVER, CONTROLLER_MANAGER, SCHEDULER)
 
+WEBHOOK_POLICY = "validatingadmissionpolicy/spiderpool-controller-webhooks"
+"""Policy of the chart whose variables say where the webhooks of our controller may be."""
+
 KUBEADM_CONFIGURATION = {
     "apiVersion": "kubeadm.k8s.io/v1beta3",
     "kind": "ClusterConfiguration",
@@ -232,6 +235,12 @@ class ControlPlane:
         texts = [manifest for manifest in manifests if isinstance(manifest, str)]
         stdin = ["--filename", "-"] if texts else []
         return self.kubectl("apply", *files, *stdin, input="".join(f"---\n{text}\n" for text in texts))
+
+    def admit_webhook_url(self, url: str) -> None:
+        """Let the policy of the chart, which must be installed, admit webhooks of our controller at a URL."""
+        variable = {"name": "url", "expression": json.dumps(url)}
+        body = json.dumps({"spec": {"variables": [variable]}})
+        self.kubectl("patch", WEBHOOK_POLICY, "--type=strategic", "--patch", body)  # merges lists by name
 
     # --- files
 

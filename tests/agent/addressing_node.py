@@ -29,6 +29,7 @@ from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Event, Namespace, Node, Pod, PodSpec, PodStatus
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import POOL_NODE_LABEL, IPPoolSpec, SpiderIPPool
+from spiderpool.api.ipquota import SpiderIPQuota
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
@@ -47,6 +48,7 @@ NODE = "n1"
 KINDS = (
     *(Pod.KIND, Node.KIND, Namespace.KIND, Event.KIND, SpiderIPPool.KIND, SpiderIP.KIND, SpiderReservedIP.KIND),
     *(NetworkAttachmentDefinition.KIND, SpiderCoordinator.KIND, StatefulSet.KIND, SpiderNode.KIND),
+    SpiderIPQuota.KIND,
 )
 
 
@@ -71,7 +73,13 @@ class AddressingNode:
         take_overs = TakeOvers(client, NODE, self.sandboxes, answer_time=0.8)
         self.allocator = Allocator(
             self.cluster.records,
-            NodePools(NODE, self.cluster.pools, self.cluster.reserved, self.repair.occupied),
+            NodePools(
+                NODE,
+                self.cluster.pools,
+                self.cluster.reserved,
+                self.repair.occupied,
+                self.cluster.exhausted_quota,
+            ),
             reads=ClusterReads(
                 partial(self.cluster.owners.is_needed, timeout=2.0),
                 self.cluster.is_held,

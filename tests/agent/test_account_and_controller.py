@@ -14,7 +14,7 @@ import pytest
 from spiderpool.api.cni import CNICall
 from spiderpool_lab.control_plane import ControlPlane
 from tests.agent.conftest import MakeAgent, MakePods
-from tests.controller.conftest import WEBHOOKS, Running, start_controller, wait
+from tests.controller.conftest import Running, start_controller, unregister, wait
 from tests.kernel.environment import World
 from tests.support.eventually import wait_until
 from tests.support.local_agent import ipam_call
@@ -36,7 +36,7 @@ def controller(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Running]
         running.stop()
     finally:
         running.kill()
-        control_plane.kubectl("delete", WEBHOOKS, "--field-selector=metadata.name=spiderpool-controller")
+        unregister(control_plane)
 
 
 def is_held(plane: ControlPlane, address: str) -> bool:

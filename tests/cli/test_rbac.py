@@ -1,4 +1,4 @@
-"""The roles of spiderpool-cloud and of agents in the cluster."""
+"""The roles of our daemons in the cluster."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from spiderpool.cli.rbac import documents
 pytestmark = pytest.mark.unit
 
 TEMPLATES = Path(__file__).parents[2] / "charts" / "spiderpool" / "templates"
-CHART = TEMPLATES / "cloud-rbac.yaml"
 READ = {"get", "list", "watch"}
 
 
 def test_the_chart_has_the_roles_of_all_features() -> None:
-    assert list(yaml.safe_load_all(CHART.read_text())) == documents(FEATURES, "kube-system")
+    assert list(yaml.safe_load_all((TEMPLATES / "cloud-rbac.yaml").read_text())) == documents(FEATURES, "kube-system")
 
 
 def test_an_agent_writes_objects_of_ours_and_events() -> None:
@@ -66,3 +65,37 @@ def test_a_resource_that_two_features_need_has_one_rule_with_the_verbs_of_both()
     rules = documents(["addresses", "nodes"], "kube-system")[1]["rules"]
     (nodes,) = [rule for rule in rules if rule["resources"] == ["nodes"]]
     assert sorted(nodes["verbs"]) == ["delete", "get", "list", "patch", "watch"]
+
+
+WAYS_TO_MORE = {
+    "secrets": {"create", "update", "delete", "*"},
+    "serviceaccounts": {"create", "update", "patch", "impersonate", "*"},
+    "serviceaccounts/token": {"create", "*"},
+    "users": {"impersonate", "*"},
+    "groups": {"impersonate", "*"},
+    "pods": {"create", "update", "patch", "*"},
+    "pods/exec": {"get", "create", "*"},
+    "nodes/proxy": {"get", "create", "*"},
+    "mutatingwebhookconfigurations": {"create", "update", "delete", "*"},
+    "validatingwebhookconfigurations": {"create", "update", "delete", "*"},
+    "validatingadmissionpolicies": {"create", "update", "patch", "delete", "*"},
+    "validatingadmissionpolicybindings": {"create", "update", "patch", "delete", "*"},
+}
+"""Resource → verbs that lead to the rights of others. Of the GROUPS below, all but reading does."""
+LIMITED = {("controller-rbac", "pods"): {"patch"}}
+"""File and resource → verbs that a policy limits to what leads nowhere: of pods to one annotation."""
+GROUPS = {"apps", "batch", "rbac.authorization.k8s.io", "apiextensions.k8s.io"}
+
+
+@pytest.mark.parametrize("file", sorted(TEMPLATES.glob("*-rbac.yaml")), ids=lambda path: path.stem)
+def test_no_daemon_has_a_right_that_leads_to_the_rights_of_others(file: Path) -> None:
+    roles = [each for each in yaml.safe_load_all(file.read_text()) if each["kind"] in ("Role", "ClusterRole")]
+    for rule in (rule for role in roles for rule in role["rules"]):
+        assert "*" not in {*rule["apiGroups"], *rule["resources"]}
+        for resource in rule["resources"]:
+            limited = LIMITED.get((file.stem, resource), set())
+            assert not WAYS_TO_MORE.get(resource, set()) & {*rule["verbs"]} - limited, resource
+            if {*rule["apiGroups"]} & GROUPS:
+                assert {*rule["verbs"]} <= READ, resource
+            if resource == "secrets" or resource.endswith("webhookconfigurations"):
+                assert len(rule["resourceNames"]) == 1, resource

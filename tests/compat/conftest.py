@@ -11,7 +11,7 @@ import pytest
 
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
-from tests.controller.conftest import WEBHOOKS, Running, refuses, start_controller, wait
+from tests.controller.conftest import Running, refuses, start_controller, unregister, wait
 from tests.support.local_agent import AgentOptions, LocalAgent
 
 CONFIG = "enableIPv6: true\npodResourceInject: {enabled: true}\n"
@@ -32,7 +32,7 @@ def controller(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFac
         running.stop()
     finally:
         running.kill()
-        control_plane.kubectl("delete", WEBHOOKS, "--field-selector=metadata.name=spiderpool-controller")
+        unregister(control_plane)
 
 
 @contextmanager

@@ -28,7 +28,10 @@ from tests.support.eventually import eventually, wait_until
 STOP_TIMEOUT = 20
 """Seconds for a controller to end after SIGTERM."""
 
-WEBHOOKS = "mutatingwebhookconfigurations,validatingwebhookconfigurations"
+REGISTRATIONS = [
+    f"{kind}/spiderpool-controller" for kind in ("mutatingwebhookconfiguration", "validatingwebhookconfiguration")
+]
+"""Our webhook configurations."""
 
 REFUSED_POOL = """
 apiVersion: spiderpool.spidernet.io/v2beta1
@@ -97,6 +100,8 @@ def start_controller(
     """Start a controller whose webhooks listen on ``port``; ``variables`` are added to its environment."""
     directory.mkdir(exist_ok=True)
     webhook, health = port or free_ports(1)[0], free_ports(1)[0]
+    url = variables.pop("SPIDERPOOL_WEBHOOK_URL", f"https://127.0.0.1:{webhook}")
+    control_plane.admit_webhook_url(url)
     kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-controller")
     environment = {
         **bare_environment(),
@@ -104,7 +109,7 @@ def start_controller(
         "SPIDERPOOL_CONFIG": str(directory / "conf.yml"),
         "SPIDERPOOL_WEBHOOK_HOST": "127.0.0.1",
         "SPIDERPOOL_WEBHOOK_PORT": str(webhook),
-        "SPIDERPOOL_WEBHOOK_URL": f"https://127.0.0.1:{webhook}",
+        "SPIDERPOOL_WEBHOOK_URL": url,
         "SPIDERPOOL_HEALTH_PORT": str(health),
         "SPIDERPOOL_GC_INTERVAL_SECONDS": "0.3",
         "SPIDERPOOL_GC_GRACE_SECONDS": "1",
@@ -142,6 +147,11 @@ def refuses(control_plane: ControlPlane) -> bool:
     return False
 
 
+def unregister(control_plane: ControlPlane) -> None:
+    """Empty the webhook configurations, so that the API server asks nobody."""
+    control_plane.kubectl("patch", *REGISTRATIONS, "--type=merge", "--patch", '{"webhooks": null}')
+
+
 @pytest.fixture(scope="package")
 def controller(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A controller whose webhooks the API server calls. Its webhooks are removed at the end."""
@@ -153,7 +163,7 @@ def controller(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFac
         running.stop()
     finally:
         running.kill()
-        control_plane.kubectl("delete", WEBHOOKS, "--field-selector=metadata.name=spiderpool-controller")
+        unregister(control_plane)
 
 
 @pytest.fixture

@@ -11,7 +11,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from spiderpool.controller.certificates import CertificateBundle, CertificateLifetimes, load_chain, parse, renewed
+from spiderpool.api.core_v1 import Secret
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.controller.certificates import (
+    STORE,
+    CertificateBundle,
+    CertificateLifetimes,
+    Certificates,
+    erase,
+    load_chain,
+    parse,
+    renewed,
+)
+from tests.support.api_server import ApiServer, Fault
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
 
@@ -151,3 +164,67 @@ async def test_a_live_context_serves_new_connections_with_the_new_certificate() 
     assert await serial_of(context, first.trusted, "127.0.0.1") == first.leaf.serial_number
     load_chain(context, second.chain)
     assert await serial_of(context, first.trusted, "127.0.0.1") == second.leaf.serial_number
+
+
+class TestSecret:
+    KEY = f"kube-system/{STORE}"
+
+    def secret(self, **data: bytes) -> Secret:
+        metadata = ObjectMeta(name=STORE, namespace="kube-system", labels={"of": "the chart"})
+        return Secret(metadata=metadata, data=data or None, type="Opaque")
+
+    async def test_it_is_filled_not_made_and_kept_when_it_comes_back(self) -> None:
+        async with ApiServer(Secret.KIND) as server, server.client() as client:
+            certificates = Certificates(client, "kube-system", HOSTS)
+            task = asyncio.create_task(certificates.run())
+            told = f"Secret {self.KEY} does not exist: apply charts/spiderpool/templates/controller-webhooks.yaml"
+            await eventually(lambda: certificates.problem == told)
+            server.put(self.secret(other=b"x"))
+            await eventually(lambda: certificates.trusted)
+            assert certificates.problem is None
+            first = server.stored(Secret)[self.KEY]
+            assert set(first.data or {}) == {"ca.crt", "ca.key", "tls.crt", "tls.key"}
+            assert first.metadata.labels == {"of": "the chart"}
+
+            server.remove(first)
+            await eventually(lambda: certificates.problem == told)
+            assert certificates.trusted, "it serves with what it has"
+            server.put(self.secret())
+            await eventually(lambda: server.stored(Secret)[self.KEY].data == first.data)
+            assert (server.requests["create"], server.requests["delete"]) == (0, 0)
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def test_of_two_replicas_one_fills_it_and_the_other_loads_that(self) -> None:
+        async with ApiServer(Secret.KIND) as server, server.client() as client:
+            server.put(self.secret())
+            server.hold_watches()
+            both = [Certificates(client, "kube-system", HOSTS) for _ in range(2)]
+            tasks = [asyncio.create_task(each.run()) for each in both]
+            await eventually(lambda: server.requests["patch"] == 2)
+            server.release_watches()
+            await eventually(lambda: both[0].trusted and both[0].trusted == both[1].trusted)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def test_one_that_cannot_be_written_is_told(self) -> None:
+        async with ApiServer(Secret.KIND) as server, server.client() as client:
+            server.put(self.secret())
+            server.inject(Fault("patch", status=422))
+            certificates = Certificates(client, "kube-system", HOSTS)
+            task = asyncio.create_task(certificates.run())
+            told = f"Secret {self.KEY} cannot be used: delete it and apply charts/spiderpool/templates/"
+            await eventually(lambda: (certificates.problem or "").startswith(told))
+            server.remove(self.secret())
+            server.put(self.secret())
+            await eventually(lambda: certificates.trusted)
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def test_its_keys_are_erased_and_it_stays(self) -> None:
+        async with ApiServer(Secret.KIND) as server, server.client() as client:
+            await erase(client, "kube-system")
+            server.put(self.secret(**{"tls.key": b"x"}))
+            await erase(client, "kube-system")
+            assert not server.stored(Secret)[self.KEY].data

@@ -6,11 +6,24 @@ import asyncio
 
 import pytest
 
+from spiderpool import daemon
+from spiderpool.api.admissionregistration_v1 import MutatingWebhookConfiguration, ValidatingWebhookConfiguration
+from spiderpool.api.coordinator import SpiderCoordinator
+from spiderpool.api.core_v1 import ConfigMap, Event, Node, Pod, Secret, Service
+from spiderpool.api.endpoint import SpiderEndpoint
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
+from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.certificates import Certificates
 from spiderpool.controller.main import ControllerLeader
 from spiderpool.settings import ControllerSettings
 from tests.support.api_server import ApiServer
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
 
@@ -22,5 +35,34 @@ async def test_without_the_crd_of_the_accounts_only_the_collection_waits() -> No
         task = asyncio.create_task(accounts.run())
         await accounts.synced(5.0)
         assert accounts.items() == []
+        task.cancel()
+        await asyncio.wait([task])
+
+
+KINDS = (
+    *(SpiderIPPool, SpiderIP, Pod, SpiderMultusConfig, NetworkAttachmentDefinition, SpiderCoordinator, ConfigMap, Node),
+    *(SpiderNode, Service, SpiderEndpoint, SpiderSubnet, SpiderReservedIP, Event, Secret),
+    *(MutatingWebhookConfiguration, ValidatingWebhookConfiguration),
+)
+
+
+async def test_without_the_objects_of_the_installation_the_rest_of_the_work_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(daemon, "SYNC_TIMEOUT", 1.0)
+    async with ApiServer(*(kind.KIND for kind in KINDS)) as server, server.client() as client:
+        spec = IPPoolSpec(subnet="10.6.0.0/16", ips=["10.6.0.1-10.6.0.9"])
+        server.put(SpiderIPPool(metadata=ObjectMeta(name="p"), spec=spec))
+        certificates = Certificates(client, "kube-system", ())
+        leader = ControllerLeader(client, ControllerSettings(identity="x"), certificates)
+        task = asyncio.create_task(leader.run())
+
+        def counted() -> bool:
+            status = server.stored(SpiderIPPool)["p"].status
+            return status is not None and status.totalIPCount == 9
+
+        await eventually(counted, "the pool has its status")
+        assert leader.not_ready_reason == "the webhooks are not registered: no certificate is loaded"
+        assert not task.done()
         task.cancel()
         await asyncio.wait([task])

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 
-from spiderpool.controller.registration import NAMESPACE_NAME_LABEL, matches, webhooks
+from spiderpool.api.admissionregistration_v1 import (
+    MutatingWebhookConfiguration,
+    ValidatingWebhookConfiguration,
+    WebhookConfiguration,
+)
+from spiderpool.api.core_v1 import Secret
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.controller import registration
+from spiderpool.controller.certificates import STORE, Certificates
+from spiderpool.controller.registration import NAME, NAMESPACE_NAME_LABEL, Registration, matches, unregister, webhooks
 from spiderpool.settings import CommonSettings, ControllerSettings, PodInject
+from tests.support.api_server import ApiServer
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
 
@@ -45,3 +60,75 @@ def test_the_webhooks_follow_the_settings(settings: ControllerSettings, mutated:
     assert mutated <= {short_name(webhook) for webhook in registered}
     assert ("subnet" in {short_name(webhook) for webhook in registered}) == settings.common.enable_spider_subnet
     assert {short_name(webhook) for webhook in registered if "DELETE" in webhook["rules"][0]["operations"]} == guarded
+
+
+def test_the_pods_of_kube_system_are_never_shown_to_us() -> None:
+    for inject in (PodInject(True, ()), PodInject(True, (), ("kube-system", "team"))):
+        *_, pods = webhooks("mutate", ControllerSettings(pod_inject=inject), b"ca")
+        excluded = {"key": NAMESPACE_NAME_LABEL, "operator": "NotIn", "values": ["kube-system"]}
+        assert excluded in pods["namespaceSelector"]["matchExpressions"]
+        assert (inject.covers("kube-system"), inject.covers("team")) == (False, True)
+
+
+MUTATING = MutatingWebhookConfiguration(metadata=ObjectMeta(name=NAME))
+VALIDATING = ValidatingWebhookConfiguration(metadata=ObjectMeta(name=NAME))
+
+
+@asynccontextmanager
+async def registering(server: ApiServer) -> AsyncIterator[Registration]:
+    """A registration that runs, with certificates that are loaded."""
+    server.put(Secret(metadata=ObjectMeta(name=STORE, namespace="kube-system")))
+    async with server.client() as client:
+        certificates = Certificates(client, "kube-system", ["127.0.0.1"])
+        running = Registration(client, ControllerSettings(), certificates)
+        tasks = [asyncio.create_task(each.run()) for each in (certificates, running)]
+        try:
+            await eventually(lambda: certificates.trusted)
+            yield running
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+def api_server() -> ApiServer:
+    return ApiServer(Secret.KIND, MutatingWebhookConfiguration.KIND, ValidatingWebhookConfiguration.KIND)
+
+
+def filled(server: ApiServer, kind: type[WebhookConfiguration]) -> bool:
+    return bool((stored := server.stored(kind).get(NAME)) and stored.webhooks)
+
+
+async def test_a_configuration_that_is_missing_is_told_and_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registration, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(registration, "LAST_PAUSE", 0.04)
+    async with api_server() as server:
+        server.put(MUTATING)
+        async with registering(server) as running:
+            await eventually(lambda: filled(server, MutatingWebhookConfiguration), "the other one is written")
+            told = f"ValidatingWebhookConfiguration {NAME} does not exist: apply charts/spiderpool/templates/"
+            await eventually(lambda: told in (running.not_ready_reason or ""))
+            await asyncio.sleep(0.5)
+            assert 8 <= server.requests["patch"] <= 60, "it tries again, not too often"
+            assert (server.requests["create"], server.requests["delete"]) == (0, 0)
+            assert not await running.registered(0.01)
+            monkeypatch.setattr(registration, "LAST_PAUSE", 3600.0)
+            await asyncio.sleep(0.1)
+            server.put(VALIDATING)
+            await eventually(lambda: filled(server, ValidatingWebhookConfiguration), "at once when it is there")
+            assert await running.registered(5.0)
+            assert running.not_ready_reason is None
+
+
+async def test_unregistering_empties_the_configurations_and_leaves_them() -> None:
+    async with api_server() as server:
+        server.put(MUTATING, VALIDATING)
+        async with registering(server) as running:
+            assert await running.registered(5.0)
+        async with server.client() as client:
+            await unregister(client)
+            assert not filled(server, MutatingWebhookConfiguration)
+            assert not filled(server, ValidatingWebhookConfiguration)
+            assert server.requests["delete"] == 0
+    async with api_server() as server, server.client() as client:
+        await unregister(client)

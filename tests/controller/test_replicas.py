@@ -18,15 +18,14 @@ from spiderpool_lab.binaries import find
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.ports import free_ports
 from spiderpool_lab.processes import Processes
-from tests.conftest import CHART
-from tests.controller.conftest import CONFIG, WEBHOOKS, Running, refuses, start_controller, wait
+from tests.conftest import CHART, TEMPLATES
+from tests.controller.conftest import CONFIG, REGISTRATIONS, Running, refuses, start_controller, unregister, wait
 from tests.support.relay import Relay
 
 pytestmark = pytest.mark.control_plane
 
 SECRET = ("secret", "spiderpool-webhook-certs", "-n", "kube-system")
-NAME = "spiderpool-controller"
-REGISTRATIONS = [f"{kind}/{NAME}" for kind in WEBHOOKS.split(",")]
+MANIFEST = CHART / "templates" / "controller-webhooks.yaml"
 
 POOL = """
 apiVersion: spiderpool.spidernet.io/v2beta1
@@ -43,7 +42,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     plane = ControlPlane(directory, Processes(directory / "processes"))
     plane.start()
     try:
-        plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*-rbac.yaml")))
+        plane.apply(*sorted(CHART.glob("crds/*.yaml")), *TEMPLATES)
         plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         yield plane
     finally:
@@ -111,8 +110,9 @@ def _replicas(plane: ControlPlane, directory: Path, **variables: str) -> Iterato
         finally:
             for each in replicas.running:
                 each.kill()
-            plane.kubectl("delete", *REGISTRATIONS, "--ignore-not-found")
             plane.kubectl("delete", *SECRET, "--ignore-not-found")
+            plane.apply(MANIFEST)
+            unregister(plane)
             plane.kubectl("delete", "lease", "spiderpool-controller-leases", "-n", "kube-system", "--ignore-not-found")
             _remove_pools(plane)
 
@@ -223,17 +223,22 @@ class TestCertificates:
 
     def test_garbage_is_replaced_at_the_start(self, replicas: Replicas) -> None:
         plane = replicas.plane
-        plane.kubectl("create", *SECRET[:1], "generic", *SECRET[1:], "--from-literal=tls.crt=x", "--from-literal=foo=y")
+        plane.kubectl("patch", *SECRET, "--type=merge", "-p", '{"stringData":{"tls.crt":"x","foo":"y"}}')
         replicas.start()
         data = _data(plane)
         assert set(data) == {"ca.crt", "ca.key", "tls.crt", "tls.key"}
         assert admits(plane, "garbage", "10.7.0.0/24")
 
-    def test_an_immutable_secret_is_replaced(self, replicas: Replicas) -> None:
+    def test_a_secret_that_cannot_be_written_is_told(self, replicas: Replicas, tmp_path: Path) -> None:
         plane = replicas.plane
-        plane.kubectl("create", *SECRET[:1], "generic", *SECRET[1:], "--from-literal=tls.crt=x")
         plane.kubectl("patch", *SECRET, "--type=merge", "-p", '{"immutable":true}')
-        replicas.start()
+        running = start_controller(plane, tmp_path / "immutable")
+        replicas.running.append(running)
+        reason = "Secret kube-system/spiderpool-webhook-certs cannot be used: delete it and apply charts/"
+        wait(running, lambda: running.probe("readiness")[1].startswith(reason), "the reason")
+        plane.kubectl("delete", *SECRET)
+        plane.apply(MANIFEST)
+        wait(running, lambda: running.is_ready, "not ready")
         assert admits(plane, "immutable", "10.7.1.0/24")
 
     def test_what_is_damaged_or_deleted_while_we_run_is_restored(self, replicas: Replicas) -> None:
@@ -242,8 +247,42 @@ class TestCertificates:
         plane.kubectl("patch", *SECRET, "--type=merge", "-p", '{"data":{"tls.key":"AAAA"}}')
         wait(running, lambda: _data(plane) == before, "not restored")
         plane.kubectl("delete", *SECRET)
+        wait(running, lambda: f"Secret kube-system/{SECRET[1]} does not exist" in running.log.read_text(), "not told")
+        assert running.is_ready, "it serves with what it has"
+        plane.apply(MANIFEST)
         wait(running, lambda: _data(plane) == before, "not restored")
         assert admits(plane, "restored", "10.8.0.0/24")
+
+    def test_what_the_installation_has_not_made_is_told_and_waited_for(
+        self, replicas: Replicas, tmp_path: Path
+    ) -> None:
+        plane = replicas.plane
+        plane.kubectl("delete", *SECRET)
+        plane.kubectl("delete", *REGISTRATIONS)
+        running = start_controller(plane, tmp_path / "alone")
+        replicas.running.append(running)
+        remedy = "does not exist: apply charts/spiderpool/templates/controller-webhooks.yaml"
+        wait(running, lambda: running.is_leading, "not leading")
+        secret = (503, f"Secret kube-system/spiderpool-webhook-certs {remedy}")
+        wait(running, lambda: running.probe("readiness") == secret, "the reason")
+        plane.apply(_only("Secret"))
+        webhooks = (
+            503,
+            "leading, the webhooks are not registered: "
+            f"MutatingWebhookConfiguration spiderpool-controller {remedy}; "
+            f"ValidatingWebhookConfiguration spiderpool-controller {remedy}",
+        )
+        wait(running, lambda: running.probe("readiness") == webhooks, "the reason")
+        plane.apply(MANIFEST)
+        wait(running, lambda: running.is_ready, "not ready")
+        assert admits(plane, "late", "10.8.1.0/24")
+
+    def test_an_upgrade_of_the_chart_keeps_what_was_written(self, replicas: Replicas) -> None:
+        plane, _ = replicas.plane, replicas.start()
+        before = [_data(plane), *(get(plane, kind)["webhooks"] for kind in REGISTRATIONS)]
+        plane.apply(MANIFEST)
+        plane.kubectl("apply", "--server-side", "--field-manager=helm", "--force-conflicts", "-f", MANIFEST)
+        assert [_data(plane), *(get(plane, kind)["webhooks"] for kind in REGISTRATIONS)] == before
 
     def test_an_edited_registration_is_put_right(self, replicas: Replicas) -> None:
         plane, running = replicas.plane, replicas.start()
@@ -266,12 +305,18 @@ class TestCertificates:
                 plane.kubectl("patch", kind, "--type=json", "-p", edit)
                 wait(running, is_right, f"not put right: {edit}")
         plane.kubectl("delete", *REGISTRATIONS)
-        wait(running, is_right, "not made again")
+        plane.apply(MANIFEST)
+        wait(running, is_right, "not filled again")
+
+
+def _only(kind: str) -> str:
+    """The objects of a kind in the chart's file, as YAML."""
+    return next(text for text in MANIFEST.read_text().split("---\n") if f"\nkind: {kind}\n" in text)
 
 
 def _data(plane: ControlPlane) -> dict[str, bytes]:
     try:
-        data = get(plane, *SECRET)["data"]
+        data = get(plane, *SECRET).get("data", {})
     except SpiderpoolError:
         return {}
     return {key: base64.b64decode(value) for key, value in data.items()}
@@ -295,9 +340,10 @@ class TestPodsAndUs:
         only.stop()
         cleaning = start_controller(plane, tmp_path / "clean", command="clean")
         assert cleaning.process.wait(timeout=20) == 0, cleaning.log.read_text()
-        for kind in (*REGISTRATIONS, "secret/spiderpool-webhook-certs", "lease/spiderpool-controller-leases"):
-            with pytest.raises(SpiderpoolError, match="not found"):
-                plane.kubectl("get", kind, "-n", "kube-system")
+        assert [get(plane, kind).get("webhooks", []) for kind in REGISTRATIONS] == [[], []]
+        assert _data(plane) == {}, "no key is left"
+        with pytest.raises(SpiderpoolError, match="not found"):
+            plane.kubectl("get", "lease/spiderpool-controller-leases", "-n", "kube-system")
         plane.kubectl("create", "-f", "-", input=POOL.format(name="free", subnet="10.9.1.0/24", ips="10.9.1.1"))
         again = start_controller(plane, tmp_path / "again", command="clean")
         assert again.process.wait(timeout=20) == 0, again.log.read_text()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller import webhooks
 from spiderpool.controller.webhooks import Webhooks, webhook_path
+from tests.support.admission import admission_caller
 from tests.support.api_server import ApiServer, Fault
 
 pytestmark = pytest.mark.unit
@@ -27,8 +27,7 @@ async def test_a_valid_pool_is_accepted_though_what_it_names_cannot_be_read(
     request = {"uid": "u", "operation": "CREATE", "name": "p", "object": pool, "userInfo": {"username": "admin"}}
     async with ApiServer(Node.KIND, SpiderIPPool.KIND, SpiderSubnet.KIND) as server, server.client() as client:
         server.inject(fault)
-        application = Webhooks(client, frozenset((4,))).application()
-        async with TestClient(TestServer(application)) as caller:
+        async with admission_caller(Webhooks(client, frozenset((4,)))) as caller:
             answer = await caller.post(webhook_path("validate", SpiderIPPool.KIND), json={"request": request})
             response = (await answer.json())["response"]
     assert response["allowed"]

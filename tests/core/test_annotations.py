@@ -189,3 +189,9 @@ def test_an_entry_is_found_by_name_or_by_position() -> None:
 def test_an_interface_that_is_not_listed_is_refused(pools: tuple[InterfacePools, ...], message: str) -> None:
     with pytest.raises(BadConfig, match=message):
         entry_for(pools, "k", "net7", 2)
+
+
+def test_an_annotation_holds_so_many_patterns() -> None:
+    text = '{"ipv4": [' + ", ".join(['"a*"'] * 67) + "]}"
+    with pytest.raises(BadConfig, match="holds 67 patterns for names of pools; at most 66 are possible"):
+        interface_pools({"ipam.spidernet.io/ippool": text}, "eth0")

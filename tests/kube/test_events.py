@@ -118,3 +118,19 @@ async def test_an_event_that_cannot_be_written_stops_no_other(server: ApiServer)
         recorder.event(POOL, "Normal", "Broken", "no text: \udc80")
         recorder.event(POOL, "Normal", "Right", "thanks")
         await eventually(lambda: list(counts(server)) == ["thanks"])
+
+
+async def test_a_message_that_repeats_a_long_text_is_cut(server: ApiServer) -> None:
+    async with recording(server) as recorder:
+        recorder.event(CONFIG, "Warning", "Wrong", "x" * 200_000)
+        await eventually(lambda: stored(server), "it is written")
+    assert [len(event.message or "") for event in stored(server)] == [events.LONGEST_MESSAGE]
+
+
+async def test_an_event_with_a_name_is_written_once_by_all_processes(server: ApiServer) -> None:
+    for _ in range(2):
+        async with recording(server) as recorder:
+            recorder.event(CONFIG, "Warning", "Wrong", "correct it", name="once")
+            recorder.event(CONFIG, "Warning", "Other", "after it")
+            await eventually(lambda: "after it" in counts(server), "both are written")
+    assert [event.metadata.name for event in stored(server) if event.reason == "Wrong"] == ["once"]

@@ -6,25 +6,39 @@ The agent and the controller read them on the event loop that all pods share.
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from spiderpool.api.core_v1 import Node
+from spiderpool.api.cni import IPAMConfig
+from spiderpool.api.core_v1 import Node, Pod, Service
+from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION, NADSpec, NetworkAttachmentDefinition
 from spiderpool.api.subnet import IP_NUMBER_ANNOTATION, RECLAIM, SUBNET_ANNOTATION, SUBNETS_ANNOTATION
 from spiderpool.cloudcontroller.addresses import _assigned
+from spiderpool.controller.cidr_detection import ClusterCIDRs, flag_networks, kubeadm_networks
 from spiderpool.core import annotations as ours
 from spiderpool.core.admission.multusconfig import _json_object
-from spiderpool.core.admission.pod_injection import NewPod, with_nic_resources
-from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION
+from spiderpool.core.admission.pod_injection import InjectionRequest, NewPod, network_selector, with_nic_resources
+from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, UNREGISTERED_ANNOTATION, releasing
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
+from spiderpool.core.cloud.loadbalancer.printing import dry_run
+from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, releasing_of
+from spiderpool.core.ipam import hints
+from spiderpool.core.ipam.candidates import allocation_plan
+from spiderpool.core.ipam.endpoints import _custom_routes, _has_clean_gateway
+from spiderpool.core.ipam.pod_context import AddressPolicy, InterfaceNetworks, InterfaceRequest, PodContext
+from spiderpool.core.ipam.selection import select
+from spiderpool.core.ipam.unused_annotations import unused_interfaces
 from spiderpool.core.network.chains import read_network
 from spiderpool.core.network.coordinator import requested_default_route
 from spiderpool.core.network.pod_networks import MOST_NETWORKS, first_network, further_networks
 from spiderpool.errors import BadConfig, SpiderpoolError
+from tests.core.pretend_balancers import CONFIGURATION, HTTP, KINDS, service
 
 pytestmark = pytest.mark.unit
 
@@ -67,6 +81,36 @@ SHAPES = {
     "gateways": filled('[{"name":"a","default-route":[', '"::"', "]}]"),
     "assigned": filled('{"eni":[', '"10.1.1.1"', "]}"),
     "plugins": filled('{"cniVersion":"1.0.0","name":"a","plugins":[', '{"type":"a"}', "]}"),
+    "a boolean": "true",
+    "null": "null",
+    "a number": "1",
+    "a text": '"a"',
+    "nothing": "",
+    "no end": '{"ipv4":["a"',
+    "two documents": "{}{}",
+    "a number beyond floats": "[1e999999]",
+    "a number of many digits": '{"id":' + "9" * 5000 + "}",
+    "a fraction of many digits": "0." + "9" * (LIMIT - 2),
+    "half of a character": '["\\ud800"]',
+    "half of a character in a name": '[{"name":"\\udc00","ipv4":["\\udc00"]}]',
+    "zeros": "\0" * LIMIT,
+    "digits of another script": "\u0663" * (LIMIT // 2),
+    "a mark of the byte order": "\ufeff{}",
+    "marks on letters": "a" + "\u0301" * (LIMIT // 2 - 1),
+    "letters that grow in lower case": "\u0130" * (LIMIT // 2),
+    "lists in place of names": '[{"name":[],"ipv4":[[]],"interface":{}}]',
+    "names in place of lists": '{"ipv4":"a","enis":"b","eni":"c"}',
+    "addresses with zones": filled("", "fe80::1%" + "z" * 100),
+    "IPv6 addresses": filled("", "fd00:0000:0000:0000:0000:0000:0000:0001"),
+    "addresses of a subnet": ",".join(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(LIMIT // 15)),
+    "IPv6 addresses of a subnet": ",".join(f"fd00::{n:x}" for n in range(0, LIMIT, 20)),
+    "ranges": filled("", "0.0.0.0-255.255.255.255"),
+    "lines": "\n" * LIMIT,
+    "YAML within itself": "a: &a [x]\n" + "".join(f"b{n}: &b{n} [{', '.join(['*a'] * 9)}]\n" for n in range(999)),
+    "a YAML date": "networking: 2001-99-99",
+    "YAML tags": "networking: !!python/object/apply:os.system [true]",
+    "YAML lists": filled("", "-", "", " "),
+    "YAML keys": filled("? ", "? a", "", " "),
     "options": filled('{"type":"macvlan","master":"eth0","x":{', '"a":{}', "}}"),
 }
 
@@ -89,6 +133,26 @@ def _of_node(text: str) -> object:
     return _assigned(Node(metadata=ObjectMeta(name="n", annotations={ASSIGNED_ANNOTATION: text})))
 
 
+def _node(text: str) -> Node:
+    return Node(metadata=ObjectMeta(name="n", annotations={ASSIGNED_ANNOTATION: text}))
+
+
+def _pool(text: str, subnet: str) -> SpiderIPPool:
+    annotations = {RELEASING_ANNOTATION: text, UNREGISTERED_ANNOTATION: text}
+    status = IPPoolStatus(compressedRanges=text)
+    return SpiderIPPool(metadata=ObjectMeta(name="p", annotations=annotations), spec=IPPoolSpec(subnet), status=status)
+
+
+def _endpoint(text: str) -> object:
+    pod = Pod(metadata=ObjectMeta(name="p", annotations={ours.ROUTES: text, ours.POOLS: text}))
+    return _custom_routes(pod), _has_clean_gateway(pod, "eth0")
+
+
+def _told(text: str) -> object:
+    keys = (ours.DEFAULT_ROUTE_NIC, ours.POOLS, SUBNETS_ANNOTATION, SUBNET_ANNOTATION)
+    return [[*unused_interfaces({key: text}, [f"net{number}" for number in range(33)])] for key in keys]
+
+
 READERS: dict[str, Callable[[str], object]] = {
     "ippool": lambda text: ours.interface_pools({ours.POOL: text}, "eth0"),
     "ippools": lambda text: ours.all_interface_pools({ours.POOLS: text}),
@@ -105,6 +169,15 @@ READERS: dict[str, Callable[[str], object]] = {
     "configuration of a network": _nad,
     "customCNI": _json_object,
     "addresses of a Node": _of_node,
+    "addresses that a pool gives back": lambda text: releasing_of(_pool(text, "10.0.0.0/8")),
+    "IPv4 addresses that a pool leaves out": lambda text: releasing(_pool(text, "10.0.0.0/8")),
+    "IPv6 addresses that a pool leaves out": lambda text: releasing(_pool(text, "fd00::/64")),
+    "hint of a pool": lambda text: hints.read(_pool(text, "10.0.0.0/8"), 4),
+    "endpoint": _endpoint,
+    "annotations without effect": _told,
+    "injection by a label": lambda text: network_selector(InjectionRequest("key", text)),
+    "kubeadm": kubeadm_networks,
+    "flags": lambda text: flag_networks(text.split("\n")),
 }
 
 
@@ -148,3 +221,66 @@ def _entry(number: int, **more: Any) -> str:
 def test_what_is_more_than_any_pod_needs_is_refused_by_name(reader: str, text: str, complaint: str) -> None:
     with pytest.raises(BadConfig, match=complaint):
         READERS[reader](text)
+
+
+def test_the_configuration_of_kubeadm_is_read() -> None:
+    text = "apiVersion: kubeadm.k8s.io/v1beta4\nnetworking: {podSubnet: 10.244.0.0/16, serviceSubnet: 10.96.0.0/12}\n"
+    assert kubeadm_networks(text) == ClusterCIDRs(("10.244.0.0/16",), ("10.96.0.0/12",))
+
+
+OF_BALANCERS = {
+    "words": filled("", "a"),
+    "numbers": filled("", "1"),
+    "ports": filled("", "tcp:80"),
+    "one long number": "9" * LIMIT,
+    "tags": filled("", "k=v"),
+    "equal signs": "=" * LIMIT,
+}
+
+
+@pytest.mark.parametrize("text", OF_BALANCERS)
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_service_holds_the_event_loop_for_a_moment_only(kind: str, text: str) -> None:
+    """Each annotation of a load balancer, as full as it may be."""
+    table = KINDS[kind].annotations
+    for suffix in table.known:
+        full = service(HTTP, annotations={f"{table.prefix}{suffix}": OF_BALANCERS[text]}, type="LoadBalancer")
+
+        def read(_: str, full: Service = full) -> object:
+            return dry_run(full, KINDS[kind], BackendSnapshot((), (), {}), CONFIGURATION)
+
+        assert min(_seconds(read, "") for _ in range(2)) < MOST_SECONDS, suffix
+
+
+INTERFACES = ("eth0", *(f"net{number}" for number in range(1, 33)))
+
+
+@pytest.mark.parametrize(("names", "pattern"), [(256, "a"), (1, "*a*b*"), (1, "*?" * 60)])
+def test_the_pools_of_all_interfaces_hold_the_event_loop_for_a_moment_only(names: int, pattern: str) -> None:
+    """An ADD of a pod with 33 interfaces took 9 s among 1,000 pools, in which the agent did nothing else."""
+    listed = [pattern] * names
+    text = json.dumps([{"interface": each, "ipv4": listed, "ipv6": listed} for each in INTERFACES])
+    networks = InterfaceNetworks(tuple((each, "default/n") for each in INTERFACES))
+    pod = PodContext("default", "p", "u", "n", networks, annotations={ours.POOLS: text})
+    requests = [InterfaceRequest(each, IPAMConfig()) for each in INTERFACES]
+    specs = (IPPoolSpec(f"10.{n >> 8}.{n & 255}.0/24", ipVersion=4) for n in range(1000))
+    pools = [
+        SpiderIPPool(metadata=ObjectMeta(name=f"auto4-shop-{n:05}-eth0"), spec=spec) for n, spec in enumerate(specs)
+    ]
+
+    def read(_: str) -> object:
+        plan = allocation_plan(pod, requests, AddressPolicy(families=(4, 6)), pools)
+        return select(plan.requests["net32", 4], pools)
+
+    assert min(_seconds(read, text) for _ in range(2)) < MOST_SECONDS
+
+
+def test_a_pod_names_so_many_patterns() -> None:
+    pattern = "holds 67 patterns for names of pools; at most 66 are possible"
+    with pytest.raises(BadConfig, match=f"annotation {ours.POOL} {pattern}"):
+        READERS["ippool"](_entry(0).replace("[]", json.dumps(["*"] * 67)))
+    entries = [{"interface": each, "ipv4": ["*"] * count} for each, count in (("eth0", 60), ("net1", 7))]
+    with pytest.raises(BadConfig, match=f"annotation {ours.POOLS} {pattern}"):
+        READERS["ippools"](json.dumps(entries))
+    with pytest.raises(BadConfig, match=f"annotations of the Namespace {pattern}"):
+        ours.namespace_pools({ours.NAMESPACE_POOLS[4]: json.dumps(["a[bc]"] * 67)})

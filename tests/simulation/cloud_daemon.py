@@ -70,7 +70,7 @@ class SimulatedCloudLeader:
     """The reconcilers of `cloudcontroller.main.CloudLeader`, without load balancers, on the clock of the simulation."""
 
     def __init__(self, client: Client, provider: SimulatedProvider, families: frozenset[int]) -> None:
-        self.ready = False
+        self.not_ready_reason: str | None = daemon.NOT_SYNCED
         nodes, pools, ips = Informer(client, Node), Informer(client, SpiderIPPool), Informer(client, SpiderIP)
         servers = NodeServers(Informer(client, SpiderServer))
         self._informers: list[Informer[Any]] = [nodes, servers.informer, pools, ips]
@@ -89,4 +89,4 @@ class SimulatedCloudLeader:
             await daemon.start_informers(group, self._informers)
             for run in self._work:
                 group.create_task(run())
-            self.ready = True
+            self.not_ready_reason = None

@@ -196,7 +196,7 @@ class AgentProcess(Daemon):
             take_overs.still_moving,
             cluster.read_pool,
         )
-        pools = NodePools(self._kernel.node, cluster.pools, cluster.reserved, repair.occupied)
+        pools = NodePools(self._kernel.node, cluster.pools, cluster.reserved, repair.occupied, cluster.exhausted_quota)
         allocator = Allocator(cluster.records, pools, reads=reads, clock=self._settings.clock)
         addresses = PodAddresses(cluster, allocator, recorder, self._settings.policy, account)
         ipam = IPAMPlugin(cluster, addresses, containers, account)
@@ -252,7 +252,7 @@ class SimulatedLeader:
     """The reconcilers of `controller.main.ControllerLeader` that read or write addresses."""
 
     def __init__(self, client: Client, clock: Clock, families: frozenset[int]) -> None:
-        self.ready = False
+        self.not_ready_reason: str | None = daemon.NOT_SYNCED
         pools, ips = Informer(client, SpiderIPPool), Informer(client, SpiderIP)
         pods, nodes = Informer(client, Pod), Informer(client, Node)
         networks, endpoints = Informer(client, NetworkAttachmentDefinition), Informer(client, SpiderEndpoint)
@@ -282,7 +282,7 @@ class SimulatedLeader:
             await daemon.start_informers(group, self._informers)
             for run in self._work:
                 group.create_task(run())
-            self.ready = True
+            self.not_ready_reason = None
 
 
 def skewed(clock: Clock, random: Random, most: float) -> Clock:

@@ -10,6 +10,7 @@ from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import POOL_NODE_LABEL, SpiderIPPool
+from spiderpool.api.ipquota import EXHAUSTED_LABEL, SpiderIPQuota
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderserver import Instance, SpiderServer
@@ -54,6 +55,9 @@ class ClusterCache:
         self._pool_change = asyncio.Event()  # set at the next change of a pool, and then replaced by a new one
         self._reserved_ips = Informer(client, SpiderReservedIP, from_cache=True)
         self._reserved = {version: AddressSet(version) for version in FAMILIES}  # family → reserved addresses
+        # Those of which nothing is left: their labels change seldom, while each address changes the status of one.
+        self._quotas = Informer(client, SpiderIPQuota, labels=f"{EXHAUSTED_LABEL}=true", from_cache=True, optional=True)
+        self._exhausted = self._quotas.index(_namespaces, lambda quota: quota.name)
         self.networks = Informer(client, NetworkAttachmentDefinition, from_cache=True)
         self.coordinators = Informer(client, SpiderCoordinator, from_cache=True)
         self.namespaces = Informer(client, Namespace, from_cache=True)
@@ -120,6 +124,10 @@ class ClusterCache:
     def reserved(self, version: int) -> AddressSet:
         """The reserved addresses of a family; the same object until they change."""
         return self._reserved[version]
+
+    def exhausted_quota(self, namespace: str) -> str | None:
+        """The name of a quota of which the pods of a Namespace have nothing left; None when there is none."""
+        return min(self._exhausted.get(namespace), default=None)
 
     def coordinator(self) -> SpiderCoordinator | None:
         """The SpiderCoordinator in force: the first by name, so that all nodes agree."""
@@ -216,12 +224,17 @@ class ClusterCache:
             self._own_pools,
             self._shared_pools,
             self._reserved_ips,
+            self._quotas,
             self.networks,
             self.coordinators,
             self.namespaces,
             self.nodes,
             self.servers,
         ]
+
+
+def _namespaces(quota: SpiderIPQuota) -> list[str]:
+    return [quota.metadata.namespace or ""]
 
 
 def _require_living(pod: Pod) -> None:

@@ -97,7 +97,7 @@ async def _serve(settings: AgentSettings) -> None:
         )
         allocator = Allocator(
             cluster.records,
-            NodePools(settings.node, cluster.pools, cluster.reserved, repair.occupied),
+            NodePools(settings.node, cluster.pools, cluster.reserved, repair.occupied, cluster.exhausted_quota),
             reads=ClusterReads(
                 partial(cluster.owners.is_needed, timeout=STICKY_OWNER_TIMEOUT),
                 cluster.is_held,

@@ -33,6 +33,8 @@ class NodePools:
     """Returns the reserved addresses of a family, the same object until they change."""
     occupied: Callable[[int], Collection[int]] = lambda _: ()
     """Returns the addresses of a family that sandboxes of the node may use without a record."""
+    exhausted_quota: Callable[[str], str | None] = lambda _: None
+    """Returns the name of a quota of which a Namespace has nothing left."""
 
 
 class PoolCache:

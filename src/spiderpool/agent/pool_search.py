@@ -15,7 +15,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import from_int, object_name, to_int
 from spiderpool.core.ipam import allocation, selection
 from spiderpool.core.ipam.allocation import address_of
-from spiderpool.core.ipam.selection import AllocationRequest, Verdict
+from spiderpool.core.ipam.selection import AllocationRequest, ApplicationPool, Verdict
 from spiderpool.kube.client import Conflict, NotFound
 from spiderpool.telemetry import REFUSALS
 
@@ -36,11 +36,18 @@ class PoolSearch:
         self._writes = writes
         self._usable = pools.usable
         self._occupied = pools.occupied
+        self._exhausted_quota = pools.exhausted_quota
         self._caches = PoolCaches(pools)
         self._clock = clock
 
     async def claim(self, request: AllocationRequest, progress: Progress) -> SpiderIP:
-        """An address from the first pool that has one. Raises Refused with the verdict on every pool."""
+        """An address from the first pool that has one. Raises Refused with the verdict on every pool.
+
+        Or with the quota of which the Namespace has nothing left, which counts an application's whole pool already.
+        """
+        if not isinstance(request.candidates, ApplicationPool) and (quota := self._exhausted_quota(request.namespace)):
+            REFUSALS.labels("quota").inc()
+            raise allocation.quota_refusal(request, quota)
         chosen = selection.select(request, self._usable())
         trace = list(chosen.trace)
         record: SpiderIP | None = None

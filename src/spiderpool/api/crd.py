@@ -10,6 +10,7 @@ from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.ipquota import SpiderIPQuota
 from spiderpool.api.meta import SERVER_DEFAULT, Column, Kind, Object
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
@@ -23,6 +24,7 @@ KINDS: tuple[type[Object], ...] = (
     SpiderIP,
     SpiderSubnet,
     SpiderReservedIP,
+    SpiderIPQuota,
     SpiderMultusConfig,
     SpiderCoordinator,
     SpiderEndpoint,

@@ -50,8 +50,8 @@ class CloudLeader:
         self._servers = NodeServers(Informer(client, SpiderServer, optional=True))  # Helm adds no CRDs in an update
         self._pools = Informer(client, SpiderIPPool)
         self._ips = Informer(client, SpiderIP)
-        self.ready = False
-        """Whether all first lists have arrived."""
+        self.not_ready_reason: str | None = daemon.NOT_SYNCED
+        """None when all first lists have arrived."""
 
     async def run(self) -> None:
         """Watch and reconcile until cancelled. Raises NotReady."""
@@ -60,7 +60,7 @@ class CloudLeader:
             await daemon.start_informers(group, self._informers())
             for run in reconcilers:
                 group.create_task(run())
-            self.ready = True
+            self.not_ready_reason = None
             log.info("reconciling", assigns=self._settings.preallocation.enabled)
 
     def _informers(self) -> list[Informer[Any]]:

@@ -22,6 +22,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.controller.quotas import NamespaceQuotas
 from spiderpool.controller.subnets import PoolsBySubnet
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, family, pools_of
@@ -75,6 +76,8 @@ class ApplicationListers:
     reserved: Informer[SpiderReservedIP]
     pods: Informer[Pod]
     workloads: Mapping[type[Workload], Informer[Any]]
+    quotas: NamespaceQuotas | None = None
+    """None: no Namespace has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,8 @@ class PoolTarget:
     slot: PoolSlot
     subnet: SpiderSubnet
     addresses: AddressSet
+    remaining: int | None = None
+    """What was left of the Namespace's quota; None without one."""
 
     def pool(self, current: SpiderIPPool | str) -> SpiderIPPool:
         """The pool as it should be: ``current`` with its changes, or a new pool of that name."""
@@ -113,8 +118,10 @@ class ApplicationPoolReconciler:
         self._recorder = recorder
         self._families = families
         self._redundant = redundant
+        self._quotas = listers.quotas
         self._queue = WorkQueue(self._reconcile, "applications")
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # CIDR → held while its pools are written
+        self._quota_locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # the same, of a Namespace
         self._applications_by_subnet: dict[str, set[str]] = {}  # subnet name → keys of applications that depend on it
         self._short: set[str] = set()  # keys of applications that have fewer addresses than they ask for
         self._shrinking: dict[str, str] = {}  # pool that is to shrink once addresses become idle → application key
@@ -140,6 +147,8 @@ class ApplicationPoolReconciler:
             informer.subscribe(self._on_workload)
         self._listers.subnets.subscribe(self._on_subnet)
         self._listers.reserved.subscribe(self._on_reserved)
+        if self._quotas is not None:
+            self._quotas.subscribe(self._on_quota)
 
     async def _resync(self) -> None:
         while True:
@@ -187,6 +196,9 @@ class ApplicationPoolReconciler:
     def _on_reserved(self, _: SpiderReservedIP | None, __: SpiderReservedIP | None) -> None:
         for keys in self._applications_by_subnet.values():
             self._touch(keys)
+
+    def _on_quota(self, namespace: str) -> None:
+        self._touch(key for key in self._short if key.split("|")[2] == namespace)
 
     # --- What is done for an application ---------------------------------------------------------------------------
 
@@ -245,22 +257,30 @@ class ApplicationPoolReconciler:
             self._warn(source, "NoSubnet", f"SpiderSubnet {slot.subnet} {reason if subnet else 'does not exist'}")
             pools = self._pools_by_application.get(application_key(claimed.application))
             return find_pool(pools, claimed.application, slot)
-        async with self._locks[subnet.spec.subnet]:
+        namespace = claimed.application.namespace
+        async with self._locks[subnet.spec.subnet], self._quota_locks[namespace]:
             stored = find_pool(self._pools_by_subnet.of(subnet), claimed.application, slot)
-            addresses = self._addresses(claimed, subnet, stored)
-            target = PoolTarget(claimed, slot, subnet, addresses)
+            remaining = self._quotas.remaining(namespace) if self._quotas else None
+            addresses = self._addresses(claimed, subnet, stored, remaining)
+            target = PoolTarget(claimed, slot, subnet, addresses, remaining)
             pool = await self._create(target) if stored is None else await self._resize(stored, target)
         self._note_size(target, pool, source)
         return pool
 
-    def _addresses(self, claimed: PoolClaim, subnet: SpiderSubnet, stored: SpiderIPPool | None) -> AddressSet:
-        """The addresses that the pool should have: as many as the application asks for, if the subnet has them."""
+    def _addresses(
+        self, claimed: PoolClaim, subnet: SpiderSubnet, stored: SpiderIPPool | None, remaining: int | None
+    ) -> AddressSet:
+        """The addresses that the pool should have: as many as the application asks for, if the subnet has them.
+
+        At most ``remaining`` more than it has: what is left of the Namespace's quota.
+        """
         whole = parse_subnet_addresses(subnet)
         version, peers = whole.version, self._pools_by_subnet.of(subnet)
         others = (pool_addresses(pool, version) for pool in peers if stored is None or pool.name != stored.name)
         offer = available_addresses(whole, others, reserved_addresses(self._listers.reserved.items(), version))
         current = pool_addresses(stored, version) if stored else AddressSet(version)
-        return resize(current, claimed.size, offer, self._in_use(peers, version))
+        size = claimed.size if remaining is None else min(claimed.size, current.size + remaining)
+        return resize(current, size, offer, self._in_use(peers, version))
 
     def _in_use(self, peers: Iterable[SpiderIPPool], version: int) -> AddressSet:
         """Addresses that pods hold from these pools, or from pools that were deleted."""
@@ -306,8 +326,14 @@ class ApplicationPoolReconciler:
             self._shrinking[pool.name] = key
         if missing > 0:
             self._short.add(key)
-            reason = f"pool {pool.name} has {target.addresses.size} of {size} addresses"
-            self._warn(source, "SubnetExhausted", f"{reason}: SpiderSubnet {target.slot.subnet} has no more; add some")
+            short = f"pool {pool.name} has {target.addresses.size} of {size} addresses"
+            if target.remaining is not None and target.remaining < size:
+                text = f"{short}: the SpiderIPQuota of Namespace {target.claim.application.namespace} leaves no more"
+                self._warn(source, "QuotaExhausted", text)
+            else:
+                self._warn(
+                    source, "SubnetExhausted", f"{short}: SpiderSubnet {target.slot.subnet} has no more; add some"
+                )
 
     # --- Deletion of pools that no application asks for --------------------------------------------------------
 

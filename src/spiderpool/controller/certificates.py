@@ -1,6 +1,7 @@
 """The webhooks' own certificate authority and server certificate (leaf), which all replicas share in one Secret.
 
-Every replica may create and renew them: the API server lets one writer win, and the others load what it wrote.
+The installation makes the Secret, empty. Every replica may fill and renew it: the API server lets one writer win, and
+the others load what it wrote.
 ``renewed`` decides each step from the bundle and the time, so a restart or another writer loses nothing:
 
     state of the bundle                            step
@@ -37,12 +38,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from msgspec.structs import replace as with_fields
 
 from spiderpool.api.core_v1 import Secret
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.controller.installation import missing, unusable
 from spiderpool.errors import is_bug
-from spiderpool.kube.client import AlreadyExists, Client, Conflict, Invalid, NotFound
+from spiderpool.kube.client import Client, Conflict, Invalid, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import logger
 
@@ -307,7 +307,7 @@ def load_chain(context: ssl.SSLContext, chain: bytes) -> None:
 
 
 class Certificates:
-    """Creates and renews the certificates in the Secret, and loads them into the TLS context of the webhook server."""
+    """Makes and renews the certificates in the Secret, and loads them into the TLS context of the webhook server."""
 
     def __init__(
         self,
@@ -326,7 +326,9 @@ class Certificates:
         self._changed = asyncio.Event()  # the Secret changed: check it
         self._secrets.subscribe(lambda _, __: self._changed.set())
         self._listeners: list[Callable[[], None]] = []  # called whenever a certificate has been loaded
-        self._bundle: CertificateBundle | None = None  # what ``context`` serves; restores a deleted Secret
+        self._bundle: CertificateBundle | None = None  # what ``context`` serves; restores a Secret that was made again
+        self.problem: str | None = None
+        """Why the Secret could not be read or written; None when all is well."""
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
 
     @property
@@ -340,7 +342,7 @@ class Certificates:
         return lambda: self._listeners.remove(listener)
 
     async def run(self) -> None:
-        """Create, renew and load certificates until cancelled. Raises NotReady when the first list takes too long."""
+        """Make, renew and load certificates until cancelled. Raises NotReady when the first list takes too long."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._secrets.run())
             group.create_task(self._check_forever())
@@ -352,16 +354,23 @@ class Certificates:
             self._changed.clear()
             try:
                 await self._ensure()
+                self.problem = None
             except Exception as error:  # repeated at the next check; until then the loaded certificate serves
+                self.problem = str(error) or repr(error)
                 log.warning("certificates not kept", secret=STORE, error=str(error), exc_info=is_bug(error))
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._changed.wait()
 
     async def _ensure(self) -> None:
-        """Write the Secret when a step is due, otherwise load what it holds. Writes a lost or damaged Secret again."""
+        """Write the Secret when a step is due, otherwise load what it holds. Fills an empty or damaged Secret again.
+
+        Raises BadConfig when there is no Secret, or none that can be written.
+        """
         stored = self._secrets.get(f"{self._namespace}/{STORE}")
-        in_secret = parse(stored.data) if stored else None
+        if stored is None:
+            raise missing(self._what)
+        in_secret = parse(stored.data) if stored.data else None
         desired = renewed(in_secret or self._bundle, self._hosts, self._now(), self._lifetimes)
         if desired == in_secret:
             self._load(desired)
@@ -369,19 +378,21 @@ class Certificates:
         try:
             self._secrets.note(await self._write(stored, desired))
             log.info("certificates written", secret=STORE, valid_until=desired.leaf.not_valid_after_utc.isoformat())
-        except (AlreadyExists, Conflict, NotFound):  # another replica was faster; the watch brings what it wrote
+        except (Conflict, NotFound):  # another replica was faster, or the Secret is gone: the watch brings it
             return
+        except Invalid as error:  # it is immutable, or of a type that requires other keys
+            raise unusable(self._what, error) from error
 
-    async def _write(self, stored: Secret | None, desired: CertificateBundle) -> Secret:
-        if stored is None:
-            metadata = ObjectMeta(name=STORE, namespace=self._namespace)
-            return await self._client.create(Secret(metadata=metadata, data=desired.data(), type="Opaque"))
-        try:
-            return await self._client.replace(with_fields(stored, data=desired.data()))
-        except Invalid:  # the stored Secret is immutable, or of a type that requires other keys
-            await self._client.delete(Secret, STORE, self._namespace, uid=stored.metadata.uid)
-            self._secrets.forget(stored)
-            return await self._write(None, desired)
+    async def _write(self, stored: Secret, desired: CertificateBundle) -> Secret:
+        precondition = {"resourceVersion": stored.metadata.resourceVersion}
+        data = {**dict.fromkeys(stored.data or {}), **desired.data()}
+        return await self._client.patch(
+            Secret, STORE, {"metadata": precondition, "data": data}, namespace=self._namespace
+        )
+
+    @property
+    def _what(self) -> str:
+        return f"Secret {self._namespace}/{STORE}"
 
     def _load(self, bundle: CertificateBundle) -> None:
         if bundle != self._bundle:
@@ -390,3 +401,9 @@ class Certificates:
             log.info("certificate loaded", serial=f"{bundle.leaf.serial_number:x}", authorities=len(bundle.authorities))
             for listener in self._listeners:
                 listener()
+
+
+async def erase(client: Client, namespace: str) -> None:
+    """Remove certificates and keys from the Secret, which stays. It is no error when there is none."""
+    with suppress(NotFound):
+        await client.patch(Secret, STORE, {"data": None}, namespace)

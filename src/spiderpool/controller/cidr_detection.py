@@ -33,6 +33,9 @@ OUR_NETWORK = "spiderpool"
 
 BY_HAND = "set spec.podCIDRType to none and list the pod and Service CIDRs in spec.hijackCIDR"
 
+LONGEST_CONFIGURATION, MOST_BRACKETS = 1 << 14, 64
+"""Characters, and lists and mappings on one line, of kubeadm's configuration, which has 2,000 and none."""
+
 T = TypeVar("T", bound=Object)
 
 log = logger("coordinator")
@@ -151,10 +154,15 @@ class ClusterCIDRs:
 
 
 def kubeadm_networks(configuration: str) -> ClusterCIDRs:
-    """CIDRs in the YAML text of a kubeadm ClusterConfiguration; none when it is malformed."""
+    """CIDRs in the YAML text of a kubeadm ClusterConfiguration; none when it is malformed, or long beyond measure."""
+    if (
+        len(configuration) > LONGEST_CONFIGURATION
+        or configuration.count("[") + configuration.count("{") > MOST_BRACKETS
+    ):
+        return ClusterCIDRs()
     try:
-        document = yaml.safe_load(configuration)
-    except yaml.YAMLError:
+        document = yaml.load(configuration, yaml.BaseLoader)  # noqa: S506 - it makes texts, lists and mappings alone
+    except (yaml.YAMLError, RecursionError):
         return ClusterCIDRs()
     networking = document.get("networking") if isinstance(document, dict) else None
     found = networking if isinstance(networking, dict) else {}

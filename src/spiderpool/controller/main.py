@@ -12,18 +12,20 @@ from spiderpool import daemon
 from spiderpool.api.applications import WORKLOADS
 from spiderpool.api.coordination_v1 import Lease
 from spiderpool.api.coordinator import SpiderCoordinator
-from spiderpool.api.core_v1 import ConfigMap, Node, Pod, Secret, Service
+from spiderpool.api.core_v1 import ConfigMap, Node, Pod, Service
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.ipquota import SpiderIPQuota
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.controller.admission_server import AdmissionServer, accept_client_certificates
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
-from spiderpool.controller.certificates import STORE, CertificateLifetimes, Certificates
+from spiderpool.controller.certificates import CertificateLifetimes, Certificates, erase
 from spiderpool.controller.cidr_detection import (
     KUBEADM_CONFIG,
     SYSTEM_NAMESPACE,
@@ -35,9 +37,11 @@ from spiderpool.controller.coordinator import CoordinatorListers, CoordinatorRec
 from spiderpool.controller.endpoints import EndpointListers, EndpointReconciler
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
+from spiderpool.controller.network_policies import UnenforcedPolicyReporter
 from spiderpool.controller.network_status import NetworkStatusReconciler
 from spiderpool.controller.networks import NetworkReconciler
 from spiderpool.controller.pools import PoolListers, PoolReconciler
+from spiderpool.controller.quotas import NamespaceQuotas, QuotaReconciler
 from spiderpool.controller.registration import Registration, hosts, unregister
 from spiderpool.controller.reservedips import ReservedIPReconciler
 from spiderpool.controller.service_addresses import ServiceAddressListers, ServiceAddressReconciler
@@ -56,7 +60,7 @@ LEASE = "spiderpool-controller-leases"
 PROGRAM = daemon.Program(
     COMPONENT,
     "Serves Spiderpool's admission webhooks and, as leader, reconciles its objects and collects leaked addresses.",
-    {"clean": "remove what outlives the controller (webhook registrations, certificates, Lease), then end"},
+    {"clean": "empty what outlives the controller (webhook registrations, certificates), delete its Lease, then end"},
 )
 
 log = logger("controller")
@@ -85,21 +89,32 @@ class ControllerLeader:
         self._endpoints = Informer(client, SpiderEndpoint)
         self._subnets = Informer(client, SpiderSubnet)
         self._reserved = Informer(client, SpiderReservedIP)
+        self._quotas = Informer(client, SpiderIPQuota, optional=True)
+        self._namespaces = NamespaceQuotas(self._quotas, self._ips, self._pools)
         auto_pools = settings.common.enable_spider_subnet and settings.common.enable_auto_pools
         self._workloads = {kind: Informer(client, kind, optional=True) for kind in WORKLOADS} if auto_pools else {}
-        self.ready = False
-        """Whether all first lists have arrived and the API server knows our webhooks."""
+        self._synced = False  # whether all first lists have arrived
+
+    @property
+    def not_ready_reason(self) -> str | None:
+        """What of the first lists and the registration of the webhooks is still to be done; None when both are."""
+        if not self._synced:
+            return daemon.NOT_SYNCED
+        return self._registration.not_ready_reason
 
     async def run(self) -> None:
-        """Watch, register the webhooks, and reconcile until cancelled. Raises NotReady."""
+        """Watch, register the webhooks, and reconcile until cancelled. Raises NotReady.
+
+        What it creates should pass the webhooks; where they cannot be registered, it goes on without them.
+        """
         reconcilers = self._reconcilers()  # before the lists, which they follow page by page instead of all at once
         async with asyncio.TaskGroup() as group:
             await daemon.start_informers(group, self._informers())
+            self._synced = True
             group.create_task(self._registration.run())
             await self._registration.registered(daemon.SYNC_TIMEOUT)
             for run in reconcilers:
                 group.create_task(run())
-            self.ready = True
             log.info("reconciling", webhooks=hosts(self._settings))
 
     def _informers(self) -> list[Informer[Any]]:
@@ -120,6 +135,7 @@ class ControllerLeader:
             self._endpoints,
             *([self._subnets] if self._settings.common.enable_spider_subnet else []),
             self._reserved,
+            self._quotas,
             *self._workloads.values(),
         ]
 
@@ -136,6 +152,8 @@ class ControllerLeader:
             self._service_addresses().run,
             EndpointReconciler(client, endpoints).run,
             NetworkStatusReconciler(client, self._accounts, self._pods).run,
+            QuotaReconciler(client, self._namespaces, recorder).run,
+            UnenforcedPolicyReporter(client, self._ips, self._pods, recorder).run,
             *([self._gc().run] if settings.gc_enabled else []),
             *([self._subnet_reconciler().run] if settings.common.enable_spider_subnet else []),
             *([self._applications().run] if self._workloads else []),
@@ -191,7 +209,9 @@ class ControllerLeader:
         return SubnetReconciler(self._client, self._subnets, self._pools, self._recorder, debounce=debounce)
 
     def _applications(self) -> ApplicationPoolReconciler:
-        listers = ApplicationListers(self._subnets, self._pools, self._ips, self._reserved, self._pods, self._workloads)
+        listers = ApplicationListers(
+            self._subnets, self._pools, self._ips, self._reserved, self._pods, self._workloads, self._namespaces
+        )
         families, redundant = self._settings.common.families, self._settings.redundant_ips
         return ApplicationPoolReconciler(self._client, listers, self._recorder, families=families, redundant=redundant)
 
@@ -208,14 +228,20 @@ async def serve(settings: ControllerSettings) -> None:
         certificates = Certificates(client, settings.common.namespace, hosts(settings), lifetimes)
 
         def blocker() -> str | None:
-            return "no webhook certificate is loaded" if certificates.trusted is None else None
+            if certificates.trusted:
+                return None
+            return certificates.problem or "no webhook certificate is loaded"
 
         replica = daemon.Replica(
             daemon.election(client, LEASE, settings), lambda: ControllerLeader(client, settings, certificates), blocker
         )
-        admission = Webhooks(client, settings.common.families, settings).application()
+        if settings.webhook_client_ca:
+            accept_client_certificates(certificates.context, settings.webhook_client_ca)
+        webhooks = Webhooks(client, settings.common.families, settings).by_path()
+        known_only = settings.webhook_client_ca is not None
+        admission = AdmissionServer(webhooks, certificates.context, known_only=known_only)
         async with (
-            daemon.listening(admission, settings.webhook_host, settings.webhook_port, certificates.context),
+            admission.listening(settings.webhook_host, settings.webhook_port),
             daemon.listening(daemon.runtime(replica), settings.webhook_host, settings.health_port),
         ):
             group.create_task(certificates.run())
@@ -223,13 +249,16 @@ async def serve(settings: ControllerSettings) -> None:
 
 
 async def clean(settings: ControllerSettings) -> None:
-    """Remove what outlives the controller: webhook registrations, certificates, Lease; absent ones are no error."""
+    """Empty what outlives the controller (webhook registrations, certificates), and delete its Lease.
+
+    Absent ones are no error.
+    """
     namespace = settings.common.namespace
     async with Client.load(settings.common.kubeconfig) as client:
         await unregister(client)
-        for kind, name in ((Secret, STORE), (Lease, LEASE)):
-            with suppress(NotFound):
-                await client.delete(kind, name, namespace)
+        await erase(client, namespace)
+        with suppress(NotFound):
+            await client.delete(Lease, LEASE, namespace)
     log.info("webhooks unregistered")
 
 

@@ -1,4 +1,8 @@
-"""Registers our webhooks with the API server: creates, corrects and deletes their webhook configurations."""
+"""Registers our webhooks with the API server: fills, corrects and empties the webhook configurations.
+
+The installation makes them, without webhooks. A ValidatingAdmissionPolicy limits what they may hold
+(charts/spiderpool/templates/controller-policy.yaml): what is registered here has to satisfy it.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +22,9 @@ from spiderpool.api.admissionregistration_v1 import (
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.meta import Kind
 from spiderpool.controller.certificates import Certificates
+from spiderpool.controller.installation import missing
 from spiderpool.controller.webhooks import guarded_kinds, kinds, webhook_path
-from spiderpool.errors import NotReady, is_bug
+from spiderpool.errors import is_bug
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.settings import ControllerSettings
@@ -33,8 +38,8 @@ POD_TIMEOUT = 5
 """Seconds after which the API server admits a pod without our answer."""
 SYNC_TIMEOUT = 60.0
 """Seconds within which the informers must have listed the webhook configurations."""
-RETRY = 2.0
-"""Seconds until a failed registration is tried again. Repeating is safe: it writes the whole configuration."""
+FIRST_PAUSE, LAST_PAUSE = 2.0, 60.0
+"""Seconds until a failed registration is tried again, doubled each time. Changes of the configurations end a pause."""
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
 """Label of every namespace with its name; the API server sets it."""
 
@@ -86,7 +91,7 @@ def _pod_webhook(settings: ControllerSettings, trusted: bytes) -> Webhook:
 
 def _namespaces(settings: ControllerSettings) -> list[dict[str, Any]]:
     """Requirements of the namespace selector."""
-    lists = [("NotIn", settings.pod_inject.excluded), ("In", settings.pod_inject.included)]
+    lists = [("NotIn", settings.pod_inject.left_alone), ("In", settings.pod_inject.included)]
     return [
         {"key": NAMESPACE_NAME_LABEL, "operator": operator, "values": list(names)} for operator, names in lists if names
     ]
@@ -145,17 +150,22 @@ class Registration:
         self._changed = asyncio.Event()  # a configuration or the authorities changed: check again
         self._informers = {kind: Informer(client, kind, fields=f"metadata.name={NAME}") for _, kind in REGISTRATIONS}
         self._registered = asyncio.Event()  # set for good at the first success
+        self._problem: str | None = "not tried yet"  # why the webhooks are not registered; None when they are
 
-    async def registered(self, timeout: float) -> None:
-        """Wait for the first successful registration. Raises NotReady after ``timeout`` seconds."""
-        try:
+    @property
+    def not_ready_reason(self) -> str | None:
+        """Why the webhooks were never registered; None for good after the first success, as others serve them too."""
+        return None if self._registered.is_set() else f"the webhooks are not registered: {self._problem}"
+
+    async def registered(self, timeout: float) -> bool:
+        """Wait for the first successful registration; False after ``timeout`` seconds without one."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._registered.wait()
-        except TimeoutError as error:
-            raise NotReady(f"the webhooks could not be registered within {timeout:.0f} s") from error
+        return self._registered.is_set()
 
     async def run(self) -> None:
-        """Register, and correct the configurations, until cancelled."""
+        """Register, and correct the configurations, until cancelled. Raises NotReady when a list takes too long."""
         unsubscribe = self._certificates.subscribe(self._changed.set)
         try:
             async with asyncio.TaskGroup() as group:
@@ -169,40 +179,51 @@ class Registration:
     async def _reconcile_forever(self) -> None:
         for informer in self._informers.values():
             await informer.synced(SYNC_TIMEOUT)
+        pause = FIRST_PAUSE
         while True:
             self._changed.clear()
+            self._problem = await self._reconcile()
             with suppress(TimeoutError):
-                async with asyncio.timeout(None if await self._reconcile() else RETRY):
+                async with asyncio.timeout(pause if self._problem else None):
                     await self._changed.wait()
+            pause = min(2 * pause, LAST_PAUSE) if self._problem else FIRST_PAUSE
 
-    async def _reconcile(self) -> bool:
-        """Write the configurations that are not as they should be; False when that has to be tried again."""
+    async def _reconcile(self) -> str | None:
+        """Write the configurations that are not as they should be; says why that has to be tried again, if it has."""
         trusted = self._certificates.trusted
         if trusted is None:
-            return False
-        try:
-            for verb, kind in REGISTRATIONS:
-                await self._ensure(kind, webhooks(verb, self._settings, trusted))
-        except Exception as error:
-            log.warning("webhooks not registered", error=str(error), exc_info=is_bug(error))
-            return False
-        self._registered.set()
-        return True
+            return "no certificate is loaded"
+        problems = [
+            problem
+            for verb, kind in REGISTRATIONS
+            if (problem := await self._ensure(kind, webhooks(verb, self._settings, trusted)))
+        ]
+        if not problems:
+            self._registered.set()
+        return "; ".join(problems) or None
 
-    async def _ensure(self, kind: type[WebhookConfiguration], desired: list[Webhook]) -> None:
+    async def _ensure(self, kind: type[WebhookConfiguration], desired: list[Webhook]) -> str | None:
+        """Write a configuration unless it is as it should be; says why that failed."""
         stored = self._informers[kind].get(NAME)
         if stored is not None and matches(stored.webhooks, desired):
-            return
+            return None
         try:
-            written = await self._client.patch(kind, NAME, {"webhooks": desired})
-        except NotFound:
-            written = await self._client.apply(kind, {"metadata": {"name": NAME}, "webhooks": desired}, NAME)
-        self._informers[kind].note(written)
+            self._informers[kind].note(await self._write(kind, desired))
+        except Exception as error:
+            log.warning("webhooks not registered", kind=kind.KIND.name, error=str(error), exc_info=is_bug(error))
+            return str(error) or repr(error)
         log.info("webhooks registered", kind=kind.KIND.name, webhooks=len(desired))
+        return None
+
+    async def _write(self, kind: type[WebhookConfiguration], desired: list[Webhook]) -> WebhookConfiguration:
+        try:
+            return await self._client.patch(kind, NAME, {"webhooks": desired})
+        except NotFound as error:
+            raise missing(f"{kind.KIND.name} {NAME}") from error
 
 
 async def unregister(client: Client) -> None:
-    """Delete the webhook configurations, so that the API server calls no webhook any more. Absent ones are success."""
+    """Empty the webhook configurations, so that the API server calls no webhook any more. Absent ones are success."""
     for _, kind in REGISTRATIONS:
         with suppress(NotFound):
-            await client.delete(kind, NAME)
+            await client.patch(kind, NAME, {"webhooks": []})

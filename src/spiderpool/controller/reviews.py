@@ -1,4 +1,4 @@
-"""AdmissionReview v1 over HTTP: the requests of the API server, and the answers to them. It knows no rule."""
+"""AdmissionReview v1: the requests of the API server, and the answers to them. It knows no rule."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from spiderpool.api.decoding import LONGEST_OBJECT, decode
 from spiderpool.api.meta import Kind, Object
 from spiderpool.core.admission.faults import FieldError
 
+MAX_VALUES = 50_000
+"""Values of a review, at most: each may have to be checked, while the event loop waits."""
 NULL = msgspec.Raw(b"null")
 """Stands for an object that a request leaves out, such as ``oldObject`` of a CREATE."""
 
@@ -47,22 +48,13 @@ ALLOWED: Answer = {"allowed": True}
 Decide = Callable[[AdmissionRequest], Awaitable[Answer]]
 
 
-def handler(decide: Decide) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """The HTTP handler of a webhook."""
-
-    async def handle(request: web.Request) -> web.Response:
-        try:
-            review = decode(await request.read(), AdmissionReview, longest=LONGEST_OBJECT)
-        except msgspec.DecodeError as error:
-            raise web.HTTPBadRequest(text=f"not an AdmissionReview: {error}") from error
-        return _response({"uid": review.request.uid, **await decide(review.request)})
-
-    return handle
-
-
-def _response(answer: Answer) -> web.Response:
-    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": answer}
-    return web.Response(body=msgspec.json.encode(review), content_type="application/json")
+async def answered(decide: Decide, body: bytes) -> bytes:
+    """The answer to a review. Raises msgspec.DecodeError when the body is none."""
+    if body.count(b",") > MAX_VALUES:
+        raise msgspec.DecodeError(f"more than {MAX_VALUES} values")
+    review = decode(body, AdmissionReview, longest=LONGEST_OBJECT)
+    answer = {"uid": review.request.uid, **await decide(review.request)}
+    return msgspec.json.encode({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": answer})
 
 
 def patched(before: Object, after: Object, warnings: list[str] | None = None) -> Answer:

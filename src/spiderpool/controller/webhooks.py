@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Namespace, Node, Pod
@@ -26,7 +25,7 @@ from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
-from spiderpool.controller.reviews import ALLOWED, AdmissionRequest, Answer, Decide, handler, invalid, patched, refused
+from spiderpool.controller.reviews import ALLOWED, AdmissionRequest, Answer, Decide, invalid, patched, refused
 from spiderpool.core.admission.coordinator import default_coordinator, validate_coordinator
 from spiderpool.core.admission.faults import FieldError
 from spiderpool.core.admission.ippool import PoolContext, default_ippool, validate_ippool, why_ippool_in_use
@@ -66,9 +65,6 @@ WARN_TIMEOUT = 2.0
 
 MAX_NAMES = 20
 """Objects named by a pool that are looked for, at most."""
-
-MAX_REVIEW = 16 << 20
-"""Bytes of a review, at most; it holds two objects, and etcd stores objects of 1.5 MiB at most by default."""
 
 log = logger("webhooks")
 
@@ -126,16 +122,14 @@ class Webhooks:
         self._settings = settings or ControllerSettings()
         self._trusted_prefix = f"system:serviceaccount:{self._settings.common.namespace}:spiderpool-"
 
-    def application(self) -> web.Application:
-        """The HTTP application that serves all paths."""
-        application = web.Application(client_max_size=MAX_REVIEW)
-        application.router.add_get("/webhook-health-check", _healthy)
-        for hook in self._hooks():
-            application.router.add_post(webhook_path("mutate", hook.kind.KIND), handler(self._mutator(hook)))
-            application.router.add_post(webhook_path("validate", hook.kind.KIND), handler(self._validator(hook)))
-        if self._settings.pod_inject.enabled:
-            application.router.add_post(webhook_path("mutate", Pod.KIND), handler(self._mutate_pod))
-        return application
+    def by_path(self) -> dict[str, Decide]:
+        """What decides a review, by the path that the API server calls."""
+        pods = {webhook_path("mutate", Pod.KIND): self._mutate_pod} if self._settings.pod_inject.enabled else {}
+        return {
+            **{webhook_path("mutate", hook.kind.KIND): self._mutator(hook) for hook in self._hooks()},
+            **{webhook_path("validate", hook.kind.KIND): self._validator(hook) for hook in self._hooks()},
+            **pods,
+        }
 
     def _hooks(self) -> list[Hook]:
         hooks = (
@@ -329,10 +323,6 @@ async def _validate_coordinator(change: AdmissionChange) -> tuple[FieldError, ..
 
 async def _warn_of_subnet(change: AdmissionChange) -> Iterable[str]:
     return subnet_warnings(change.new)
-
-
-async def _healthy(_: web.Request) -> web.Response:
-    return web.Response(text="ok")
 
 
 async def _accepted(hook: Hook, change: AdmissionChange) -> Answer:

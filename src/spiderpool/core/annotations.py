@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 
@@ -46,12 +47,16 @@ MOST_INTERFACES = 33
 """Interfaces of a pod: the first one, and those of 32 networks."""
 MOST_NAMES = 256
 """Pools or subnets that an annotation names for an interface and family. Each is looked for at every ADD of the pod."""
+MOST_PATTERNS = 66
+"""Names with wildcards in an annotation, two for each interface: each is compared with every pool of the node."""
 MOST_ROUTES = 256
 """Further routes of a pod. The agent makes each one, and looks at them again at every CHECK."""
 MOST_ADDRESSES = 5000
 """Addresses that an application requests for its pool at most, beside those of its pods for ``+N``."""
 LONGEST_NAME = 253
 """Characters of the name of an object, or of a pattern for names."""
+REMEMBERED = 16
+"""Annotations that are kept as they were read: each interface of a pod looks at the same one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +101,8 @@ _SUBNETS_EXAMPLE = '[{"interface": "eth0", "ipv4": ["subnet"]}]'
 
 def interface_pools(annotations: Annotations, interface: str) -> InterfacePools | None:
     """Pools of the interface that is being attached, from ``ippool``; None if not set. Raises BadConfig."""
-    entry = _read(annotations, POOL, _Entry, '{"ipv4": ["pool"], "ipv6": ["pool"]}')
-    return InterfacePools(interface, _names_by_family(POOL, entry)) if entry else None
+    text = annotations.get(POOL)
+    return None if text is None else InterfacePools(interface, _pools_of_one(text))
 
 
 def all_interface_pools(annotations: Annotations) -> tuple[InterfacePools, ...] | None:
@@ -105,9 +110,20 @@ def all_interface_pools(annotations: Annotations) -> tuple[InterfacePools, ...] 
 
     Either all entries have an interface name, or none has.
     """
-    entries = _read(annotations, POOLS, list[_Entry], '[{"interface": "eth0", "ipv4": ["pool"]}]')
-    if entries is None:
-        return None
+    text = annotations.get(POOLS)
+    return None if text is None else _pools_of_all(text)
+
+
+@lru_cache(REMEMBERED)
+def _pools_of_one(text: str) -> Names:
+    names = _names_by_family(POOL, _value(POOL, text, _Entry, '{"ipv4": ["pool"], "ipv6": ["pool"]}'))
+    check_patterns(f"annotation {POOL}", names.values())
+    return names
+
+
+@lru_cache(REMEMBERED)
+def _pools_of_all(text: str) -> tuple[InterfacePools, ...]:
+    entries = _value(POOLS, text, list[_Entry], '[{"interface": "eth0", "ipv4": ["pool"]}]')
     if not entries:
         raise _wrong(POOLS, "lists no interface; add one, or remove the annotation")
     pools = tuple(
@@ -115,6 +131,7 @@ def all_interface_pools(annotations: Annotations) -> tuple[InterfacePools, ...] 
         for entry in entries
     )
     _check_interfaces(POOLS, [each.interface for each in pools])
+    check_patterns(f"annotation {POOLS}", (names for each in pools for names in each.names.values()))
     return pools
 
 
@@ -123,13 +140,17 @@ def all_interface_subnets(annotations: Annotations) -> tuple[InterfacePools, ...
 
     From ``subnets``, else from ``subnet``, whose only entry is for eth0 unless it names another interface.
     """
-    key, entries = SUBNETS_ANNOTATION, _read(annotations, SUBNETS_ANNOTATION, list[_Entry], _SUBNETS_EXAMPLE)
-    if entries is None:
-        key = SUBNET_ANNOTATION
-        entry = _read(annotations, key, _Entry, '{"interface": "eth0", "ipv4": ["subnet"]}')
-        if entry is None:
-            return None
-        entries = [entry]
+    key = SUBNETS_ANNOTATION if SUBNETS_ANNOTATION in annotations else SUBNET_ANNOTATION
+    text = annotations.get(key)
+    return None if text is None else _subnets_of_all(key, text)
+
+
+@lru_cache(REMEMBERED)
+def _subnets_of_all(key: str, text: str) -> tuple[InterfacePools, ...]:
+    if key == SUBNETS_ANNOTATION:
+        entries = _value(key, text, list[_Entry], _SUBNETS_EXAMPLE)
+    else:
+        entries = [_value(key, text, _Entry, '{"interface": "eth0", "ipv4": ["subnet"]}')]
     if not entries:
         raise _wrong(key, "lists no interface; add one, or remove the annotation")
     subnets = tuple(_interface_subnets(key, entry) for entry in entries)
@@ -149,7 +170,9 @@ def namespace_pools(annotations: Annotations) -> Names:
         version: _read(annotations, key, list[str], '["pool"]', most=MOST_NAMES)
         for version, key in NAMESPACE_POOLS.items()
     }
-    return {version: _stripped(NAMESPACE_POOLS[version], names) for version, names in lists.items() if names}
+    found = {version: _stripped(NAMESPACE_POOLS[version], names) for version, names in lists.items() if names}
+    check_patterns("annotations of the Namespace", found.values())
+    return found
 
 
 def ip_number(annotations: Annotations) -> IPNumber | None:
@@ -178,6 +201,13 @@ def reclaims_pool(annotations: Annotations) -> bool:
 def is_pattern(name: str) -> bool:
     """Whether a pool name is a shell-style pattern for all pools that match it."""
     return "*" in name or "?" in name or ("[" in name and "]" in name)
+
+
+def check_patterns(holder: str, lists: Iterable[Iterable[str]]) -> None:
+    """Raises BadConfig when lists of pools hold more patterns than may be compared with all pools."""
+    number = sum(is_pattern(name) for names in lists for name in names)
+    if number > MOST_PATTERNS:
+        raise BadConfig(f"{holder} holds {number} patterns for names of pools; at most {MOST_PATTERNS} are possible")
 
 
 def entry_for(entries: Iterable[InterfacePools], key: str, interface: str, position: int) -> InterfacePools:
@@ -260,21 +290,17 @@ def _route(route: _Route) -> Route:
     return str(destination), str(gateway)
 
 
-def _read(
-    annotations: Annotations,
-    key: str,
-    shape: type[T],
-    example: str,
-    *,
-    most: int = MOST_INTERFACES,
-) -> T | None:
-    """The JSON of an annotation as a ``shape``; None if not set. Raises BadConfig with an ``example`` to follow.
+def _read(annotations: Annotations, key: str, shape: type[T], example: str, *, most: int) -> T | None:
+    """The value of an annotation; None if not set. Raises BadConfig."""
+    text = annotations.get(key)
+    return None if text is None else _value(key, text, shape, example, most=most)
+
+
+def _value(key: str, text: str, shape: type[T], example: str, *, most: int = MOST_INTERFACES) -> T:
+    """The JSON of an annotation as a ``shape``. Raises BadConfig with an ``example`` to follow.
 
     ``most`` is the number of entries that a list may have: what is longer is refused before it is read any further.
     """
-    text = annotations.get(key)
-    if text is None:
-        return None
     holder = "Namespace" if key in NAMESPACE_POOLS.values() else "pod"
     try:
         value = decode(text)

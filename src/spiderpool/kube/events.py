@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from spiderpool.api.core_v1 import Event, EventSource, reference
 from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.errors import is_bug
-from spiderpool.kube.client import Client, NotFound
+from spiderpool.kube.client import AlreadyExists, Client, NotFound
 from spiderpool.telemetry import logger
 
 QUEUE = 1_000
 """Events that may wait to be written."""
 REMEMBERED = 4_096
 """Written events whose count can be raised; the least recently used one is forgotten first."""
+LONGEST_MESSAGE = 1024
+"""Characters of a message, as events.k8s.io has it: it may repeat what users have written, and thousands are kept."""
 
 log = logger("events")
 
@@ -34,14 +37,21 @@ class Recorder:
         self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE)  # recorded, not yet written
         self._known: OrderedDict[Identity, Event] = OrderedDict()  # written events, least recently used first
 
-    def event(self, obj: Object, type: str, reason: str, message: str) -> None:
-        """Record an event of ``type`` Normal or Warning; dropped, with a log line, while QUEUE others wait."""
+    def event(self, obj: Object, type: str, reason: str, message: str, *, name: str = "") -> None:
+        """Record an event of ``type`` Normal or Warning; dropped, with a log line, while QUEUE others wait.
+
+        With a ``name`` it is written once, also by other processes, as long as the API server keeps it.
+        """
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         event = Event(
-            metadata=ObjectMeta(generateName=f"{obj.name}.", namespace=obj.metadata.namespace or "default"),
+            metadata=ObjectMeta(
+                name=name,
+                generateName=None if name else f"{obj.name}.",
+                namespace=obj.metadata.namespace or "default",
+            ),
             involvedObject=reference(obj),
             reason=reason,
-            message=message,
+            message=message if len(message) <= LONGEST_MESSAGE else f"{message[: LONGEST_MESSAGE - 1]}…",
             type=type,
             count=1,
             firstTimestamp=now,
@@ -65,6 +75,10 @@ class Recorder:
 
     async def _write(self, event: Event) -> None:
         """Create an event, or raise the count of the same event that was written before."""
+        if event.metadata.name:
+            with suppress(AlreadyExists):
+                await self._client.create(event)
+            return
         identity = (event.involvedObject.uid or event.involvedObject.name or "", event.reason, event.message)
         known = self._known.get(identity)
         written = await self._repeat(known, event) if known else None

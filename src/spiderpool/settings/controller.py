@@ -12,6 +12,8 @@ from spiderpool.settings.common import CommonSettings, with_identity
 from spiderpool.settings.fields import bound, derived
 from spiderpool.settings.source import SettingsSource
 
+SYSTEM_NAMESPACE = "kube-system"
+
 
 def _offers_enis(enabled: bool, offers: Iterable[Any]) -> bool:
     return enabled and any("masterNIC" in offer for offer in offers if isinstance(offer, dict))
@@ -23,15 +25,20 @@ class PodInject:
 
     enabled: bool = bound(table.INJECT)
     excluded: tuple[str, ...] = bound(table.INJECT_EXCLUDED)
-    """Namespaces whose pods stay as they are."""
+    """Namespaces whose pods stay as they are, beside kube-system."""
     included: tuple[str, ...] = bound(table.INJECT_INCLUDED)
     """If any: only these Namespaces, without the excluded ones."""
     enis: bool = derived(_offers_enis, table.DEVICE_PLUGIN, table.DEVICE_OFFERS)
     """Whether pods also request the node's ENIs as resources of a device plugin."""
 
+    @property
+    def left_alone(self) -> tuple[str, ...]:
+        """The excluded Namespaces and kube-system, whose ServiceAccounts have the most rights."""
+        return tuple(dict.fromkeys((*self.excluded, SYSTEM_NAMESPACE)))
+
     def covers(self, namespace: str) -> bool:
         """Whether the pods of a Namespace are candidates for injection."""
-        return namespace not in self.excluded and (not self.included or namespace in self.included)
+        return namespace not in self.left_alone and (not self.included or namespace in self.included)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,8 @@ class ControllerSettings:
     webhook_port: int = bound(table.WEBHOOK_PORT)
     webhook_url: str | None = bound(table.WEBHOOK_URL)
     """None: the API server reaches the webhooks by the Service below."""
+    webhook_client_ca: Path | None = bound(table.WEBHOOK_CLIENT_CA)
+    """None: whoever reaches the webhooks may call them."""
     service: str = bound(table.SERVICE)
     health_port: int = bound(table.CONTROLLER_HEALTH_PORT)
     coordinator_name: str = bound(table.COORDINATOR_NAME)

@@ -11,6 +11,7 @@ from spiderpool.api.meta import LabelSelector
 from spiderpool.core.admission.faults import (
     Fault,
     FieldError,
+    first_faults,
     is_address,
     is_label_value,
     is_object_name,
@@ -116,3 +117,9 @@ def test_addresses(text: str, version: int, plain: bool) -> None:
 def test_a_prefix_may_lack_its_length(text: str, written: str | None) -> None:
     assert (parse_prefix(text) is not None) is (written is not None)
     assert prefix_text(text) == (written or text)
+
+
+def test_a_refusal_lists_the_first_faults_and_cuts_long_values() -> None:
+    fault = FieldError(Fault.INVALID, "spec.ips[0]", "x" * 1000, "write an address")
+    assert len(first_faults([fault] * 30, iter([fault] * 30))) == 50
+    assert str(fault) == f'spec.ips[0]: Invalid value: "{"x" * 199}…: write an address'

@@ -30,6 +30,7 @@ from spiderpool.core.ipam.allocation import (
     new_record,
     occupied,
     pools_of,
+    quota_refusal,
     refusal,
     released,
     slot_of,
@@ -322,3 +323,9 @@ def test_a_take_over_leaves_no_mark_of_a_release_by_hand() -> None:
     assert marked.marked
     assert not changed(marked, metadata=changed(marked.metadata, uid="u-8")).marked, "it names another object"
     assert taken_over(marked, ASK).metadata.annotations == {"theirs": "x"}
+
+
+def test_a_refusal_for_a_quota_names_it_and_what_to_do() -> None:
+    message = quota_refusal(ASK, "q").message
+    assert "no IPv4 address for eth0 of pod default/web-0" in message
+    assert "nothing is left of SpiderIPQuota default/q; delete pods" in message

@@ -319,3 +319,15 @@ def test_a_refusal_tells_nothing_of_the_families_of_other_interfaces() -> None:
 def test_a_check_does_not_mind_that_no_source_names_the_family_of_an_address_any_more() -> None:
     asked = request("eth0", "fd00::7", default_ipv4_ippool=["a"])
     assert check_plan(context(), asked, BOTH, DEFAULT).families("eth0") == (4,)
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (["p"] * 257, "the network of eth0 names 257 pools of a family; at most 256 are possible"),
+        (["p*"] * 67, "the network of eth0 holds 67 patterns for names of pools; at most 66 are possible"),
+    ],
+)
+def test_a_network_names_so_many_pools(names: list[str], complaint: str) -> None:
+    with pytest.raises(BadConfig, match=complaint):
+        plan(context(), request(default_ipv4_ippool=names))

@@ -9,7 +9,15 @@ from msgspec.structs import replace
 
 from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
 from spiderpool.api.ippool import Route
-from spiderpool.core.admission.faults import Fault, Faults, FieldError, is_address, parse_prefix, prefix_text
+from spiderpool.core.admission.faults import (
+    Fault,
+    Faults,
+    FieldError,
+    first_faults,
+    is_address,
+    parse_prefix,
+    prefix_text,
+)
 from spiderpool.core.network.coordinator import RULE_TABLE, VETH_MTU
 
 POD_CIDR_TYPES = ("auto", "cluster", "calico", "cilium", "none")
@@ -50,7 +58,7 @@ def validate_coordinator(new: SpiderCoordinator) -> tuple[FieldError, ...]:
     """All faults of the cluster's coordinator settings."""
     spec = new.spec or CoordinatorSpec()
     required = () if spec.podCIDRType else (_pod_cidr_type(Fault.REQUIRED, "spec", spec),)
-    return (*required, *coordinator_faults(spec, "spec"))
+    return first_faults(required, coordinator_faults(spec, "spec"))
 
 
 def coordinator_faults(spec: CoordinatorSpec, path: str) -> Faults:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from itertools import chain, islice
 
 import msgspec
 
@@ -16,7 +17,10 @@ from spiderpool.core.labels import LABEL_LENGTH, NAME_LENGTH
 
 SHOWN = 5
 """Names that one message lists; it counts the others."""
-
+MAX_FAULTS = 50
+"""Faults that a refusal lists; whoever has mended these learns of the others."""
+MAX_VALUE = 200
+"""Characters of a value that a message repeats."""
 
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
@@ -56,7 +60,8 @@ class FieldError:
         """The fault without its path, in the words of Kubernetes' own field errors."""
         words = _FAULT_WORDS[self.kind]
         if self.kind in (Fault.INVALID, Fault.NOT_SUPPORTED):
-            words += f": {msgspec.json.encode(self.value).decode()}"
+            text = msgspec.json.encode(self.value).decode()
+            words += f": {text[:MAX_VALUE]}…" if len(text) > MAX_VALUE else f": {text}"
         return f"{words}: {self.message}"
 
     def __str__(self) -> str:
@@ -64,6 +69,11 @@ class FieldError:
 
 
 Faults = Iterator[FieldError]
+
+
+def first_faults(*faults: Iterable[FieldError]) -> tuple[FieldError, ...]:
+    """As many faults as a refusal lists."""
+    return tuple(islice(chain.from_iterable(faults), MAX_FAULTS))
 
 
 def shown(words: list[str]) -> str:

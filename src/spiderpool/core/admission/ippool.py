@@ -12,7 +12,15 @@ from spiderpool.api.ippool import POOL_CIDR_LABEL, POOL_ENI_LABEL, POOL_NODE_LAB
 from spiderpool.api.meta import LabelSelector, OwnerReference
 from spiderpool.api.subnet import IP_NUMBER_ANNOTATION, SpiderSubnet
 from spiderpool.core.addresses import AddressSet, Network, from_int, parse_subnet
-from spiderpool.core.admission.faults import Fault, Faults, FieldError, is_label_value, selector_faults, shown
+from spiderpool.core.admission.faults import (
+    Fault,
+    Faults,
+    FieldError,
+    first_faults,
+    is_label_value,
+    selector_faults,
+    shown,
+)
 from spiderpool.core.admission.ranges import (
     FAMILIES,
     cidr_label,
@@ -100,7 +108,7 @@ def validate_ippool(
     if new.terminating:
         return (FieldError(Fault.FORBIDDEN, "spec", None, "the pool is being deleted; create another one"),)
     identity = tuple(subnet_faults(new.spec.subnet, new.spec.ipVersion, context.families))
-    return identity or tuple(_pool_faults(new, old, context))
+    return identity or first_faults(_pool_faults(new, old, context))
 
 
 def why_ippool_in_use(pool: SpiderIPPool, records: Iterable[SpiderIP]) -> str | None:

@@ -30,7 +30,7 @@ from spiderpool.api.multusconfig import (
 )
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.core.admission.coordinator import coordinator_faults, with_prefixes
-from spiderpool.core.admission.faults import Fault, Faults, FieldError, is_label_value, is_object_name
+from spiderpool.core.admission.faults import Fault, Faults, FieldError, first_faults, is_label_value, is_object_name
 from spiderpool.core.network.multusconfig import BLOCK_FIELDS, Block, NICBlock, interface_block
 
 CNI_VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0")
@@ -144,15 +144,15 @@ def validate_multusconfig(
     ``existing`` is the stored NetworkAttachmentDefinition of the name that this network's will have, if there is one.
     """
     spec = new.spec or MultusConfigSpec()
-    return (
-        *_name_faults(new, old, existing),
-        *_cni_version_faults(new.metadata.annotations or {}),
-        *_block_faults(spec),
-        *_other_block_faults(spec),
-        *_annotation_faults(new.metadata.annotations or {}, spec),
-        *_custom_faults(spec),
-        *(coordinator_faults(spec.coordinator, "spec.coordinator") if spec.coordinator else ()),
-        *_chain_faults(spec.chainCNIJsonData or ()),
+    return first_faults(
+        _name_faults(new, old, existing),
+        _cni_version_faults(new.metadata.annotations or {}),
+        _block_faults(spec),
+        _other_block_faults(spec),
+        _annotation_faults(new.metadata.annotations or {}, spec),
+        _custom_faults(spec),
+        coordinator_faults(spec.coordinator, "spec.coordinator") if spec.coordinator else (),
+        _chain_faults(spec.chainCNIJsonData or ()),
     )
 
 

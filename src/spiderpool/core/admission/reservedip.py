@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.core.admission.faults import Fault, Faults, FieldError, is_address
+from spiderpool.core.admission.faults import Fault, Faults, FieldError, first_faults, is_address
 from spiderpool.core.admission.ranges import FAMILIES, family_faults, merged, range_faults
 
 
@@ -37,7 +37,7 @@ def validate_reservedip(
         return ()
     if new.terminating:
         return (FieldError(Fault.FORBIDDEN, "spec", None, "it is being deleted; create another one"),)
-    return tuple(_version_faults(new, families)) or tuple(_range_faults(new))
+    return tuple(_version_faults(new, families)) or first_faults(_range_faults(new))
 
 
 def _version_faults(new: SpiderReservedIP, families: frozenset[int]) -> Faults:

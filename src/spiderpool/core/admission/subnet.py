@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.subnet import SUBNET_CIDR_LABEL, SpiderSubnet, SubnetSpec
 from spiderpool.core.addresses import AddressSet, Network, parse_subnet
-from spiderpool.core.admission.faults import Fault, Faults, FieldError, shown
+from spiderpool.core.admission.faults import Fault, Faults, FieldError, first_faults, shown
 from spiderpool.core.admission.ranges import (
     FAMILIES,
     cidr_label,
@@ -69,7 +69,7 @@ def validate_subnet(
     if new.terminating:
         return (FieldError(Fault.FORBIDDEN, "spec", None, "the subnet is being deleted; create another one"),)
     identity = tuple(subnet_faults(new.spec.subnet, new.spec.ipVersion, families))
-    return identity or tuple(_subnet_faults(new, old, tuple(others), tuple(pools)))
+    return identity or first_faults(_subnet_faults(new, old, tuple(others), tuple(pools)))
 
 
 def why_subnet_in_use(subnet: SpiderSubnet, pools: Iterable[SpiderIPPool]) -> str | None:

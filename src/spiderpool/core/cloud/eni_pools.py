@@ -34,6 +34,8 @@ Not a condition, because the pool's status is computed from its SpiderIPs alone.
 """
 RELEASING_ANNOTATION = "cloud.spidernet.io/releasing"
 """On a pool: addresses, separated by commas, that will be returned to the cloud; no new pod gets them."""
+MOST_RELEASING = 4096
+"""Addresses in this annotation at most; an ENI has some hundred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +164,18 @@ def _untaken(addresses: AddressSet, subnet: str, others: Iterable[SpiderIPPool])
 
 def releasing(pool: SpiderIPPool) -> AddressSet:
     """Returns the addresses of a pool that will be returned to the cloud; skips words that are no addresses of it."""
-    version, found = subnet_version(pool), AddressSet(subnet_version(pool))
-    for word in (pool.metadata.annotations or {}).get(RELEASING_ANNOTATION, "").split(","):
+    version, readable = subnet_version(pool), []
+    for word in releasing_words(pool):
         with suppress(ValueError):
-            found |= AddressSet.parse([word.strip()], version)
-    return found
+            AddressSet.parse([word], version)
+            readable.append(word)
+    return AddressSet.parse(readable, version)
+
+
+def releasing_words(pool: SpiderIPPool) -> list[str]:
+    """The words of the annotation; whoever writes more than an ENI can have addresses, is not heard to the end."""
+    text = (pool.metadata.annotations or {}).get(RELEASING_ANNOTATION, "")
+    return [word.strip() for word in text.split(",", MOST_RELEASING)[:MOST_RELEASING]]
 
 
 def is_known_to_agent(eni: str, pools: Iterable[SpiderIPPool], account: SpiderNode | None) -> bool:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import AddressSet, RangeError, canonical
-from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, subnet_version
+from spiderpool.core.cloud.eni_pools import releasing_words, subnet_version
 from spiderpool.core.ipam.allocation import usable
 
 ASSIGNED_ANNOTATION = "cloud.spidernet.io/assigned"
@@ -222,8 +222,7 @@ class RecentChanges:
 
 def releasing_of(pool: SpiderIPPool) -> frozenset[str]:
     """Returns the addresses that a pool excludes by its annotation; skips words that are no addresses."""
-    text = (pool.metadata.annotations or {}).get(RELEASING_ANNOTATION, "")
-    return frozenset(each for word in text.split(",") if (each := _canonical(word.strip())))
+    return frozenset(each for word in releasing_words(pool) if (each := _canonical(word)))
 
 
 def _canonical(word: str) -> str:

@@ -247,6 +247,15 @@ def refusal(request: AllocationRequest, trace: Iterable[Verdict]) -> Refused:
     return Refused(f"no IPv{request.version} address for {request} from {request.source}: {why}")
 
 
+def quota_refusal(request: AllocationRequest, quota: str) -> Refused:
+    """The error that names the quota of which nothing is left."""
+    remedy = "delete pods of the Namespace, or let an administrator raise its spec.addresses"
+    return Refused(
+        f"no IPv{request.version} address for {request}: nothing is left of SpiderIPQuota {request.namespace}/{quota}; "
+        f"{remedy}"
+    )
+
+
 def main_reason(trace: Iterable[Verdict]) -> str:
     """The rule for metrics: ``exhausted`` if any pool was full, else the rule that dropped the first pool."""
     rules = [verdict.rule for verdict in {verdict.subject: verdict for verdict in trace}.values() if not verdict.kept]

@@ -227,8 +227,20 @@ def _sources(context: _InterfaceContext, pools: Iterable[SpiderIPPool]) -> Itera
     # Read only now: malformed annotations of the Namespace must not hinder pods whose own annotations decide.
     namespace = pod_annotations.namespace_pools(context.pod.namespace_annotations)
     yield _named(context, namespace, "the default pools of the Namespace's annotations")
-    yield _named(context, context.request.pools, "the network's configuration")
+    yield _named(context, _configured(context), "the network's configuration")
     yield context.source(DEFAULT_SOURCE, _default_candidates(pools))
+
+
+def _configured(context: _InterfaceContext) -> Names:
+    """The pools of the network's configuration, which whoever may make networks in a Namespace has written."""
+    names = context.request.pools
+    if (most := max(map(len, names.values()), default=0)) > pod_annotations.MOST_NAMES:
+        limit = pod_annotations.MOST_NAMES
+        raise BadConfig(
+            f"the network of {context.interface} names {most} pools of a family; at most {limit} are possible"
+        )
+    pod_annotations.check_patterns(f"the network of {context.interface}", names.values())
+    return names
 
 
 def _subnet_annotation(context: _InterfaceContext) -> tuple[PoolSource, ...] | Verdict:

@@ -149,18 +149,22 @@ def _by_names(
     """A pattern stands for the pools that match it, in alphabetical order; a pool named twice counts once."""
     found: dict[str, SpiderIPPool] = {}
     not_found: list[Verdict] = []
+    ordered = sorted(by_name) if any(map(is_pattern, names)) else []
     for name in names:
-        matching = _matching(request, name, by_name)
+        matching = _matching(request, name, by_name, ordered)
         found |= {pool.name: pool for pool in matching if pool.name not in found}
         if not matching:
             not_found.append(_not_found(request, name))
     return list(found.values()), not_found
 
 
-def _matching(request: AllocationRequest, name: str, by_name: Mapping[str, SpiderIPPool]) -> list[SpiderIPPool]:
+def _matching(
+    request: AllocationRequest, name: str, by_name: Mapping[str, SpiderIPPool], ordered: Iterable[str]
+) -> list[SpiderIPPool]:
     if not is_pattern(name):
         return [by_name[name]] if name in by_name else []
-    matching = (each for each in sorted(by_name) if fnmatchcase(each, _as_shell(name)))
+    shell = _as_shell(name)
+    matching = (each for each in ordered if fnmatchcase(each, shell))
     return [by_name[each] for each in matching if version_of(by_name[each]) == request.version]
 
 
