@@ -49,6 +49,16 @@ CLOUD_VSWITCH_FREE = Gauge("spiderpool_cloud_vswitch_free_addresses", "Free addr
 METADATA_READINGS = Counter(
     "spiderpool_metadata_readings", "Readings of the server's ENIs: good, unanswered or doubtful.", ("outcome",)
 )
+LOAD_BALANCERS = Gauge(
+    "spiderpool_load_balancers",
+    "Load balancers made for Services of this cluster, when they were last counted: used, preserved or orphaned.",
+    ("state",),
+)
+LOAD_BALANCER_REFUSALS = Counter(
+    "spiderpool_load_balancer_refusals",
+    "Services refused, by what they lack: a grant, or room in the limits of their Namespace or of the cluster.",
+    ("reason",),
+)
 UNREGISTERED = Gauge(
     "spiderpool_unregistered_addresses",
     "Addresses that pods hold and the cloud does not know on their ENI.",

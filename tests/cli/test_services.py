@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from spiderpool.api.core_v1 import Node
@@ -122,6 +123,39 @@ def test_settings_come_from_a_pipe_to_its_end() -> None:
     finally:
         rest.join()
         os.close(reader)
+
+
+PREFIX = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-"
+LENT = service(annotations={f"{PREFIX}id": "lb-1", f"{PREFIX}force-override-listeners": "true"})
+GRANT = {
+    "apiVersion": "spiderpool.spidernet.io/v2beta1",
+    "kind": "SpiderLoadBalancerGrant",
+    "metadata": {"name": "shop"},
+    "spec": {"namespaces": ["shop"], "loadBalancers": ["lb-1"], "overrideListeners": True},
+}
+
+
+def test_what_must_be_granted_is_printed_as_a_manifest() -> None:
+    done = run(listed(LENT))
+    assert "\n\n# Not granted yet; --grants prints this part alone.\n" in done.output
+    alone = run(listed(LENT), "--grants")
+    assert list(yaml.safe_load_all(alone.output)) == [GRANT]
+    granted = listed(LENT, GRANT)
+    assert "Not granted" not in run(granted).output
+    assert run(granted, "--grants").output == "\n"
+
+
+def test_a_grant_that_is_lacking_takes_the_place_of_no_other() -> None:
+    other = {**GRANT, "spec": {"namespaces": ["shop"], "certificates": ["crt-1"]}}
+    (made,) = yaml.safe_load_all(run(listed(LENT, other), "--grants").output)
+    assert made == {**GRANT, "metadata": {"name": "shop-2"}}
+
+
+def test_more_balancers_than_the_limit_are_granted(tmp_path: Path) -> None:
+    values = tmp_path / "conf.yml"
+    values.write_text("cloud: {loadBalancers: {maxPerNamespace: 1}}")
+    (made,) = yaml.safe_load_all(run(listed(service(), service()), "--grants", "--values", str(values)).output)
+    assert made["spec"] == {"namespaces": ["shop"], "maxLoadBalancers": 2}
 
 
 @pytest.mark.parametrize(

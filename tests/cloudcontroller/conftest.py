@@ -41,26 +41,18 @@ from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.ports import free_ports
 from tests.cloud.alibaba import simulation
 from tests.cloud.alibaba.simulation import SimulatedCloud
+from tests.cloudcontroller.service_cluster import Clock, cluster
 from tests.support.environment import bare_environment
 from tests.support.eventually import eventually
 from tests.support.servers import describe
+
+__all__ = ["cluster"]
 
 REGION = "cn-hangzhou"
 BLOCK, BLOCK6 = "172.31.192.0/20", "2408:4005:1::/64"
 
 TAGS = itertools.count()
 """Node objects get names of their own: the cluster remembers how it last heard of a name, and calls it silent."""
-
-
-@dataclass
-class Clock:
-    """A clock that only tests advance."""
-
-    now: float = 10_000.0
-
-    def __call__(self) -> float:
-        """Seconds."""
-        return self.now
 
 
 @dataclass

@@ -10,7 +10,7 @@ from spiderpool_lab.alibaba.account import ENIAddresses
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.resources import InstanceType
 from tests.cloud.alibaba.simulation import SimulatedCloud
-from tests.cloudcontroller.conftest import Clock
+from tests.cloudcontroller.service_cluster import Clock
 
 pytestmark = pytest.mark.unit
 REGION = "cn-hangzhou"

@@ -28,7 +28,7 @@ from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, Preallocati
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.node_servers import NodeServers
-from tests.cloudcontroller.conftest import Clock
+from tests.cloudcontroller.service_cluster import Clock
 from tests.support.api_server import ApiServer, Fault
 from tests.support.caches import note
 

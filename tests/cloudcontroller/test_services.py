@@ -2,230 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import msgspec
 import pytest
 
-from spiderpool.api.core_v1 import Event, Node, NodeSpec, Service
-from spiderpool.api.discovery_v1 import SERVICE_LABEL, Endpoint, EndpointPort, EndpointSlice
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.spiderserver import ENI, Instance, SpiderServer
-from spiderpool.cloud.alibaba.clb import ClassicLoadBalancers
-from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
-from spiderpool.cloud.alibaba.pod_enis import PodENIs
-from spiderpool.cloud.loadbalancers import LoadBalancerAPI, LoadBalancers
-from spiderpool.cloudcontroller.cluster import Cluster
-from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconciler, ServiceTimings
+from spiderpool.api.core_v1 import Node, Service
+from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
+from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.core.cloud.alibaba import kinds
 from spiderpool.core.cloud.alibaba.annotations import CLASS, PREFIX
 from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
-from spiderpool.kube.client import Client, NotFound
-from spiderpool.kube.events import Recorder
-from spiderpool.kube.informer import Informer
-from spiderpool.kube.node_servers import NodeServers
-from spiderpool_lab.alibaba.account import ENIAddresses
+from spiderpool.kube.client import Invalid
 from spiderpool_lab.alibaba.balancers import CLB
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.control_plane import ControlPlane
-from tests.cloud.alibaba.simulation import SimulatedCloud
-from tests.cloudcontroller.conftest import BLOCK, Clock, CloudCluster, Start
-from tests.support.eventually import eventually
+from tests.cloudcontroller.conftest import BLOCK, CloudCluster, Start
+from tests.cloudcontroller.service_cluster import ENI_BACKENDS, NAMESPACE, REGION, ZONES, ServiceCluster, empty
 from tests.support.servers import describe
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(180)]
-
-NAMESPACE = "default"
-ENI_BACKENDS = {"service.beta.kubernetes.io/backend-type": "eni"}
-ZONES = {"zone-maps": "cn-hangzhou-i:vsw-1,cn-hangzhou-h:vsw-2"}
-REGION = "cn-hangzhou"
-
-
-@dataclass
-class ServiceCluster:
-    """A cluster of two nodes in an account, with our reconciler."""
-
-    client: Client
-    simulated: SimulatedCloud
-    clock: Clock
-
-    async def create(self, name: str, **spec: Any) -> Service:
-        """A Service of type LoadBalancer; ``annotations`` without their prefix."""
-        given = spec.pop("annotations", {})
-        annotations = {key if "/" in key else PREFIX + key: value for key, value in given.items()}
-        ports = spec.pop("ports", [{"port": 80, "targetPort": 8080, "protocol": "TCP"}])
-        body = {
-            "metadata": {"name": name, "namespace": NAMESPACE, "annotations": annotations},
-            "spec": {"type": "LoadBalancer", "selector": {"app": name}, "ports": ports, **spec},
-        }
-        return await self.client.create(msgspec.convert(body, Service))
-
-    async def endpoints(self, name: str, *pods: tuple[str, str], version: str = "1") -> None:
-        """The ready pods of a Service: address and node of each."""
-        metadata = ObjectMeta(name=f"{name}-{version}", namespace=NAMESPACE, labels={SERVICE_LABEL: name})
-        listed = [Endpoint([address], nodeName=node) for address, node in pods]
-        ports = [EndpointPort("", 8080, "TCP")]
-        body = EndpointSlice(metadata=metadata, addressType="IPv4", endpoints=listed, ports=ports)
-        await self.client.apply(EndpointSlice, msgspec.to_builtins(body), metadata.name, NAMESPACE)
-
-    async def get(self, name: str) -> Service:
-        """A Service as it is stored."""
-        return await self.client.get(Service, name, NAMESPACE)
-
-    async def set(self, name: str, **annotations: str | None) -> None:
-        """Change annotations, whose names are written with underscores."""
-        body = {
-            "metadata": {"annotations": {PREFIX + key.replace("_", "-"): text for key, text in annotations.items()}}
-        }
-        await self.client.patch(Service, name, body, NAMESPACE)
-
-    async def address(self, name: str) -> str:
-        """Where a Service is reached, as soon as that is said."""
-        found: list[str] = []
-
-        async def published() -> bool:
-            ingress = (await self.get(name)).status.loadBalancer.ingress or []
-            found[:] = [each.ip or each.hostname or "" for each in ingress]
-            return bool(found)
-
-        await self.eventually(published)
-        return found[0]
-
-    def clb(self) -> CLB:
-        """The only classic balancer."""
-        (found,) = self.simulated.account.tables.clbs
-        return found
-
-    def weights(self) -> dict[str, int]:
-        """Servers of the only server group, by their identity or address."""
-        groups = [*self.simulated.account.tables.clb_groups, *self.simulated.account.tables.nlb_groups]
-        assert len(groups) <= 1
-        return {
-            each.address if each.server_type.lower() == "eni" else each.server: each.weight
-            for group in groups
-            for each in group.backends
-        }
-
-    async def gone(self, name: str) -> bool:
-        """Whether a Service no longer exists."""
-        try:
-            await self.get(name)
-        except NotFound:
-            return True
-        return False
-
-    async def delete(self, name: str) -> None:
-        """Delete a Service and wait until it is gone."""
-        await self.client.delete(Service, name, NAMESPACE)
-        await self.eventually(lambda: self.gone(name))
-
-    async def wait_for_event(self, reason: str, part: str = "") -> None:
-        """Waits for an Event."""
-
-        async def recorded() -> bool:
-            events = await self.client.list(Event, NAMESPACE)
-            return any(each.reason == reason and part in each.message for each in events)
-
-        await self.eventually(recorded)
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until a condition of the account holds."""
-
-        async def holds() -> bool:
-            return condition()
-
-        await self.eventually(holds)
-
-    async def eventually(self, condition: Callable[[], Awaitable[bool]], timeout: float = 60.0) -> None:
-        """Waits until a condition holds; the reconciler's clock advances by one second for each attempt."""
-
-        async def holds() -> bool:
-            self.clock.now += 1.0
-            return await condition()
-
-        await eventually(holds, timeout=timeout, interval=0.1)
-
-
-@asynccontextmanager
-async def reconciling(simulated: SimulatedCloud, control_plane: ControlPlane, clock: Clock) -> AsyncIterator[None]:
-    """Our reconciler, under the service account that it has in a cluster."""
-    kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-cloud")
-    async with Client.load(kubeconfig) as client:
-        servers = NodeServers(Informer(client, SpiderServer))
-        nodes, slices = Informer(client, Node), Informer(client, EndpointSlice)
-        listers = ServiceListers(Informer(client, Service), slices, nodes, servers)
-        recorder, api = Recorder(client, "spiderpool-cloud"), simulated.client()
-        vpc = simulated.account.vpc.identity
-        apis: dict[BalancerKind, LoadBalancerAPI] = {
-            kinds.CLB: ClassicLoadBalancers(api, REGION),
-            kinds.NLB: NetworkLoadBalancers(api, REGION, pause=0.05),
-        }
-        services = ServiceReconciler(
-            Cluster(client, recorder),
-            listers,
-            LoadBalancers(kinds.kind_of, apis, PodENIs(api, REGION, vpc)),
-            BalancerConfiguration(cluster="c1", vpc=vpc, vswitch="vsw-1"),
-            ServiceTimings(period=3.0, gather=0.05, first_pause=0.2, last_pause=1.0, confirm=5.0, clock=clock),
-        )
-        informers: list[Informer[Any]] = [listers.services, slices, nodes, servers.informer]
-        tasks = [asyncio.create_task(each.run()) for each in informers]
-        for informer in informers:
-            await informer.synced(10)
-        tasks += [asyncio.create_task(services.run()), asyncio.create_task(recorder.run())]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            for task in tasks:
-                with suppress(asyncio.CancelledError):
-                    await task
-
-
-@pytest.fixture
-async def cluster(control_plane: ControlPlane, simulated: SimulatedCloud) -> AsyncIterator[ServiceCluster]:
-    """Two nodes, no Service; emptied again at the end."""
-    simulated.account.add_vswitch("172.31.208.0/20", zone="cn-hangzhou-h", identity="vsw-2")
-    clock = Clock()
-    async with Client.load(control_plane.admin_kubeconfig) as client:
-        for number, name in enumerate(("a", "b"), 1):
-            server = simulated.account.add_instance(name, identity=f"i-{name}").identity
-            pods = tuple(f"172.31.192.{number}{place}" for place in range(3))
-            simulated.account.add_eni(
-                "vsw-1", instance=server, identity=f"eni-{name}", addresses=ENIAddresses(secondaries=pods)
-            )
-            await client.create(Node(metadata=ObjectMeta(name=name), spec=NodeSpec(providerID=f"{REGION}.i-{name}")))
-            await client.patch(
-                Node, name, {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}, sub="status"
-            )
-        try:
-            async with reconciling(simulated, control_plane, clock):
-                yield ServiceCluster(client, simulated, clock)
-        finally:
-            await empty(client)
-
-
-async def empty(client: Client) -> None:
-    """Take everything away that a test may have left behind, whoever holds it."""
-    for service in await client.list(Service, NAMESPACE):
-        if service.name != "kubernetes":
-            with suppress(NotFound):
-                await client.patch(Service, service.name, {"metadata": {"finalizers": None}}, NAMESPACE)
-                await client.delete(Service, service.name, NAMESPACE)
-    kinds: list[type[Any]] = [EndpointSlice, Event]
-    for kind in kinds:
-        for each in await client.list(kind, NAMESPACE):
-            if each.name != "kubernetes":
-                with suppress(NotFound):
-                    await client.delete(kind, each.name, NAMESPACE)
-    for node in await client.list(Node):
-        await client.delete(Node, node.name)
 
 
 async def test_the_life_of_a_service(cluster: ServiceCluster) -> None:
@@ -269,6 +65,7 @@ async def test_a_service_that_becomes_internal_returns_its_balancer(cluster: Ser
 
 
 async def test_pods_as_servers_of_a_network_balancer(cluster: ServiceCluster) -> None:
+    await cluster.grant(vSwitches=["vsw-2"])
     await cluster.endpoints("web", ("172.31.192.10", "a"), ("172.31.192.99", "b"))
     await cluster.create("web", annotations={"type": "nlb", **ZONES, **ENI_BACKENDS})
     assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")
@@ -334,11 +131,70 @@ async def test_a_lent_balancer(cluster: ServiceCluster) -> None:
     lent = CLB("lb-mine", "mine", "198.51.100.99", {**DEFAULTS}, tags={"team": "x"})
     cluster.simulated.account.tables.clbs.put(lent)
     given = {"id": "lb-mine", "force-override-listeners": "true"}
+    await cluster.grant(loadBalancers=["lb-mine"], overrideListeners=True)
     await cluster.create("web", annotations=given)
     assert await cluster.address("web") == "198.51.100.99"
     assert [each.port for each in cluster.clb().listeners] == [80]
     await cluster.delete("web")
     assert cluster.clb() == lent
+
+
+async def test_what_is_in_use_without_a_grant_stays_and_is_told(
+    cluster: ServiceCluster, control_plane: ControlPlane
+) -> None:
+    """As after an update from a version without grants, or a switch from Alibaba Cloud's own controller."""
+    lent = CLB("lb-mine", "mine", "198.51.100.99", {**DEFAULTS})
+    cluster.simulated.account.tables.clbs.put(lent)
+    await cluster.grant(loadBalancers=["lb-mine"], overrideListeners=True, certificates=["crt-1"])
+    given = {"id": "lb-mine", "force-override-listeners": "true", "protocol-port": "https:443", "cert-id": "crt-1"}
+    port = {"port": 443, "targetPort": 8080, "protocol": "TCP"}
+    await cluster.create("web", annotations=given, ports=[port])
+    await cluster.until(lambda: len(cluster.weights()) == 2 and len(cluster.clb().listeners) == 1)
+    await cluster.address("web")
+    await cluster.running.aclose()
+    await cluster.client.delete(SpiderLoadBalancerGrant, "granted")
+    await cluster.start(control_plane)
+    for annotation in ("id", "force-override-listeners", "cert-id"):
+        await cluster.wait_for_event("UsedWithoutGrant", f"{PREFIX}{annotation}: ")
+    await cluster.set("web", scheduler="rr")
+    await cluster.until(lambda: [each.settings["Scheduler"] for each in cluster.clb().listeners] == ["rr"])
+
+    await cluster.set("web", cert_id="crt-2")
+    await cluster.wait_for_event("NotGranted", "crt-2 in spec.certificates")
+    await cluster.client.patch(Node, "b", {"metadata": {"labels": {"service.alibabacloud.com/exclude-node": ""}}})
+    await cluster.until(lambda: cluster.weights() == {"i-a": 100})
+    assert [each.settings["ServerCertificateId"] for each in cluster.clb().listeners] == ["crt-1"]
+    await cluster.grant(certificates=["crt-2"])
+    await cluster.until(lambda: [each.settings["ServerCertificateId"] for each in cluster.clb().listeners] == ["crt-2"])
+    await cluster.delete("web")
+    assert cluster.clb() == lent
+
+
+async def test_a_grant_says_that_it_is_in_force(cluster: ServiceCluster) -> None:
+    await cluster.grant(loadBalancers=["lb-1"])
+
+    async def ready() -> bool:
+        grant = await cluster.client.get(SpiderLoadBalancerGrant, "granted")
+        conditions = (grant.status.conditions if grant.status else None) or []
+        return [(each.type, each.status) for each in conditions] == [("Ready", "True")]
+
+    await cluster.eventually(ready)
+
+
+@pytest.mark.parametrize("spec", [{"namespaces": []}, {"namespaces": ["A"]}, {"loadBalancers": ["lb 1"]}])
+async def test_a_grant_that_names_nothing_is_refused(cluster: ServiceCluster, spec: dict[str, Any]) -> None:
+    with pytest.raises(Invalid):
+        await cluster.grant(**spec)
+
+
+async def test_a_namespace_may_have_more_by_its_grant(cluster: ServiceCluster) -> None:
+    names = [f"web-{number}" for number in range(cluster.limits.of_namespace + 1)]
+    for name in names:
+        await cluster.create(name)
+    await cluster.wait_for_event("TooManyLoadBalancers")
+    await cluster.grant(maxLoadBalancers=len(names))
+    for name in names:
+        await cluster.address(name)
 
 
 DEFAULTS = {
@@ -356,6 +212,7 @@ async def test_a_balancer_of_another_service_is_not_lent(cluster: ServiceCluster
     await cluster.create("web")
     await cluster.address("web")
     made = cluster.clb()
+    await cluster.grant(loadBalancers=[made.identity])
     await cluster.create("thief", annotations={"id": made.identity})
     await cluster.wait_for_event("SyncLoadBalancerFailed", "cannot be lent")
     await cluster.delete("thief")
@@ -374,10 +231,11 @@ async def test_a_label_does_not_give_away_somebody_elses_balancer(cluster: Servi
 
 
 async def test_a_preserved_balancer(cluster: ServiceCluster) -> None:
+    await cluster.grant(preserve=True)
     await cluster.create("web", annotations={"preserve-lb-on-delete": "on"})
     await cluster.address("web")
     await cluster.delete("web")
-    assert cluster.clb().tags == {}
+    assert cluster.clb().tags == {"spiderpool.made-for": "c1/default/preserved"}
     assert [each.port for each in cluster.clb().listeners] == [80]
 
 
@@ -455,6 +313,9 @@ async def test_a_service_that_takes_another_kind_returns_the_former_balancer(clu
     await cluster.create("web")
     await cluster.address("web")
     await cluster.set("web", type="nlb", zone_maps=ZONES["zone-maps"])
+    await cluster.wait_for_event("NotGranted", "vsw-2 in spec.vSwitches")
+    assert cluster.clb().listeners
+    await cluster.grant(vSwitches=["vsw-2"])
     await cluster.until(lambda: [each.status for each in cluster.simulated.account.tables.nlbs] == ["Active"])
     await cluster.until(lambda: not list(cluster.simulated.account.tables.clbs))
     assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")

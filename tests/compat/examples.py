@@ -13,6 +13,7 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.api.meta import Object
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
@@ -76,6 +77,7 @@ KINDS: tuple[type[Object], ...] = (
     SpiderReservedIP,
     SpiderEndpoint,
     SpiderMultusConfig,
+    SpiderLoadBalancerGrant,
     NetworkAttachmentDefinition,
 )
 

@@ -17,10 +17,12 @@ from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Event, Pod, Service
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.core.cloud.alibaba import annotations as service_annotations
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB, kind_of
-from spiderpool.core.cloud.loadbalancer import backends, checking, kinds, model, values
+from spiderpool.core.cloud.loadbalancer import backends, checking, grants, kinds, model, values
 from spiderpool.core.ipam.subnet_addresses import pool_addresses
 from spiderpool.kube.client import Client
 from spiderpool.settings import cloud_settings, load_source
@@ -344,6 +346,23 @@ def test_the_service_with_ipv6_alone_can_have_no_balancer() -> None:
     (fault,) = checking.faults(service, options, values.BalancerConfiguration("test", "vpc-1"))
     assert kind_of(service) is NLB
     assert "ServerGroupNotSupportIpv6" in fault
+
+
+@covers("alibaba-cloud/load-balancer-grant.yaml")
+async def test_grants_are_what_the_services_of_the_account_need(cluster: Cluster) -> None:
+    specs = [item.spec for item in await cluster.client.list(SpiderLoadBalancerGrant)]
+    service = msgspec.convert(manifest("alibaba-cloud/load-balancer-ipv6.yaml", "Service"), Service)
+    needs = [*NLB.needs(kinds.read_options(service.metadata.annotations or {}, NLB), values.BalancerConfiguration())]
+    assert [need.value for need in needs] == ["vsw0", "vsw1"]
+    for namespace in ("default", "shop"):
+        assert grants.missing(needs, [spec for spec in specs if spec.applies_to(namespace)]) == ()
+    lent = {
+        f"{service_annotations.PREFIX}id": "lb-bp1shop",
+        f"{service_annotations.PREFIX}force-override-listeners": "true",
+    }
+    asked = [*CLB.needs(kinds.read_options(lent, CLB), values.BalancerConfiguration())]
+    assert grants.missing(asked, [spec for spec in specs if spec.applies_to("shop")]) == ()
+    assert len(grants.missing(asked, [spec for spec in specs if spec.applies_to("default")])) == 2
 
 
 @covers("alibaba-cloud/settings.yaml")

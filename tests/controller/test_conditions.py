@@ -1,28 +1,20 @@
-"""Conditions by the API conventions: since when, about which generation, and on which of our kinds."""
+"""Conditions by the API conventions, on which of our kinds, and what they say."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
-from spiderpool.api.meta import Condition, ObjectMeta
+from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
-from spiderpool.api.reservedip import ReservedIPSpec, ReservedIPStatus, SpiderReservedIP
-from spiderpool.controller.conditions import dated, not_ready, ready, write
+from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.controller.networks import readiness as network_readiness
-from spiderpool.controller.reservedips import ReservedIPReconciler, readiness
-from spiderpool.kube.informer import Informer
+from spiderpool.controller.reservedips import readiness
 from spiderpool_lab.control_plane import ControlPlane
-from tests.support.api_server import ApiServer
-from tests.support.eventually import eventually
 
-THEN, NOW = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
-BEGUN, NEW = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+BEGUN = "2026-01-01T00:00:00Z"
 
 
 def reserved(*ips: str, **metadata: Any) -> SpiderReservedIP:
@@ -31,18 +23,6 @@ def reserved(*ips: str, **metadata: Any) -> SpiderReservedIP:
 
 @pytest.mark.unit
 class TestConditions:
-    def test_a_condition_has_been_so_since_its_status_changed(self) -> None:
-        obj = reserved(generation=1)
-        first = dated([not_ready("A", "a"), ready("x")], obj, None, THEN)
-        assert first == [
-            Condition("Ready", "False", "A", "a", BEGUN, 1),
-            Condition("Ready", "True", "InForce", "x", BEGUN, 1),
-        ]
-        (second,) = dated([not_ready("B", "b")], reserved(generation=2), first[:1], NOW)
-        assert second == Condition("Ready", "False", "B", "b", BEGUN, 2)
-        (third,) = dated([ready("x")], reserved(generation=2), [second], NOW)
-        assert third == Condition("Ready", "True", "InForce", "x", NEW, 2)
-
     @pytest.mark.parametrize(
         ("obj", "status", "message"),
         [
@@ -74,28 +54,6 @@ class TestConditions:
         condition = network_readiness(made)
         assert condition.status == status
         assert condition.message.startswith(message)
-
-    async def test_they_are_written_once_and_not_for_what_is_gone(self) -> None:
-        async with ApiServer(SpiderReservedIP.KIND) as server, server.client() as client:
-            cache = Informer(client, SpiderReservedIP)
-            reconciler = ReservedIPReconciler(client, cache)
-            tasks = [asyncio.create_task(each.run()) for each in (cache, reconciler)]
-            try:
-                await client.create(reserved("10.0.0.1"))
-                await eventually(lambda: server.stored(SpiderReservedIP)["r"].status)
-                (condition,) = (server.stored(SpiderReservedIP)["r"].status or ReservedIPStatus()).conditions or []
-                assert (condition.type, condition.status) == ("Ready", "True")
-                stored = await client.get(SpiderReservedIP, "r")
-                before = server.requests["patch"]
-                await write(client, cache, stored, [condition], condition)
-                assert server.requests["patch"] == before
-                gone = replace(stored, metadata=replace(stored.metadata, name="gone"))
-                await write(client, cache, gone, None, condition)
-                assert server.requests["patch"] == before + 1
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
 
 
 MANIFESTS = """

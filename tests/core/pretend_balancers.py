@@ -126,7 +126,7 @@ def _do(step: Step, observed: ObservedLoadBalancer | None) -> ObservedLoadBalanc
         assert observed is None
         model = step.model
         made = {**model.creation, **model.fixed, **model.settings}
-        return ObservedLoadBalancer("lb-1", model.name, "198.51.100.1", made, model.tags)
+        return ObservedLoadBalancer("lb-1", model.name, "198.51.100.1", made, {**model.tags, **model.origin})
     assert observed is not None
     match step:
         case SetBalancer(_, _, changes) | Unprotect(_, changes):

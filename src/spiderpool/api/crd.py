@@ -11,6 +11,7 @@ from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.ipquota import SpiderIPQuota
+from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.api.meta import SERVER_DEFAULT, Column, Kind, Object
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
@@ -30,6 +31,7 @@ KINDS: tuple[type[Object], ...] = (
     SpiderEndpoint,
     SpiderNode,
     SpiderServer,
+    SpiderLoadBalancerGrant,
     NetworkAttachmentDefinition,
 )
 

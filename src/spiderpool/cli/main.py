@@ -16,7 +16,7 @@ from rich.syntax import Syntax
 from spiderpool import __version__
 from spiderpool.cli import addresses, nodes
 from spiderpool.cli.rbac import documents
-from spiderpool.cli.services import plans
+from spiderpool.cli.services import grants, plans
 from spiderpool.cloud import registry
 from spiderpool.cloud.loadbalancers import configuration_of
 from spiderpool.cloud.registry import Provider
@@ -95,18 +95,23 @@ def service() -> None:
 @click.option(
     "--values", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="conf.yml of spiderpool-cloud."
 )
-def plan_services(manifests: TextIO, values: Path | None) -> None:
+@click.option(
+    "--grants", "only_grants", is_flag=True, help="Print only the SpiderLoadBalancerGrants that are lacking, as YAML."
+)
+def plan_services(manifests: TextIO, values: Path | None, only_grants: bool) -> None:
     """Print what would be made in the cloud for the Services of a file (-: standard input), step by step.
 
-    Nodes and EndpointSlices in the file are the servers. No cluster and no cloud is called:
+    Nodes and EndpointSlices in the file are the servers, and what its SpiderLoadBalancerGrants lack follows as a
+    manifest. No cluster and no cloud is called:
 
-    kubectl get services,nodes,spiderservers,endpointslices -A -o yaml | spiderpoolctl service plan -
+    kubectl get services,nodes,spiderservers,endpointslices,spiderloadbalancergrants -A -o yaml \
+      | spiderpoolctl service plan -
     """
+    printed = grants if only_grants else plans
     try:
         settings = cloud_settings(file_source(values) if values else SettingsSource({}, {}))
-        click.echo(
-            plans(manifests.read(), configuration_of(settings), _provider(settings.common.cloud.provider).kind_of)
-        )
+        kind_of = _provider(settings.common.cloud.provider).kind_of
+        click.echo(printed(manifests.read(), configuration_of(settings), kind_of))
     except SpiderpoolError as error:
         raise click.ClickException(error.message) from error
 

@@ -8,7 +8,7 @@ from typing import Any
 NAME = "spiderpool-cloud"
 LEASE = "spiderpool-cloud-leases"
 RBAC = "rbac.authorization.k8s.io"
-READ = ["get", "list", "watch"]
+READ = ["list", "watch"]
 
 
 def _rule(group: str, resources: Sequence[str], verbs: Sequence[str]) -> dict[str, Any]:
@@ -18,22 +18,24 @@ def _rule(group: str, resources: Sequence[str], verbs: Sequence[str]) -> dict[st
 EVENTS = _rule("", ["events"], ["create", "patch"])
 SERVERS = _rule("spiderpool.spidernet.io", ["spiderservers"], READ)
 RULES: dict[str, list[dict[str, Any]]] = {
-    "nodes": [_rule("", ["nodes"], [*READ, "patch", "delete"]), SERVERS, EVENTS],
+    "nodes": [_rule("", ["nodes"], ["get", *READ, "patch", "delete"]), SERVERS, EVENTS],
     "addresses": [
         _rule("", ["nodes"], [*READ, "patch"]),
         SERVERS,
         EVENTS,
         _rule("spiderpool.spidernet.io", ["spiderippools"], [*READ, "patch"]),
-        _rule("spiderpool.spidernet.io", ["spiderips"], READ),
+        _rule("spiderpool.spidernet.io", ["spiderips"], ["get", *READ]),
         _rule("spiderpool.spidernet.io", ["spidernodes"], ["get"]),
     ],
     "balancers": [
         _rule("", ["nodes"], READ),
         SERVERS,
         EVENTS,
-        _rule("", ["services"], [*READ, "patch"]),
+        _rule("", ["services"], ["get", *READ, "patch"]),
         _rule("", ["services/status"], ["patch"]),
         _rule("discovery.k8s.io", ["endpointslices"], READ),
+        _rule("spiderpool.spidernet.io", ["spiderloadbalancergrants"], READ),
+        _rule("spiderpool.spidernet.io", ["spiderloadbalancergrants/status"], ["patch"]),
     ],
 }
 """Feature → its rules, for all namespaces."""
@@ -42,7 +44,7 @@ RULES: dict[str, list[dict[str, Any]]] = {
 def documents(features: Iterable[str], namespace: str) -> list[dict[str, Any]]:
     """Returns ServiceAccount, roles and bindings for features; ``namespace`` has the Lease of the leader election."""
     leases = [
-        _rule("coordination.k8s.io", ["leases"], ["get", "update", "delete"]) | {"resourceNames": [LEASE]},
+        _rule("coordination.k8s.io", ["leases"], ["get", "update"]) | {"resourceNames": [LEASE]},
         _rule("coordination.k8s.io", ["leases"], ["create"]),
     ]
     metadata = {"name": NAME, "namespace": namespace}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, count
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,13 +12,16 @@ import yaml
 
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
-from spiderpool.api.meta import Object
+from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec, SpiderLoadBalancerGrant
+from spiderpool.api.meta import Object, ObjectMeta, Scope
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cloud.loadbalancers import KindOf
 from spiderpool.core.cloud.instances import described
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, reported_enis
+from spiderpool.core.cloud.loadbalancer.grants import limit, missing, suggested
+from spiderpool.core.cloud.loadbalancer.kinds import read_options
 from spiderpool.core.cloud.loadbalancer.printing import dry_run
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed
 from spiderpool.errors import BadConfig
 
 NO_UID = "00000000-0000-0000-0000-000000000000"
@@ -28,19 +33,84 @@ T = TypeVar("T", bound=Object)
 def plans(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> str:
     """Returns the plans for all Services of type LoadBalancer in YAML documents, as if they had no balancers yet.
 
-    Nodes, their SpiderServers and EndpointSlices among the documents, also in Lists, are the servers. Raises BadConfig.
+    Nodes, their SpiderServers and EndpointSlices among the documents, also in Lists, are the servers. What
+    administrators must have granted and the SpiderLoadBalancerGrants among them lack follows as a manifest. Raises
+    BadConfig.
     """
     documents = list(_documents(text))
-    services = [service for service in _typed(documents, "Service", Service) if kind_of(service) is not None]
-    if not services:
-        raise BadConfig("there is no Service of type LoadBalancer that spiderpool-cloud would serve")
+    services = _services(documents, kind_of)
     nodes, slices = _typed(documents, "Node", Node), _typed(documents, "EndpointSlice", EndpointSlice)
     enis = reported_enis(described(nodes, _typed(documents, "SpiderServer", SpiderServer)))
     snapshots = [BackendSnapshot(nodes, _slices_of(service, slices), enis) for service in services]
+    manifest = grants(text, configuration, kind_of)
     return "\n\n".join(
-        f"{service.key}\n{dry_run(service, kind_of(service), snapshot, configuration)}"
-        for service, snapshot in zip(services, snapshots, strict=True)
+        [
+            *(
+                f"{service.key}\n{dry_run(service, kind_of(service), snapshot, configuration)}"
+                for service, snapshot in zip(services, snapshots, strict=True)
+            ),
+            *([f"# Not granted yet; --grants prints this part alone.\n{manifest}"] if manifest else []),
+        ]
     )
+
+
+def grants(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> str:
+    """Returns the SpiderLoadBalancerGrants that the Services in YAML documents need and that are not among them.
+
+    YAML to be applied; empty when they need none. Raises BadConfig.
+    """
+    documents = list(_documents(text))
+    present = _typed(documents, SpiderLoadBalancerGrant.KIND.name, SpiderLoadBalancerGrant)
+    needed = _needed(_services(documents, kind_of), [grant.spec for grant in present], configuration, kind_of)
+    made = [
+        SpiderLoadBalancerGrant(
+            apiVersion=SpiderLoadBalancerGrant.KIND.api_version,
+            kind=SpiderLoadBalancerGrant.KIND.name,
+            metadata=ObjectMeta(name=name),
+            spec=spec,
+        )
+        for name, spec in _named(needed, {grant.name for grant in present})
+    ]
+    return yaml.safe_dump_all(map(msgspec.to_builtins, made), sort_keys=False).rstrip() if made else ""
+
+
+def _services(documents: Iterable[dict[str, Any]], kind_of: KindOf) -> list[Service]:
+    services = [service for service in _typed(documents, "Service", Service) if kind_of(service) is not None]
+    if not services:
+        raise BadConfig("there is no Service of type LoadBalancer that spiderpool-cloud would serve")
+    return services
+
+
+def _needed(
+    services: Iterable[Service],
+    present: Sequence[LoadBalancerGrantSpec],
+    configuration: BalancerConfiguration,
+    kind_of: KindOf,
+) -> Iterator[LoadBalancerGrantSpec]:
+    """Yields what must be granted to each Namespace beside what is."""
+    needs: dict[str, list[GrantNeed]] = defaultdict(list)
+    made: Counter[str] = Counter()
+    for service in services:
+        kind, namespace = kind_of(service), service.metadata.namespace or ""
+        if kind is not None:
+            options = read_options(service.metadata.annotations or {}, kind)
+            needs[namespace] += kind.needs(options, configuration)
+            made[namespace] += not options["id"]
+    for namespace in sorted(needs):
+        granted = [grant for grant in present if grant.applies_to(namespace)]
+        is_too_much = made[namespace] > limit(configuration.max_per_namespace, granted)
+        yield from suggested(namespace, missing(needs[namespace], granted), made[namespace] if is_too_much else None)
+
+
+def _named(specs: Iterable[LoadBalancerGrantSpec], taken: Iterable[str]) -> Iterator[tuple[str, LoadBalancerGrantSpec]]:
+    """Yields grants with a name of their own each: applied, they must not take the place of another."""
+    names = {*taken}
+    for spec in specs:
+        (namespace,) = spec.namespaces
+        numbered = (f"{namespace}-{number}" for number in count(2))
+        name = next(each for each in chain([namespace], numbered) if each not in names)
+        names.add(name)
+        yield name, spec
 
 
 def _documents(text: str) -> Iterator[dict[str, Any]]:
@@ -63,7 +133,7 @@ def _typed(documents: Iterable[dict[str, Any]], kind: str, model: type[T]) -> li
 
 def _read(document: dict[str, Any], model: type[T]) -> T:
     meta = document.get("metadata") or {}
-    named = {"namespace": "default", "uid": NO_UID, **meta} if model is not Node else meta
+    named = {"namespace": "default", "uid": NO_UID, **meta} if model.KIND.scope is Scope.NAMESPACED else meta
     try:
         return msgspec.convert({**document, "metadata": named}, model)
     except msgspec.ValidationError as error:

@@ -9,7 +9,12 @@ from typing import Protocol, TypeAlias
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.steps import Step
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, BalancerOwner, ObservedLoadBalancer
+from spiderpool.core.cloud.loadbalancer.values import (
+    BalancerConfiguration,
+    BalancerOwner,
+    MadeBalancer,
+    ObservedLoadBalancer,
+)
 from spiderpool.settings import CloudSettings
 
 KindOf: TypeAlias = Callable[[Service], BalancerKind | None]
@@ -24,6 +29,9 @@ class LoadBalancerAPI(Protocol):
 
         None: there is no such balancer.
         """
+
+    async def made(self, cluster: str) -> Sequence[MadeBalancer]:
+        """Returns all balancers that were made for Services of the cluster, also those that have outlived theirs."""
 
     async def carry_out(self, steps: Sequence[Step], observed: ObservedLoadBalancer | None) -> str:
         """Carries out a plan that was made for the observed balancer, and returns the balancer's identity.
@@ -59,4 +67,6 @@ def configuration_of(settings: CloudSettings) -> BalancerConfiguration:
         pod_backends=balancing.pod_backends,
         public_allowed=balancing.public,
         ipv6_backends=balancing.ipv6_backends,
+        max_per_namespace=balancing.max_per_namespace,
+        max_per_cluster=balancing.max_per_cluster,
     )

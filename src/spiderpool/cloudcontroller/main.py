@@ -11,6 +11,7 @@ from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cloud import registry
 from spiderpool.cloud.loadbalancers import configuration_of
@@ -83,9 +84,14 @@ class CloudLeader:
         """Keep the load balancers of Services in step, as soon as the region of the nodes is known."""
         balancing, settings = self._settings.balancing, self._settings
         region = settings.region or await region_of(self._nodes, self._cloud.servers.parse_provider_id)
-        services, slices = Informer(self._client, Service), Informer(self._client, EndpointSlice)
-        listers = ServiceListers(services, slices, self._nodes, self._servers)
-        reconciler = ServiceReconciler(
+        listers = ServiceListers(
+            Informer(self._client, Service),
+            Informer(self._client, EndpointSlice),
+            self._nodes,
+            self._servers,
+            Informer(self._client, SpiderLoadBalancerGrant, optional=True),  # its CRD may come after us
+        )
+        services = ServiceReconciler(
             self._cluster,
             listers,
             self._cloud.balancers(region, balancing.vpc),
@@ -93,8 +99,8 @@ class CloudLeader:
             ServiceTimings(period=balancing.period),
         )
         async with asyncio.TaskGroup() as group:
-            await daemon.start_informers(group, (services, slices))
-            group.create_task(reconciler.run())
+            await daemon.start_informers(group, (listers.services, listers.slices, listers.grants))
+            group.create_task(services.run())
             log.info("balancing", region=region, cluster=settings.cluster_id)
 
     def _address_reconciler(self) -> AddressReconciler:

@@ -12,22 +12,25 @@ from typing import Any
 
 from spiderpool.api.core_v1 import LoadBalancerIngress, Node, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
+from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.cloud.loadbalancers import LoadBalancers
+from spiderpool.cloudcontroller.balancer_grants import GrantReconciler
+from spiderpool.cloudcontroller.balancer_limits import BalancerLimits, TooManyLoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.core.cloud.instances import ProviderIDParser
-from spiderpool.core.cloud.loadbalancer import backends, checking, planning
+from spiderpool.core.cloud.loadbalancer import backends, checking, grants, planning
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of, uses_pods
 from spiderpool.core.cloud.loadbalancer.steps import CreateBalancer, Step
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed, ObservedLoadBalancer
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
 from spiderpool.kube import finalizers
 from spiderpool.kube.client import NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.node_servers import NodeServers
 from spiderpool.kube.workqueue import WorkQueue
-from spiderpool.telemetry import logger
+from spiderpool.telemetry import LOAD_BALANCER_REFUSALS, logger
 
 WORKERS = 3
 """Services that are reconciled at a time."""
@@ -62,6 +65,11 @@ class ServiceListers:
     slices: Informer[Any]
     nodes: Informer[Node]
     servers: NodeServers
+    grants: Informer[SpiderLoadBalancerGrant]
+
+
+class NotGranted(BadConfig):
+    """A Service asks for what no administrator has granted to its Namespace."""
 
 
 @dataclass(slots=True)
@@ -93,6 +101,8 @@ class ServiceReconciler:
         self._balancers = balancers
         self._configuration = configuration
         self._timings = timings or ServiceTimings()
+        self._grants = GrantReconciler(cluster.client, listers.grants)
+        self._limits = BalancerLimits(balancers, listers.services, configuration, self._timings.clock)
         self._states: dict[str, ServiceState] = defaultdict(ServiceState)  # Service key → state
         self._slices = listers.slices.index(lambda item: [key] if (key := _service_of(item)) else [])  # Service key
         self._enis: dict[str, tuple[str, float]] = {}  # pod address → ENI by the cloud, and until when it is valid
@@ -102,12 +112,14 @@ class ServiceReconciler:
         listers.services.subscribe(self._on_service)
         listers.nodes.subscribe(self._on_node)
         listers.servers.subscribe(lambda _: self._queue_all())
+        listers.grants.subscribe(self._on_grant)
 
     async def run(self) -> None:
         """Reconciles until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run(WORKERS))
             group.create_task(self._resync())
+            group.create_task(self._grants.run())
 
     async def _resync(self) -> None:
         """Queues every Service once per period: its balancer may have been changed in the console."""
@@ -149,6 +161,12 @@ class ServiceReconciler:
         for service in self._listers.services.items():
             self._queue_later(service.key)
 
+    def _on_grant(self, old: SpiderLoadBalancerGrant | None, new: SpiderLoadBalancerGrant | None) -> None:
+        specs = [grant.spec for grant in (old, new) if grant is not None]
+        for service in self._listers.services.items():
+            if any(spec.applies_to(service.metadata.namespace or "") for spec in specs):
+                self._queue_later(service.key)
+
     def _queue_later(self, key: str) -> None:
         service = self._listers.services.get(key)
         if service is not None and self._is_ours(service):
@@ -162,18 +180,27 @@ class ServiceReconciler:
         try:
             await self._reconcile_service(service)
         except SpiderpoolError as error:
-            self._record(service, "Warning", "SyncLoadBalancerFailed", error.message, repeat=True)
+            self._record(service, "Warning", _reason(error), error.message, repeat=True)
             raise
 
     async def _reconcile_service(self, service: Service) -> None:
         """Removes balancers of kinds that the Service no longer asks for, and ensures the one that it asks for."""
         kind = None if service.terminating else self._balancers.kind_of(service)
-        for former in self._held_kinds(service):
-            if former is not kind:
-                await self._remove(service, former)
+        formers = [former for former in self._held_kinds(service) if former is not kind]
+        if formers and kind is not None and not self._may_switch(service, kind):
+            return
+        for former in formers:
+            await self._remove(service, former)
         current = self._listers.services.get(service.key)  # as changed by the removals
         if kind is not None and current is not None and current.metadata.uid == service.metadata.uid:
             await self._ensure(current, kind)
+
+    def _may_switch(self, service: Service, kind: BalancerKind) -> bool:
+        """Whether the Service can have another kind of balancer: otherwise it keeps the one that it has."""
+        missing = self._missing(service, read_options(service.metadata.annotations or {}, kind))
+        if missing:
+            self._refuse(service, missing)
+        return not missing
 
     # --- create and update
 
@@ -189,15 +216,52 @@ class ServiceReconciler:
         if faults:
             await self._ensure_backends(service, options)
             return
+        missing = self._missing(service, options)
+        if not service.status.loadBalancer.ingress and not await self._may_begin(service, options, missing):
+            return
         model = build_model(service, options, await self._snapshot(service, options), self._configuration)
         if self._is_applied(service, model):
             return
         service = await self._add_finalizer(service, kind)
         observed = await self._find(service, model)
+        if refused := [need for need in missing if observed is None or not grants.is_in_use(need, model, observed)]:
+            self._refuse(service, refused)
+            await self._ensure_backends(service, options)
+            return
+        self._report_grants(service, missing)
         observed = await self._apply(service, model, observed)
         published = await self._publish(service, model, observed)
         self._states[service.key].applied = (model, published)
         self._report_unresolved(service, model)
+
+    async def _may_begin(self, service: Service, options: BalancerOptions, missing: Sequence[GrantNeed]) -> bool:
+        """Whether a Service without an address, which has nothing that it could keep, may get a balancer.
+
+        Told without a call for each Service: a tenant may have any number. Raises TooManyLoadBalancers, CloudError.
+        """
+        if missing:
+            self._refuse(service, missing)
+        elif not options["id"]:
+            await self._limits.check(service, options.kind, self._grants.of(service.metadata.namespace or ""))
+        return not missing
+
+    def _missing(self, service: Service, options: BalancerOptions) -> tuple[GrantNeed, ...]:
+        """Returns what the Service asks for and no administrator has granted to its Namespace."""
+        needs = options.kind.needs(options, self._configuration)
+        return grants.missing(needs, self._grants.of(service.metadata.namespace or ""))
+
+    def _refuse(self, service: Service, needs: Iterable[GrantNeed]) -> None:
+        """Records what must be granted before the Service gets it; a grant queues the Service again."""
+        namespace = service.metadata.namespace or ""
+        LOAD_BALANCER_REFUSALS.labels("grant").inc()
+        self._states[service.key].applied = None
+        self._record(service, "Warning", "NotGranted", *(grants.refusal(need, namespace) for need in needs))
+
+    def _report_grants(self, service: Service, used: Iterable[GrantNeed]) -> None:
+        """Records that nothing is refused any more, and what the Service keeps although nobody has granted it."""
+        namespace = service.metadata.namespace or ""
+        self._record(service, "Warning", "NotGranted")
+        self._record(service, "Warning", "UsedWithoutGrant", *(grants.reminder(need, namespace) for need in used))
 
     async def _ensure_backends(self, service: Service, options: BalancerOptions) -> None:
         """Updates the servers of a Service with faults; everything else waits for its correction."""
@@ -290,7 +354,8 @@ class ServiceReconciler:
 
     async def _create(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer:
         """Creates the balancer, records its identity at once, and reads it back; the caller plans the other steps."""
-        identity = await self._carry_out(service, model.kind, [CreateBalancer(model)], None)
+        async with self._limits.place(service, model.kind, self._grants.of(model.owner.namespace)):
+            identity = await self._carry_out(service, model.kind, [CreateBalancer(model)], None)
         await self._patch(service, {"labels": {model.kind.naming.identity_label: identity}})
         observed = await self._balancers.apis[model.kind].find(model.owner, identity)
         if observed is None:
@@ -396,6 +461,8 @@ class ServiceReconciler:
     async def _remove_observed(self, service: Service, kind: BalancerKind, observed: ObservedLoadBalancer) -> None:
         """Deletes, preserves or hands back the balancer, and records which of these."""
         owner, preserve = owner_of(service, self._configuration), _preserves(service, kind)
+        if preserve and kind.naming.is_own(observed, owner):
+            self._check_consent(service, kind)
         steps = planning.plan_removal(kind, owner, observed, preserve=preserve)
         await self._carry_out(service, kind, steps, observed)
         if not kind.naming.is_own(observed, owner):
@@ -404,6 +471,17 @@ class ServiceReconciler:
             what = "was preserved" if preserve else "was deleted"
             reason = "PreservedLoadBalancer" if preserve else "DeletedLoadBalancer"
         self._record(service, "Normal", reason, f"load balancer [{observed.identity}] {what}")
+
+    def _check_consent(self, service: Service, kind: BalancerKind) -> None:
+        """Raises NotGranted when nobody has agreed to pay for a balancer without a Service.
+
+        It is not deleted instead either: its author wants to keep it. So the Service waits, and stays its owner.
+        """
+        need = GrantNeed(f"{kind.annotations.prefix}preserve-lb-on-delete", "preserve", "true")
+        namespace = service.metadata.namespace or ""
+        if grants.missing([need], self._grants.of(namespace)):
+            LOAD_BALANCER_REFUSALS.labels("grant").inc()
+            raise NotGranted(f"{grants.refusal(need, namespace)}; until then balancer and Service stay")
 
     async def _remove_finalizer(self, service: Service, kind: BalancerKind) -> None:
         """Removes address, label and finalizer; reads the Service again first, as others add finalizers too."""
@@ -440,6 +518,17 @@ async def region_of(nodes: Informer[Node], parse: ProviderIDParser) -> str:
                 return named[0]
         log.warning("no node has a provider ID yet; load balancers wait")
         await asyncio.sleep(IDLE)
+
+
+def _reason(error: SpiderpoolError) -> str:
+    """Returns the reason of the Event about an error."""
+    match error:
+        case NotGranted():
+            return "NotGranted"
+        case TooManyLoadBalancers():
+            return "TooManyLoadBalancers"
+        case _:
+            return "SyncLoadBalancerFailed"
 
 
 def _service_of(item: EndpointSlice) -> str | None:

@@ -17,9 +17,9 @@ from spiderpool.api.coordinator import NOT_READY, SYNCED, ClusterCoordinatorSpec
 from spiderpool.api.core_v1 import ConfigMap
 from spiderpool.api.meta import FORMER_FINALIZER, ObjectMeta
 from spiderpool.controller.cidr_detection import CIDRDetector, CIDRsUnknown, ServiceCIDR
-from spiderpool.controller.conditions import dated, not_ready, ready
 from spiderpool.kube import finalizers
 from spiderpool.kube.client import AlreadyExists, Client
+from spiderpool.kube.conditions import dated, not_ready, ready
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue

@@ -14,12 +14,12 @@ import msgspec
 from spiderpool.api.meta import Condition, OwnerReference
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
-from spiderpool.controller.conditions import not_ready, ready, write
 from spiderpool.core.admission.multusconfig import other_owner
 from spiderpool.core.network.chains import read_network
 from spiderpool.core.network.nads import attachment
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
 from spiderpool.kube.client import Client, Conflict, NotFound
+from spiderpool.kube.conditions import not_ready, ready, write
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue

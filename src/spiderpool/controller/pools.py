@@ -18,8 +18,6 @@ from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER, INT64_MAX, Condition, Object
 from spiderpool.api.nad import NetworkAttachmentDefinition
-from spiderpool.controller import conditions
-from spiderpool.controller.conditions import TERMINATING, not_ready
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.admission.faults import shown
 from spiderpool.core.ipam import hints
@@ -27,8 +25,9 @@ from spiderpool.core.ipam.allocation import address_of, address_text, pools_of, 
 from spiderpool.core.ipam.selection import version_of
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.pod_networks import qualified
-from spiderpool.kube import finalizers
+from spiderpool.kube import conditions, finalizers
 from spiderpool.kube.client import Client, NotFound
+from spiderpool.kube.conditions import TERMINATING, not_ready
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Index, Informer
 from spiderpool.kube.workqueue import WorkQueue

@@ -13,8 +13,8 @@ import msgspec
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.ipquota import EXHAUSTED_LABEL, IPQuotaStatus, SpiderIPQuota
-from spiderpool.controller import conditions
 from spiderpool.core.ipam.quota import application_namespace, used_addresses
+from spiderpool.kube import conditions
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer

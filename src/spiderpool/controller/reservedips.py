@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from spiderpool.api.meta import Condition
 from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.controller.conditions import not_ready, ready, write
 from spiderpool.core.addresses import AddressSet
 from spiderpool.kube.client import Client
+from spiderpool.kube.conditions import not_ready, ready, write
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue
 

@@ -16,14 +16,13 @@ from msgspec.structs import replace
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER, Condition
 from spiderpool.api.subnet import SpiderSubnet, SubnetStatus
-from spiderpool.controller import conditions
-from spiderpool.controller.conditions import TERMINATING, not_ready
 from spiderpool.core.admission.faults import shown
 from spiderpool.core.admission.subnet import default_subnet
 from spiderpool.core.ipam.subnet_addresses import parse_subnet_addresses
 from spiderpool.core.ipam.subnets import adopted_pool, is_cut_from, subnet_status
-from spiderpool.kube import finalizers
+from spiderpool.kube import conditions, finalizers
 from spiderpool.kube.client import Client, NotFound
+from spiderpool.kube.conditions import TERMINATING, not_ready
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue

@@ -45,6 +45,8 @@ class LoadBalancerSettings:
     """Whether Services without the annotation for the backend type get pods as backends."""
     public: bool = bound(table.PUBLIC)
     ipv6_backends: bool = bound(table.IPV6_BACKENDS)
+    max_per_namespace: int = bound(table.MAX_PER_NAMESPACE)
+    max_per_cluster: int = bound(table.MAX_PER_CLUSTER)
     period: float = bound(table.BALANCER_PERIOD)
     """Seconds between two checks of a load balancer whose Service has not changed."""
 

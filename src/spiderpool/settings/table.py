@@ -775,6 +775,22 @@ IPV6_BACKENDS: Final = Setting(
     keys=("cloud.loadBalancers.ipv6Backends",),
     page="usage/load-balancers.md",
 )
+MAX_PER_NAMESPACE: Final = Setting(
+    kind=kinds.COUNT,
+    default=10,
+    help="load balancers of a Namespace, unless its SpiderLoadBalancerGrant says otherwise; no new ones beyond that",
+    readers=CLOUD,
+    keys=("cloud.loadBalancers.maxPerNamespace",),
+    page="usage/load-balancers.md",
+)
+MAX_PER_CLUSTER: Final = Setting(
+    kind=kinds.COUNT,
+    default=60,
+    help="load balancers of the cluster; no new ones beyond that",
+    readers=CLOUD,
+    keys=("cloud.loadBalancers.maxPerCluster",),
+    page="usage/load-balancers.md",
+)
 BALANCER_PERIOD: Final = Setting(
     kind=kinds.SECONDS,
     default=300.0,

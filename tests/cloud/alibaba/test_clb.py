@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from spiderpool.cloud.provider import NotPermitted
 from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.planning import plan_removal
+from spiderpool.core.cloud.loadbalancer.values import MadeBalancer
+from spiderpool_lab.alibaba.balancers import CLB as AccountCLB
 from tests.cloud.alibaba.balancers import (
     DNS,
     ENI,
@@ -111,3 +114,31 @@ async def test_every_action_that_is_called_is_in_the_policy(
     balanced.allow(*ACTIONS["balancers"])
     await test_a_classic_balancer_becomes_what_it_should_be(balanced, history)
     assert {call.action for call in balanced.account.calls} <= set(ACTIONS["balancers"])
+
+
+async def test_what_was_made_for_a_cluster_is_known_by_its_tags(balanced: SimulatedCloud) -> None:
+    cloud = classic(balanced)
+    desired = model(balanced, HTTP)
+    observed = await reached(cloud, desired)
+    made = MadeBalancer(observed.identity, "clb", observed.tags["kubernetes.do.not.delete"], "default")
+    assert await cloud.made("c1") == [made]
+    assert await cloud.made("c2") == []
+    await cloud.carry_out(plan_removal(CLB, desired.owner, observed, preserve=True), observed)
+    assert await cloud.made("c1") == [replace(made, name="")]
+
+
+async def test_more_than_a_page_of_balancers_is_read_to_its_end(simulated: SimulatedCloud) -> None:
+    tags = {"kubernetes.do.not.delete": "a", "ack.aliyun.com": "c1"}
+    for number in range(101):
+        simulated.account.tables.clbs.put(AccountCLB(f"lb-{number}", "x", f"198.51.100.{number}", {}, tags=tags))
+    assert len(await classic(simulated).made("c1")) == 101
+
+
+async def test_a_balancer_that_another_service_named_like_ours_is_not_found(balanced: SimulatedCloud) -> None:
+    tags = {"kubernetes.do.not.delete": "another", "ack.aliyun.com": "c1"}
+    owner = model(balanced, HTTP).owner
+    name = CLB.naming.balancer_name(owner)
+    balanced.account.tables.clbs.put(AccountCLB("lb-1", name, "198.51.100.1", {}, tags=tags))
+    assert await classic(balanced).find(owner) is None
+    balanced.account.tables.clbs.put(AccountCLB("lb-1", name, "198.51.100.1", {}))
+    assert await classic(balanced).find(owner) is not None

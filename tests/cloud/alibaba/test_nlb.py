@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from spiderpool.cloud.alibaba.policy import ACTIONS
 from spiderpool.core.cloud.alibaba.kinds import NLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.planning import plan_removal
+from spiderpool.core.cloud.loadbalancer.values import MadeBalancer
 from spiderpool_lab.alibaba.account import Delays
 from tests.cloud.alibaba.balancers import (
     DNS,
@@ -84,3 +86,14 @@ async def test_every_action_that_is_called_is_in_the_policy(balanced: SimulatedC
     balanced.allow(*ACTIONS["balancers"])
     await test_a_network_balancer_becomes_what_it_should_be(balanced, NETWORK_HISTORY[1], 0.0)
     assert {call.action for call in balanced.account.calls} <= set(ACTIONS["balancers"])
+
+
+async def test_what_was_made_for_a_cluster_is_known_by_its_tags(balanced: SimulatedCloud) -> None:
+    cloud = network(balanced)
+    desired = model(balanced, HTTP, **spec_of(NLB))
+    observed = await reached(cloud, desired)
+    made = MadeBalancer(observed.identity, "nlb", observed.tags["kubernetes.do.not.delete"], "default")
+    assert await cloud.made("c1") == [made]
+    assert await cloud.made("c2") == []
+    await cloud.carry_out(plan_removal(NLB, desired.owner, observed, preserve=True), observed)
+    assert await cloud.made("c1") == [replace(made, name="")]

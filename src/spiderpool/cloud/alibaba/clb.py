@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, assert_never
 
-from spiderpool.cloud.alibaba.answers import PAGE, Json, all_objects, objects
+from spiderpool.cloud.alibaba.answers import MAX_PAGES, PAGE, Json, all_objects, objects
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
 from spiderpool.cloud.alibaba.common import PROTECTION_REASON, tag_list, text
 from spiderpool.cloud.alibaba.execution import BalancerStep, Execution, GroupStep, ListenerStep, ServerStep
-from spiderpool.cloud.provider import CloudNotFound
+from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable
 from spiderpool.core.cloud.alibaba.clb import ASPECTS, DEFAULTS, SERVER_PORT, UNPROTECTED
 from spiderpool.core.cloud.alibaba.kinds import CLB
-from spiderpool.core.cloud.alibaba.naming import balancer_name, own_tags
+from spiderpool.core.cloud.alibaba.naming import balancer_name, is_made_for_another, own_tags
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     CreateBalancer,
@@ -38,6 +38,7 @@ from spiderpool.core.cloud.loadbalancer.values import (
     BackendServer,
     BalancerOwner,
     Listener,
+    MadeBalancer,
     ObservedLoadBalancer,
     ServerGroup,
     ServerType,
@@ -99,9 +100,23 @@ class ClassicLoadBalancers:
             found = await self._balancers({"LoadBalancerId": identity})
         else:
             found = await self._balancers({"Tag": tag_list(own_tags(owner))})
-            found = found or await self._balancers({"LoadBalancerName": balancer_name(owner)})
+            found = found or await self._named({"LoadBalancerName": balancer_name(owner)}, owner)
         described = min(found, key=lambda each: (each.get("CreateTime", ""), each["LoadBalancerId"]), default=None)
         return await self._observed(described, owner) if described else None
+
+    async def made(self, cluster: str) -> list[MadeBalancer]:
+        """Returns all balancers that were made for Services of the cluster, also those that have outlived theirs.
+
+        Asked without a filter: what one was not to be found by would not be counted.
+        """
+        found: list[Json] = []
+        for number in range(1, MAX_PAGES + 1):
+            page = await self._page({}, number)
+            found += page
+            if len(page) < PAGE:
+                made = (CLB.naming.made(CLB.name, each["LoadBalancerId"], _tags_of(each), cluster) for each in found)
+                return [each for each in made if each]
+        raise CloudUnavailable(f"DescribeLoadBalancers did not come to an end after {MAX_PAGES} pages")
 
     async def carry_out(self, steps: Sequence[Step], observed: ObservedLoadBalancer | None) -> str:
         """Carries out a plan that was made for the observed balancer, and returns the balancer's identity.
@@ -116,9 +131,15 @@ class ClassicLoadBalancers:
         return await self._client.call(SLB, action, sent, token=token)
 
     async def _balancers(self, parameters: Json) -> list[Json]:
-        answer = await self.call("DescribeLoadBalancers", {**parameters, "PageSize": PAGE, "PageNumber": 1})
-        found = objects(answer, "DescribeLoadBalancers", "LoadBalancers", "LoadBalancer")
-        return [each for each in found if _fits(each, parameters)]
+        return [each for each in await self._page(parameters, 1) if _fits(each, parameters)]
+
+    async def _page(self, parameters: Json, number: int) -> list[Json]:
+        answer = await self.call("DescribeLoadBalancers", {**parameters, "PageSize": PAGE, "PageNumber": number})
+        return objects(answer, "DescribeLoadBalancers", "LoadBalancers", "LoadBalancer")
+
+    async def _named(self, parameters: Json, owner: BalancerOwner) -> list[Json]:
+        """Returns balancers by name, which every Service may choose for its own."""
+        return [each for each in await self._balancers(parameters) if not is_made_for_another(_tags_of(each), owner)]
 
     async def _observed(self, described: Json, owner: BalancerOwner) -> ObservedLoadBalancer:
         identity = described["LoadBalancerId"]
@@ -184,7 +205,7 @@ class _ClassicExecution(Execution):
 
     async def _create(self, step: CreateBalancer) -> None:
         model = step.model
-        sent = {**model.creation, **model.fixed, **model.settings, "Tag": tag_list(model.tags)}
+        sent = {**model.creation, **model.fixed, **model.settings, "Tag": tag_list({**model.tags, **model.origin})}
         if model.settings["ModificationProtectionStatus"] == "ConsoleProtection":
             sent["ModificationProtectionReason"] = PROTECTION_REASON
         answer = await self._call("CreateLoadBalancer", sent, token=True)

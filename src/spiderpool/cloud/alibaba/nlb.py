@@ -16,7 +16,7 @@ from spiderpool.cloud.alibaba.common import PROTECTION_REASON, tag_list, text
 from spiderpool.cloud.alibaba.execution import BalancerStep, Execution, GroupStep, ListenerStep, ServerStep
 from spiderpool.cloud.provider import CloudConflict, CloudNotFound, CloudUnavailable
 from spiderpool.core.cloud.alibaba.kinds import NLB
-from spiderpool.core.cloud.alibaba.naming import balancer_name, own_tags
+from spiderpool.core.cloud.alibaba.naming import balancer_name, is_made_for_another, own_tags
 from spiderpool.core.cloud.alibaba.nlb import (
     ASPECTS,
     FIXED_OF_GROUP,
@@ -50,6 +50,7 @@ from spiderpool.core.cloud.loadbalancer.values import (
     BackendServer,
     BalancerOwner,
     Listener,
+    MadeBalancer,
     ObservedLoadBalancer,
     ServerGroup,
     ServerType,
@@ -94,9 +95,15 @@ class NetworkLoadBalancers:
             found = await self._balancers({"LoadBalancerIds": [identity]})
         else:
             found = await self._balancers({"Tag": tag_list(own_tags(owner))})
-            found = found or await self._balancers({"LoadBalancerNames": [balancer_name(owner)]})
+            found = found or await self._named({"LoadBalancerNames": [balancer_name(owner)]}, owner)
         described = min(found, key=lambda each: (each.get("CreateTime", ""), each["LoadBalancerId"]), default=None)
         return await self._observed(described, owner) if described else None
+
+    async def made(self, cluster: str) -> list[MadeBalancer]:
+        """Returns all balancers that were made for Services of the cluster, also those that have outlived theirs."""
+        found = await self._balancers({})
+        made = (NLB.naming.made(NLB.name, each["LoadBalancerId"], _tags_of(each), cluster) for each in found)
+        return [each for each in made if each]
 
     async def carry_out(self, steps: Sequence[Step], observed: ObservedLoadBalancer | None) -> str:
         """Carries out a plan that was made for the observed balancer, and returns the balancer's identity.
@@ -148,6 +155,10 @@ class NetworkLoadBalancers:
     async def _balancers(self, parameters: Json) -> list[Json]:
         found = await all_objects(self._call, "ListLoadBalancers", parameters, "LoadBalancers")
         return [each for each in found if _fits(each, parameters)]
+
+    async def _named(self, parameters: Json, owner: BalancerOwner) -> list[Json]:
+        """Returns balancers by name, which every Service may choose for its own."""
+        return [each for each in await self._balancers(parameters) if not is_made_for_another(_tags_of(each), owner)]
 
     async def _observed(self, described: Json, owner: BalancerOwner) -> ObservedLoadBalancer:
         identity = described["LoadBalancerId"]
@@ -211,7 +222,7 @@ class _NetworkExecution(Execution):
 
     async def _create(self, step: CreateBalancer) -> None:
         model = step.model
-        named = {"LoadBalancerName": model.name, "Tag": tag_list(model.tags)}
+        named = {"LoadBalancerName": model.name, "Tag": tag_list({**model.tags, **model.origin})}
         sent: Json = {**model.creation, **model.fixed, **named}
         sent["ZoneMappings"] = [_zone(zone) for zone in zones(sent.pop(REQUESTED_ZONES))]
         answer = await self._change("CreateLoadBalancer", sent)

@@ -8,9 +8,10 @@ from spiderpool.core.cloud.alibaba import kinds
 from spiderpool.core.cloud.alibaba.naming import (
     Naming,
     balancer_name,
+    is_made_for_another,
     own_tags,
 )
-from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, ObservedLoadBalancer
+from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, MadeBalancer, ObservedLoadBalancer
 from tests.core.pretend_balancers import UID
 
 pytestmark = pytest.mark.unit
@@ -30,6 +31,41 @@ def test_a_balancer_is_called_after_its_service() -> None:
         "kubernetes.do.not.delete": "a0a1b2c3d4e5f60718293a4b5c6d7e8f",
         "ack.aliyun.com": "c1",
     }
+
+
+@pytest.mark.parametrize(
+    ("tags", "found"),
+    [
+        ({**own_tags(WEB), **CLB.origin_tags(WEB)}, MadeBalancer("lb-1", "clb", balancer_name(WEB), "default")),
+        (own_tags(WEB), MadeBalancer("lb-1", "clb", balancer_name(WEB), "")),
+        (CLB.preserved_tags(WEB), MadeBalancer("lb-1", "clb", "", "default")),
+        ({**own_tags(WEB), **CLB.preserved_tags(WEB)}, MadeBalancer("lb-1", "clb", balancer_name(WEB), "default")),
+        ({"ack.aliyun.com": "c1"}, MadeBalancer("lb-1", "clb", "", "")),
+        (CLB.origin_tags(WEB), None),
+        ({**own_tags(WEB), "ack.aliyun.com": "c2"}, None),
+        ({"spiderpool.made-for": "c2/default/preserved"}, None),
+        ({"kubernetes.reused.by.user": "true", "team": "x"}, None),
+        ({}, None),
+    ],
+)
+def test_which_balancers_were_made_for_a_cluster(tags: dict[str, str], found: MadeBalancer | None) -> None:
+    assert CLB.made("clb", "lb-1", tags, "c1") == found
+
+
+@pytest.mark.parametrize(
+    ("tags", "another"),
+    [
+        ({}, False),
+        ({"team": "x"}, False),
+        ({**own_tags(WEB), **CLB.origin_tags(WEB)}, False),
+        (CLB.origin_tags(WEB), False),
+        (CLB.preserved_tags(WEB), True),
+        ({"spiderpool.made-for": "c1/other"}, True),
+        ({"kubernetes.do.not.delete": "another"}, True),
+    ],
+)
+def test_a_name_alone_does_not_make_a_balancer_ones_own(tags: dict[str, str], another: bool) -> None:
+    assert is_made_for_another(tags, WEB) is another
 
 
 def test_marks_on_a_service() -> None:

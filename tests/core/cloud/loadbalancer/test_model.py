@@ -203,6 +203,12 @@ def test_nobody_tags_a_balancer_as_another_clusters() -> None:
     assert requested(additional_resource_tags="ack.aliyun.com=c2").tags["ack.aliyun.com"] == "c1"
 
 
+def test_nobody_says_by_tags_for_whom_a_balancer_was_made() -> None:
+    model = requested(additional_resource_tags="spiderpool.made-for=c1/other,kubernetes.reused.by.user=true,team=x")
+    assert set(model.tags) == {"kubernetes.do.not.delete", "ack.aliyun.com", "team"}
+    assert model.origin == {"spiderpool.made-for": "c1/default"}
+
+
 def test_a_lent_balancer_is_left_as_it_is_but_for_its_listeners_if_its_user_says_so() -> None:
     model = requested(id="lb-u", address_type="intranet", delete_protection="off", additional_resource_tags="a=b")
     assert (model.reuse, model.creation, model.fixed, model.settings, model.tags) == ("lb-u", {}, {}, {}, {})

@@ -219,7 +219,7 @@ def test_what_somebody_changed_is_repaired() -> None:
     harmed = replace(
         observed,
         settings={**observed.settings, "DeleteProtection": "off"},
-        tags={},
+        tags=model.origin,
         listeners=(replace(listener, running=False, settings={**listener.settings, "Scheduler": "rr"}),),
         groups=(replace(group, servers=frozenset({BackendServer("i-x", "instance", 1)})),),
     )
@@ -370,11 +370,11 @@ def test_deletion_lifts_the_protections_first() -> None:
     assert carried_out(steps, observed) is None
 
 
-def test_a_preserved_balancer_stays_without_our_marks() -> None:
+def test_a_preserved_balancer_stays_and_says_so() -> None:
     model, observed = own()
     after = carried_out(plan_removal(CLB, model.owner, observed, preserve=True), observed)
     assert after is not None
-    assert (after.listeners, after.tags) == (observed.listeners, {})
+    assert (after.listeners, after.tags) == (observed.listeners, {"spiderpool.made-for": "c1/default/preserved"})
     assert after.settings["DeleteProtection"] == "off"
 
 
@@ -396,6 +396,12 @@ def test_a_lent_balancer_is_returned_without_our_parts() -> None:
     steps = plan_removal(CLB, model.owner, shared, preserve=False)
     assert [type(step) for step in steps] == [DeleteListener, DeleteGroup]
     assert not any(isinstance(step, Untag) for step in steps)
+
+
+def test_a_balancer_without_our_parts_was_never_given_and_keeps_its_tag() -> None:
+    model = model_of(service(HTTP, annotations={"id": "lb-u"}), NODES)
+    lent_to_another_cluster = replace(LENT, tags={"kubernetes.reused.by.user": "true"})
+    assert plan_removal(CLB, model.owner, lent_to_another_cluster, preserve=False) == ()
 
 
 def test_groups_of_a_network_balancer_go_after_it() -> None:

@@ -46,6 +46,7 @@ MODEL = LoadBalancerModel(
     fixed={"AddressType": "intranet"},
     settings={"DeleteProtection": "on"},
     tags={"ack.aliyun.com": "c1", "team": "x"},
+    origin={"spiderpool.made-for": "c1/default"},
     listeners=(),
     groups=(),
 )
@@ -62,7 +63,7 @@ SLOWER = ParameterChange("HealthCheckInterval", "2", "9")
         (
             CreateBalancer(MODEL),
             "create clb balancer web: VpcId=vpc-1 AddressType=intranet DeleteProtection=on; "
-            "tags ack.aliyun.com=c1 team=x",
+            "tags ack.aliyun.com=c1 team=x spiderpool.made-for=c1/default",
         ),
         (
             SetBalancer(MODEL, "bandwidth", (ParameterChange("Bandwidth", "50", "60"),)),

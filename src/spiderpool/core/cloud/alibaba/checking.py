@@ -8,18 +8,16 @@ from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import protocol_of
 
-MAX_TAGS = 10
-"""Tags of a balancer."""
-OWN_TAGS = 2
-"""Tags of a balancer that mark it as ours."""
+MAX_ADDITIONAL_TAGS = 8
+"""As with Alibaba Cloud's own controller; beside ours the cloud would take more."""
 
 
 def common_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
     """Yields what must be corrected in a Service for either kind of balancer."""
     yield from _scheduler_faults(service, options)
-    if len(options.list("additional-resource-tags")) + OWN_TAGS > MAX_TAGS:
+    if len(options.list("additional-resource-tags")) > MAX_ADDITIONAL_TAGS:
         key = options.annotation("additional-resource-tags")
-        yield f"annotation {key}: a balancer has at most {MAX_TAGS - OWN_TAGS} beside ours"
+        yield f"annotation {key}: a balancer has at most {MAX_ADDITIONAL_TAGS} beside ours"
 
 
 def _scheduler_faults(service: Service, options: BalancerOptions) -> Iterator[str]:

@@ -8,6 +8,7 @@ from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.alibaba import clb, nlb
 from spiderpool.core.cloud.alibaba.annotations import CLASS, PREFIX, table_of
 from spiderpool.core.cloud.alibaba.naming import Naming
+from spiderpool.core.cloud.alibaba.needs import clb_has, clb_needs, nlb_has, nlb_needs
 from spiderpool.core.cloud.alibaba.provider_ids import parse_provider_id
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, IPv6Servers
 
@@ -31,6 +32,8 @@ CLB = BalancerKind(
     redirect=clb.redirect,
     must_replace=clb.must_replace,
     faults=clb.faults,
+    needs=clb_needs,
+    is_in_use=clb_has,
     pods_by_address=clb.pods_by_address,
     secure_protocols=frozenset({"https"}),
     ipv6_servers=IPv6Servers("ipv6", IPV6_ERROR),
@@ -57,6 +60,8 @@ NLB = BalancerKind(
     redirect=None,
     must_replace=nlb.must_replace,
     faults=nlb.faults,
+    needs=nlb_needs,
+    is_in_use=nlb_has,
     pods_by_address=nlb.pods_by_address,
     secure_protocols=frozenset({"tcpssl"}),
     ipv6_servers=IPv6Servers("DualStack", IPV6_ERROR),

@@ -9,11 +9,17 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, ObservedLoadBalancer, Settings
+from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, MadeBalancer, ObservedLoadBalancer, Settings
 
 NAME_TAG = "kubernetes.do.not.delete"
 CLUSTER_TAG = "ack.aliyun.com"
 REUSE_TAG = "kubernetes.reused.by.user"
+ORIGIN_TAG = "spiderpool.made-for"
+"""Cluster and Namespace of the Service; it stays on a balancer that outlives its Service, and says so then."""
+PRESERVED = "preserved"
+"""End of that tag's value on a balancer that has outlived its Service."""
+OUR_TAGS = frozenset({NAME_TAG, CLUSTER_TAG, REUSE_TAG, ORIGIN_TAG})
+"""Tags that decide what is ours, so that no Service may set them."""
 IDENTITY_LABEL = "service.k8s.alibaba/loadbalancer-id"
 
 MAX_GROUP_NAME = 128
@@ -34,6 +40,12 @@ def own_tags(owner: BalancerOwner) -> Settings:
     return {NAME_TAG: balancer_name(owner), CLUSTER_TAG: owner.cluster}
 
 
+def is_made_for_another(tags: Settings, owner: BalancerOwner) -> bool:
+    """Whether tags say that a balancer was made for another Service, which may have given it this one's name."""
+    origin = f"{owner.cluster}/{owner.namespace}"
+    return tags.get(NAME_TAG, balancer_name(owner)) != balancer_name(owner) or tags.get(ORIGIN_TAG, origin) != origin
+
+
 @dataclass(frozen=True, slots=True)
 class Naming:
     """The names of one kind of balancer: ``k8s``, port, protocol if it is named, Service, namespace and cluster."""
@@ -44,6 +56,7 @@ class Naming:
     """Whether names of listeners and groups contain the protocol."""
     identity_label: str = IDENTITY_LABEL
     reuse_tag: str = REUSE_TAG
+    our_tags: frozenset[str] = OUR_TAGS
 
     def balancer_name(self, owner: BalancerOwner) -> str:
         """Returns the name of a balancer of our own."""
@@ -52,6 +65,24 @@ class Naming:
     def own_tags(self, owner: BalancerOwner) -> Settings:
         """Returns the tags that mark a balancer as made for this Service."""
         return own_tags(owner)
+
+    def origin_tags(self, owner: BalancerOwner) -> Settings:
+        """Returns the tag that says for the Services of which Namespace a balancer was made."""
+        return {ORIGIN_TAG: f"{owner.cluster}/{owner.namespace}"}
+
+    def preserved_tags(self, owner: BalancerOwner) -> Settings:
+        """Returns the tag of a balancer that has outlived its Service."""
+        return {ORIGIN_TAG: f"{owner.cluster}/{owner.namespace}/{PRESERVED}"}
+
+    def made(self, kind: str, identity: str, tags: Settings, cluster: str) -> MadeBalancer | None:
+        """Returns the balancer if it was made for a Service of the cluster; None otherwise.
+
+        Without our other tags, which people take away to use the balancer themselves, it counts only as preserved.
+        """
+        namespace, _, end = _origin(tags, cluster).partition("/")
+        if tags.get(CLUSTER_TAG) != cluster and end != PRESERVED:
+            return None
+        return MadeBalancer(identity, kind, tags.get(NAME_TAG, ""), namespace)
 
     def part_name(self, port: int | str, protocol: str, owner: BalancerOwner) -> str:
         """Returns the description of a listener."""
@@ -90,6 +121,12 @@ class Naming:
         """Returns how many separators the names of the owner's parts have; its own names may have some, too."""
         first = 2 if self.names_protocol else 1
         return first + OWNER_PARTS + owner.cluster.count(self.separator) + owner.service.count(self.separator)
+
+
+def _origin(tags: Settings, cluster: str) -> str:
+    """Returns what the tag of the origin says behind the cluster; empty when it is another's, or there is none."""
+    text = tags.get(ORIGIN_TAG, "")
+    return text.removeprefix(f"{cluster}/") if text.startswith(f"{cluster}/") else ""
 
 
 def _digested(owner: BalancerOwner) -> BalancerOwner:

@@ -16,7 +16,9 @@ from spiderpool.core.cloud.loadbalancer.annotations import AnnotationTable
 from spiderpool.core.cloud.loadbalancer.values import (
     BalancerConfiguration,
     BalancerOwner,
+    GrantNeed,
     Listener,
+    MadeBalancer,
     ObservedLoadBalancer,
     Settings,
 )
@@ -37,11 +39,24 @@ class BalancerNaming(Protocol):
     def reuse_tag(self) -> str:
         """Tag of a balancer that a user made and a Service may use."""
 
+    @property
+    def our_tags(self) -> frozenset[str]:
+        """Keys of the tags that decide what is ours, so that no Service may set them."""
+
     def balancer_name(self, owner: BalancerOwner) -> str:
         """Name of a balancer of our own."""
 
     def own_tags(self, owner: BalancerOwner) -> Settings:
         """Tags that mark a balancer as made for this Service."""
+
+    def origin_tags(self, owner: BalancerOwner) -> Settings:
+        """Tags that a new balancer gets beside these: for the Services of which Namespace it was made."""
+
+    def preserved_tags(self, owner: BalancerOwner) -> Settings:
+        """Tags that take the place of all these once the balancer has outlived its Service."""
+
+    def made(self, kind: str, identity: str, tags: Settings, cluster: str) -> MadeBalancer | None:
+        """The balancer, if its tags say that it was made for a Service of the cluster; None when they do not."""
 
     def part_name(self, port: int | str, protocol: str, owner: BalancerOwner) -> str:
         """Description of a listener."""
@@ -104,6 +119,10 @@ class BalancerKind:
     """Whether the first listener cannot be changed into the second, though both have the same protocol."""
     faults: Callable[[Service, BalancerOptions, BalancerConfiguration], Iterator[str]]
     """What must be corrected in a Service, by rules of this kind."""
+    needs: Callable[[BalancerOptions, BalancerConfiguration], Iterator[GrantNeed]]
+    """What of a Service's annotations has an effect that an administrator must have granted."""
+    is_in_use: Callable[[GrantNeed, ObservedLoadBalancer, tuple[Listener, ...]], bool]
+    """Whether the balancer, or one of these listeners of it, has what is needed already."""
     pods_by_address: Callable[[BalancerOptions], bool]
     """Whether pods are registered by their address alone, rather than by the ENI that has it."""
     secure_protocols: frozenset[str]

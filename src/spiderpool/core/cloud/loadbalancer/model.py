@@ -34,6 +34,8 @@ class LoadBalancerModel:
     settings: Settings
     """Parameters that can be changed."""
     tags: Settings
+    origin: Settings
+    """Tags that only a new balancer gets."""
     listeners: tuple[Listener, ...]
     groups: tuple[ServerGroup, ...]
     manages_listeners: bool = True
@@ -71,6 +73,7 @@ def build_model(
         fixed={} if reuse else kind.fixed(options),
         settings={} if reuse else kind.settings(options, name),
         tags={} if reuse else _tags(options, owner),
+        origin={} if reuse else kind.naming.origin_tags(owner),
         listeners=tuple(_listeners(service, options, configuration)),
         groups=groups,
         manages_listeners=not reuse or options.on("force-override-listeners"),
@@ -173,4 +176,5 @@ def _groups(
 
 def _tags(options: BalancerOptions, owner: BalancerOwner) -> Settings:
     pairs = (part.partition("=") for part in options.list("additional-resource-tags"))
-    return {**{key: value for key, _, value in pairs}, **options.kind.naming.own_tags(owner)}
+    naming = options.kind.naming
+    return {**{key: value for key, _, value in pairs if key not in naming.our_tags}, **naming.own_tags(owner)}

@@ -111,11 +111,14 @@ def plan_removal(
     A balancer whose tags do not say that it is ours is never deleted.
     """
     if not kind.naming.is_own(observed, owner):
-        return (*_remove_parts(kind, owner, observed), *_remove_reuse_tag(kind, owner, observed))
+        parts = tuple(_remove_parts(kind, owner, observed))
+        # The tag first, while the parts still prove that the Service was given the balancer.
+        return (*_remove_reuse_tag(kind, owner, observed), *parts) if parts else ()
     lifted = _changes(kind.unprotected, observed.settings)
     steps: list[Step] = [Unprotect(observed.identity, lifted)] if lifted else []
     if preserve:
-        return (*steps, Untag(tuple(kind.naming.own_tags(owner))))
+        marked = Tag(tuple(kind.naming.preserved_tags(owner).items()))
+        return (*steps, marked, Untag(tuple(kind.naming.own_tags(owner))))
     groups = _own_groups(kind, owner, observed) if kind.groups_outlive_balancer else ()
     return (*steps, DeleteBalancer(observed.identity), *groups)
 

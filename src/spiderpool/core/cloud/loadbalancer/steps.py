@@ -31,7 +31,7 @@ class CreateBalancer:
     def __str__(self) -> str:
         model = self.model
         what = _pairs({**model.creation, **model.fixed, **model.settings})
-        return f"create {model.kind} balancer {model.name}: {what}; tags {_pairs(model.tags)}"
+        return f"create {model.kind} balancer {model.name}: {what}; tags {_pairs({**model.tags, **model.origin})}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,22 @@ Settings: TypeAlias = Mapping[str, str]
 ServerType: TypeAlias = Literal["instance", "eni", "address"]
 """How the cloud knows a server: as a whole machine, as an address of an ENI, or as an address alone."""
 
+GrantField: TypeAlias = Literal[
+    "loadBalancers",
+    "overrideListeners",
+    "certificates",
+    "accessLists",
+    "securityGroups",
+    "vSwitches",
+    "elasticIPs",
+    "resourceGroups",
+    "bandwidthPackages",
+    "specs",
+    "maxBandwidth",
+    "preserve",
+]
+"""A field of a SpiderLoadBalancerGrant's spec that allows something."""
+
 
 @dataclass(frozen=True, slots=True)
 class BalancerConfiguration:
@@ -28,6 +44,9 @@ class BalancerConfiguration:
     public_allowed: bool = True
     ipv6_backends: bool = False
     """Whether the account's server groups take IPv6 servers."""
+    max_per_namespace: int = 10
+    """Balancers of ours for the Services of a Namespace, unless a grant says otherwise."""
+    max_per_cluster: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +57,28 @@ class BalancerOwner:
     service: str
     uid: str
     cluster: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantNeed:
+    """What a Service names, or has paid, that an administrator must have granted to its Namespace."""
+
+    annotation: str
+    """Its full name."""
+    field: GrantField
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class MadeBalancer:
+    """A balancer that was made for a Service of this cluster, by its tags."""
+
+    identity: str
+    kind: str
+    name: str = ""
+    """That by which its Service is known; empty for one that has outlived its Service by an administrator's consent."""
+    namespace: str = ""
+    """Of the Service; empty when the tags do not say it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,70 @@
+"""How many balancers were made for the Services of a cluster, and for which Namespaces."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from spiderpool.core.cloud.loadbalancer.values import MadeBalancer
+
+
+@dataclass(frozen=True, slots=True)
+class BalancerClaim:
+    """A Service that has a balancer, or is about to get one, whether or not the cloud shows it yet."""
+
+    kind: str
+    name: str
+    """The balancer's, by which its tags name the Service."""
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class BalancerCount:
+    """Balancers that are paid for."""
+
+    used: int = 0
+    """Of Services."""
+    preserved: int = 0
+    """That have outlived their Services by an administrator's consent."""
+    orphaned: int = 0
+    """Whose Services are gone otherwise, as when somebody took the finalizer away."""
+    by_namespace: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """All of the cluster."""
+        return self.used + self.preserved + self.orphaned
+
+
+def count(made: Iterable[MadeBalancer], claims: Iterable[BalancerClaim], services: Mapping[str, str]) -> BalancerCount:
+    """Returns how many balancers there are by the tags in the cloud and by the Services together.
+
+    ``services`` has the Namespace of each Service by the name of its balancer. What the cloud shows counts once; what
+    it does not show yet counts by its claim.
+    """
+    listed = [*made]
+    shown = {(each.kind, each.name) for each in listed}
+    unseen = {claim for claim in claims if (claim.kind, claim.name) not in shown}
+    namespaces = [each.namespace or services.get(each.name, "") for each in listed]
+    preserved = sum(not each.name for each in listed)
+    orphaned = sum(bool(each.name) and each.name not in services for each in listed)
+    used = len(listed) - preserved - orphaned + len(unseen)
+    return BalancerCount(used, preserved, orphaned, Counter(namespaces + [claim.namespace for claim in unseen]))
+
+
+def excess(counted: BalancerCount, namespace: str, of_namespace: int, of_cluster: int) -> str | None:
+    """Returns why one balancer more would be too many; None when it would not."""
+    has = counted.by_namespace.get(namespace, 0)
+    if has >= of_namespace:
+        return (
+            f"Namespace {namespace} has {has} load balancers, preserved ones included, and may have {of_namespace}: "
+            "delete some, or have an administrator raise spec.maxLoadBalancers of its SpiderLoadBalancerGrant"
+        )
+    if counted.total >= of_cluster:
+        return (
+            f"the cluster has {counted.total} load balancers, of which {counted.preserved} are preserved and "
+            f"{counted.orphaned} without a Service, and may have {of_cluster}: delete some, or have an administrator "
+            "raise cloud.loadBalancers.maxPerCluster"
+        )
+    return None

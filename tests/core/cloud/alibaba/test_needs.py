@@ -1,0 +1,149 @@
+"""What of the annotations must have been granted: that which has an effect, and no more."""
+
+from __future__ import annotations
+
+import pytest
+
+from spiderpool.core.cloud.alibaba.annotations import BOTH, PREFIX
+from spiderpool.core.cloud.alibaba.needs import clb_has, nlb_has
+from spiderpool.core.cloud.loadbalancer.values import (
+    BalancerConfiguration,
+    GrantField,
+    GrantNeed,
+    Listener,
+    ObservedLoadBalancer,
+)
+from tests.core.pretend_balancers import CONFIGURATION, KINDS, options
+
+pytestmark = pytest.mark.unit
+
+ZONES = {"zone-maps": "h:vsw-h,i:vsw-1"}
+SECURE = {"protocol-port": "tcpssl:443"}
+
+
+def needs(
+    kind: str, annotations: dict[str, str], configuration: BalancerConfiguration = CONFIGURATION
+) -> dict[str, list[str]]:
+    """The values that are needed, by field."""
+    found: dict[str, list[str]] = {}
+    for need in KINDS[kind].needs(options(kind, annotations), configuration):
+        assert need.annotation.removeprefix(PREFIX) in annotations
+        found.setdefault(need.field, []).append(need.value)
+    return found
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize(
+    ("annotations", "found"),
+    [
+        ({}, {}),
+        ({"id": "lb-1"}, {"loadBalancers": ["lb-1"]}),
+        (
+            {"id": "lb-1", "force-override-listeners": "true"},
+            {"loadBalancers": ["lb-1"], "overrideListeners": ["lb-1"]},
+        ),
+        ({"id": "lb-1", "preserve-lb-on-delete": "on", "resource-group-id": "rg-1"}, {"loadBalancers": ["lb-1"]}),
+        ({"force-override-listeners": "true"}, {}),
+        ({"preserve-lb-on-delete": "true"}, {"preserve": ["true"]}),
+        ({"preserve-lb-on-delete": "off"}, {}),
+        ({"resource-group-id": "rg-1"}, {"resourceGroups": ["rg-1"]}),
+    ],
+)
+def test_of_both_kinds(kind: str, annotations: dict[str, str], found: dict[str, list[str]]) -> None:
+    assert needs(kind, annotations) == found
+
+
+@pytest.mark.parametrize(
+    ("annotations", "found"),
+    [
+        ({"cert-id": "crt-1"}, {}),
+        ({"cert-id": "crt-1", "protocol-port": "https:443"}, {"certificates": ["crt-1"]}),
+        ({"id": "lb-1", "cert-id": "crt-1", "protocol-port": "https:443"}, {"loadBalancers": ["lb-1"]}),
+        ({"acl-id": "acl-1", "acl-status": "off"}, {}),
+        ({"acl-id": "acl-1,acl-2", "acl-status": "on"}, {"accessLists": ["acl-1", "acl-2"]}),
+        ({"vswitch-id": "vsw-2"}, {}),
+        ({"vswitch-id": "vsw-2", "address-type": "intranet"}, {"vSwitches": ["vsw-2"]}),
+        ({"vswitch-id": "vsw-1", "address-type": "intranet"}, {}),
+        ({"address-type": "intranet"}, {}),
+        ({"instance-charge-type": "PayByCLCU", "spec": "slb.s3.large"}, {}),
+        ({"instance-charge-type": "PayBySpec"}, {"specs": ["slb.s1.small"]}),
+        ({"charge-type": "paybybandwidth"}, {"maxBandwidth": ["50"]}),
+        ({"charge-type": "paybybandwidth", "address-type": "intranet"}, {}),
+        ({"bandwidth": "5120"}, {}),
+    ],
+)
+def test_of_a_classic_balancer(annotations: dict[str, str], found: dict[str, list[str]]) -> None:
+    kind = KINDS["clb"]
+    got: dict[str, list[str]] = {}
+    for need in kind.needs(options("clb", annotations), CONFIGURATION):
+        got.setdefault(need.field, []).append(need.value)
+    assert got == found
+
+
+@pytest.mark.parametrize(
+    ("annotations", "found"),
+    [
+        (ZONES, {"vSwitches": ["vsw-h"]}),
+        ({"zone-maps": "h:vsw-1::eip-1,i:vsw-1:10.0.0.1"}, {"elasticIPs": ["eip-1"]}),
+        ({"security-group-ids": "sg-1,sg-2"}, {"securityGroups": ["sg-1", "sg-2"]}),
+        ({"bandwidth-package-id": "cbwp-1"}, {"bandwidthPackages": ["cbwp-1"]}),
+        ({"cert-id": "crt-1", "cacert": "on", "cacert-id": "ca-1"}, {}),
+        ({**SECURE, "cert-id": "crt-1,crt-2", "cacert-id": "ca-1"}, {"certificates": ["crt-1", "crt-2"]}),
+        ({**SECURE, "cert-id": "crt-1", "cacert": "on", "cacert-id": "ca-1"}, {"certificates": ["crt-1", "ca-1"]}),
+        ({"id": "nlb-1", **ZONES, "security-group-ids": "sg-1"}, {"loadBalancers": ["nlb-1"]}),
+    ],
+)
+def test_of_a_network_balancer(annotations: dict[str, str], found: dict[str, list[str]]) -> None:
+    assert needs("nlb", annotations) == found
+
+
+def test_the_resource_group_of_the_settings_is_free() -> None:
+    assert needs("clb", {"resource-group-id": "rg-1"}, BalancerConfiguration(resource_group="rg-1")) == {}
+
+
+def need(field: GrantField, value: str) -> GrantNeed:
+    return GrantNeed("a", field, value)
+
+
+LISTENER = Listener(443, "https", "", settings={"ServerCertificateId": "crt-1", "AclId": "acl-1,acl-2"})
+SECURED = Listener(443, "tcpssl", "", settings={"CertificateIds": "crt-1,crt-2", "CaCertificateIds": "ca-1"})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "settings", "has"),
+    [
+        ("certificates", "crt-1", {}, True),
+        ("certificates", "crt", {}, False),
+        ("accessLists", "acl-2", {}, True),
+        ("accessLists", "acl", {}, False),
+        ("specs", "slb.s1.small", {"InstanceChargeType": "PayBySpec", "LoadBalancerSpec": "slb.s1.small"}, True),
+        ("specs", "slb.s1.small", {"InstanceChargeType": "PayByCLCU", "LoadBalancerSpec": "slb.s1.small"}, False),
+        ("specs", "slb.s2.small", {"InstanceChargeType": "PayBySpec", "LoadBalancerSpec": "slb.s1.small"}, False),
+        ("maxBandwidth", "50", {"InternetChargeType": "paybybandwidth", "Bandwidth": "50"}, True),
+        ("maxBandwidth", "51", {"InternetChargeType": "paybybandwidth", "Bandwidth": "50"}, False),
+        ("maxBandwidth", "50", {"InternetChargeType": "paybytraffic", "Bandwidth": "5120"}, False),
+        ("maxBandwidth", "50", {"InternetChargeType": "paybybandwidth"}, False),
+        ("vSwitches", "vsw-2", {}, True),
+        ("securityGroups", "sg-1", {}, False),
+    ],
+)
+def test_what_a_classic_balancer_has(field: GrantField, value: str, settings: dict[str, str], has: bool) -> None:
+    observed = ObservedLoadBalancer("lb-1", "", "", settings)
+    assert clb_has(need(field, value), observed, [LISTENER]) is has
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "has"),
+    [
+        ("certificates", "crt-2", True),
+        ("certificates", "ca-1", True),
+        ("certificates", "crt-3", False),
+        ("securityGroups", "sg-2", True),
+        ("securityGroups", "sg-3", False),
+        ("elasticIPs", "eip-1", True),
+        ("accessLists", "acl-1", False),
+    ],
+)
+def test_what_a_network_balancer_has(field: GrantField, value: str, has: bool) -> None:
+    observed = ObservedLoadBalancer("nlb-1", "", "", {"SecurityGroupIds": "sg-1,sg-2"})
+    assert nlb_has(need(field, value), observed, [SECURED]) is has

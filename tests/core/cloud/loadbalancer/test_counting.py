@@ -1,0 +1,40 @@
+"""How many balancers a Namespace and the cluster have, by the cloud and the Services together."""
+
+from __future__ import annotations
+
+import pytest
+
+from spiderpool.core.cloud.loadbalancer.counting import BalancerClaim, BalancerCount, count, excess
+from spiderpool.core.cloud.loadbalancer.values import MadeBalancer
+
+pytestmark = pytest.mark.unit
+
+USED = MadeBalancer("lb-1", "clb", "a1", "shop")
+PRESERVED = MadeBalancer("lb-2", "clb", "", "shop")
+ORPHANED = MadeBalancer("lb-3", "clb", "a3", "shop")
+UNTAGGED = MadeBalancer("lb-4", "nlb", "a4", "")
+SERVICES = {"a1": "shop", "a4": "web", "a5": "web"}
+
+
+def test_what_the_cloud_shows_counts_once() -> None:
+    claims = [BalancerClaim("clb", "a1", "shop"), BalancerClaim("nlb", "a4", "web")]
+    found = count([USED, PRESERVED, ORPHANED, UNTAGGED], claims, SERVICES)
+    assert found == BalancerCount(2, 1, 1, {"shop": 3, "web": 1})
+    assert found.total == 4
+
+
+def test_what_the_cloud_does_not_show_counts_by_its_service() -> None:
+    claims = [BalancerClaim("clb", "a5", "web"), BalancerClaim("nlb", "a1", "shop"), BalancerClaim("clb", "a5", "web")]
+    assert count([USED], claims, SERVICES) == BalancerCount(3, 0, 0, {"shop": 2, "web": 1})
+
+
+def test_nothing() -> None:
+    assert count([], [], {}) == BalancerCount()
+
+
+def test_one_more_is_too_many() -> None:
+    counted = BalancerCount(3, 1, 1, {"shop": 3, "web": 2})
+    assert excess(counted, "shop", 4, 6) is None
+    assert "Namespace shop has 3 load balancers" in (excess(counted, "shop", 3, 6) or "")
+    assert "the cluster has 5 load balancers, of which 1 are preserved" in (excess(counted, "new", 3, 5) or "")
+    assert excess(counted, "new", 1, 6) is None
