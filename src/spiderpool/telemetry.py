@@ -36,6 +36,7 @@ RECORDS_RESTORED = Counter(
 ADDRESSES_TWICE = Counter(
     "spiderpool_ip_duplicate_counts", "Addresses found in a sandbox that are those of another pod by their SpiderIP."
 )
+METADATA_OPEN = Gauge("spiderpool_metadata_open_to_pods", "1: pods are not kept from the cloud's metadata service.")
 COLLECTED = Counter("spiderpool_ip_gc_counts", "Addresses released by collection.")
 COLLECT_FAILURES = Counter("spiderpool_ip_gc_failure_counts", "Addresses whose collection failed.")
 COLLECTION_WAITING = Gauge(

@@ -81,6 +81,7 @@ MODULES = (
     *("ip6table_nat", "ip6table_mangle", "ip6table_filter", "ip6table_raw", "ipt_REJECT", "ip6t_REJECT"),
     *("xt_conntrack", "xt_connmark", "xt_mark", "xt_nat", "xt_MASQUERADE", "xt_comment", "xt_addrtype"),
     *("xt_statistic", "xt_tcpudp", "xt_recent", "xt_physdev", "xt_multiport", "nf_conntrack", "nf_conntrack_netlink"),
+    *("ipt_rpfilter", "ip6t_rpfilter", "sch_ingress", "cls_bpf"),
 )
 """Kernel modules of the data path and kube-proxy. A node has no kmod, so the kernel cannot load them on demand."""
 IPVS_MODULES = (

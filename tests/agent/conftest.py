@@ -14,10 +14,10 @@ from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 from tests.agent.address_cluster import NAMESPACE, AddressCluster
 from tests.agent.attaching_node import AttachingNode
-from tests.kernel.fixtures import kind, wide, world
+from tests.kernel.fixtures import kind, strict, wide, world
 from tests.support.local_agent import AgentOptions, LocalAgent, node_objects
 
-__all__ = ["kind", "wide", "world"]
+__all__ = ["kind", "strict", "wide", "world"]
 
 POOL = """
 apiVersion: spiderpool.spidernet.io/v2beta1

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
 import pytest
 
 from spiderpool.agent.interfaces import add, check, refresh, remove_path
-from spiderpool.core.network.plumbing.values import EXISTING, Attachment
+from spiderpool.core.network.plumbing.values import EXISTING, Attachment, Ownership
 from spiderpool.errors import BadConfig, Drift
 from spiderpool_lab.binaries import cni_plugins
 from tests.agent.runtime import Container, Json, Refusal, Runtime
@@ -26,7 +27,7 @@ from tests.kernel.questions import (
     two_interfaces,
 )
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("strict")]
 
 
 def network(kind: str, master: str, nets: dict[int, Net]) -> Json:
@@ -43,7 +44,11 @@ def runtime(world: World) -> Runtime:
 
 def part(pod: str, name: str, default: str = "eth0") -> Attachment:
     """The coordinator's part of an interface."""
-    return Attachment(CONTAINER, pod, name, EXISTING, "", coordination=replace(UNDERLAY, default_route_nic=default))
+    nets = ETH0 if name == "eth0" else NET1
+    reported = Ownership(reported=frozenset(ip_address(net.pod) for net in nets.values()))
+    subnets = tuple(ip_interface(f"{net.pod}/{net.length}").network for net in nets.values())
+    settings = replace(UNDERLAY, default_route_nic=default, ipam_cidrs=subnets)
+    return Attachment(CONTAINER, pod, name, EXISTING, "", coordination=settings, ownership=reported)
 
 
 async def test_one_interface(wide: World, kind: str) -> None:

@@ -34,7 +34,7 @@ from tests.kernel.questions import (
     two_interfaces,
 )
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("strict")]
 
 IPTABLES = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 

@@ -12,7 +12,7 @@ from spiderpool.core.network.plumbing.steps import DropNICMarks, LoadNICMarks
 from tests.kernel.environment import World, seen_by, serve
 from tests.kernel.questions import CLIENT, ETH0, NET1, interface
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("strict")]
 
 NICS = tuple(
     NIC(link, tuple(ip_address(net.router) for net in nets.values())) for link, nets in (("eth0", ETH0), ("eth1", NET1))

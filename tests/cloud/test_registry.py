@@ -57,7 +57,7 @@ def test_what_a_provider_offers() -> None:
     assert provider.policy(["nodes"])["Statement"][0]["Action"] == ["ecs:DescribeInstances"]
     service = Service(metadata=ObjectMeta(name="web"), spec=ServiceSpec(type="LoadBalancer"))
     assert str(provider.kind_of(service)) == "clb"
-    connection = provider.connect(CloudSettings())
+    connection = provider.connect(CloudSettings(), None)
     assert connection.servers.parse_provider_id("cn-hangzhou.i-1") == ("cn-hangzhou", "i-1")
     balancers = connection.balancers("cn-hangzhou", "vpc-1")
     assert [str(kind) for kind in balancers.apis] == ["clb", "nlb"]
@@ -65,7 +65,7 @@ def test_what_a_provider_offers() -> None:
 
 
 async def test_the_metadata_service_of_a_provider() -> None:
-    async with registry.DEFAULT.metadata("127.0.0.1:9") as source:
+    async with registry.DEFAULT.metadata("127.0.0.1:9", None) as source:
         source.forget()
 
 

@@ -97,6 +97,7 @@ class Pretend:
             sources=tuple(ip_address(source) for source in sources),
             host_end=end,
             pod=self.pod(),
+            gateways=self._gateways(),
         )
 
     def pod(self) -> PodState:
@@ -130,7 +131,12 @@ class Pretend:
         node = self.sides["node"]
         mine: list[AddRoute | AddNeighbour] = [*node.routes, *node.neighbours.values()]
         present: set[Step] = {*node.rules, *(one for one in mine if end and one.link == end.name)}
-        return PodLink(self.pod(), path, self._node_addresses(), frozenset(present), settings or PathSettings())
+        present |= {SetSysctl("node", name, value, required=False) for name, value in node.sysctls.items()}
+        settings = settings or PathSettings()
+        return PodLink(self.pod(), path, self._node_addresses(), frozenset(present), settings, self._gateways())
+
+    def _gateways(self) -> tuple[Address, ...]:
+        return tuple(route.gateway for route in self.sides["node"].routes if route.gateway)
 
     def present(self) -> PresentState:
         """As `kernel.observing.observe_present`, for every object."""

@@ -1,5 +1,5 @@
 """Fixtures for tests against real network namespaces; tests/agent uses the same."""
 
-from tests.kernel.fixtures import backend, kind, wide, world
+from tests.kernel.fixtures import backend, kind, strict, wide, world
 
-__all__ = ["backend", "kind", "wide", "world"]
+__all__ = ["backend", "kind", "strict", "wide", "world"]

@@ -7,8 +7,9 @@ from functools import cache
 
 import pytest
 
-from spiderpool.kernel import hostports, marks
+from spiderpool.kernel import hostports, marks, sources
 from spiderpool.kernel.programs import Backend
+from spiderpool_lab import namespaces
 from tests.kernel.environment import World, has_backend, has_kind
 
 
@@ -28,6 +29,12 @@ def wide(world: World) -> World:
     """A world with two NICs, two families and a client beyond the router."""
     world.widen()
     return world
+
+
+@pytest.fixture
+def strict(world: World) -> None:
+    """The node drops what pods send under false source addresses, as with an agent: nothing else may suffer from it."""
+    namespaces.call_in(world.node, sources.RULES.load)
 
 
 @cache

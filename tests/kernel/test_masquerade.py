@@ -20,17 +20,17 @@ PORT = 8080
 
 @pytest.mark.unit
 def test_only_tables_that_lack_our_rule_get_it() -> None:
-    assert masquerade.iptables_script(()) == ""
-    nat = masquerade.iptables_script(("nat",))
+    assert masquerade.RULES.iptables_script(()) == ""
+    nat = masquerade.RULES.iptables_script(("nat",))
     assert nat.startswith("*nat\n-A POSTROUTING -m mark --mark 0x100/0x100 ")
     assert nat.count("COMMIT\n") == 1
-    assert masquerade.iptables_script(("mangle", "nat")).count("\n-A ") == 2
+    assert masquerade.RULES.iptables_script(("mangle", "nat")).count("\n-A ") == 2
 
 
 @pytest.mark.unit
 @pytest.mark.parametrize(("version", "family"), [(4, "ip"), (6, "ip6")])
 def test_nft_tables_are_whole(version: int, family: str) -> None:
-    script = masquerade.nft_script(version)
+    script = masquerade.RULES.nft_script(version)
     assert script.startswith(f"table {family} spiderpool_masquerade\ndelete table {family} spiderpool_masquerade\n")
     assert script.count("{") == script.count("}") == 3
 
@@ -51,8 +51,8 @@ def test_one_family_is_loaded_although_the_other_is_refused(tmp_path: Path, monk
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(KernelFailure, match="IPv4 Services could not be masqueraded"):
-        masquerade.load()
+    with pytest.raises(KernelFailure, match="IPv4 connections of pods to Services could not be masqueraded"):
+        masquerade.RULES.load()
     assert masquerade.TABLE in (tmp_path / "loaded").read_text()
 
 
@@ -88,7 +88,7 @@ async def test_an_endpoint_elsewhere_sees_the_node(wide: World, kind: str, versi
     try:
         with pytest.raises((OSError, TimeoutError)):  # the answer passes the node by
             await seen_by(pod, SERVICE[version], PORT, timeout=2)
-        await on_node(wide, masquerade.load)
+        await on_node(wide, masquerade.RULES.load)
         assert await seen_by(pod, SERVICE[version], PORT, timeout=10) == ETH0[version].node
         assert await seen_by(pod, ETH0[version].router, PORT) == ETH0[version].pod
     finally:
@@ -98,14 +98,14 @@ async def test_an_endpoint_elsewhere_sees_the_node(wide: World, kind: str, versi
 
 @pytest.mark.lab
 async def test_rules_are_loaded_once_and_come_back(wide: World) -> None:
-    await on_node(wide, masquerade.load)
+    await on_node(wide, masquerade.RULES.load)
     once = rules(wide)
     assert once
-    await on_node(wide, masquerade.load)
+    await on_node(wide, masquerade.RULES.load)
     assert rules(wide) == once
     wide.inside(
         wide.node, "sh", "-c", f"nft flush table ip {masquerade.TABLE} || iptables-legacy -t nat -F POSTROUTING"
     )
     assert rules(wide) != once
-    await on_node(wide, masquerade.load)
+    await on_node(wide, masquerade.RULES.load)
     assert sorted(rules(wide)) == sorted(once)

@@ -1,7 +1,8 @@
-"""Fixtures of other folders: real network namespaces, and a cluster in a simulated account."""
+"""Fixtures of other folders: real network namespaces, a node with an agent, and a cluster in a simulated account."""
 
+from tests.agent.conftest import nothing_is_left
 from tests.cloudcontroller.conftest import account, no_proxy, simulated
 from tests.cloudcontroller.service_cluster import cluster
-from tests.kernel.fixtures import world
+from tests.kernel.fixtures import kind, strict, wide, world
 
-__all__ = ["account", "cluster", "no_proxy", "simulated", "world"]
+__all__ = ["account", "cluster", "kind", "no_proxy", "nothing_is_left", "simulated", "strict", "wide", "world"]

@@ -18,6 +18,7 @@ import msgspec
 
 from spiderpool.agent import interfaces
 from spiderpool.agent.account import AccountPublisher
+from spiderpool.agent.address_holders import AddressHolders
 from spiderpool.agent.addresses import Grants, PodAddresses
 from spiderpool.agent.attachment_store import (
     AttachmentStore,
@@ -95,7 +96,7 @@ class Attacher:
         self._recorder = effects.recorder
         self._kernel = effects.kernel
         self._containers = KeyedLock()  # by container ID: one call at a time works on a sandbox and its file
-        self._routes = PodRoutes(cluster, self._containers)
+        self._routes = PodRoutes(cluster, self._containers, AddressHolders(cluster, (store,)))
 
     async def add(self, call: CNICall, config: PluginConfig) -> Result:
         """Attach the pod to all its networks, or to none; the result of the first interface. May be repeated.

@@ -8,10 +8,12 @@ the agent still holds the container's lock.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from ipaddress import ip_interface
 
 import msgspec
 
 from spiderpool.agent import interfaces
+from spiderpool.agent.address_holders import AddressHolders
 from spiderpool.agent.attachment_store import (
     AttachmentStore,
     InterfaceRecord,
@@ -26,7 +28,7 @@ from spiderpool.api.cni import CNICall, CoordinatorConfig
 from spiderpool.api.cni_result import all_addresses, read_result
 from spiderpool.core.annotations import FIRST_INTERFACE
 from spiderpool.core.network.coordinator import coordination, requested_default_route, rule_table
-from spiderpool.core.network.plumbing.values import EXISTING, Attachment
+from spiderpool.core.network.plumbing.values import EXISTING, Attachment, Ownership
 from spiderpool.core.network.pod_networks import default_route_of, further_networks
 from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.telemetry import logger
@@ -42,16 +44,18 @@ class CoordinatorPlugin:
         self._chained = chained
         self._attached = attached
         self._containers = KeyedLock()  # by container ID: one call at a time works on a sandbox and its file
-        self._routes = PodRoutes(cluster, self._containers)
+        self._holders = AddressHolders(cluster, (chained, attached))
+        self._routes = PodRoutes(cluster, self._containers, self._holders)
 
     async def add(self, call: CNICall, config: CoordinatorConfig) -> None:
         """Make veth pair, routes and rules for the pod's interface, or nothing after a failure. May be repeated."""
         async with self._containers.held(call.container_id):
-            attachment = await self._attachment(call, config)
+            sandbox = self._record(call, config)
+            attachment = await self._attachment(call, config, sandbox)
             if attachment is None:
                 return
             # At once: whatever changes from here on is seen by a refresh that finds the file.
-            self._chained.save(self._record(call, config))
+            self._chained.save(sandbox)
             attached = await interfaces.add(attachment)
         log.info("coordinated", interface=call.ifname, host_interface=attached.host_interface)
 
@@ -62,7 +66,8 @@ class CoordinatorPlugin:
 
     async def check(self, call: CNICall, config: CoordinatorConfig) -> None:
         """Raises Drift when veth pair, rule, route or neighbour is not as ADD left it."""
-        attachment = await self._attachment(call, config)
+        sandbox = self._chained.load(call.container_id) or self._record(call, config)
+        attachment = await self._attachment(call, config, sandbox)
         if attachment is not None:
             await interfaces.check(self._routes.settled(attachment))
 
@@ -117,9 +122,10 @@ class CoordinatorPlugin:
         else:
             self._chained.forget(container_id)
 
-    async def _attachment(self, call: CNICall, config: CoordinatorConfig) -> Attachment | None:
+    async def _attachment(self, call: CNICall, config: CoordinatorConfig, sandbox: SandboxRecord) -> Attachment | None:
         """The kernel's input for the interface of a call; None where the coordinator is disabled."""
-        pod = await self._cluster.pod(call.required_pod())
+        args = call.required_pod()
+        pod = await self._cluster.pod(args)
         annotations = pod.metadata.annotations or {}
         chosen = default_route_of(further_networks(annotations, pod.metadata.namespace or ""))
         settings = coordination(
@@ -129,7 +135,15 @@ class CoordinatorPlugin:
         )
         if settings is None:
             return None
-        return Attachment(call.container_id, call.netns, call.ifname, EXISTING, "", coordination=settings)
+        uid = args.uid or pod.metadata.uid or ""
+        ownership = Ownership(
+            self._holders.granted(uid, call.ifname),
+            frozenset(ip_interface(each).ip for each in _reported(config)),
+            self._holders.taken(uid, sandbox),
+        )
+        return Attachment(
+            call.container_id, call.netns, call.ifname, EXISTING, "", coordination=settings, ownership=ownership
+        )
 
     def _record(self, call: CNICall, config: CoordinatorConfig) -> SandboxRecord:
         """The record of the sandbox with the interface of this call beside those that earlier calls coordinated."""
@@ -144,9 +158,14 @@ class CoordinatorPlugin:
             first_nic=first,
             chain=config.name,
             host_rule_table=table,
-            addresses=all_addresses(read_result(msgspec.json.encode(previous_result(config)))),
+            addresses=_reported(config),
         )
         return with_namespace(SandboxRecord(call.container_id, call.netns, call.cni_args, (*others, one)))
+
+
+def _reported(config: CoordinatorConfig) -> tuple[str, ...]:
+    """The addresses that the previous plugin says the pod has. Raises BadConfig, or Undecodable."""
+    return all_addresses(read_result(msgspec.json.encode(previous_result(config))))
 
 
 def previous_result(config: CoordinatorConfig) -> dict[str, object]:

@@ -25,6 +25,7 @@ from spiderpool.core.network.plumbing.values import Link
 from spiderpool.errors import SpiderpoolError, is_bug
 from spiderpool.kernel.namespaces import run_inside
 from spiderpool.kernel.netlink import all_links, opened_kernel
+from spiderpool.kernel.nic_path import NICPath
 from spiderpool.kernel.observing import node_addresses
 from spiderpool.kube.client import AlreadyExists, Client
 from spiderpool.kube.informer import Informer
@@ -257,5 +258,5 @@ async def discover(own: OwnServer, settings: AgentSettings) -> None:
     """Reads and publishes this node's ENIs until cancelled. Raises BadConfig for an unknown provider."""
     cloud = settings.common.cloud
     cache = InstanceCache(settings.socket.with_name(f"instance-{settings.node}.json"))
-    async with registry.provider(cloud.provider).metadata(cloud.metadata_endpoint) as source:
+    async with registry.provider(cloud.provider).metadata(cloud.metadata_endpoint, NICPath()) as source:
         await ENIDiscovery(own, source, cache, cloud.interval).run()

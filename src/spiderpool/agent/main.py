@@ -24,6 +24,7 @@ from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.install import install
 from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.kernel_probe import KernelProbe
+from spiderpool.agent.metadata_access import keep_from_metadata
 from spiderpool.agent.node_network import NodeNetwork, Tuning
 from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.record_store import ClusterReads
@@ -133,6 +134,7 @@ async def _serve(settings: AgentSettings) -> None:
         async with server.listen(settings.socket), probe_sites(settings, api):
             await cluster.listed(FIRST_LISTS)
             group.create_task(node.run())
+            group.create_task(keep_from_metadata(blocked=settings.block_pod_metadata))
             group.create_task(gc.run())
             group.create_task(repair.run(account))
             group.create_task(account.run())

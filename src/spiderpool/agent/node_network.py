@@ -25,9 +25,10 @@ from spiderpool.core.network.node_addresses import misplaced
 from spiderpool.core.network.plumbing.nics import NIC_TABLES, diagnose, nics_with_gateways
 from spiderpool.core.network.plumbing.values import Address, Network
 from spiderpool.errors import is_bug
-from spiderpool.kernel import masquerade
+from spiderpool.kernel import masquerade, sources
 from spiderpool.kernel.events import address_changes, routing_losses
 from spiderpool.kernel.namespaces import run_inside
+from spiderpool.kernel.rules import RuleSet
 from spiderpool.kube.events import Recorder
 from spiderpool.telemetry import logger
 
@@ -89,7 +90,8 @@ class NodeNetwork:
             group.create_task(self._follow_addresses())
             group.create_task(self._follow_losses())
             group.create_task(self._update_pods())
-            group.create_task(self._keep_masquerade())
+            group.create_task(_keep(masquerade.RULES, "pods do not reach all endpoints of Services"))
+            group.create_task(_keep(sources.RULES, "pods can send under false source addresses"))
             group.create_task(self._follow_pools())
             group.create_task(self._tune_nics())
 
@@ -155,19 +157,6 @@ class NodeNetwork:
             )
             log.warning("restored", count=count)
             self._event(EVENT_RESTORED, message)
-
-    async def _keep_masquerade(self) -> None:
-        """Load the rules, and again what another program has removed; soon after kube-proxy had them locked."""
-        retry = PAUSE
-        while True:
-            try:
-                await run_inside(None, masquerade.load)
-                pause, retry = LOOK, PAUSE
-            except Exception as error:
-                pause, retry = retry, min(2 * retry, LOOK)
-                facts = {"error": str(error), "pause": pause}
-                log.warning("pods do not reach all endpoints of Services", **facts, exc_info=is_bug(error))
-            await asyncio.sleep(pause)
 
     async def _follow_pools(self) -> None:
         """Check the NICs when a gateway has changed; most changes of pools concern other fields."""
@@ -239,6 +228,19 @@ class NodeNetwork:
         node = self._cluster.nodes.get(self._cluster.node_name)
         if node is not None:
             self._recorder.event(node, "Warning", reason, message)
+
+
+async def _keep(rules: RuleSet, consequence: str) -> None:
+    """Load the rules, and again what another program has removed; soon after kube-proxy had them locked."""
+    retry = PAUSE
+    while True:
+        try:
+            await run_inside(None, rules.load)
+            pause, retry = LOOK, PAUSE
+        except Exception as error:
+            pause, retry = retry, min(2 * retry, LOOK)
+            log.warning(consequence, error=str(error), pause=pause, exc_info=is_bug(error))
+        await asyncio.sleep(pause)
 
 
 async def _set_or_timeout(event: asyncio.Event, seconds: float) -> None:

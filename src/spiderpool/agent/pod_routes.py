@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import ip_interface
 
 from spiderpool.agent import interfaces
+from spiderpool.agent.address_holders import AddressHolders
 from spiderpool.agent.attachment_store import SandboxRecord
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.locks import KeyedLock
-from spiderpool.core.network.coordinator import rule_table, service_cidrs
+from spiderpool.core.network.coordinator import cluster_ranges, rule_table, service_cidrs
+from spiderpool.core.network.plumbing.foreign import owner_of
 from spiderpool.core.network.plumbing.refresh import PathSettings
+from spiderpool.core.network.plumbing.steps import SetSysctl
 from spiderpool.core.network.plumbing.values import Address, Attachment
 from spiderpool.errors import BadNamespace, SpiderpoolError
 from spiderpool.telemetry import logger
@@ -26,9 +28,10 @@ log = logger("pod-routes")
 class PodRoutes:
     """The routes of the pods of one store. ``containers`` are the locks of its sandboxes, by container ID."""
 
-    def __init__(self, cluster: ClusterCache, containers: KeyedLock) -> None:
+    def __init__(self, cluster: ClusterCache, containers: KeyedLock, holders: AddressHolders) -> None:
         self._cluster = cluster
         self._containers = containers
+        self._holders = holders
         self._applied: frozenset[Address] = frozenset()  # addresses of Services that all pods have a route to
 
     async def refresh(self, sandboxes: Iterator[SandboxRecord]) -> int:
@@ -58,8 +61,8 @@ class PodRoutes:
         default = rule_table(coordinator)
         tables = {each.name: each.host_rule_table or default for each in sandbox.interfaces if each.coordinated}
         first = sandbox.interfaces[0].first_nic or sandbox.interfaces[0].name
-        addresses = {each.name: each.given or self._recorded(sandbox, each.name) for each in sandbox.interfaces}
-        settings = PathSettings(first, services, service_cidrs(coordinator), tables, addresses)
+        addresses, foreign = self._addresses(sandbox, first)
+        settings = PathSettings(first, services, service_cidrs(coordinator), tables, addresses, foreign)
         try:
             async with self._containers.held(sandbox.container_id):
                 steps = await interfaces.refresh(sandbox.container_id, sandbox.netns, settings)
@@ -70,10 +73,28 @@ class PodRoutes:
             return 0
         if steps:
             log.info("routes of a pod updated", netns=sandbox.netns, steps=len(steps))
-        return sum(step.side == "node" for step in steps)
+        return sum(step.side == "node" and not isinstance(step, SetSysctl) for step in steps)
 
-    def _recorded(self, sandbox: SandboxRecord, interface: str) -> frozenset[Address]:
-        """The addresses of an interface by its SpiderIPs: the file of an older agent does not have them."""
+    def _addresses(
+        self, sandbox: SandboxRecord, first: str
+    ) -> tuple[dict[str, frozenset[Address]], frozenset[Address]]:
+        """The addresses that each interface may have routes to, and those of another IPAM plugin among them.
+
+        ADD has accepted these, but by now they may be a Service's or another pod's. The file of an older agent lacks
+        addresses: SpiderIPs have them.
+        """
         uid = sandbox.pod_uid or (sandbox.pod.uid if sandbox.pod else "")
-        mine = (each.spec for each in self._cluster.records.of_pod(uid) if each.spec.interface == interface)
-        return frozenset(ip_interface(each.address).ip for each in mine if not each.releasedAt)
+        found: dict[str, frozenset[Address]] = {}
+        foreign: set[Address] = set()
+        for each in sandbox.interfaces:
+            granted = self._holders.granted(uid, each.name)
+            given = each.given or granted
+            others = given - granted if each.chain else frozenset()
+            if others:
+                cluster = cluster_ranges(self._cluster.coordinator(), of_cluster=each.name == first)
+                taken = self._holders.taken(uid, sandbox)
+                withheld = frozenset(one for one in others if one in taken or owner_of(one, cluster))
+                given, others = given - withheld, others - withheld
+            found[each.name] = given
+            foreign |= others
+        return found, frozenset(foreign)

@@ -225,6 +225,7 @@ class CoordinatorConfig(PluginConfig, kw_only=True, omit_defaults=True):
     overlayPodCIDR: list[str] | None = None
     serviceCIDR: list[str] | None = None
     hijackCIDR: list[str] | None = None
+    ipamCIDR: list[str] | None = None
     policyRoutes: list[PolicyRoute] | None = None
     podMACPrefix: str = ""
     tunePodRoutes: bool | None = None

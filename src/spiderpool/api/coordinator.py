@@ -32,6 +32,9 @@ class CoordinatorSpec(msgspec.Struct, omit_defaults=True):
         field_doc("Where the pod CIDR comes from.", enum=["auto", "cluster", "calico", "cilium", "none"]),
     ] = None
     hijackCIDR: Annotated[list[str] | None, field_doc("Destinations that go through the node.")] = None
+    ipamCIDR: Annotated[
+        list[str] | None, field_doc("Subnets in which other IPAM plugins than Spiderpool's may give addresses to pods.")
+    ] = None
     policyRoutes: Annotated[list[Route] | None, field_doc("Routes in the table of the interface.")] = None
     podMACPrefix: Annotated[str | None, field_doc("Two bytes xx:xx that begin the MAC of pods; not for ipvlan.")] = None
     tunePodRoutes: Annotated[bool | None, field_doc("Sort routes of pods with several interfaces.", default=True)] = (

@@ -13,9 +13,10 @@ CloudError           the cloud did not carry out the call
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from spiderpool.api.spiderserver import Instance
 from spiderpool.errors import SpiderpoolError
@@ -113,6 +114,16 @@ class Quota:
     def of(self, version: int) -> int:
         """Returns the limit of a family, 4 or 6."""
         return self.ipv6 if version == 6 else self.ipv4
+
+
+class NetworkPath(Protocol):
+    """How connections to the metadata service leave this machine, so that nobody on it answers in its place."""
+
+    def open(self, address: tuple[Any, ...], /) -> socket.socket:
+        """Returns a socket for an address as ``getaddrinfo`` gives it. Raises KernelFailure."""
+
+    def confirm(self, source: tuple[str, int], destination: tuple[str, int], /) -> None:
+        """Raises KernelFailure when a connection between these addresses and ports leads to somebody else."""
 
 
 class MetadataSource(Protocol):

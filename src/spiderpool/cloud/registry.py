@@ -15,7 +15,7 @@ from spiderpool.cloud.alibaba import policy as alibaba_policy
 from spiderpool.cloud.alibaba.metadata import PROVIDER as ALIBABA
 from spiderpool.cloud.alibaba.metadata import MetadataClient
 from spiderpool.cloud.loadbalancers import KindOf, LoadBalancers
-from spiderpool.cloud.provider import CloudProvider, MetadataSource
+from spiderpool.cloud.provider import CloudProvider, MetadataSource, NetworkPath
 from spiderpool.core.cloud.alibaba import kinds as alibaba_kinds
 from spiderpool.errors import BadConfig
 from spiderpool.settings import CloudSettings
@@ -35,21 +35,21 @@ class Provider:
     """What one cloud provider offers each program."""
 
     name: str
-    metadata: Callable[[str | None], AbstractAsyncContextManager[MetadataSource]]
-    """Opens the metadata service at an endpoint; None: at the provider's usual one. For node agents."""
+    metadata: Callable[[str | None, NetworkPath | None], AbstractAsyncContextManager[MetadataSource]]
+    """Opens the metadata service at an endpoint; None: at the provider's usual one, by a path. For node agents."""
     features: tuple[str, ...]
     """Features of spiderpool-cloud that need permissions."""
     policy: Callable[[Iterable[str]], dict[str, Any]]
     """Returns the policy document that allows what these features call."""
     kind_of: KindOf
-    connect: Callable[[CloudSettings], CloudConnection]
-    """Connects spiderpool-cloud to the provider's API. Raises BadConfig."""
+    connect: Callable[[CloudSettings, NetworkPath | None], CloudConnection]
+    """Connects spiderpool-cloud to the provider's API, and by a path to the metadata service. Raises BadConfig."""
 
 
-def _connect_to_alibaba(settings: CloudSettings) -> CloudConnection:
+def _connect_to_alibaba(settings: CloudSettings, path: NetworkPath | None) -> CloudConnection:
     from spiderpool.cloud.alibaba import connection  # here, since it loads the signing libraries
 
-    client = connection.open_api_client(settings)
+    client = connection.open_api_client(settings, path)
     return CloudConnection(
         connection.servers(client), lambda region, vpc: connection.load_balancers(client, region, vpc)
     )

@@ -21,6 +21,7 @@ from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.nodes import NodeListers, NodeReconciler
 from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconciler, ServiceTimings, region_of
 from spiderpool.core.cloud.preallocation import PreallocationPolicy
+from spiderpool.kernel.nic_path import NICPath
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
@@ -116,7 +117,7 @@ class CloudLeader:
 async def serve(settings: CloudSettings) -> None:
     """Run a replica until cancelled. Raises SpiderpoolError, alone or in a group."""
     async with Client.load(settings.common.kubeconfig) as client:
-        cloud = registry.provider(settings.common.cloud.provider).connect(settings)
+        cloud = registry.provider(settings.common.cloud.provider).connect(settings, NICPath())
         replica = daemon.Replica(daemon.election(client, LEASE, settings), lambda: CloudLeader(client, settings, cloud))
         async with daemon.listening(daemon.runtime(replica), None, settings.health_port):
             await replica.run()

@@ -1,4 +1,4 @@
-"""Connections that the kernel tracks for address translation: list and delete those of UDP (ctnetlink).
+"""Connections that the kernel tracks for address translation (ctnetlink): delete those of UDP, find one of TCP.
 
 Constants carry the names of linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h. All acts in the network namespace of
 the calling thread.
@@ -46,7 +46,30 @@ def forget_udp(version: int, ports: Collection[int], is_stale: Callable[[Connect
     return len(stale)
 
 
+def answering(source: tuple[str, int], destination: tuple[str, int]) -> tuple[str, int] | None:
+    """The address and port that answer a TCP connection; None where the kernel does not track it, or does not tell."""
+    try:
+        with contextlib.closing(_Conntrack(rt.open_socket(_NETLINK_NETFILTER))) as kernel:
+            found = kernel.tcp(source, destination)
+    except (OSError, rt.NetlinkError):
+        return None
+    return found.answer_source, found.answer_port
+
+
 class _Conntrack(rt.Socket):
+    def tcp(self, source: tuple[str, int], destination: tuple[str, int]) -> Connection:
+        """The connection between two addresses and ports, as its client sees them."""
+        version = ip_address(source[0]).version
+        kinds = (_SOURCES[version], _DESTINATIONS[version])
+        addresses = (ip_address(each[0]).packed for each in (source, destination))
+        ends = b"".join(map(rt.attribute, kinds, addresses))
+        protocol = rt.attribute(_PROTO_NUM, bytes([socket.IPPROTO_TCP]))
+        protocol += rt.attribute(_PROTO_SRC_PORT, source[1].to_bytes(2))
+        protocol += rt.attribute(_PROTO_DST_PORT, destination[1].to_bytes(2))
+        wanted = rt.nested(_TUPLE_IP, ends) + rt.nested(_TUPLE_PROTO, protocol)
+        body = _HEADER.pack(_FAMILIES[version], 0, 0) + rt.nested(_TUPLE_ORIG, wanted)
+        return read(version, self.request(_GET, body)[0])[1]
+
     def udp_to(self, version: int, ports: Collection[int]) -> Iterator[tuple[bytes, Connection]]:
         """The entries of UDP connections to ports, by one list: the kernel filters by one port, or lists all of UDP.
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from spiderpool.core.network.plumbing.drift import PresentState
+from spiderpool.core.network.plumbing.leftovers import strict_sources
 from spiderpool.core.network.plumbing.naming import MAIN_TABLE, VETH, host_interface, is_nic
 from spiderpool.core.network.plumbing.nics import NICAddress, NodeState, Reply
 from spiderpool.core.network.plumbing.refresh import PathSettings, PodLink
@@ -61,6 +62,7 @@ def observe(kernel: Kernel, attachment: Attachment) -> Observation:
         advertised=advertised,
         host_end=host_end,
         pod=pod,
+        gateways=node_gateways(node) if attachment.ownership.reported - attachment.ownership.granted else (),
     )
 
 
@@ -114,8 +116,11 @@ def observe_pod_link(kernel: Kernel, container_id: str, settings: PathSettings) 
     end = find_host_end(kernel, pod, container_id)
     link = pod.link(VETH) or pod.link(settings.first_nic)
     path = NodePath(link.name, link.mac, end.name, end.mac) if link and end else None
-    present = frozenset(_node_objects(kernel.node, [end])) if end else frozenset()
-    return PodLink(pod, path, node_addresses(kernel.node), present, settings)
+    present = frozenset(
+        (*_node_objects(kernel.node, [end]), *_sysctls(kernel, [strict_sources(end.name)])) if end else ()
+    )
+    gateways = node_gateways(kernel.node) if settings.foreign else ()
+    return PodLink(pod, path, node_addresses(kernel.node), present, settings, gateways)
 
 
 def observe_pod_paths(kernel: Kernel, tables: Collection[int]) -> PodPaths:
@@ -153,6 +158,12 @@ def node_addresses(node: Netns) -> tuple[NodeAddress, ...]:
         name = _name(node, index, names) if is_global(address) else ""
         found += [NodeAddress(name, address)] if name else []
     return tuple(found)
+
+
+def node_gateways(node: Netns) -> tuple[Address, ...]:
+    """The gateways of the node's routes, in all tables."""
+    routes = routes_of(node, {link.index: link.name for link in all_links(node)})
+    return tuple(dict.fromkeys(route.gateway for route in routes if route.gateway is not None))
 
 
 def _name(netns: Netns, index: int, names: dict[int, str]) -> str:

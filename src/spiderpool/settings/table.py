@@ -225,6 +225,14 @@ TUNE_NODE: Final = Setting(
     variables=("SPIDERPOOL_TUNE_NODE",),
     page="reference/data-path.md",
 )
+BLOCK_POD_METADATA: Final = Setting(
+    kind=kinds.FLAG,
+    default=True,
+    help="keep pods from the cloud's metadata service (100.100.100.200), which gives the keys of the server's role",
+    readers=AGENT,
+    variables=("SPIDERPOOL_BLOCK_POD_METADATA",),
+    page="security.md",
+)
 ADD_TIMEOUT: Final = Setting(
     kind=kinds.SECONDS,
     default=60.0,

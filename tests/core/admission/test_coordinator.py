@@ -41,6 +41,7 @@ class TestCoordinator:
             ({"hijackCIDR": ["10.0.0.0/8", "10.0.0.0/33"]}, "spec.hijackCIDR[1]"),
             ({"hijackCIDR": ["10.0.0.0/255.0.0.0"]}, "spec.hijackCIDR[0]"),
             ({"hijackCIDR": ["fe80::1%eth0"]}, "spec.hijackCIDR[0]"),
+            ({"ipamCIDR": ["10.0.0.0/8", "ten"]}, "spec.ipamCIDR[1]"),
             ({"policyRoutes": [{"dst": "x", "gw": "10.0.0.1"}]}, "spec.policyRoutes[0].dst"),
             ({"policyRoutes": [{"dst": "10.0.0.0/8", "gw": "10.0.0.1/8"}]}, "spec.policyRoutes[0].gw"),
             ({"policyRoutes": [{"dst": "10.0.0.0/8", "gw": "fd00::1"}]}, "spec.policyRoutes[0]"),

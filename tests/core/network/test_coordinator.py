@@ -50,6 +50,8 @@ def test_defaults() -> None:
         ({}, {"mode": "underlay"}, "mode", "underlay"),
         ({"hijackCIDR": ["10.9.0.1/16"]}, {"hijackCIDR": ["1.0.0.0/8"]}, "hijack_cidrs", (ip_network("10.9.0.0/16"),)),
         ({"hijackCIDR": []}, {"hijackCIDR": ["1.0.0.0/8"]}, "hijack_cidrs", (ip_network("1.0.0.0/8"),)),
+        ({"ipamCIDR": ["10.9.0.1/16"]}, {"ipamCIDR": ["1.0.0.0/8"]}, "ipam_cidrs", (ip_network("10.9.0.0/16"),)),
+        ({}, {"ipamCIDR": ["fd01::/64"]}, "ipam_cidrs", (ip_network("fd01::/64"),)),
         ({"hostRuleTable": 501}, {"hostRuleTable": 502}, "host_rule_table", 501),
         ({}, {"hostRuleTable": 502}, "host_rule_table", 502),
         ({"podRPFilter": -1}, {"podRPFilter": 2}, "pod_rp_filter", None),
@@ -103,6 +105,7 @@ def test_a_block_that_tells_all_needs_no_cluster() -> None:
     ("block", "message"),
     [
         ({"hijackCIDR": ["ten"]}, "hijackCIDR holds 'ten'"),
+        ({"ipamCIDR": ["ten"]}, "ipamCIDR holds 'ten'"),
         ({"policyRoutes": [PolicyRoute("10.0.0.0/8", "gw")]}, "policyRoutes hold 'gw'"),
         ({"policyRoutes": [PolicyRoute("10.0.0.0/8", "fd00::1")]}, "send 10.0.0.0/8 to fd00::1, which is of another"),
     ],

@@ -114,6 +114,7 @@ def test_each_kind_of_network_has_its_plugins(spec: dict[str, Any], plugins: str
             {
                 "mode": "underlay",
                 "hijackCIDR": ["10.0.0.1"],
+                "ipamCIDR": ["10.3.0.0/16"],
                 "policyRoutes": [{"dst": "10.1.0.0/16", "gw": "10.0.0.1"}],
                 "podMACPrefix": "0a:1b",
                 "podDefaultRouteNIC": "net1",
@@ -126,7 +127,7 @@ def test_each_kind_of_network_has_its_plugins(spec: dict[str, Any], plugins: str
             },
             '{"txQueueLen":9,"vethLinkAddress":"169.254.100.1","vethMTU":1400,"tunePodRoutes":false,'
             '"podMACPrefix":"0a:1b","mode":"underlay","type":"coordinator","podDefaultRouteNic":"net1",'
-            '"podRPFilter":2,"hostRuleTable":600,"hijackCIDR":["10.0.0.1/32"],'
+            '"podRPFilter":2,"hostRuleTable":600,"hijackCIDR":["10.0.0.1/32"],"ipamCIDR":["10.3.0.0/16"],'
             '"policyRoutes":[{"dst":"10.1.0.0/16","gw":"10.0.0.1"}]}',
         ),
     ],

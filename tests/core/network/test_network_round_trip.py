@@ -194,6 +194,7 @@ def test_a_chained_plugin_is_executed_with_the_others(cni_type: str) -> None:
 COORDINATOR: dict[str, tuple[object, str, object]] = {
     "mode": ("underlay", "mode", "underlay"),
     "hijackCIDR": (["10.1.0.1"], "hijackCIDR", ["10.1.0.1/32"]),
+    "ipamCIDR": (["10.3.0.0/16"], "ipamCIDR", ["10.3.0.0/16"]),
     "policyRoutes": ([{"dst": "10.2.0.0/16", "gw": "10.0.0.1"}], "policyRoutes", None),
     "podMACPrefix": ("0a:1b", "podMACPrefix", "0a:1b"),
     "tunePodRoutes": (False, "tunePodRoutes", False),

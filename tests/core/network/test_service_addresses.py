@@ -85,6 +85,12 @@ def test_addresses_that_pods_keep_their_own_way_to(address: str, kind: str, reas
     assert (found is None) == (reason is None)
 
 
+@pytest.mark.parametrize("address", ["100.100.100.200", "fd00:ec2::254"])
+@pytest.mark.parametrize("kind", BOTH)
+def test_no_service_takes_what_is_sent_to_a_metadata_service(address: str, kind: str) -> None:
+    assert "metadata" in (objection(ServiceAddress(ip_address(address), kind), []) or "")
+
+
 def test_pools_that_are_malformed_object_to_nothing() -> None:
     assert objection(ServiceAddress(ip_address(BALANCER), "LoadBalancer"), [pool_addresses(pool(ips=["x"]))]) is None
     assert not has_address("x", ip_address(BALANCER))

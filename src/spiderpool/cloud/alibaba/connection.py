@@ -13,16 +13,17 @@ from spiderpool.cloud.alibaba.metadata import url_of
 from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
 from spiderpool.cloud.alibaba.pod_enis import PodENIs
 from spiderpool.cloud.loadbalancers import LoadBalancerAPI, LoadBalancers
+from spiderpool.cloud.provider import NetworkPath
 from spiderpool.core.cloud.alibaba import kinds
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.settings import CloudSettings
 
 
-def open_api_client(settings: CloudSettings) -> OpenAPIClient:
+def open_api_client(settings: CloudSettings, path: NetworkPath | None = None) -> OpenAPIClient:
     """Returns the client for all calls of this process, since it also counts them. Raises BadConfig."""
     access = APIAccess(settings.region, settings.internal_endpoints, settings.endpoint, settings.authority)
     metadata = url_of(settings.common.cloud.metadata_endpoint)
-    locations = CredentialLocations(metadata, settings.secret, settings.cloud_config, settings.sts_endpoint)
+    locations = CredentialLocations(metadata, settings.secret, settings.cloud_config, settings.sts_endpoint, path)
     return OpenAPIClient(Credentials(sources(settings.credentials, locations, os.environ)), access)
 
 

@@ -23,7 +23,7 @@ from alibabacloud_credentials.provider import OIDCRoleArnCredentialsProvider  # 
 
 from spiderpool.api.decoding import decode
 from spiderpool.cloud.alibaba.metadata import ENDPOINT, MetadataClient, NoAnswer
-from spiderpool.cloud.provider import CloudUnavailable, NotPermitted
+from spiderpool.cloud.provider import CloudUnavailable, NetworkPath, NotPermitted
 from spiderpool.errors import BadConfig
 from spiderpool.telemetry import logger
 
@@ -92,9 +92,10 @@ class InstanceRole:
 
     name = "instance role"
 
-    def __init__(self, endpoint: str = ENDPOINT, *, chosen: bool = True) -> None:
+    def __init__(self, endpoint: str = ENDPOINT, *, chosen: bool = True, path: NetworkPath | None = None) -> None:
         """``chosen`` says that somebody wants this source, and that it is not only what was left."""
         self._endpoint = endpoint
+        self._path = path
         self._warns = not chosen
         self._keys: Keys | None = None
 
@@ -119,7 +120,7 @@ class InstanceRole:
         self._keys = None
 
     async def _read(self) -> Keys | None:
-        async with MetadataClient(self._endpoint) as metadata, asyncio.timeout(READING_TIMEOUT):
+        async with MetadataClient(self._endpoint, self._path) as metadata, asyncio.timeout(READING_TIMEOUT):
             role = ((await metadata.text(ROLE_PATH)) or "").partition("\n")[0].strip()
             if not role:
                 return None
@@ -300,6 +301,8 @@ class CredentialLocations:
     secret: Path = Path("/etc/spiderpool/cloud-credentials")
     cloud_config: Path = Path("/etc/spiderpool/cloud-config/cloud-config.conf")
     sts_endpoint: str | None = None
+    path: NetworkPath | None = None
+    """By which the metadata service is asked."""
 
 
 def sources(kind: str, locations: CredentialLocations, environ: Mapping[str, str]) -> list[CredentialSource]:
@@ -308,7 +311,7 @@ def sources(kind: str, locations: CredentialLocations, environ: Mapping[str, str
         "oidc": lambda: OIDCRole(environ, locations.sts_endpoint),
         "secret": lambda: MountedSecret(locations.secret),
         "cloud-config": lambda: CloudConfig(locations.cloud_config),
-        "role": lambda: InstanceRole(locations.metadata, chosen=kind == "role"),
+        "role": lambda: InstanceRole(locations.metadata, chosen=kind == "role", path=locations.path),
     }
     if kind == "auto":
         return [make() for make in known.values()]

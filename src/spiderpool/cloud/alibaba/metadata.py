@@ -17,15 +17,17 @@ from typing import Self
 
 import aiohttp
 import msgspec
+from aiohttp.connector import Connection
 from msgspec.structs import replace
 
 from spiderpool.api.decoding import decode
 from spiderpool.api.spiderserver import ENI, Instance
+from spiderpool.cloud.provider import NetworkPath
 from spiderpool.core.cloud.instances import ordered
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import KernelFailure, SpiderpoolError
 
 PROVIDER = "alibaba"
-"""Name of this provider in conf.yml and in the annotation of Nodes."""
+"""Name of this provider in conf.yml and in SpiderServers."""
 ENDPOINT = "http://100.100.100.200"
 
 REQUEST_TIMEOUT = 2.0
@@ -80,12 +82,15 @@ class _Fixed:
 class MetadataClient:
     """Reads the server that it runs on; what cannot change is read once and cached."""
 
-    def __init__(self, endpoint: str | None = None) -> None:
-        """``endpoint`` is a URL or a host; None: the usual one."""
+    def __init__(self, endpoint: str | None = None, path: NetworkPath | None = None) -> None:
+        """``endpoint`` is a URL or a host; None: the usual one, whose connections take ``path``."""
         self._base = url_of(endpoint)
+        path = path if self._base == ENDPOINT else None
         self._http = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None),  # _exchange has a limit, which loses no cancellation
             cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(socket_factory=path.open if path else None),
+            request_class=_confirmed_by(path) if path else aiohttp.ClientRequest,
         )
         self._token: str | None = None
         """Empty: the service has no tokens. None: not requested yet, or refused."""
@@ -218,11 +223,25 @@ class MetadataClient:
                 self._http.request(method, self._base + path, headers=headers, allow_redirects=False) as reply,
             ):
                 content = await _bounded(reply.content)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, KernelFailure) as error:
             raise _Busy(str(error) or type(error).__name__) from error
         if reply.status == HTTPStatus.TOO_MANY_REQUESTS or reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise _Busy(f"status {reply.status}")
         return reply.status, content.decode(errors="replace").strip()
+
+
+def _confirmed_by(path: NetworkPath) -> type[aiohttp.ClientRequest]:
+    """Requests that look at their connection before they are sent."""
+
+    class Confirmed(aiohttp.ClientRequest):
+        async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+            transport = conn.transport
+            if transport is None:
+                raise aiohttp.ClientConnectionError("the connection has ended")
+            path.confirm(*(transport.get_extra_info(name)[:2] for name in ("sockname", "peername")))
+            return await super().send(conn)
+
+    return Confirmed
 
 
 async def _bounded(stream: aiohttp.StreamReader) -> bytes:

@@ -46,10 +46,11 @@ def default_coordinator(coordinator: SpiderCoordinator) -> SpiderCoordinator:
 
 def with_prefixes(spec: CoordinatorSpec) -> CoordinatorSpec:
     """The settings with a prefix length on each address; text that cannot be read stays as written."""
-    hijack, routes = spec.hijackCIDR, spec.policyRoutes
+    hijack, ipam, routes = spec.hijackCIDR, spec.ipamCIDR, spec.policyRoutes
     return replace(
         spec,
         hijackCIDR=hijack and [prefix_text(text) for text in hijack],
+        ipamCIDR=ipam and [prefix_text(text) for text in ipam],
         policyRoutes=routes and [replace(route, dst=prefix_text(route.dst)) for route in routes],
     )
 
@@ -65,8 +66,8 @@ def coordinator_faults(spec: CoordinatorSpec, path: str) -> Faults:
     """Faults of the coordinator settings at ``path``; ``podCIDRType`` may be absent, as in a network."""
     if spec.podCIDRType and spec.podCIDRType not in POD_CIDR_TYPES:
         yield _pod_cidr_type(Fault.NOT_SUPPORTED, path, spec)
-    for index, text in enumerate(spec.hijackCIDR or ()):
-        yield from _prefix_faults(text, f"{path}.hijackCIDR[{index}]")
+    yield from _prefixes_faults(spec.hijackCIDR, f"{path}.hijackCIDR")
+    yield from _prefixes_faults(spec.ipamCIDR, f"{path}.ipamCIDR")
     for index, route in enumerate(spec.policyRoutes or ()):
         yield from _policy_route_faults(route, f"{path}.policyRoutes[{index}]")
     if spec.podMACPrefix and not _MAC_PREFIX.fullmatch(spec.podMACPrefix):
@@ -84,6 +85,11 @@ def coordinator_faults(spec: CoordinatorSpec, path: str) -> Faults:
 
 def _pod_cidr_type(kind: Fault, path: str, spec: CoordinatorSpec) -> FieldError:
     return FieldError(kind, f"{path}.podCIDRType", spec.podCIDRType, f"write one of {', '.join(POD_CIDR_TYPES)}")
+
+
+def _prefixes_faults(texts: list[str] | None, path: str) -> Faults:
+    for index, text in enumerate(texts or ()):
+        yield from _prefix_faults(text, f"{path}[{index}]")
 
 
 def _prefix_faults(text: str, path: str) -> Faults:

@@ -11,6 +11,7 @@ from spiderpool.api.cni import CoordinatorConfig
 from spiderpool.api.coordinator import SYNCED, CoordinatorSpec, CoordinatorStatus, SpiderCoordinator
 from spiderpool.core.addresses import Network
 from spiderpool.core.annotations import DEFAULT_ROUTE_NIC, FIRST_INTERFACE
+from spiderpool.core.network.plumbing.foreign import ClusterRanges
 from spiderpool.core.network.plumbing.values import DISABLED, Address, Coordination
 from spiderpool.errors import BadConfig, NotReady
 
@@ -60,6 +61,7 @@ def coordination(
         pod_mac_prefix=block.podMACPrefix or spec.podMACPrefix or "",
         first_nic=block.podDefaultCniNic or first_nic,
         service_addresses=service_addresses(spider_coordinator) or (),
+        ipam_cidrs=_networks("ipamCIDR", block.ipamCIDR or spec.ipamCIDR or []),
     )
 
 
@@ -81,6 +83,20 @@ def service_cidrs(spider_coordinator: SpiderCoordinator | None) -> tuple[Network
     """The cluster's Service CIDRs, none while they are not known. Raises BadConfig as `service_addresses`."""
     status = spider_coordinator.status if spider_coordinator else None
     return _networks("status.serviceCIDR", (status.serviceCIDR if status else None) or [])
+
+
+def cluster_ranges(spider_coordinator: SpiderCoordinator | None, *, of_cluster: bool) -> ClusterRanges:
+    """What the cluster uses, as far as it is known; ``of_cluster`` for interfaces of the cluster's own network.
+
+    Raises BadConfig as `service_addresses`.
+    """
+    status = spider_coordinator.status if spider_coordinator else None
+    pods = (status.overlayPodCIDR if status and not of_cluster else None) or []
+    return ClusterRanges(
+        service_cidrs(spider_coordinator),
+        service_addresses(spider_coordinator) or (),
+        _networks("status.overlayPodCIDR", pods),
+    )
 
 
 @lru_cache(maxsize=2)

@@ -239,6 +239,7 @@ def _coordinator(spec: CoordinatorSpec) -> Plugin:
         "podRPFilter": spec.podRPFilter or None,
         "hostRuleTable": None if table == SCHEMA_HOST_RULE_TABLE else table,
         "hijackCIDR": spec.hijackCIDR or None,
+        "ipamCIDR": spec.ipamCIDR or None,
         "policyRoutes": [_route(route) for route in spec.policyRoutes or ()] or None,
     }
     return _present(plugin)

@@ -11,6 +11,7 @@ from spiderpool.api.core_v1 import Service
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import usable
+from spiderpool.core.network.plumbing.foreign import ClusterRanges, owner_of
 from spiderpool.core.network.plumbing.values import Address, is_global
 
 LIMIT = 5_000
@@ -81,9 +82,13 @@ def pool_addresses(pool: SpiderIPPool) -> PoolAddresses:
 def objection(found: ServiceAddress, pools: Iterable[PoolAddresses]) -> str | None:
     """Why pods must not be led to their node for an address, by the pools whose subnet has it; None: they may be.
 
+    Nobody's Service takes what pods send to a metadata service.
+
     A balancer may have an address of a pods' subnet, as private ones do. An externalIP may not: whoever may write a
     Service would take what pods send to a machine beside them.
     """
+    if owner := owner_of(found.address, ClusterRanges()):
+        return f"it is {owner}"
     text, number = str(found.address), int(found.address)
     for pool in pools:
         if pool.gateway == text:

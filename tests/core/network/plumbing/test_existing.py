@@ -16,7 +16,7 @@ from spiderpool.core.network.plumbing.existing import (
 from spiderpool.core.network.plumbing.planning import plan
 from spiderpool.core.network.plumbing.removal import plan_removal
 from spiderpool.core.network.plumbing.steps import AddAddress, AddRoute, CreateLink, DeleteLink, Remove, SetLink
-from spiderpool.core.network.plumbing.values import EXISTING, Attachment, Link, PodState, default_destination
+from spiderpool.core.network.plumbing.values import EXISTING, Attachment, Link, Ownership, PodState, default_destination
 from spiderpool.errors import BadConfig
 from tests.core.pods import FIRST, NETNS, SECOND, assert_paths, faults
 from tests.core.pretend import Pretend
@@ -32,7 +32,8 @@ def by_plugin(world: Pretend, made: Attachment, kind: str = "macvlan") -> Attach
     for gateway in made.gateways:  # a reference plugin puts its default route before those that are there
         default = default_destination(gateway.version)
         world.sides["pod"].routes.insert(0, AddRoute("pod", default, made.ifname, gateway))
-    return Attachment(CONTAINER, NETNS, made.ifname, EXISTING, "", coordination=made.coordination)
+    granted = Ownership(frozenset(address.ip for address in made.addresses))
+    return Attachment(CONTAINER, NETNS, made.ifname, EXISTING, "", coordination=made.coordination, ownership=granted)
 
 
 def coordinate(world: Pretend, part: Attachment) -> Attachment:
@@ -109,7 +110,17 @@ def test_what_must_be_there() -> None:
     assert "eth0 is missing in the pod" in missing_part(part, PodState())
     assert "eth0 of the pod has no address" in missing_part(part, PodState((Link("eth0", 2),)))
     held = PodState((Link("eth0", 2),), (AddAddress("pod", "eth0", ip_interface("10.0.0.1/24")),))
-    assert missing_part(part, held) == ""
+    assert "eth0 of the pod has none of the addresses in the result" in missing_part(part, held)
+    given = replace(part, ownership=Ownership(reported=frozenset({ip_address("10.0.0.1")})))
+    assert missing_part(given, held) == ""
+
+
+def test_addresses_that_nobody_gave_are_left_alone() -> None:
+    """Such as one that the pod has made of a router's advertisement."""
+    world = Pretend()
+    part = by_plugin(world, FIRST)
+    world.apply((AddAddress("pod", "eth0", ip_interface("2001:db8:1::5054:ff:fe12:3456/64")),))
+    assert complete_attachment(part, world.pod()).addresses == FIRST.addresses
 
 
 def test_a_mac_by_prefix_is_refused_for_ipvlan_only() -> None:

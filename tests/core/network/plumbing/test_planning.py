@@ -106,8 +106,10 @@ def test_reverse_path_filter() -> None:
         steps = plan(replace(POD_ETH0, coordination=replace(SETTINGS, pod_rp_filter=value)), IDLE_NODE)
         return {step for step in steps if isinstance(step, SetSysctl) and "rp_filter" in step.path}
 
-    assert written(None) == set()
-    assert written(0) == {SetSysctl("pod", f"net/ipv4/conf/{link}/rp_filter", "0") for link in ("all", "eth0", "veth0")}
+    strict = {SetSysctl("node", f"net/ipv4/conf/{HOST_END}/rp_filter", "1", required=False)}
+    pod = {SetSysctl("pod", f"net/ipv4/conf/{link}/rp_filter", "0") for link in ("all", "eth0", "veth0")}
+    assert written(None) == strict
+    assert written(0) == strict | pod
 
 
 def test_forwarding_is_turned_on_only_where_it_is_off() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
 from spiderpool.core.network.plumbing.refresh import PathSettings, plan_refresh
-from spiderpool.core.network.plumbing.steps import AddAddress, AddRoute, Remove
+from spiderpool.core.network.plumbing.steps import AddAddress, AddRoute, Remove, Step
 from tests.core.pods import FIRST, SECOND, SETTINGS, assert_paths, full_state, with_pod
 from tests.core.pretend import Pretend
 from tests.kernel.questions import CLIENT, CONTAINER, ETH0, NET1, SERVICE, NextHop, Question, two_interfaces
@@ -122,6 +123,26 @@ def test_the_node_gets_no_routes_to_interfaces_without_a_path() -> None:
     world.flush()
     routes = [step for step in plan_refresh(world.pod_link(CONTAINER, BOTH)) if isinstance(step, AddRoute)]
     assert {str(route.destination.network_address) for route in routes} == {NET1[4].pod, NET1[6].pod}
+
+
+@pytest.mark.parametrize("use", ["gateway", "address"])
+def test_the_node_gets_no_routes_to_addresses_of_other_ipam_plugins_that_it_uses_itself_by_now(use: str) -> None:
+    world = with_pod(FIRST)
+    mine = ip_address(ETH0[4].pod)
+    settings = replace(BOTH, foreign=frozenset({mine}))
+    world.flush()
+    assert str(mine) in routed(plan_refresh(world.pod_link(CONTAINER, settings)))
+    if use == "gateway":
+        world.apply((AddRoute("node", ip_network("198.51.100.0/24"), "eth0", mine),))
+    else:
+        world.node_address("eth0", f"{mine}/20")
+    assert routed(plan_refresh(world.pod_link(CONTAINER, settings))) == {ETH0[6].pod}
+    assert str(mine) in routed(plan_refresh(world.pod_link(CONTAINER, BOTH))), "Spiderpool answers for its own"
+
+
+def routed(steps: Iterable[Step]) -> set[str]:
+    """The addresses to which the node gets routes."""
+    return {str(one.destination.network_address) for one in steps if isinstance(one, AddRoute) and one.side == "node"}
 
 
 def test_the_node_gets_no_routes_to_addresses_that_the_pod_has_given_itself() -> None:

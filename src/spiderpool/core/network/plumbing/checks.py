@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spiderpool.core.network.plumbing.foreign import check_foreign
 from spiderpool.core.network.plumbing.leftovers import is_lent
 from spiderpool.core.network.plumbing.naming import is_nic
 from spiderpool.core.network.plumbing.values import DISABLED, EXISTING, MODES, Attachment, Observation
@@ -15,8 +16,8 @@ def check(attachment: Attachment, observed: Observation) -> None:
     """Check the attachment against the node.
 
     Raises:
-        BadConfig: a field is wrong.
-        AddressHeld: the node itself has one of the addresses.
+        BadConfig: a field is wrong, or another plugin gave an address that is not the pod's.
+        AddressHeld: the node itself, or another pod, has one of the addresses.
         KernelFailure: the NIC does not exist.
     """
     _check_kind(attachment)
@@ -35,6 +36,7 @@ def check(attachment: Attachment, observed: Observation) -> None:
             f" lower it, or leave it out"
         )
     _check_node_addresses(attachment, observed)
+    check_foreign(attachment, observed)
 
 
 def _check_kind(attachment: Attachment) -> None:
@@ -83,7 +85,7 @@ def _check_mtu(attachment: Attachment) -> None:
 
 def _check_node_addresses(attachment: Attachment, observed: Observation) -> None:
     """Reject addresses that the node holds, since it would answer instead of the pod, and devices that hold one."""
-    requested = {address.ip for address in attachment.addresses}
+    requested = {address.ip for address in attachment.addresses} | attachment.ownership.reported
     for held in observed.addresses:
         if held.address in requested:
             raise AddressHeld(

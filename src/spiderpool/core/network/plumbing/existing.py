@@ -9,26 +9,48 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from spiderpool.core.network.plumbing.foreign import impossible
 from spiderpool.core.network.plumbing.naming import MAIN_TABLE
 from spiderpool.core.network.plumbing.routing import default_route_holder
 from spiderpool.core.network.plumbing.steps import AddRoute, Remove, Step
-from spiderpool.core.network.plumbing.values import Address, Attachment, PodState, default_destination, is_default
+from spiderpool.core.network.plumbing.values import (
+    Address,
+    Attachment,
+    Interface,
+    PodState,
+    default_destination,
+    is_default,
+)
 
 
 def missing_part(attachment: Attachment, pod: PodState) -> str:
-    """A sentence that says what the interface lacks, the link itself or an address; empty if it has both."""
+    """A sentence that says what the interface lacks, the link itself or a possible address; empty if it has both."""
     if pod.link(attachment.ifname) is None:
         return f"{attachment.ifname} is missing in the pod: the plugin before the coordinator has to make it"
+    if sentence := impossible(attachment):
+        return sentence
     if not pod.held_by(attachment.ifname):
         return f"{attachment.ifname} of the pod has no address: the plugin before the coordinator has to give it one"
+    if not _given(attachment, pod):
+        return (
+            f"{attachment.ifname} of the pod has none of the addresses in the result of the plugin before the"
+            f" coordinator, which has to give it one"
+        )
     return ""
 
 
 def complete_attachment(attachment: Attachment, pod: PodState) -> Attachment:
-    """The attachment, completed with the addresses and gateways that its interface has in the pod."""
-    name = attachment.ifname
-    addresses = tuple(held.address for held in pod.addresses if held.link == name)
-    return replace(attachment, addresses=addresses, gateways=tuple(_gateways(pod, name)))
+    """The attachment, completed with the addresses and gateways that its interface has in the pod.
+
+    Of addresses only those that were given to it: others come from a router's advertisement, or from nobody knows whom.
+    """
+    return replace(attachment, addresses=_given(attachment, pod), gateways=tuple(_gateways(pod, attachment.ifname)))
+
+
+def _given(attachment: Attachment, pod: PodState) -> tuple[Interface, ...]:
+    given = attachment.ownership.granted | attachment.ownership.reported
+    held = (held.address for held in pod.addresses if held.link == attachment.ifname)
+    return tuple(address for address in held if address.ip in given)
 
 
 def copy_main_routes(name: str, version: int, table: int, pod: PodState) -> Iterator[AddRoute]:

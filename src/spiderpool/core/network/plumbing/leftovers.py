@@ -16,7 +16,7 @@ from spiderpool.core.network.plumbing.naming import (
     veth_mac,
 )
 from spiderpool.core.network.plumbing.routing import orphan_rules, role_of, tables_of
-from spiderpool.core.network.plumbing.steps import CreateVeth, DeleteLink, MoveLink, Remove, Step
+from spiderpool.core.network.plumbing.steps import CreateVeth, DeleteLink, MoveLink, Remove, SetSysctl, Step
 from spiderpool.core.network.plumbing.values import (
     EXISTING,
     MODES,
@@ -111,6 +111,15 @@ def _is_device(attachment: Attachment, link: Link) -> bool:
 def lend_device(attachment: Attachment) -> MoveLink:
     """The step that moves a device of the node into the pod."""
     return MoveLink("pod", attachment.master, attachment.ifname)
+
+
+def strict_sources(host_end: str) -> SetSysctl:
+    """The step by which the node drops what comes from a pod with an address of somebody else as source.
+
+    The kernel uses the greater of ``all`` and the link's own value. It may be 2: on a link without addresses that is
+    as strict.
+    """
+    return SetSysctl("node", f"net/ipv4/conf/{host_end}/rp_filter", "1", required=False)
 
 
 def veth_pair(container: str, coordination: Coordination) -> CreateVeth:

@@ -7,7 +7,13 @@ from ipaddress import IPv4Interface, ip_network
 
 from spiderpool.core.network.plumbing.checks import check
 from spiderpool.core.network.plumbing.existing import copy_main_routes, remove_default_routes
-from spiderpool.core.network.plumbing.leftovers import already_in_pod, lend_device, plan_cleanup, veth_pair
+from spiderpool.core.network.plumbing.leftovers import (
+    already_in_pod,
+    lend_device,
+    plan_cleanup,
+    strict_sources,
+    veth_pair,
+)
 from spiderpool.core.network.plumbing.naming import (
     MAIN_TABLE,
     MARK,
@@ -296,6 +302,7 @@ def _veth(attachment: Attachment, coordination: Coordination) -> Iterator[Step]:
     host = host_interface(attachment.container_id)
     yield veth_pair(attachment.container_id, coordination)
     yield SetSysctl("node", f"net/ipv6/conf/{host}/accept_ra", "0", required=False)
+    yield strict_sources(host)
     yield SetLink("node", host)
     yield SetLink("pod", VETH)
     if coordination.veth_link_address is not None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 
 from spiderpool.core.addresses import Network
-from spiderpool.core.network.plumbing.naming import MAIN_TABLE, MARK_TABLE, SERVICE_TABLE
+from spiderpool.core.network.plumbing.leftovers import strict_sources
+from spiderpool.core.network.plumbing.naming import MAIN_TABLE, MARK_TABLE, SERVICE_TABLE, VETH
 from spiderpool.core.network.plumbing.routing import NodePath, reachable, routes_from_node
 from spiderpool.core.network.plumbing.services import reserved_addresses, service_changes
 from spiderpool.core.network.plumbing.steps import AddNeighbour, AddRoute, Remove, Step
@@ -26,7 +27,8 @@ class PathSettings:
     Service CIDRs; None: not known, so their routes stay. ``service_cidrs`` are all that the cluster has now; the pod
     has routes to those of its ADD. ``tables`` are the tables of the node with the routes to the addresses of
     interfaces, by interface, and ``addresses`` those that were given to them: a pod can have any others, to which the
-    node gets no routes.
+    node gets no routes. Nor to those of ``foreign``, given by another IPAM plugin, that the node itself has or uses as
+    gateways by now.
     """
 
     first_nic: str = "eth0"
@@ -34,13 +36,15 @@ class PathSettings:
     service_cidrs: tuple[Network, ...] = ()
     tables: Mapping[str, int] = field(default_factory=dict)
     addresses: Mapping[str, frozenset[Address]] = field(default_factory=dict)
+    foreign: frozenset[Address] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class PodLink:
     """A pod's state, its path to the node (None: it has none), and the node's present addresses.
 
-    ``present`` are the node's rules, and its routes and neighbours through its end of the path.
+    ``present`` are the node's rules, and the routes, neighbours and sysctls of its end of the path. ``gateways`` are
+    those of its routes, where the pod has addresses of another IPAM plugin.
     """
 
     pod: PodState
@@ -48,6 +52,7 @@ class PodLink:
     node: tuple[NodeAddress, ...]
     present: frozenset[Step] = frozenset()
     settings: PathSettings = PathSettings()
+    gateways: tuple[Address, ...] = ()
 
 
 def plan_refresh(observed: PodLink) -> tuple[Step, ...]:
@@ -65,12 +70,16 @@ def plan_refresh(observed: PodLink) -> tuple[Step, ...]:
 def _missing_on_node(observed: PodLink, path: NodePath) -> Iterator[Step]:
     """The node's rules, routes and neighbours of the pod that are missing.
 
-    Only for interfaces with the path: the pod has routes through it whose source is an address of theirs.
+    Only for interfaces with the path: the pod has routes through it whose source is an address of theirs. The end of a
+    pair of ours is strict about sources, also where udev has applied sysctl.d to it meanwhile.
     """
+    if path.link == VETH and strict_sources(path.host_link) not in observed.present:
+        yield strict_sources(path.host_link)
     sources = {route.source for route in observed.pod.routes if route.link == path.link}
+    used = observed.settings.foreign & {*observed.gateways, *(held.address for held in observed.node)}
     for link, table in observed.settings.tables.items():
         for version in (4, 6):
-            given = observed.settings.addresses.get(link, frozenset())
+            given = observed.settings.addresses.get(link, frozenset()) - used
             addresses = tuple(one for one in observed.pod.held_by(link) if one.version == version and one in given)
             if link != path.link and not sources.isdisjoint(addresses):
                 steps = routes_from_node(path, addresses, table)

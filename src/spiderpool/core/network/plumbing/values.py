@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -42,7 +42,8 @@ DISABLED = ("disabled", "disable")
 class Coordination:
     """Resolved settings of the coordinator for one interface.
 
-    ``service_addresses`` are those outside ``service_cidrs``: of load balancers, and externalIPs.
+    ``service_addresses`` are those outside ``service_cidrs``: of load balancers, and externalIPs. ``ipam_cidrs`` are
+    the subnets in which other IPAM plugins than Spiderpool's give addresses.
     ``mode`` is auto, underlay, overlay or disabled (or disable). ``pod_rp_filter`` None leaves the sysctl alone,
     ``tx_queue_len`` 0 the queue. ``veth_link_address`` gives veth0 an address of its own, for sidecars that look for
     one. An empty ``default_route_nic`` means the first interface that has a gateway. ``policy_routes`` are
@@ -64,6 +65,20 @@ class Coordination:
     pod_mac_prefix: str = ""
     first_nic: str = "eth0"
     service_addresses: tuple[Address, ...] = ()
+    ipam_cidrs: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Whose the addresses of an interface are that another plugin made.
+
+    ``granted`` are those that Spiderpool gave to it, ``reported`` those that the other plugin says it gave. ``taken``
+    are addresses of the node's other pods → the pod.
+    """
+
+    granted: frozenset[Address] = frozenset()
+    reported: frozenset[Address] = frozenset()
+    taken: Mapping[Address, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +110,8 @@ class Attachment:
     An empty ``mode`` is the kind's default, an ``mtu`` of 0 the master's, an empty ``mac`` the kernel's choice.
     ``gateways`` become the default routes, one for each family; ``routes`` are (destination, gateway).
     ``loan`` is that of the device, for ``host-device``.
-    Without ``coordination`` the pod gets the interface alone. Of kind `EXISTING` it has ``coordination`` only: the rest
-    is what the pod's interface has.
+    Without ``coordination`` the pod gets the interface alone. Of kind `EXISTING` it has ``coordination`` and
+    ``ownership`` only: the rest is what the pod's interface has.
     """
 
     container_id: str
@@ -113,6 +128,7 @@ class Attachment:
     mac: str = ""
     vlan_id: int = 0
     loan: Loan | None = None
+    ownership: Ownership = Ownership()
 
     def of(self, version: int) -> tuple[Address, ...]:
         """The addresses of one family."""
@@ -185,7 +201,8 @@ class Observation:
     has a link of the interface's name. ``sources`` are the source addresses that the node uses towards the pod's.
     ``host_end`` is the node's end of the pod's path: of the veth pair, or of an eth0 that is a veth.
     ``not_forwarding`` are the families that the node does not forward. ``advertised`` are links with accept_ra 1, which
-    follow router advertisements only while the node does not forward.
+    follow router advertisements only while the node does not forward. ``gateways`` are those of the node's routes, for
+    an interface with addresses of another IPAM plugin.
     """
 
     master: Link | None
@@ -197,6 +214,7 @@ class Observation:
     advertised: tuple[str, ...] = ()
     host_end: Link | None = None
     pod: PodState = PodState()
+    gateways: tuple[Address, ...] = ()
 
 
 def default_destination(version: int) -> Network:
