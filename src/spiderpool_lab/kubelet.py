@@ -21,7 +21,7 @@ import msgspec
 from spiderpool.api.coordination_v1 import Lease
 from spiderpool.api.core_v1 import Node, NodeSpec, Taint
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.core.cloud.nodes import UNINITIALIZED
+from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer

@@ -88,6 +88,7 @@ class AddressingNode:
                 take_overs.why_not_moved,
                 take_overs.still_moving,
                 self.cluster.read_pool,
+                self.cluster.read_node,
             ),
         )
         self.addresses = PodAddresses(self.cluster, self.allocator, self.recorder, policy, self.account)

@@ -13,6 +13,7 @@ from msgspec.structs import replace as changed
 from spiderpool.agent.allocator import Allocator
 from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.record_store import ClusterReads
+from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import IP_OWNER_LABEL, IP_POOL_LABEL, FormerPod, IPOwner, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
@@ -198,6 +199,8 @@ class Surroundings:
         """Addresses that sandboxes use without a record."""
         self.hidden: set[str] = set()
         """Names of pools that exist, but that no allocator sees."""
+        self.nodes: dict[str, Node] = {}
+        """The Nodes as they are now; requests have the labels that the caches show."""
         self.reads = ClusterReads(
             self.is_needed,
             self.is_held,
@@ -206,6 +209,7 @@ class Surroundings:
             self.why_not_moved,
             self.still_moving,
             self.read_pool,
+            self.read_node,
         )
 
     async def is_needed(self, held: SpiderIP) -> bool:
@@ -233,6 +237,9 @@ class Surroundings:
 
     async def read_pool(self, name: str) -> SpiderIPPool | None:
         return next((each for each in self.pools if each.name == name), None)
+
+    async def read_node(self, name: str) -> Node | None:
+        return self.nodes.get(name)
 
     def allocator(self, records: Any) -> Allocator:
         return Allocator(

@@ -10,7 +10,7 @@ import pytest
 
 from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.core.network.chains import DelegatedNetwork, Invocation
-from spiderpool.errors import PluginFailure, UnknownPlugin
+from spiderpool.errors import PluginFailure, SpiderpoolError, UnknownPlugin
 
 pytestmark = pytest.mark.unit
 
@@ -165,3 +165,12 @@ async def test_a_device_is_told_under_both_of_its_keys(folder: Folder) -> None:
     await delegates(folder).add(network({"type": "first"}), about)
     config = folder.calls()[0]["config"]
     assert (config["deviceID"], config["pciBusID"]) == ("0000:03:02.1", "0000:03:02.1")
+
+
+async def test_one_whose_configuration_meets_a_bug_keeps_no_other_from_its_del(folder: Folder) -> None:
+    folder.install("first", ADDING)
+    folder.install("second", ADDING)
+    wrong = network({"type": "first"}, {"type": "second", "capabilities": ["ips"]})
+    with pytest.raises(SpiderpoolError, match="internal error of spiderpool-agent: AttributeError"):
+        await delegates(folder).delete(wrong, ABOUT, b"")
+    assert [(call["plugin"], call["command"]) for call in folder.calls()] == [("first", "DEL")]

@@ -3,97 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 
-import msgspec
 import pytest
 
-from spiderpool.agent.attach import Attacher, AttachmentEffects
-from spiderpool.agent.attachment_store import AttachmentStore
-from spiderpool.agent.coordinator import CoordinatorPlugin
-from spiderpool.agent.delegates import DelegateExecutor
-from spiderpool.agent.gc import NodeGC
-from spiderpool.agent.hostports import HostPorts
-from spiderpool.api.cni import CNICall, PluginConfig
+from spiderpool.agent.address_holders import AddressHolders
+from spiderpool.agent.attachment_store import AttachmentStore, InterfaceRecord, SandboxRecord
 from spiderpool.api.core_v1 import Pod
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
-from tests.agent.addressing_node import AddressingNode, addressing_node, pool
-from tests.simulation.kernel import Ledger, SimulatedKernel
+from spiderpool.core.network.attachment import SandboxTarget
+from spiderpool.errors import SpiderpoolError
+from tests.agent.simulated_node import simulated_node
+from tests.support.api_server import Fault
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
 
-ONE = pool("one", "10.0.0.1-10.0.0.9", nodeName=["n1"])
-PLUGIN = {"type": "ipvlan", "master": "eth0", "ipam": {"type": "spiderpool"}}
-CONFIG = PluginConfig(cniVersion="1.0.0", name="ours", type="spiderpool-attach")
-LIST = {"cniVersion": "1.0.0", "name": "default", "plugins": [PLUGIN]}
-
-
-@dataclass
-class Collecting:
-    """The collection of a node, whose kernel is simulated."""
-
-    node: AddressingNode
-    kernel: SimulatedKernel
-    attacher: Attacher
-    gc: NodeGC
-
-    async def attach(self, container: str) -> None:
-        """ADD of all interfaces of the pod in a new sandbox."""
-        namespace = self.kernel.create(container, "default/p", self.node.uids["p"])
-        await self.attacher.add(self.call("ADD", container, namespace.path), CONFIG)
-
-    async def detach(self, container: str) -> None:
-        """DEL of a sandbox of the pod."""
-        await self.attacher.delete(self.call("DEL", container, f"/run/netns/n1/{container}"))
-
-    def given(self, container: str) -> bool:
-        """Whether a sandbox was given an address, by its file."""
-        return any(each.interfaces[0].given for each in self.attacher.sandboxes() if each.container_id == container)
-
-    def call(self, command: str, container: str, netns: str) -> CNICall:
-        """A call of the runtime."""
-        environment = {
-            "CNI_COMMAND": command,
-            "CNI_CONTAINERID": container,
-            "CNI_NETNS": netns,
-            "CNI_IFNAME": "eth0",
-            "CNI_ARGS": f"K8S_POD_NAMESPACE=default;K8S_POD_NAME=p;K8S_POD_UID={self.node.uids['p']}",
-        }
-        return CNICall("spiderpool-attach", environment, msgspec.json.encode(CONFIG))
-
-
-@asynccontextmanager
-async def collecting(folder: Path) -> AsyncIterator[Collecting]:
-    """A node with the pod ``p``."""
-    async with addressing_node(folder, ONE) as node:
-        spec = NADSpec(msgspec.json.encode(LIST).decode())
-        metadata = ObjectMeta(name="default", namespace="kube-system")
-        node.server.put(NetworkAttachmentDefinition(metadata=metadata, spec=spec))
-        await eventually(lambda: node.cluster.networks.get("kube-system/default"))
-        await node.pod("p")
-        kernel = SimulatedKernel("n1", "10.0.0.253", Ledger(), Random(1))
-        effects = AttachmentEffects(
-            DelegateExecutor((folder,), folder / "socket"),
-            HostPorts(folder / "hostports.json"),
-            node.account,
-            node.recorder,
-            kernel,
-        )
-        attached = AttachmentStore(folder / "sandboxes", kernel.is_gone)
-        attacher = Attacher(node.cluster, node.addresses, attached, effects)
-        coordinator = CoordinatorPlugin(node.cluster, AttachmentStore(folder / "chained"), attached)
-        gc = NodeGC(node.cluster, node.addresses, attacher, coordinator, node.ipam)
-        yield Collecting(node, kernel, attacher, gc)
-
 
 async def test_a_sandbox_whose_add_is_under_way_is_no_garbage(tmp_path: Path) -> None:
-    async with collecting(tmp_path) as one:
+    async with simulated_node(tmp_path) as one:
         adding = asyncio.create_task(one.attach("c"))
         await eventually(lambda: [*one.attacher.sandboxes()])
         assert await one.attacher.collect("ours", set()) == []
@@ -105,7 +32,7 @@ async def test_a_sandbox_whose_add_is_under_way_is_no_garbage(tmp_path: Path) ->
 
 
 async def test_a_late_del_leaves_the_address_to_a_sandbox_that_has_no_interface_yet(tmp_path: Path) -> None:
-    async with collecting(tmp_path) as one:
+    async with simulated_node(tmp_path) as one:
         await one.attach("former")
         adding = asyncio.create_task(one.attach("present"))
         await eventually(lambda: one.given("present"), "its address, for which it looks for others that use it")
@@ -119,7 +46,7 @@ async def test_a_late_del_leaves_the_address_to_a_sandbox_that_has_no_interface_
 
 
 async def test_the_address_of_a_pod_that_the_cache_does_not_show_yet_is_no_garbage(tmp_path: Path) -> None:
-    async with collecting(tmp_path) as one:
+    async with simulated_node(tmp_path) as one:
         first = await one.node.add("p", "c")
         one.node.containers.forget(one.node.uids["p"], "eth0", "c")
         stored = one.node.server.stored(Pod)["default/p"]
@@ -129,3 +56,72 @@ async def test_the_address_of_a_pod_that_the_cache_does_not_show_yet_is_no_garba
         one.node.server.remove(stored)
         await one.gc.collect_addresses()
         assert one.node.records == {}
+
+
+def broken(container: str, *interfaces: InterfaceRecord, netns: str = "") -> SandboxRecord:
+    """A sandbox whose file leads to a bug of ours, which is no error of ours."""
+    return SandboxRecord(container, netns or f"\0{container}", "", interfaces, "ours")
+
+
+class TestBugs:
+    """What one sandbox, pod or interface makes go wrong keeps no other from its due."""
+
+    async def test_a_sandbox_that_cannot_be_removed(self, tmp_path: Path) -> None:
+        async with simulated_node(tmp_path) as one:
+            namespace = one.kernel.create("a", "default/other", "uid-of-other")
+            one.kernel.create_link(namespace, "eth0")
+            (tmp_path / "plugin").touch()
+            executed = InterfaceRecord("net\0", "", chain="n", version="1.0.0", plugins=('{"type": "plugin"}',))
+            sandbox = broken("a", InterfaceRecord("eth0", ""), executed, netns=namespace.path)
+            AttachmentStore(tmp_path / "sandboxes").save(sandbox)
+            await one.attach("c")
+            assert [str(each) for each in await one.attacher.collect("ours", set())] == [
+                "internal error of spiderpool-agent: ValueError('embedded null byte'); see its log"
+            ]
+            assert [each.container_id for each in one.attacher.sandboxes()] == ["a"]
+            assert not namespace.links, "nor does an interface keep another one"
+
+    async def test_a_veth_pair_that_cannot_be_removed(self, tmp_path: Path) -> None:
+        async with simulated_node(tmp_path) as one:
+            for container in ("a", "b"):
+                sandbox = broken(container, InterfaceRecord("eth0", "", coordinated=True, chain="ours"))
+                AttachmentStore(tmp_path / "chained").save(sandbox)
+            assert len(await one.coordinator.collect("ours", set())) == 2
+
+    async def test_a_pod_whose_routes_cannot_be_updated(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        async with simulated_node(tmp_path) as one:
+            for container in ("a", "b"):
+                sandbox = broken(container, InterfaceRecord("eth0", "", coordinated=True, addresses=("no address",)))
+                AttachmentStore(tmp_path / "chained").save(sandbox)
+            assert await one.coordinator.refresh() == 0
+            assert capsys.readouterr().out.count("routes of a pod not updated") == 2
+
+    async def test_a_sandbox_whose_addresses_cannot_be_understood(self, tmp_path: Path) -> None:
+        async with simulated_node(tmp_path) as one:
+            store, netns = AttachmentStore(tmp_path / "chained"), str(tmp_path / "none" / "c")
+            for container, address in (("a", "no address"), ("b", "10.0.0.7/16")):
+                store.save(broken(container, InterfaceRecord("eth0", "", addresses=(address,)), netns=netns))
+            taken = AddressHolders(one.node.cluster, [store]).taken("uid", broken("c", netns=netns))
+            assert [str(each) for each in taken] == ["10.0.0.7"]
+
+    async def test_a_container_that_cannot_be_forgotten(self, tmp_path: Path) -> None:
+        async with simulated_node(tmp_path) as one:
+            for name in ("p", "q"):
+                await one.node.pod(name)
+                await one.node.allocate(name, SandboxTarget(name, f"\0{name}"))
+                await one.node.gone(name)
+            assert len(one.node.ipam.forget_gone()) == 2
+
+    async def test_a_pod_that_cannot_be_read(self, tmp_path: Path) -> None:
+        async with simulated_node(tmp_path) as one:
+            for name in ("p", "q"):
+                await one.node.pod(name)
+                await one.node.add(name, name)
+                one.node.containers.forget(one.node.uids[name], "eth0", name)
+                await one.node.gone(name)
+            one.node.server.inject(Fault("get", status=403))
+            with pytest.raises(SpiderpoolError, match="403"):
+                await one.gc.collect_addresses()
+            assert len(one.node.records) == 1

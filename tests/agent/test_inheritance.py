@@ -6,8 +6,11 @@ import asyncio
 
 import pytest
 
+from spiderpool.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Taint
 from spiderpool.api.ip import IPOwner
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import LabelSelector, ObjectMeta
+from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 from spiderpool.core.ipam.selection import AllocationRequest, NamedPools
 from spiderpool.errors import Refused
 from tests.agent.allocating_node import (
@@ -202,6 +205,52 @@ async def test_a_pool_that_is_not_seen_for_a_moment_costs_no_fixed_address() -> 
     with pytest.raises(Refused, match=f"keeps {fixed}/16 of pool a, which does not exist: create the pool again"):
         await one.give(ordinal("third"))
     assert list(one.store.objects) == [fixed]
+
+
+ZONE_A = LabelSelector(matchLabels={"zone": "a"})
+
+
+def node(ready: str = "True", taints: tuple[str, ...] = (), **labels: str) -> Node:
+    return Node(
+        metadata=ObjectMeta(name="n1", labels=labels),
+        spec=NodeSpec(taints=[Taint(each) for each in taints]),
+        status=NodeStatus([NodeCondition("Ready", ready)]),
+    )
+
+
+async def zoned() -> tuple[One, str]:
+    """A node of zone a whose labels no request has; the fixed address from the pool of the zone; a pool for all."""
+    one = One(pool("a", nodeAffinity=ZONE_A), pool("open", ips="10.0.1.1"))
+    return one, await one.give(ordinal("first", node_labels={"zone": "a"}))
+
+
+async def test_labels_of_the_node_that_the_cache_lacks_cost_no_fixed_address() -> None:
+    one, fixed = await zoned()
+    one.surroundings.nodes["n1"] = node(zone="a", taints=(UNINITIALIZED,))
+    assert await one.give(ordinal("second")) == fixed
+
+
+@pytest.mark.parametrize("found", [None, node("False"), node(taints=(UNINITIALIZED,), zone="b")])
+async def test_labels_of_the_node_that_may_be_about_to_come_cost_no_fixed_address(found: Node | None) -> None:
+    one, fixed = await zoned()
+    if found:
+        one.surroundings.nodes["n1"] = found
+    with pytest.raises(Refused, match=f"keeps {fixed}/16 of pool a: its nodeAffinity does not match .*about to come"):
+        await one.give(ordinal("second"))
+    assert list(one.store.objects) == [fixed]
+
+
+async def test_a_fixed_address_does_not_go_along_to_a_node_with_other_labels() -> None:
+    one, _ = await zoned()
+    one.surroundings.nodes["n1"] = node(zone="b")
+    async with working(one.allocator):
+        assert await one.give(ordinal("second")) == "10.0.1.1"
+        await eventually(lambda: list(one.store.objects) == ["10.0.1.1"])
+
+
+async def test_where_more_than_labels_of_the_node_does_not_match_nobody_waits_for_them() -> None:
+    one, _ = await zoned()
+    assert await one.give(ordinal("second", candidates=NamedPools(("open",)))) == "10.0.1.1"
 
 
 async def test_a_fixed_address_of_a_pool_that_the_pod_no_longer_names_is_replaced() -> None:

@@ -19,16 +19,16 @@ from spiderpool.api.nad import STATUS_ANNOTATION, NetworkDNS, NetworkStatusEntry
 from spiderpool.api.spidernode import SandboxInterface, SpiderNode
 from spiderpool.controller.network_status import NetworkStatusReconciler
 from spiderpool.kube.informer import Informer
-from tests.agent.test_gc_late import Collecting, collecting
+from tests.agent.simulated_node import SimulatedNode, simulated_node
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
 
 
 @asynccontextmanager
-async def with_controller(folder: Path) -> AsyncIterator[Collecting]:
+async def with_controller(folder: Path) -> AsyncIterator[SimulatedNode]:
     """A node with the pod ``p``, its agent's account, and the controller."""
-    async with collecting(folder) as one:
+    async with simulated_node(folder) as one:
         client = one.node.client
         accounts, pods = Informer(client, SpiderNode), Informer(client, Pod)
         reconciler = NetworkStatusReconciler(client, accounts, pods)
@@ -41,12 +41,12 @@ async def with_controller(folder: Path) -> AsyncIterator[Collecting]:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def attach(one: Collecting, container: str) -> None:
+async def attach(one: SimulatedNode, container: str) -> None:
     one.node.kernel[f"/run/netns/n1/{container}"] = [SandboxInterface("eth0", None, ["10.0.0.1"])]
     await one.attach(container)
 
 
-def annotation(one: Collecting) -> str | None:
+def annotation(one: SimulatedNode) -> str | None:
     return (one.node.server.stored(Pod)["default/p"].metadata.annotations or {}).get(STATUS_ANNOTATION)
 
 

@@ -254,9 +254,9 @@ async def test_del_succeeds_after_a_start_without_an_api_server(tmp_path: Path) 
     try:
         await eventually(agent.socket.exists, timeout=30)
         begun = time.monotonic()
-        calls = [ipam_call("DEL", "default", "web", "u"), attach_call("DEL"), ipam_call("ADD", "default", "web", "u")]
-        ipam, attach, add = await asyncio.gather(*map(agent.call, calls))
-        assert (ipam, attach) == ({}, {})
+        ended = [ipam_call("DEL", "default", "web", "u"), plugin_call("spiderpool-attach"), plugin_call("coordinator")]
+        *answers, add = await asyncio.gather(*map(agent.call, [*ended, ipam_call("ADD", "default", "web", "u")]))
+        assert answers == [{}] * len(ended)
         assert add["code"] == 11
         body = json.dumps({"containerID": "c", "ifName": "eth0", "podNamespace": "a", "podName": "b", "podUID": ""})
         assert (await exchange(agent.socket, body.encode(), "DELETE", "/v1/ipam/ip"))[0] == 200
@@ -266,5 +266,6 @@ async def test_del_succeeds_after_a_start_without_an_api_server(tmp_path: Path) 
         processes.stop_all()
 
 
-def attach_call(command: str) -> CNICall:
-    return CNICall("spiderpool-attach", ENVIRONMENT | {"CNI_COMMAND": command, "CNI_CONTAINERID": "gone"}, CONFIG)
+def plugin_call(plugin: str) -> CNICall:
+    """DEL of a sandbox that is gone."""
+    return CNICall(plugin, ENVIRONMENT | {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "gone"}, CONFIG)

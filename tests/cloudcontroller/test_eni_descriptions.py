@@ -50,3 +50,11 @@ async def test_what_was_read_before_an_error_is_kept(simulated: SimulatedCloud) 
     assert described is not None
     assert descriptions.quota(REGION, "any") is None
     assert descriptions.free_addresses(described.vswitch) is None
+
+
+async def test_an_instance_type_that_is_refused_keeps_no_other_from_being_known(simulated: SimulatedCloud) -> None:
+    simulated.account.add_instance_type(InstanceType("ecs.small", 2, 4, 3))
+    descriptions = ENIDescriptions(simulated.ecs(), Clock())
+    with pytest.raises(CloudError):
+        await descriptions.read(REGION, (), {"ecs.none", "ecs.small"})
+    assert descriptions.quota(REGION, "ecs.small") is not None

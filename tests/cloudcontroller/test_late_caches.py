@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from dataclasses import replace as changed
 
 import msgspec
 import pytest
@@ -19,12 +20,13 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeAccount, ObservedPool, SpiderNode
 from spiderpool.api.spiderserver import SpiderServer
-from spiderpool.cloud.provider import CloudServer, CloudUnavailable
+from spiderpool.cloud.provider import CloudServer, CloudUnavailable, RegisteredENI
 from spiderpool.cloudcontroller.addresses import FAILURE_PAUSE, AddressListers, AddressReconciler, AddressRules
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.nodes import NodeListers, NodeReconciler
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, PreallocationPolicy
+from spiderpool.core.ipam.evidence import SHUTDOWN
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.node_servers import NodeServers
@@ -38,6 +40,7 @@ SIZE = Size(2, 2)
 LOST = node_name(1)
 PERIOD = 60.0
 FENCE = 60.0
+NO_ADDRESS = "10.0.0"
 
 
 class Cloud(QuietCloud):
@@ -47,10 +50,20 @@ class Cloud(QuietCloud):
         super().__init__(SIZE)
         self.returned: set[str] = set()
         self.is_silent = False
+        self.stopped: set[str] = set()
+        self.garbled = ""
+        """An ENI that it describes with an address that is none."""
 
     async def instances(self, region: str, identities: Collection[str]) -> Mapping[str, CloudServer]:
         found = await super().instances(region, identities)
-        return {identity: each for identity, each in found.items() if identity != "i-1"}
+        found = {identity: each for identity, each in found.items() if identity != "i-1"}
+        return {identity: changed(each, stopped=identity in self.stopped) for identity, each in found.items()}
+
+    async def enis(self, region: str, identities: Collection[str]) -> Mapping[str, RegisteredENI]:
+        found = dict(await super().enis(region, identities))
+        for each in found.keys() & {self.garbled}:
+            found[each] = changed(found[each], addresses=found[each].addresses | {NO_ADDRESS})
+        return found
 
     async def unassign(self, region: str, eni: str, version: int, addresses: Collection[str]) -> None:
         self.returned |= {*addresses}
@@ -69,25 +82,41 @@ async def server() -> AsyncIterator[ApiServer]:
 
 def lost(ready: str = "Unknown", uid: str = "n-1") -> Node:
     """The Node of the server that is gone."""
-    made = node(1, SIZE)
+    return silent(1, ready, uid)
+
+
+def silent(number: int, ready: str, uid: str) -> Node:
+    """A Node whose kubelet has stopped reporting, if it is not ``ready`` again."""
+    made = node(number, SIZE)
     metadata = replace(made.metadata, uid=uid)
     return replace(made, metadata=metadata, status=replace(made.status, conditions=[NodeCondition("Ready", ready)]))
 
 
 async def search(server: ApiServer, meanwhile: Callable[[], None] = lambda: None) -> bool:
     """Whether the Node of a server that is gone is still there after two searches."""
-    server.put(node(0, SIZE), lost())
+    async with searching(server, Cloud()) as look:
+        meanwhile()
+        for _ in range(2):
+            await look()
+    return LOST in server.stored(Node)
+
+
+@asynccontextmanager
+async def searching(server: ApiServer, cloud: Cloud, *others: Node) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """A search for lost servers, which may be called again and again."""
+    server.put(node(0, SIZE), lost(), *others)
     async with server.client() as client:
         nodes, clock = Informer(client, Node), Clock()
         for each in server.stored(Node).values():
             nodes.note(each)
         listers = NodeListers(nodes, NodeServers(Informer(client, SpiderServer)))
-        reconciler = NodeReconciler(Cluster(client, Recorder(client, "test")), Cloud(), listers, PERIOD, clock=clock)
-        meanwhile()
-        for _ in range(2):
+        reconciler = NodeReconciler(Cluster(client, Recorder(client, "test")), cloud, listers, PERIOD, clock=clock)
+
+        async def look() -> None:
             await reconciler.search_lost_servers()
             clock.now += PERIOD
-    return LOST in server.stored(Node)
+
+        yield look
 
 
 class TestNodes:
@@ -108,6 +137,21 @@ class TestNodes:
         server.inject(Fault("delete", delay=0.2))
         asyncio.get_running_loop().call_later(0.1, server.put, lost("True"))
         assert await search(server)
+
+    async def test_one_that_cannot_be_written_keeps_no_other_from_what_becomes_of_it(self, server: ApiServer) -> None:
+        cloud, others = Cloud(), [silent(number, "Unknown", f"n-{number}") for number in (2, 3)]
+        cloud.stopped = {"i-2", "i-3"}
+        async with searching(server, cloud, *others) as look:
+            for marked in (1, 1, 2):
+                server.inject(*([Fault("patch", status=422)] if marked == 1 else []))
+                await look()
+                assert sum(SHUTDOWN in taints(each) for each in server.stored(Node).values()) == marked
+        assert LOST not in server.stored(Node)
+
+
+def taints(node: Node) -> set[str]:
+    """The keys of the taints of a Node."""
+    return {each.key for each in node.spec.taints or ()}
 
 
 def account_of(pool: SpiderIPPool) -> SpiderNode:
@@ -156,7 +200,7 @@ async def returning(server: ApiServer) -> AsyncIterator[Returning]:
         listers.pools.note(server.stored(SpiderIPPool)[pool.name])
         cloud, clock = Cloud(), Clock()
         free = len(eni_of(1, SIZE).addresses) - 1
-        rules = AddressRules(PreallocationPolicy(low=free, high=100, fence=FENCE), period=3600.0)
+        rules = AddressRules(PreallocationPolicy(low=free, high=free, fence=FENCE), period=3600.0)
         reconciler = AddressReconciler(Cluster(client, Recorder(client, "test")), cloud, listers, rules, clock=clock)
         yield Returning(reconciler, cloud, clock, pool, address, listers)
 
@@ -224,3 +268,14 @@ class TestAddresses:
             await node.look(FAILURE_PAUSE)
             stored = server.stored(SpiderIPPool)[node.pool.name]
             assert (stored.metadata.annotations or {})[RELEASING_ANNOTATION] == node.address
+
+    async def test_an_eni_that_cannot_be_planned_keeps_no_other_from_its_due(self, server: ApiServer) -> None:
+        async with returning(server) as one:
+            one.cloud.garbled = "eni-0-1"
+            assigned = msgspec.json.encode({one.cloud.garbled: [NO_ADDRESS]}).decode()
+            made = node(0, SIZE)
+            annotations = (made.metadata.annotations or {}) | {ASSIGNED_ANNOTATION: assigned}
+            one.listers.nodes.note(replace(made, metadata=replace(made.metadata, annotations=annotations)))
+            await one.look(0.0)
+            await one.look(FENCE)
+            assert one.cloud.returned == {one.address}

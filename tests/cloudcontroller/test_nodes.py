@@ -11,8 +11,8 @@ import pytest
 
 from spiderpool.api.core_v1 import Taint
 from spiderpool.cloudcontroller.nodes import NodeListers, NodeReconciler
-from spiderpool.core.cloud.nodes import UNINITIALIZED
 from spiderpool.core.ipam.evidence import SHUTDOWN, why_stopped
+from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.resources import InstanceStatus
 from tests.cloudcontroller.conftest import CloudCluster

@@ -207,6 +207,7 @@ async def test_pools_and_subnets_that_wait_say_so_by_condition_and_event(cluster
     await client.create(holder("10.6.0.1"))
     await cluster.told(SpiderIPPool, "p", "Ready=InForce: pods may get its 9 addresses")
     await cluster.told(SpiderSubnet, "s", "Ready=InForce: pools may get its 9 addresses")
+    await eventually(lambda: cluster.server.stored(SpiderIPPool)["p"].controller, "its adoption")
     await client.delete(SpiderSubnet, "s")
     await cluster.told(SpiderIPPool, "p", "Terminating=InUse: 1 address in use by ns/web")
     await cluster.told(SpiderSubnet, "s", "Terminating=InUse: 1 pool has addresses of it: p")

@@ -139,3 +139,23 @@ async def test_a_pool_that_was_orphaned_is_not_deleted_because_our_watch_is_late
         await eventually(lambda: not server.stored(SpiderSubnet))
         task.cancel()
         assert list(server.stored(SpiderIPPool)) == ["p"]
+
+
+@pytest.mark.unit
+async def test_a_pool_that_cannot_be_adopted_keeps_no_other_from_it() -> None:
+    spec = IPPoolSpec("10.7.0.0/16", ips=["10.7.0.1"])
+    async with ApiServer(SpiderSubnet.KIND, SpiderIPPool.KIND) as server, server.client() as client:
+        server.put(
+            SpiderSubnet(metadata=ObjectMeta(name="s"), spec=SubnetSpec("10.7.0.0/16", ips=["10.7.0.1-10.7.0.9"]))
+        )
+        server.put(*(SpiderIPPool(metadata=ObjectMeta(name=name), spec=spec) for name in ("a", "b")))
+        subnets, pools = Informer(client, SpiderSubnet), Informer(client, SpiderIPPool)
+        reconciler = SubnetReconciler(client, subnets, pools, Recorder(client, "test"), debounce=0.0)
+        for pool in server.stored(SpiderIPPool).values():
+            pools.note(pool)
+        server.put(replace(server.stored(SpiderIPPool)["a"], spec=replace(spec, ips=["10.7.0.2"])))  # not noticed
+        subnets.note(server.stored(SpiderSubnet)["s"])
+        task = asyncio.create_task(reconciler.run())
+        await eventually(lambda: server.stored(SpiderSubnet)["s"].status)
+        task.cancel()
+        assert [pool.controller is not None for pool in server.stored(SpiderIPPool).values()] == [False, True]

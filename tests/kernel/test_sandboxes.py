@@ -88,3 +88,9 @@ async def test_a_sandbox_with_very_many_addresses_is_named_without_them(world: W
 @pytest.mark.unit
 async def test_nothing_to_read() -> None:
     assert await read_namespaces([]) == {}
+
+
+@pytest.mark.unit
+async def test_one_that_makes_the_reading_fail_keeps_no_other_from_being_read(tmp_path: Path) -> None:
+    none, unseen = "/run/\0", str(tmp_path / "unseen")
+    assert await read_namespaces([none, unseen]) == {none: None, unseen: None}

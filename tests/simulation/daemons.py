@@ -195,6 +195,7 @@ class AgentProcess(Daemon):
             take_overs.why_not_moved,
             take_overs.still_moving,
             cluster.read_pool,
+            cluster.read_node,
         )
         pools = NodePools(self._kernel.node, cluster.pools, cluster.reserved, repair.occupied, cluster.exhausted_quota)
         allocator = Allocator(cluster.records, pools, reads=reads, clock=self._settings.clock)

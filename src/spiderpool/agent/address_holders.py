@@ -7,6 +7,7 @@ from ipaddress import ip_interface
 
 from spiderpool.agent.attachment_store import AttachmentStore, SandboxRecord
 from spiderpool.agent.cluster import ClusterCache
+from spiderpool.agent.failures import noted
 from spiderpool.core.network.plumbing.values import Address
 
 
@@ -36,9 +37,10 @@ class AddressHolders:
         }
         for store in self._stores:
             for other in store.all():
-                if _is_earlier(other, sandbox) and not store.is_gone(other):
-                    words = f"pod {other.pod.namespace}/{other.pod.name}" if other.pod else "another sandbox"
-                    found |= {address: words for each in other.interfaces for address in each.given}
+                with noted([]):  # a file that cannot be understood keeps nobody else from being attached
+                    if _is_earlier(other, sandbox) and not store.is_gone(other):
+                        words = f"pod {other.pod.namespace}/{other.pod.name}" if other.pod else "another sandbox"
+                        found |= {address: words for each in other.interfaces for address in each.given}
         return found
 
 

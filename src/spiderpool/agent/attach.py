@@ -30,6 +30,7 @@ from spiderpool.agent.attachment_store import (
 )
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.delegates import DelegateExecutor
+from spiderpool.agent.failures import noted
 from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.pod_kernel import PodKernel
@@ -172,24 +173,26 @@ class Attacher:
 
     async def collect_gone(self) -> list[SpiderpoolError]:
         """Remove what is left of sandboxes whose network namespace is gone, or another's by now; the failures."""
-        self._store.remove_drafts()
+        failures: list[SpiderpoolError] = []
+        with noted(failures):
+            self._store.remove_drafts()
         known = list(self._store.all())
-        return await self._collect(lambda each: self._store.is_left(each, known))
+        return failures + await self._collect(lambda each: self._store.is_left(each, known))
 
     async def _collect(self, is_garbage: Callable[[SandboxRecord], bool]) -> list[SpiderpoolError]:
         failures: list[SpiderpoolError] = []
-        for container in [each.container_id for each in self._store.all() if is_garbage(each)]:
-            if self._containers.is_held(container):
-                continue
-            try:
-                async with self._containers.held(container):
-                    sandbox = self._store.load(container)  # as it is now: earlier removals may have taken long
-                    if sandbox is not None and is_garbage(sandbox):
-                        await self._remove(sandbox, sandbox.netns, sandbox.pod, ended=True)
-                        log.info("collected", container=container, pod=sandbox.cni_args)
-            except SpiderpoolError as error:
-                failures.append(error)
+        for known in list(self._store.all()):
+            with noted(failures):
+                if is_garbage(known) and not self._containers.is_held(known.container_id):
+                    await self._collect_one(known.container_id, is_garbage)
         return failures
+
+    async def _collect_one(self, container: str, is_garbage: Callable[[SandboxRecord], bool]) -> None:
+        async with self._containers.held(container):
+            sandbox = self._store.load(container)  # as it is now: earlier removals may have taken long
+            if sandbox is not None and is_garbage(sandbox):
+                await self._remove(sandbox, sandbox.netns, sandbox.pod, ended=True)
+                log.info("collected", container=container, pod=sandbox.cni_args)
 
     def sandboxes(self) -> Iterator[SandboxRecord]:
         """All sandboxes that have a file."""
@@ -345,7 +348,7 @@ class Attacher:
         for interface in reversed(sandbox.interfaces[: len(begun.interfaces)]):
             try:
                 await self._remove_interface(sandbox, begun.netns, interface)
-            except SpiderpoolError as error:
+            except Exception as error:  # the others are removed all the same
                 cause.add_note(f"and {interface.name} could not be removed: {error}")
 
     # --- DEL
@@ -367,13 +370,11 @@ class Attacher:
         netns = await self._own_netns(sandbox, netns, pod, known=ended)
         failures: list[SpiderpoolError] = []
         for interface in reversed(sandbox.interfaces):
-            try:
+            with noted(failures):  # an address is kept as long as its interface may exist
                 await self._remove_interface(sandbox, netns, interface)
                 # Looked at each time: the ADD of the pod's next sandbox may have come meanwhile.
                 if pod is not None and not await self._is_used_by_another(sandbox, interface, pod):
                     await self._addresses.release(pod, interface.name, ended=ended)
-            except SpiderpoolError as error:  # an address is kept as long as its interface may exist
-                failures.append(error)
         raise_all(failures)
 
     async def _own_netns(self, sandbox: SandboxRecord, netns: str, pod: PodArgs | None, *, known: bool) -> str:

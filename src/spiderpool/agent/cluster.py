@@ -205,6 +205,10 @@ class ClusterCache:
         """Any pool, read from the API server; None if it does not exist. Raises ApiUnavailable."""
         return await self._client.find(SpiderIPPool, name, timeout=READ_TIMEOUT)
 
+    async def read_node(self, name: str) -> Node | None:
+        """Any Node, read from the API server; None if it does not exist. Raises ApiUnavailable."""
+        return await self._client.find(Node, name, timeout=READ_TIMEOUT)
+
     def _pool_changed(self, _: SpiderIPPool | None, __: SpiderIPPool | None) -> None:
         changed, self._pool_change = self._pool_change, asyncio.Event()
         changed.set()

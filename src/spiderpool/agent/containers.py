@@ -13,10 +13,11 @@ from pathlib import Path
 
 import msgspec
 
+from spiderpool.agent.failures import noted
 from spiderpool.agent.json_files import JSONFiles, digest
 from spiderpool.api.cni import PodArgs
 from spiderpool.core.network.attachment import SandboxTarget
-from spiderpool.errors import IOFailure, SpiderpoolError
+from spiderpool.errors import SpiderpoolError
 from spiderpool.kernel import namespaces
 
 
@@ -90,12 +91,10 @@ class Containers:
         """
         failures: list[SpiderpoolError] = []
         for name in self._files.names():
-            try:
+            with noted(failures):
                 pod = self._files.load(name)
                 if pod is not None and not is_kept(pod):
                     self._files.remove(name)
-            except IOFailure as error:  # the others go all the same
-                failures.append(error)
         return failures
 
     def _of_pod(self, pod_uid: str) -> PodContainers | None:

@@ -22,6 +22,7 @@ from spiderpool.agent.attachment_store import (
     with_namespace,
 )
 from spiderpool.agent.cluster import ClusterCache
+from spiderpool.agent.failures import noted
 from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.api.cni import CNICall, CoordinatorConfig
@@ -88,21 +89,20 @@ class CoordinatorPlugin:
 
     async def collect_gone(self) -> list[SpiderpoolError]:
         """Remove what is left of sandboxes whose network namespace is gone, or another's by now; the failures."""
-        self._chained.remove_drafts()
+        failures: list[SpiderpoolError] = []
+        with noted(failures):
+            self._chained.remove_drafts()
         known = list(self._chained.all())
-        return await self._collect(lambda sandbox, _: self._chained.is_left(sandbox, known))
+        return failures + await self._collect(lambda sandbox, _: self._chained.is_left(sandbox, known))
 
     async def _collect(self, is_garbage: Callable[[SandboxRecord, InterfaceRecord], bool]) -> list[SpiderpoolError]:
         failures: list[SpiderpoolError] = []
         found = [(sandbox, each) for sandbox in self._chained.all() for each in sandbox.interfaces]
         for sandbox, each in found:
-            if self._containers.is_held(sandbox.container_id) or not is_garbage(sandbox, each):
-                continue
-            try:
-                async with self._containers.held(sandbox.container_id):
-                    await self._delete(sandbox.container_id, sandbox.netns, each.name)
-            except SpiderpoolError as error:
-                failures.append(error)
+            with noted(failures):
+                if is_garbage(sandbox, each) and not self._containers.is_held(sandbox.container_id):
+                    async with self._containers.held(sandbox.container_id):
+                        await self._delete(sandbox.container_id, sandbox.netns, each.name)
         return failures
 
     def containers(self) -> Iterator[str]:

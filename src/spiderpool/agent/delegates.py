@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from spiderpool.agent.failures import noted
 from spiderpool.api.cni import has_command, plugin_type
 from spiderpool.api.decoding import decode
 from spiderpool.core.network.chains import DelegatedNetwork, Invocation, configuration
@@ -56,10 +57,8 @@ class DelegateExecutor:
         """DEL in reverse order: all plugins are executed, then their failures are raised."""
         failures: list[SpiderpoolError] = []
         for raw in reversed(network.plugins):
-            try:
+            with noted(failures):
                 await self._execute("DEL", network, raw, invocation, result)
-            except SpiderpoolError as error:
-                failures.append(error)
         raise_all(failures)
 
     def _check(self, network: DelegatedNetwork) -> None:

@@ -18,6 +18,7 @@ from spiderpool.agent.addresses import PodAddresses
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import CoordinatorPlugin
+from spiderpool.agent.failures import noted
 from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.sandboxes import on_file
 from spiderpool.api.ip import SpiderIP
@@ -57,7 +58,7 @@ class NodeGC:
         """Remove what is left of sandboxes whose network namespace is gone, now and every minute, until cancelled."""
         while True:
             try:
-                raise_all([*self._ipam.forget_gone(), *await self._collect_gone()])
+                await self._forget_gone()
             except Exception as error:
                 facts = {"error": str(error), "details": getattr(error, "details", "")}
                 log.warning("sandboxes that are gone not collected", **facts, exc_info=is_bug(error))
@@ -70,55 +71,74 @@ class NodeGC:
         """
         failures = await self._collect_gone()
         containers = {container for container, _ in valid or ()}
-        if valid is not None:
-            failures += await self._attacher.collect(network, containers)
+        with noted(failures):
+            if valid is not None:
+                failures += await self._attacher.collect(network, containers)
         failures += await self._sweep(containers)
-        failures += await self._release_orphans()
+        with noted(failures):
+            failures += await self._release_orphans()
         raise_all(failures)
 
     async def collect_coordinated(self, network: str, valid: Attachments | None) -> None:
         """GC of ``coordinator``: the veth pairs of one network's pods, as `collect`. Raises all failures."""
-        failures = await self._coordinator.collect_gone()
-        if valid is not None:
-            failures += await self._coordinator.collect(network, valid)
+        failures: list[SpiderpoolError] = []
+        with noted(failures):
+            failures += await self._coordinator.collect_gone()
+        with noted(failures):
+            if valid is not None:
+                failures += await self._coordinator.collect(network, valid)
         raise_all(failures)
 
     async def collect_addresses(self) -> None:
         """GC of ``spiderpool``: addresses. Raises all failures."""
         raise_all(await self._release_orphans())
 
+    async def _forget_gone(self) -> None:
+        """Remove what is left of sandboxes that are gone, and forget containers. Raises all failures."""
+        failures: list[SpiderpoolError] = []
+        with noted(failures):
+            failures += self._ipam.forget_gone()
+        failures += await self._collect_gone()
+        raise_all(failures)
+
     async def _collect_gone(self) -> list[SpiderpoolError]:
-        return [*await self._attacher.collect_gone(), *await self._coordinator.collect_gone()]
+        failures: list[SpiderpoolError] = []
+        for collect_gone in (self._attacher.collect_gone, self._coordinator.collect_gone):
+            with noted(failures):
+                failures += await collect_gone()
+        return failures
 
     async def _sweep(self, containers: set[str]) -> list[SpiderpoolError]:
         """Remove veth pairs and routes of pods that are gone; the failures.
 
         The kernel is read first, then the files: a sandbox has its file before its interfaces, so none is missed.
         """
-        try:
+        failures: list[SpiderpoolError] = []
+        with noted(failures):
             observed = await interfaces.pod_paths([rule_table(self._cluster.coordinator())])
             existing = {*containers, *self._coordinator.containers()}
             existing |= {sandbox.container_id for sandbox in self._attacher.sandboxes()}
             living = set(node_gc.addresses_in_use(self._records(), self._cluster.pods.items(), self._attached()))
             steps = plan_sweep(observed, existing, living)
             await interfaces.remove_paths(steps)
-        except SpiderpoolError as error:
-            return [error]
-        if steps:
-            log.info("swept", steps=[str(step) for step in steps])
-        return []
+            if steps:
+                log.info("swept", steps=[str(step) for step in steps])
+        return failures
 
     async def _release_orphans(self) -> list[SpiderpoolError]:
         """Release addresses without a pod. Stops if the API server does not answer: then no pod is known to be gone."""
+        failures: list[SpiderpoolError] = []
         for record in node_gc.orphans(self._records(), self._cluster.pods.items(), self._attached()):
-            try:
-                pod = await self._cluster.holder(record)
-            except ApiUnavailable as error:
-                return [error]
-            if not node_gc.is_holder(pod, record):
-                log.info("collected", address=record.spec.address, pod=record.spec.pod, uid=record.spec.podUID)
-                await self._addresses.release_orphan(record)
-        return []
+            with noted(failures):
+                await self._release_unless_held(record)
+            if any(isinstance(each, ApiUnavailable) for each in failures):
+                break
+        return failures
+
+    async def _release_unless_held(self, record: SpiderIP) -> None:
+        if not await self._cluster.is_held(record):
+            log.info("collected", address=record.spec.address, pod=record.spec.pod, uid=record.spec.podUID)
+            await self._addresses.release_orphan(record)
 
     def _records(self) -> list[SpiderIP]:
         return self._cluster.records.informer.items()

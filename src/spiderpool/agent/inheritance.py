@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 from spiderpool.agent import record_store
 from spiderpool.agent.pool_search import PoolSearch
@@ -10,8 +11,10 @@ from spiderpool.agent.record_store import ClusterReads, RecordStore
 from spiderpool.agent.record_writes import CALL_TIMEOUT, Progress, RecordWrites
 from spiderpool.agent.releases import CONFLICT_TRIES, PendingRelease
 from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.ipam import allocation, selection
 from spiderpool.core.ipam.allocation import family
+from spiderpool.core.ipam.new_nodes import why_incomplete
 from spiderpool.core.ipam.owners import owner_label
 from spiderpool.core.ipam.selection import AllocationRequest
 from spiderpool.errors import ApiUnavailable, Refused
@@ -123,7 +126,7 @@ class Inheritance:
 
         A pool that this node does not see may be that of another node, or about to be seen, so it is read. Raises
         Refused when it does not exist: it may be about to be created again, and a fixed address is not given up for
-        that.
+        that. Nor for labels of the node that come late.
         """
         if not allocation.is_acceptable(record, request):
             return f"is not {request.address}, which the pod asks for"
@@ -136,7 +139,24 @@ class Inheritance:
                 f"{request} keeps {record.spec.address} of pool {name}, which does not exist: create the pool again, "
                 f"or run `spiderpoolctl ip release {record.spec.address.partition('/')[0]}` to give the address up"
             )
+        if selection.fits_but_for_node_labels(request, pool):
+            return await self._why_unsuitable_now(request, record, pool)
         return selection.why_unsuitable(request, pool)
+
+    async def _why_unsuitable_now(self, request: AllocationRequest, record: SpiderIP, pool: SpiderIPPool) -> str | None:
+        """Why the labels of the pod's Node, read afresh, do not match those that a pool selects; None when they do.
+
+        The cache may lack the Node, or labels that were set since. Raises Refused while some may be about to come.
+        """
+        node = await self._reads.node(request.node)
+        labels = (node.metadata.labels if node else None) or {}
+        reason = selection.why_unsuitable(replace(request, node_labels=labels), pool)
+        if reason and (sign := why_incomplete(node)):
+            raise Refused(
+                f"{request} keeps {record.spec.address} of pool {pool.name}: {reason}, but some may be about to come, "
+                f"since {sign}"
+            )
+        return reason
 
     def _suits_as_seen(self, request: AllocationRequest, record: SpiderIP) -> bool:
         """Whether an address that the pod may have again, but need not, fits it by the pools that this node sees."""

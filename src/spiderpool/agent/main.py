@@ -107,6 +107,7 @@ async def _serve(settings: AgentSettings) -> None:
                 take_overs.why_not_moved,
                 take_overs.still_moving,
                 cluster.read_pool,
+                cluster.read_node,
             ),
         )
         addresses = PodAddresses(cluster, allocator, recorder, policy, account)

@@ -19,7 +19,7 @@ from spiderpool.core.network.plumbing.foreign import owner_of
 from spiderpool.core.network.plumbing.refresh import PathSettings
 from spiderpool.core.network.plumbing.steps import SetSysctl
 from spiderpool.core.network.plumbing.values import Address, Attachment
-from spiderpool.errors import BadNamespace, SpiderpoolError
+from spiderpool.errors import BadNamespace, is_bug
 from spiderpool.telemetry import logger
 
 log = logger("pod-routes")
@@ -56,20 +56,24 @@ class PodRoutes:
         known = tuple(address for address in settings.service_addresses if address in self._applied)
         return replace(attachment, coordination=replace(settings, service_addresses=known))
 
-    async def _refresh(self, sandbox: SandboxRecord, services: tuple[Address, ...] | None) -> int:
+    def _settings(self, sandbox: SandboxRecord, services: tuple[Address, ...] | None) -> PathSettings:
         coordinator = self._cluster.coordinator()
         default = rule_table(coordinator)
         tables = {each.name: each.host_rule_table or default for each in sandbox.interfaces if each.coordinated}
         first = sandbox.interfaces[0].first_nic or sandbox.interfaces[0].name
         addresses, foreign = self._addresses(sandbox, first)
-        settings = PathSettings(first, services, service_cidrs(coordinator), tables, addresses, foreign)
+        return PathSettings(first, services, service_cidrs(coordinator), tables, addresses, foreign)
+
+    async def _refresh(self, sandbox: SandboxRecord, services: tuple[Address, ...] | None) -> int:
         try:
+            settings = self._settings(sandbox, services)
             async with self._containers.held(sandbox.container_id):
                 steps = await interfaces.refresh(sandbox.container_id, sandbox.netns, settings)
         except BadNamespace:
             return 0  # the pod is gone, its DEL is to come
-        except SpiderpoolError as error:
-            log.warning("routes of a pod not updated", netns=sandbox.netns, error=str(error))
+        except Exception as error:  # the other pods go on
+            facts = {"netns": sandbox.netns, "error": str(error)}
+            log.warning("routes of a pod not updated", **facts, exc_info=is_bug(error))
             return 0
         if steps:
             log.info("routes of a pod updated", netns=sandbox.netns, steps=len(steps))

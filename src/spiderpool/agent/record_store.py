@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
+from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import FormerPod, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.ipam.allocation import family
@@ -84,6 +85,8 @@ class ClusterReads:
     """The pods from which the record's virtual machine was to move and that may still have its address."""
     pool: Callable[[str], Awaitable[SpiderIPPool | None]]
     """A pool by name, also one that this node may not use; None when it does not exist."""
+    node: Callable[[str], Awaitable[Node | None]]
+    """A Node by name; None when it does not exist."""
 
 
 def holder_of(record: SpiderIP) -> Holder | None:

@@ -25,6 +25,7 @@ from spiderpool.agent.api import DEL_SYNC_TIMEOUT, SYNC_TIMEOUT, AgentAPI, frame
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import CoordinatorPlugin, previous_result
+from spiderpool.agent.failures import as_ours
 from spiderpool.agent.gc import NodeGC
 from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.kernel_probe import KernelProbe
@@ -128,11 +129,8 @@ class CNIServer:
             call = parse_call(await _read_body(request))
             version = _requested_version(call.stdin)
             return _answer(await self.serve(call), version)
-        except SpiderpoolError as error:
-            return _failure(error, version)
         except Exception as error:  # a bug must reach the runtime as a CNI error, not as a closed socket
-            log.exception("internal error")
-            return _failure(SpiderpoolError(f"internal error of spiderpool-agent: {error!r}; see its log"), version)
+            return _failure(as_ours(error), version)
 
     async def serve(self, call: CNICall) -> dict[str, Any] | None:
         """The result of a call; None where the command has none. Raises SpiderpoolError."""

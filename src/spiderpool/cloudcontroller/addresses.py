@@ -151,7 +151,7 @@ class AddressReconciler:
             tasks = [
                 group.create_task(self._reconcile_node(found, limit))
                 async for found in in_turns(by_node.values())
-                if any(self._plan(family) for family in found)
+                if any(self._has_work(family) for family in found)
             ]
         return any(task.result() for task in tasks)
 
@@ -195,11 +195,11 @@ class AddressReconciler:
             instance_types = {family.instance.instance_type for family in in_region}
             try:
                 await self._descriptions.read(region, enis, instance_types)
-            except CloudError as error:
+            except Exception as error:  # the other regions go on
                 wait = error.retry_after if isinstance(error, Throttled) else FAILURE_PAUSE
                 self._describe_at = min(self._describe_at, self._clock() + wait)
                 self._report_permission(in_region[0], error)
-                log.warning("cards not described", region=region, error=error.message)
+                log.warning("cards not described", region=region, error=str(error), exc_info=is_bug(error))
 
     def _described(self, family: ENIFamily) -> RegisteredENI:
         """Returns the description of an ENI for which a step was planned, so there is one."""
@@ -263,6 +263,13 @@ class AddressReconciler:
         if self._state(family).not_before > self._clock() or (state := self._eni_state(family)) is None:
             return []
         return [(state, step) for step in preallocation.plan(state, self._policy, self._clock())]
+
+    def _has_work(self, family: ENIFamily) -> bool:
+        """Whether there is something to be done for a family, also where that cannot be told."""
+        try:
+            return bool(self._plan(family))
+        except Exception:  # `_reconcile_node` meets it again, and tells it
+            return True
 
     # --- write
 
@@ -388,7 +395,7 @@ class AddressReconciler:
             case _:
                 pass
 
-    def _report_permission(self, family: ENIFamily, error: CloudError) -> None:
+    def _report_permission(self, family: ENIFamily, error: Exception) -> None:
         if isinstance(error, NotPermitted):
             self._recorder.event(family.node, "Warning", "CloudPermissionMissing", error.message)
 

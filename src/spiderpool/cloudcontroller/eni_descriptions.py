@@ -6,10 +6,19 @@ It decides nothing and writes nothing to the cluster; `addresses` plans by it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 
-from spiderpool.cloud.provider import CloudProvider, Quota, RegisteredENI
+from spiderpool.cloud.provider import (
+    CloudError,
+    CloudProvider,
+    CloudUnavailable,
+    Quota,
+    RegisteredENI,
+    Throttled,
+)
 from spiderpool.core.cloud.preallocation import RecentChanges
+from spiderpool.errors import raise_all
 from spiderpool.telemetry import CLOUD_VSWITCH_FREE
 
 CONFIRMATION_LAG = 120.0
@@ -31,7 +40,7 @@ class ENIDescriptions:
     async def read(self, region: str, enis: Collection[str], instance_types: Iterable[str]) -> None:
         """Reads ENIs of a region, their vSwitches, and limits that are not known yet.
 
-        Raises CloudError; what was read before the error is kept.
+        Raises CloudError; what was read is kept. An instance type or vSwitch that is refused keeps no other from it.
         """
         described = await self._cloud.enis(region, enis)
         self._enis |= described
@@ -40,12 +49,16 @@ class ENIDescriptions:
             if (eni := described.get(identity)) is not None:
                 recent = self._recent[identity, version]
                 self._recent[identity, version] = recent.pending(_secondary(eni, version), now)
+        refusals: list[CloudError] = []
         for instance_type in sorted(instance_types):
             if (region, instance_type) not in self._quotas:
-                self._quotas[region, instance_type] = await self._cloud.quota(region, instance_type)
+                with _noted(refusals):
+                    self._quotas[region, instance_type] = await self._cloud.quota(region, instance_type)
         for vswitch in sorted({eni.vswitch for eni in described.values()}):
-            self._free[vswitch] = await self._cloud.free_addresses(region, vswitch)
-            CLOUD_VSWITCH_FREE.labels(vswitch).set(self._free[vswitch])
+            with _noted(refusals):
+                self._free[vswitch] = await self._cloud.free_addresses(region, vswitch)
+                CLOUD_VSWITCH_FREE.labels(vswitch).set(self._free[vswitch])
+        raise_all(refusals)
 
     def forget_all_but(self, enis: Collection[str]) -> None:
         """Forgets what is known of other ENIs, which are gone."""
@@ -85,6 +98,17 @@ class ENIDescriptions:
         self._recent[eni, version] = self._recent[eni, version].with_removed(
             addresses, self._clock() + CONFIRMATION_LAG
         )
+
+
+@contextmanager
+def _noted(refusals: list[CloudError]) -> Iterator[None]:
+    """Notes that a call was refused. Raises where the next one could not be answered either."""
+    try:
+        yield
+    except (Throttled, CloudUnavailable):
+        raise
+    except CloudError as error:
+        refusals.append(error)
 
 
 def _secondary(eni: RegisteredENI, version: int) -> frozenset[str]:

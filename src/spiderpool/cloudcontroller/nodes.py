@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.spiderserver import Instance
-from spiderpool.cloud.provider import CloudError, CloudProvider, CloudServer
+from spiderpool.cloud.provider import CloudProvider, CloudServer
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.core.cloud.nodes import (
     ServerQuery,
@@ -21,6 +22,7 @@ from spiderpool.core.cloud.nodes import (
     shutdown_patch,
 )
 from spiderpool.errors import is_bug
+from spiderpool.kube.attempts import Attempts
 from spiderpool.kube.client import Conflict, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.node_servers import NodeServers
@@ -62,6 +64,9 @@ class NodeReconciler:
         self._clock = clock
         self._queue = WorkQueue(self._reconcile, "nodes")
         self._missing: dict[str, float] = {}  # Node UID → time at which the cloud first lacked its server
+        self._queries = Attempts(partial(_failed, "servers not described"))
+        self._marks = Attempts(partial(_failed, "node not marked"))  # by UID
+        self._deletions = Attempts(partial(_failed, "node not deleted"))  # by UID
         self._by_uid = nodes.index(lambda node: (node.metadata.uid,))
         nodes.subscribe(self._on_node)
         listers.servers.subscribe(self._queue.add)
@@ -105,33 +110,34 @@ class NodeReconciler:
                 log.warning("lost servers not looked for", error=str(error), exc_info=is_bug(error))
 
     async def search_lost_servers(self) -> None:
-        """Has the cloud look up the servers of silent Nodes; marks Nodes whose server is stopped, deletes lost ones."""
+        """Has the cloud look up the servers of silent Nodes; marks Nodes whose server is stopped, deletes lost ones.
+
+        What fails waits for the next search, and keeps nothing else from being done.
+        """
         due = queries(self._nodes.items(), self._cloud.parse_provider_id, self._servers.of)
         suspected = {uid for query in due for uid in query.suspects}
         self._missing = {uid: since for uid, since in self._missing.items() if uid in suspected}
-        for query in due:
-            for uid in await self._lost(query):
-                await self._delete(uid)
+        states: dict[str, CloudServer] = {}  # Node UID → its server
+        lost: list[str] = []  # UIDs of Nodes whose server is proven to be gone
 
-    async def _lost(self, query: ServerQuery) -> list[str]:
-        """Returns the UIDs of Nodes whose server is proven to be gone, after the Nodes of the others were marked."""
-        try:
+        async def look_up(query: ServerQuery) -> None:
             found = await self._cloud.instances(query.region, {*query.suspects.values(), *query.witnesses})
-        except CloudError as error:
-            log.warning("servers not described", region=query.region, error=error.message)
-            return []
-        if not query.witnesses.issubset(found):
-            log.warning("description of servers not believed: it lacks servers whose nodes are ready")
-        else:
-            await self._mark_stopped(query, found)
-        self._missing, lost = judge(self._missing, query, found, self._clock(), self._period)
-        return lost
+            if query.witnesses.issubset(found):
+                states.update({uid: found[name] for uid, name in query.suspects.items() if name in found})
+            else:
+                log.warning("description of servers not believed: it lacks servers whose nodes are ready")
+            self._missing, proven = judge(self._missing, query, found, self._clock(), self._period)
+            lost.extend(proven)
 
-    async def _mark_stopped(self, query: ServerQuery, found: Mapping[str, CloudServer]) -> None:
-        """Writes on silent Nodes whether their servers are stopped."""
-        for uid, identity in query.suspects.items():
-            for node in self._by_uid.get(uid) if identity in found else ():
-                await self._set_stopped(node, stopped=found[identity].stopped)
+        await self._queries.on_each({f"{query.region}/{min(query.suspects)}": query for query in due}, look_up)
+        await self._marks.on_each({uid: (uid, server.stopped) for uid, server in states.items()}, self._mark)
+        await self._deletions.on_each({uid: uid for uid in lost}, self._delete)
+
+    async def _mark(self, known: tuple[str, bool]) -> None:
+        """Writes on a silent Node, by its UID, whether its server is stopped."""
+        uid, stopped = known
+        for node in self._by_uid.get(uid):
+            await self._set_stopped(node, stopped=stopped)
 
     async def _set_stopped(self, node: Node, *, stopped: bool) -> None:
         """Sets or removes the taint of a stopped server, on the version of the Node that was judged."""
@@ -160,6 +166,10 @@ class NodeReconciler:
             text = f"server {node.spec.providerID} no longer exists, and nothing is heard of the node: Node deleted"
             self._recorder.event(node, "Normal", "ServerGone", text)
             log.warning("node deleted", node=node.name, provider_id=node.spec.providerID)
+
+
+def _failed(message: str, of: str, error: Exception) -> None:
+    log.warning(message, of=of, error=str(error), exc_info=is_bug(error))
 
 
 def _part(node: Node) -> tuple[object, ...]:

@@ -7,9 +7,10 @@ pool whose ENI is gone is deleted only when no SpiderIP of it is left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
@@ -39,6 +40,7 @@ from spiderpool.core.ipam.allocation import pools_of
 from spiderpool.core.ipam.pool_blocks import blocks_of, pools_near
 from spiderpool.core.labels import label_value
 from spiderpool.errors import BadConfig
+from spiderpool.kube.attempts import on_all
 from spiderpool.kube.client import AlreadyExists, Client, Invalid, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
@@ -175,13 +177,15 @@ class ENIPoolReconciler:
     async def _reconcile(self, eni: str) -> None:
         """Create, update or delete the pools of an ENI, one per enabled family."""
         claims = [claim for name in self._nodes_by_eni.get(eni) if (claim := self._claim(name, eni))]
-        for version in sorted(self._rules.families):
-            pool = self._pool_of(eni, version)
-            claim = choose_claim(claims, pool)
-            if pool is not None:
-                await self._keep_or_retire(eni, pool, claim)
-            elif claim is not None and (self._rules.primary_eni or not claim.eni.primary):
-                await self._make(claim, version)
+        await on_all(sorted(self._rules.families), partial(self._reconcile_family, eni, claims))
+
+    async def _reconcile_family(self, eni: str, claims: Sequence[ENIClaim], version: int) -> None:
+        pool = self._pool_of(eni, version)
+        claim = choose_claim(claims, pool)
+        if pool is not None:
+            await self._keep_or_retire(eni, pool, claim)
+        elif claim is not None and (self._rules.primary_eni or not claim.eni.primary):
+            await self._make(claim, version)
 
     def _claim(self, name: str, identity: str) -> ENIClaim | None:
         """What a Node reports about an ENI; None when its server does not have it."""

@@ -20,7 +20,6 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.controller.accounts import READ_TIMEOUT, NodeAccounts, SilenceReport
-from spiderpool.controller.attempts import Attempts
 from spiderpool.core.ipam.allocation import released
 from spiderpool.core.ipam.evidence import AddressUse, NodeEvidence
 from spiderpool.core.ipam.gc import (
@@ -39,6 +38,7 @@ from spiderpool.core.ipam.gc import (
     use_by_candidate,
 )
 from spiderpool.errors import is_bug
+from spiderpool.kube.attempts import Attempts
 from spiderpool.kube.client import Client, Conflict, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer

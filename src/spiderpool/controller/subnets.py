@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from spiderpool.core.admission.subnet import default_subnet
 from spiderpool.core.ipam.subnet_addresses import parse_subnet_addresses
 from spiderpool.core.ipam.subnets import adopted_pool, is_cut_from, subnet_status
 from spiderpool.kube import conditions, finalizers
+from spiderpool.kube.attempts import on_all
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.conditions import TERMINATING, not_ready
 from spiderpool.kube.events import Recorder
@@ -91,13 +93,8 @@ class SubnetReconciler:
         if subnet is None:
             return
         with suppress(NotFound):  # the subnet is gone: nothing to do
-            if subnet.terminating:
-                await self._finish(subnet)
-            else:
-                await self._complete(subnet)
-                for pool in self._pools_by_subnet.of(subnet):
-                    await self._adopt(pool, subnet)
-            await self._write(subnet, self._status(subnet))
+            bring_about = self._finish if subnet.terminating else self._adopt_all
+            await on_all((bring_about, self._write_status), lambda each: each(subnet))
 
     def _status(self, subnet: SpiderSubnet) -> SubnetStatus:
         pools = self._pools_by_subnet.of(subnet)
@@ -117,6 +114,10 @@ class SubnetReconciler:
                 "resourceVersion": subnet.metadata.resourceVersion,
             }
             self._subnets.note(await self._client.patch(SpiderSubnet, subnet.name, {"metadata": metadata}))
+
+    async def _adopt_all(self, subnet: SpiderSubnet) -> None:
+        await self._complete(subnet)
+        await on_all(self._pools_by_subnet.of(subnet), partial(self._adopt, subnet=subnet))
 
     async def _adopt(self, pool: SpiderIPPool, subnet: SpiderSubnet) -> None:
         """Make the subnet the owner of a pool, which inherits its gateway and routes."""
@@ -138,19 +139,21 @@ class SubnetReconciler:
         if not ours or ORPHAN in held:
             return
         owned = self._owned(subnet, await self._client.list(SpiderIPPool))
-        for pool in owned:
-            if not pool.terminating:
-                with suppress(NotFound):
-                    await self._client.delete(SpiderIPPool, pool.name, uid=pool.metadata.uid)
+        await on_all((pool for pool in owned if not pool.terminating), self._delete)
         if not owned:
             await finalizers.remove(self._client, subnet, *ours)
             log.info("subnet deleted", subnet=subnet.name)
+
+    async def _delete(self, pool: SpiderIPPool) -> None:
+        with suppress(NotFound):
+            await self._client.delete(SpiderIPPool, pool.name, uid=pool.metadata.uid)
 
     def _owned(self, subnet: SpiderSubnet, pools: list[SpiderIPPool]) -> list[SpiderIPPool]:
         """Those of ``pools`` that the subnet has adopted."""
         return [pool for pool in pools if pool.controller and pool.controller.uid == subnet.metadata.uid]
 
-    async def _write(self, subnet: SpiderSubnet, status: SubnetStatus) -> None:
+    async def _write_status(self, subnet: SpiderSubnet) -> None:
+        status = self._status(subnet)
         if status == subnet.status:
             return
         body = {field: msgspec.to_builtins(getattr(status, field)) for field in status.__struct_fields__}

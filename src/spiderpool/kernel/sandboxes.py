@@ -8,7 +8,7 @@ from contextlib import closing
 
 from spiderpool.api.spidernode import SandboxInterface
 from spiderpool.core.network.plumbing.values import is_global
-from spiderpool.errors import BadNamespace, KernelFailure
+from spiderpool.errors import BadNamespace, KernelFailure, is_bug
 from spiderpool.kernel import messages
 from spiderpool.kernel import rtnetlink as rt
 from spiderpool.kernel.namespaces import enter, is_gone, opened, own, run_inside
@@ -50,8 +50,8 @@ def _read_all(paths: Collection[str]) -> Readings:
         except BadNamespace:
             if not is_gone(path):
                 found[path] = None
-        except KernelFailure as error:
-            log.warning("sandbox cannot be read", netns=path, error=str(error))
+        except Exception as error:  # the others are read all the same
+            log.warning("sandbox cannot be read", netns=path, error=str(error), exc_info=is_bug(error))
             found[path] = None
     return found
 

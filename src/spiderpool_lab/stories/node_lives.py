@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from spiderpool.core.cloud.nodes import UNINITIALIZED
+from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 from spiderpool_lab.stories import audit
 from spiderpool_lab.stories.stage import Stage, pod, replicated
 from spiderpool_lab.stories.story import expect, story

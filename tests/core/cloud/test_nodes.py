@@ -11,7 +11,6 @@ from spiderpool.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Ta
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.core.cloud.nodes import (
-    UNINITIALIZED,
     ServerQuery,
     identity_patch,
     judge,
@@ -21,6 +20,7 @@ from spiderpool.core.cloud.nodes import (
     shutdown_patch,
 )
 from spiderpool.core.ipam.evidence import SHUTDOWN
+from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 
 pytestmark = pytest.mark.unit
 

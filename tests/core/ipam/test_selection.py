@@ -17,6 +17,7 @@ from spiderpool.core.ipam.selection import (
     DefaultPools,
     NamedPools,
     concerns_application,
+    fits_but_for_node_labels,
     may_be_candidate,
     select,
     why_unsuitable,
@@ -212,6 +213,18 @@ def test_the_pool_of_an_application_is_found_by_its_labels_or_said_to_be_missing
 )
 def test_a_holder_keeps_its_address_while_pool_and_pod_go_together(spec: dict[str, Any], reason: str | None) -> None:
     assert why_unsuitable(ASK, pool(**spec)) == reason
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({}, False),
+        ({"nodeAffinity": labels(zone="i")}, True),
+        ({"nodeAffinity": labels(zone="i"), "default": False}, False),
+    ],
+)
+def test_the_labels_of_the_node_may_be_all_that_does_not_match(spec: dict[str, Any], expected: bool) -> None:
+    assert fits_but_for_node_labels(ASK, pool(**spec)) is expected
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,7 @@ from spiderpool.api.core_v1 import Node, Taint
 from spiderpool.api.spiderserver import Instance
 from spiderpool.core.cloud.instances import ProviderIDParser
 from spiderpool.core.ipam.evidence import SHUTDOWN
-
-UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
-"""Taint of a node whose kubelet runs with ``--cloud-provider=external`` and waits for a cloud controller."""
+from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 
 MAX_SUSPECTS, MAX_WITNESSES = 90, 10
 """Instances of one query; together as many as one call to the cloud may name."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TypeAlias, assert_never
 
+from msgspec.structs import replace
+
 from spiderpool.api.ip import IPOwner
 from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
 from spiderpool.api.meta import LabelSelector
@@ -114,6 +116,12 @@ def why_unsuitable(request: AllocationRequest, pool: SpiderIPPool) -> str | None
     if not _candidates(request, [pool])[0]:
         return f"does not come from {request.source}"
     return next((reason for _, reason in _mismatches(request, pool) if reason), None)
+
+
+def fits_but_for_node_labels(request: AllocationRequest, pool: SpiderIPPool) -> bool:
+    """Whether nothing but the labels of its node keeps a request from an existing address of a pool."""
+    anywhere = replace(pool, spec=replace(pool.spec, nodeAffinity=None))
+    return why_unsuitable(request, pool) is not None and why_unsuitable(request, anywhere) is None
 
 
 def may_be_candidate(request: AllocationRequest, name: str) -> bool:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
+from spiderpool.errors import ApiUnavailable
 from spiderpool.kube.turns import in_turns
 
 T = TypeVar("T")
 
 MOST_FAILURES = 3
 """Failures after which the rest waits for the next time: the API server may be away, and each costs a timeout."""
+
+
+async def on_all(pieces: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
+    """Work on all pieces, whichever fail, and raise the first failure then; at once if the API server is away."""
+    failures: list[Exception] = []
+    for piece in pieces:
+        try:
+            await work(piece)
+        except ApiUnavailable:
+            raise
+        except Exception as error:  # also a bug
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 class Attempts:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from spiderpool.controller.attempts import MOST_FAILURES, Attempts
 from spiderpool.errors import ApiUnavailable
+from spiderpool.kube.attempts import MOST_FAILURES, Attempts, on_all
 
 pytestmark = pytest.mark.unit
 
@@ -51,3 +51,17 @@ async def test_after_some_failures_the_rest_waits_and_is_tried_first() -> None:
     assert (await pieces.once(*"abcdefgh"))[0] == ["g", "h", "a"]
     await pieces.once("h")
     assert (await pieces.once(*"gh"))[0] == ["g", "h"]
+
+
+@pytest.mark.parametrize(("error", "tried"), [(ValueError("a bug"), ["a", "b"]), (ApiUnavailable("no answer"), ["a"])])
+async def test_all_are_worked_on_while_the_api_server_is_there(error: Exception, tried: list[str]) -> None:
+    begun: list[str] = []
+
+    async def work(piece: str) -> None:
+        begun.append(piece)
+        if piece == "a":
+            raise error
+
+    with pytest.raises(type(error)):
+        await on_all(["a", "b"], work)
+    assert begun == tried
