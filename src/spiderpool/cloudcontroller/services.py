@@ -17,7 +17,7 @@ from spiderpool.cloud.loadbalancers import LoadBalancers
 from spiderpool.cloudcontroller.balancer_grants import GrantReconciler
 from spiderpool.cloudcontroller.balancer_limits import BalancerLimits, TooManyLoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, ProviderIDParser
+from spiderpool.core.cloud.instances import ProviderIDParser
 from spiderpool.core.cloud.loadbalancer import backends, checking, grants, planning
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
@@ -28,6 +28,7 @@ from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
 from spiderpool.kube import finalizers
 from spiderpool.kube.client import NotFound
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import LOAD_BALANCER_REFUSALS, logger
 
@@ -63,6 +64,7 @@ class ServiceListers:
     services: Informer[Service]
     slices: Informer[Any]
     nodes: Informer[Node]
+    servers: NodeServers
     grants: Informer[SpiderLoadBalancerGrant]
 
 
@@ -109,6 +111,7 @@ class ServiceReconciler:
         listers.slices.subscribe(self._on_slice)
         listers.services.subscribe(self._on_service)
         listers.nodes.subscribe(self._on_node)
+        listers.servers.subscribe(lambda _: self._queue_all())
         listers.grants.subscribe(self._on_grant)
 
     async def run(self) -> None:
@@ -152,8 +155,11 @@ class ServiceReconciler:
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
         if old is None or new is None or _relevant_part(old) != _relevant_part(new):
-            for service in self._listers.services.items():
-                self._queue_later(service.key)
+            self._queue_all()
+
+    def _queue_all(self) -> None:
+        for service in self._listers.services.items():
+            self._queue_later(service.key)
 
     def _on_grant(self, old: SpiderLoadBalancerGrant | None, new: SpiderLoadBalancerGrant | None) -> None:
         specs = [grant.spec for grant in (old, new) if grant is not None]
@@ -414,7 +420,7 @@ class ServiceReconciler:
 
     async def _enis_of(self, addresses: Collection[str]) -> Mapping[str, str]:
         """Returns the ENIs of addresses as nodes report them, the others as the cloud answers, which is cached."""
-        reported = backends.reported_enis(self._listers.nodes.items())
+        reported = backends.reported_enis(map(self._listers.servers.of, self._listers.nodes.items()))
         now = self._timings.clock()
         cached = {address: eni for address, (eni, until) in self._enis.items() if until > now}
         unknown = [address for address in addresses if address not in reported and address not in cached]
@@ -534,8 +540,7 @@ def _service_of(item: EndpointSlice) -> str | None:
 def _relevant_part(node: Node) -> Iterable[object]:
     """Returns the parts of a node that decide whether it is a backend; its heartbeats change others all the time."""
     ready = [condition.status for condition in node.status.conditions or () if condition.type == "Ready"]
-    instance = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
-    return node.metadata.labels, node.spec, ready, instance
+    return node.metadata.labels, node.spec, ready
 
 
 def _identity(service: Service, kind: BalancerKind) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -15,9 +16,10 @@ from spiderpool.api.core_v1 import Node
 from spiderpool.api.meta import Condition, OwnerReference
 from spiderpool.api.multusconfig import MultusConfigSpec, SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.api.spiderserver import Instance
 from spiderpool.core.admission.multusconfig import other_owner
 from spiderpool.core.admission.warnings import missing_masters
-from spiderpool.core.cloud.instances import devices_of
+from spiderpool.core.cloud.instances import reported_devices
 from spiderpool.core.network.chains import read_network
 from spiderpool.core.network.nads import attachment
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
@@ -25,13 +27,21 @@ from spiderpool.kube.client import Client, Conflict, NotFound
 from spiderpool.kube.conditions import not_ready, ready, write
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
-UNREPORTED = ""
-"""Stands for the NICs of a node that does not report them."""
-
 log = logger("networks")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkListers:
+    """Informers to read from; their owner runs them."""
+
+    configs: Informer[SpiderMultusConfig]
+    attachments: Informer[NetworkAttachmentDefinition]
+    nodes: Informer[Node]
+    servers: NodeServers
 
 
 class NetworkReconciler:
@@ -41,25 +51,22 @@ class NetworkReconciler:
     definition under a former name is deleted here.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        configs: Informer[SpiderMultusConfig],
-        attachments: Informer[NetworkAttachmentDefinition],
-        nodes: Informer[Node],
-        recorder: Recorder,
-    ) -> None:
+    def __init__(self, client: Client, listers: NetworkListers, recorder: Recorder) -> None:
+        configs, attachments, nodes = listers.configs, listers.attachments, listers.nodes
         self._client = client
         self._configs = configs
         self._attachments = attachments
         self._recorder = recorder
         self._queue = WorkQueue(self._reconcile, "networks")
         self._applied: dict[str, NetworkAttachmentDefinition] = {}  # key of a config → what was applied for it last
-        self._nodes_by_device = nodes.index(_devices_of, lambda node: node.name)
-        self._devices = self._reported_devices()
+        self._nodes = nodes
+        self._servers = listers.servers
+        self._servers_of_nodes: dict[str, Instance | None] = {}  # Node name → its server; None: not described
+        self._devices: frozenset[str] | None = None  # NICs of all nodes; None unless all of them report theirs
         configs.subscribe(self._on_config)
         attachments.subscribe(self._on_attachment)
         nodes.subscribe(self._on_node)
+        listers.servers.subscribe(self._on_server)
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
@@ -78,16 +85,20 @@ class NetworkReconciler:
                 for name in _owning_configs(stored):
                     self._queue.add(f"{stored.metadata.namespace}/{name}")
 
-    def _on_node(self, _: Node | None, __: Node | None) -> None:
+    def _on_node(self, old: Node | None, new: Node | None) -> None:
+        is_heartbeat = old is not None and new is not None and old.metadata.uid == new.metadata.uid
+        if not is_heartbeat and (node := new or old):
+            self._on_server(node.name)
+
+    def _on_server(self, name: str) -> None:
         """Look at all configs when the NICs have changed that the nodes report together."""
-        if (devices := self._reported_devices()) != self._devices:
+        self._servers_of_nodes.pop(name, None)
+        if (node := self._nodes.get(name)) is not None:
+            self._servers_of_nodes[name] = self._servers.of(node)
+        if (devices := reported_devices(self._servers_of_nodes.values())) != self._devices:
             self._devices = devices
             for config in self._configs.items():
                 self._queue.add(config.key)
-
-    def _reported_devices(self) -> frozenset[str] | None:
-        """The NICs of all nodes; None unless all of them report theirs."""
-        return None if UNREPORTED in self._nodes_by_device else frozenset(self._nodes_by_device) or None
 
     async def _reconcile(self, key: str) -> None:
         """Apply the definition of a config, and delete its definitions under former names."""
@@ -175,12 +186,6 @@ def readiness(
     # Nodes report ENIs alone: a bond or a VLAN device may be there all the same.
     missing = missing_masters(config.spec or MultusConfigSpec(), devices)
     return ready(f"{text}; but {missing}" if missing else text)
-
-
-def _devices_of(node: Node) -> Iterable[str]:
-    """The NICs of a node, by which it is filed."""
-    devices = devices_of(node)
-    return [UNREPORTED] if devices is None else devices
 
 
 def _owning_configs(stored: NetworkAttachmentDefinition) -> Iterable[str]:
