@@ -7,12 +7,14 @@ from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as replace_status
 
 from spiderpool.api.cni import CoordinatorConfig, PolicyRoute
 from spiderpool.api.coordinator import ClusterCoordinatorSpec, CoordinatorStatus, SpiderCoordinator
 from spiderpool.api.ippool import Route
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.network.coordinator import (
+    cluster_ranges,
     coordination,
     default_route_interface,
     requested_default_route,
@@ -36,6 +38,16 @@ FOUND_OUT = Coordination(
 
 def cluster(status: CoordinatorStatus | None = SYNCED, **spec: Any) -> SpiderCoordinator:
     return SpiderCoordinator(metadata=ObjectMeta(name="default"), spec=ClusterCoordinatorSpec(**spec), status=status)
+
+
+def test_ranges_that_the_cluster_uses() -> None:
+    known = cluster(replace_status(SYNCED, serviceAddresses=["198.51.100.65"]))
+    found = cluster_ranges(known, of_cluster=False)
+    assert (*found.service_cidrs,) == FOUND_OUT.service_cidrs
+    assert (*found.service_addresses,) == (ip_address("198.51.100.65"),)
+    assert (*found.pod_cidrs,) == FOUND_OUT.overlay_cidrs
+    assert (*cluster_ranges(known, of_cluster=True).pod_cidrs,) == ()
+    assert cluster_ranges(None, of_cluster=False) == cluster_ranges(cluster(None), of_cluster=True)
 
 
 def test_defaults() -> None:

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from spiderpool.core.network.plumbing.foreign import check_foreign
+from spiderpool.core.network.plumbing.foreign import check_foreign, impossible
 from spiderpool.core.network.plumbing.planning import plan
 from spiderpool.core.network.plumbing.values import EXISTING, Address, Attachment, Link, Ownership, PodState
 from spiderpool.errors import AddressHeld, BadConfig
@@ -59,6 +59,12 @@ def test_an_address_of_somebody_else_is_refused_whatever_the_network_allows(addr
         check_foreign(part(address), SEEN)
     assert f"net1 has {ip_address(address)} of another IPAM plugin" in caught.value.message
     assert "leave it out" in caught.value.message
+
+
+def test_what_no_pod_can_have_is_known_without_a_look_at_the_node() -> None:
+    assert "a cloud's own services" in impossible(part("100.100.100.200"))
+    assert impossible(part("172.31.199.187")) == ""
+    assert impossible(part("100.100.100.200", granted=frozenset({ip_address("100.100.100.200")}))) == ""
 
 
 @pytest.mark.parametrize("address", [NODE, SECOND_NIC])

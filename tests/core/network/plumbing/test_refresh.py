@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from spiderpool.core.network.plumbing.refresh import PathSettings, plan_refresh
-from spiderpool.core.network.plumbing.steps import AddAddress, AddRoute, Remove, Step
+from spiderpool.core.network.plumbing.steps import AddAddress, AddRoute, Remove, SetSysctl, Step
 from tests.core.pods import FIRST, SECOND, SETTINGS, assert_paths, full_state, with_pod
 from tests.core.pretend import Pretend
 from tests.kernel.questions import CLIENT, CONTAINER, ETH0, NET1, SERVICE, NextHop, Question, two_interfaces
@@ -96,6 +96,16 @@ GIVEN = {
     name: frozenset(ip_address(net.pod) for net in nets.values()) for name, nets in (("eth0", ETH0), ("net1", NET1))
 }
 BOTH = PathSettings(tables={"eth0": 500, "net1": 500}, addresses=GIVEN)
+
+
+def test_a_link_that_sysctl_d_made_loose_again_is_strict_about_sources() -> None:
+    world = with_pod(FIRST)
+    (name,) = (name for name in world.sides["node"].sysctls if name.endswith("/rp_filter") and "veth" in name)
+    world.sides["node"].sysctls[name] = "2"
+    (step,) = plan_refresh(world.pod_link(CONTAINER))
+    assert step == SetSysctl("node", name, "1", required=False)
+    world.apply((step,))
+    assert plan_refresh(world.pod_link(CONTAINER)) == ()
 
 
 def test_rules_and_routes_that_another_program_removed_from_the_node() -> None:
