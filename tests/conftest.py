@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 from xdist.workermanage import NodeManager, WorkerController  # type: ignore[import-untyped]
 
@@ -30,6 +31,12 @@ share one.
 
 LABS = "tests/lab/"
 SHARED_LAB = f"{LABS}discovered/"
+
+
+def log_plain_tracebacks() -> None:
+    """Log tracebacks without the values of all variables, which may take minutes to print."""
+    renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
 
 
 def group_of(nodeid: str) -> int:
@@ -77,6 +84,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_configure(config: pytest.Config) -> None:
     """Handle SIGTERM as Ctrl-C, so that fixtures take down what they made; give examples no deadline under load."""
+    log_plain_tracebacks()
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs start with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     NodeManager.EXIT_TIMEOUT = TEARDOWN_TIMEOUT
