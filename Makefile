@@ -71,7 +71,7 @@ sbom:  ## Write dist/sbom.json: what the product consists of, with versions and 
 	@uv=$$(scripts/bootstrap uv) && mkdir -p dist && \
 	"$$uv" export --frozen --no-default-groups --format cyclonedx1.5 --quiet --output-file dist/sbom.json
 
-audit:  ## Compare uv.lock with known vulnerabilities; needs api.osv.dev; ARGS='--service-url URL': a mirror of it
+audit:  ## Compare uv.lock with known vulnerabilities; needs the service of OSV; ARGS='--service-url URL': a mirror of it
 	@uv=$$(scripts/bootstrap uv) && "$$uv" audit --frozen --preview-features audit-command $(ARGS)
 
 clean:  ## Remove what the targets made here; the cache under ~/.cache/spiderpool stays

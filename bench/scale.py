@@ -36,6 +36,7 @@ from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.ipquota import SpiderIPQuota
 from spiderpool.api.meta import Object
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
@@ -273,11 +274,15 @@ def cloud(plan: Plan) -> Figures:
 
 async def first_lists() -> tuple[int, int]:
     """How many lists an agent's caches begin with, and how many of them come from etcd; each is followed by a watch."""
-    kinds = (SpiderIP, Pod, SpiderIPPool, SpiderReservedIP, NetworkAttachmentDefinition, SpiderCoordinator, Namespace)
-    async with ApiServer(Node.KIND, *(kind.KIND for kind in kinds)) as server, server.client() as client:
+    ours = (SpiderIP, SpiderIPPool, SpiderReservedIP, SpiderIPQuota, SpiderCoordinator)
+    kinds = (*ours, Pod, Node, Namespace, NetworkAttachmentDefinition)
+    async with ApiServer(*(kind.KIND for kind in kinds)) as server, server.client() as client:
         cache = ClusterCache(client, node_name(0))
         task = asyncio.create_task(cache.run())
         await cache.synced(START_LIMIT)
+        async with asyncio.timeout(START_LIMIT):  # for what agents do not wait for
+            while len({plural for plural, _ in server.list_queries}) < len(kinds):
+                await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.wait((task,))
         queries = [query for _, query in server.list_queries]

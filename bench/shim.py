@@ -13,7 +13,8 @@ from typing import Self
 
 from spiderpool_lab.executable import build
 
-ANSWER = b'HTTP/1.0 200 OK\r\n\r\n{"cniVersion":"1.0.0"}\n'
+RESULT = b'{"cniVersion":"1.0.0"}\n'
+ANSWER = b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(RESULT), RESULT)
 STDIN = b'{"cniVersion":"1.0.0","name":"bench","type":"spiderpool-attach"}'
 
 

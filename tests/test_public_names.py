@@ -1,11 +1,12 @@
 """The public names of a checkout, as scripts/public_names.py prints them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from scripts import public_names_probe
-from scripts.public_names import HERE, Module, events, kernel, logs, metrics, public_names, routes, words
+from scripts.public_names import HERE, Module, events, kernel, logs, metrics, modules, public_names, routes, words
 
 pytestmark = pytest.mark.unit
 
@@ -74,3 +75,9 @@ def test_names_of_this_checkout() -> None:
     assert "key cloud.spidernet.io/assigned" in lines
     assert "crd spiderips.spiderpool.spidernet.io spec.group = " + json.dumps("spiderpool.spidernet.io") in lines
     assert any(line.startswith("annotation clb,nlb address-type ") for line in lines)
+
+
+def test_logs_call_an_eni_by_its_name() -> None:
+    lines = [line for module in modules(HERE) for line in logs(module)]
+    assert lines
+    assert [line for line in lines if {"card", "cards"} & {*re.findall("[a-z]+", line)}] == []

@@ -129,7 +129,6 @@ def test_files_with_exceptions_from_limits_still_need_them() -> None:
 CAUGHT_ELSEWHERE = {
     "agent/discovery.py: _publish_for": "agent/test_discovery_bugs.py::test_a_bug_of_the_writing_stops_nothing",
     "agent/discovery.py: run": "agent/test_discovery_bugs.py::test_a_bug_of_the_reading_stops_nothing",
-    "cloudcontroller/services.py: _resync": "cloudcontroller/test_services.py::test_drift_is_repaired",
     "controller/registration.py: _reconcile_forever": "controller/test_registration_bugs.py::test_a_bug_is_tried_again",
     "kube/informer.py: run": "kube/test_informer.py::test_a_bug_does_not_stop_the_informer",
     "kube/lease.py: run": "kube/test_lease.py::TestElection::"

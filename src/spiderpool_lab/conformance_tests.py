@@ -67,7 +67,7 @@ DIFFERENCES = {
         "without NodePorts only pods can be servers, for which the Service must ask: docs/usage/load-balancers.md"
     ),
     "should handle load balancer cleanup finalizer": (
-        "the finalizer is that of Alibaba Cloud's controller: docs/reference/differences.md"
+        "the finalizer is that of Alibaba Cloud's controller: docs/usage/load-balancers.md"
     ),
 }
 """Part of a name → the documented difference by which that test fails."""

@@ -36,7 +36,7 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.pod_context import InterfaceRequest
-from spiderpool.core.network.attachment import NetworkPolicy, SandboxTarget
+from spiderpool.core.network.attachment import AttachmentPolicy, SandboxTarget
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.kernel.sandboxes import Readings
 from spiderpool.kube.client import Client
@@ -68,7 +68,7 @@ class AddressingNode:
         self.kernel: Readings = {}
         self.account = AccountPublisher(client, self.cluster, self.sandboxes, "boot")
         self.recorder = Recorder(client, "spiderpool-agent", NODE)
-        policy = PodPolicy(NetworkPolicy("kube-system/default", "kube-system"), detection=Detection(True, True))
+        policy = PodPolicy(AttachmentPolicy("kube-system/default", "kube-system"), detection=Detection(True, True))
         self.repair = RecordRepair(self.cluster, self.sandboxes, self.recorder, policy.addresses)
         take_overs = TakeOvers(client, NODE, self.sandboxes, answer_time=0.8)
         self.allocator = Allocator(

@@ -17,11 +17,12 @@ from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.ipquota import SpiderIPQuota
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION
 from spiderpool.errors import NotReady
-from tests.support.api_server import ApiServer
+from tests.support.api_server import ApiServer, Fault
 from tests.support.clients import answered_by
 
 pytestmark = pytest.mark.unit
@@ -102,6 +103,21 @@ async def test_whether_the_first_lists_have_come_is_known_in_time(cluster: Clust
     with pytest.raises(NotReady, match="within 0 s"):
         await cluster.listed(0.05)
     assert not cluster.ready
+
+
+@pytest.mark.parametrize("status", [403, 404, 503])
+async def test_pods_are_attached_though_no_quotas_can_be_read(status: int) -> None:
+    """As where the CRD or the new role of an update has not been applied yet."""
+    kinds = (*KINDS, SpiderIPQuota)
+    async with ApiServer(*(kind.KIND for kind in kinds)) as server, server.client() as client:
+        server.inject(Fault("list", times=1000, plural=SpiderIPQuota.KIND.plural, status=status))
+        cluster = ClusterCache(client, "n1")
+        task = asyncio.create_task(cluster.run())
+        await cluster.listed(5)
+        assert cluster.ready
+        assert cluster.exhausted_quota("shop") is None
+        task.cancel()
+        await asyncio.wait((task,))
 
 
 async def test_of_the_first_lists_only_that_of_the_records_comes_from_etcd() -> None:

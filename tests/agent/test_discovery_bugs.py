@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from spiderpool.kube.informer import Informer
 from tests.core.servers import MASTER
 from tests.support.api_server import ApiServer
 from tests.support.eventually import eventually
+from tests.support.running import running
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(60)]
 
@@ -61,15 +61,8 @@ async def discovering(server: ApiServer, writer: Client, metadata: Metadata, fol
         nodes, servers = Informer(reader, Node), Informer(reader, SpiderServer)
         cache = InstanceCache(folder / "instance.json")
         work = ENIDiscovery(OwnServer(writer, nodes, servers, NODE.name), metadata, cache, 0.02, read_links)
-        tasks = [asyncio.create_task(each) for each in (nodes.run(), servers.run(), work.run())]
-        try:
+        async with running(nodes.run(), servers.run(), work.run()):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            for task in tasks:
-                with suppress(asyncio.CancelledError):
-                    await task
 
 
 async def test_a_bug_of_the_reading_stops_nothing(server: ApiServer, tmp_path: Path) -> None:

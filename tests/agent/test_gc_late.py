@@ -12,7 +12,7 @@ from spiderpool.agent.attachment_store import AttachmentStore, InterfaceRecord, 
 from spiderpool.api.core_v1 import Pod
 from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.errors import SpiderpoolError
-from tests.agent.simulated_node import simulated_node
+from tests.agent.sandbox_node import sandbox_node
 from tests.support.api_server import Fault
 from tests.support.eventually import eventually
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.unit
 
 
 async def test_a_sandbox_whose_add_is_under_way_is_no_garbage(tmp_path: Path) -> None:
-    async with simulated_node(tmp_path) as one:
+    async with sandbox_node(tmp_path) as one:
         adding = asyncio.create_task(one.attach("c"))
         await eventually(lambda: [*one.attacher.sandboxes()])
         assert await one.attacher.collect("ours", set()) == []
@@ -32,7 +32,7 @@ async def test_a_sandbox_whose_add_is_under_way_is_no_garbage(tmp_path: Path) ->
 
 
 async def test_a_late_del_leaves_the_address_to_a_sandbox_that_has_no_interface_yet(tmp_path: Path) -> None:
-    async with simulated_node(tmp_path) as one:
+    async with sandbox_node(tmp_path) as one:
         await one.attach("former")
         adding = asyncio.create_task(one.attach("present"))
         await eventually(lambda: one.given("present"), "its address, for which it looks for others that use it")
@@ -46,7 +46,7 @@ async def test_a_late_del_leaves_the_address_to_a_sandbox_that_has_no_interface_
 
 
 async def test_the_address_of_a_pod_that_the_cache_does_not_show_yet_is_no_garbage(tmp_path: Path) -> None:
-    async with simulated_node(tmp_path) as one:
+    async with sandbox_node(tmp_path) as one:
         first = await one.node.add("p", "c")
         one.node.containers.forget(one.node.uids["p"], "eth0", "c")
         stored = one.node.server.stored(Pod)["default/p"]
@@ -67,7 +67,7 @@ class TestBugs:
     """What one sandbox, pod or interface makes go wrong keeps no other from its due."""
 
     async def test_a_sandbox_that_cannot_be_removed(self, tmp_path: Path) -> None:
-        async with simulated_node(tmp_path) as one:
+        async with sandbox_node(tmp_path) as one:
             namespace = one.kernel.create("a", "default/other", "uid-of-other")
             one.kernel.create_link(namespace, "eth0")
             (tmp_path / "plugin").touch()
@@ -82,7 +82,7 @@ class TestBugs:
             assert not namespace.links, "nor does an interface keep another one"
 
     async def test_a_veth_pair_that_cannot_be_removed(self, tmp_path: Path) -> None:
-        async with simulated_node(tmp_path) as one:
+        async with sandbox_node(tmp_path) as one:
             for container in ("a", "b"):
                 sandbox = broken(container, InterfaceRecord("eth0", "", coordinated=True, chain="ours"))
                 AttachmentStore(tmp_path / "chained").save(sandbox)
@@ -91,7 +91,7 @@ class TestBugs:
     async def test_a_pod_whose_routes_cannot_be_updated(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        async with simulated_node(tmp_path) as one:
+        async with sandbox_node(tmp_path) as one:
             for container in ("a", "b"):
                 sandbox = broken(container, InterfaceRecord("eth0", "", coordinated=True, addresses=("no address",)))
                 AttachmentStore(tmp_path / "chained").save(sandbox)
@@ -99,7 +99,7 @@ class TestBugs:
             assert capsys.readouterr().out.count("routes of a pod not updated") == 2
 
     async def test_a_sandbox_whose_addresses_cannot_be_understood(self, tmp_path: Path) -> None:
-        async with simulated_node(tmp_path) as one:
+        async with sandbox_node(tmp_path) as one:
             store, netns = AttachmentStore(tmp_path / "chained"), str(tmp_path / "none" / "c")
             for container, address in (("a", "no address"), ("b", "10.0.0.7/16")):
                 store.save(broken(container, InterfaceRecord("eth0", "", addresses=(address,)), netns=netns))
@@ -107,7 +107,7 @@ class TestBugs:
             assert [str(each) for each in taken] == ["10.0.0.7"]
 
     async def test_a_container_that_cannot_be_forgotten(self, tmp_path: Path) -> None:
-        async with simulated_node(tmp_path) as one:
+        async with sandbox_node(tmp_path) as one:
             for name in ("p", "q"):
                 await one.node.pod(name)
                 await one.node.allocate(name, SandboxTarget(name, f"\0{name}"))
@@ -115,7 +115,7 @@ class TestBugs:
             assert len(one.node.ipam.forget_gone()) == 2
 
     async def test_a_pod_that_cannot_be_read(self, tmp_path: Path) -> None:
-        async with simulated_node(tmp_path) as one:
+        async with sandbox_node(tmp_path) as one:
             for name in ("p", "q"):
                 await one.node.pod(name)
                 await one.node.add(name, name)

@@ -12,7 +12,7 @@ from spiderpool.agent import gc
 from spiderpool.agent.attachment_store import AttachmentStore, InterfaceRecord, SandboxRecord
 from spiderpool.api.cni import PodArgs
 from spiderpool.core.network.attachment import SandboxTarget
-from tests.agent.simulated_node import SimulatedNode, simulated_node
+from tests.agent.sandbox_node import SandboxNode, sandbox_node
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.unit
 FOLDERS = ("sandboxes", "chained", "addressed")
 
 
-def leave(one: SimulatedNode, folder: Path) -> None:
+def leave(one: SandboxNode, folder: Path) -> None:
     """Files of a sandbox whose namespace is gone, of a write that was interrupted, and of a pod that is gone."""
     AttachmentStore(folder / "sandboxes").save(SandboxRecord("c", "/run/netns/c", "", (InterfaceRecord("eth0", ""),)))
     one.node.containers.note(PodArgs("default", "gone", "uid-of-gone"), "eth0", SandboxTarget("c", ""))
@@ -34,7 +34,7 @@ async def test_files_of_what_is_gone_are_removed_again_and_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gc, "PERIOD", 0.05)
-    async with simulated_node(tmp_path) as one:
+    async with sandbox_node(tmp_path) as one:
         collecting = asyncio.create_task(one.gc.run())
         for _ in range(3):  # the first time at the start
             leave(one, tmp_path)

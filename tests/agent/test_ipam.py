@@ -243,7 +243,7 @@ async def test_a_pod_that_is_deleted_while_it_waits_for_an_address_leaves_none_t
         await node.seen(owned_by(await node.pod("set-0"), "StatefulSet", "set"))
         node.server.inject(Fault("create", delay=0.5))
         add = asyncio.create_task(node.add("set-0", "former"))
-        await asyncio.sleep(0)  # it knows the pod
+        await eventually(lambda: node.server.requests["create"] > 0)  # it knows the pod
         await node.gone("set-0")
         with pytest.raises(NotReady, match="was deleted while an address was taken"):
             await add
@@ -251,6 +251,20 @@ async def test_a_pod_that_is_deleted_while_it_waits_for_an_address_leaves_none_t
         await node.seen(owned_by(await node.pod("set-0"), "StatefulSet", "set"))
         address = await node.add("set-0", "next")
         assert node.records == {address: "set-0"}
+
+
+async def test_a_static_pod_gets_its_address_though_its_mirror_is_deleted_meanwhile(tmp_path: Path) -> None:
+    digest = {STATIC_POD_ANNOTATION: "d", MIRROR_POD_ANNOTATION: "d"}
+    async with addressing_node(tmp_path, pool("p", "10.0.0.1-10.0.0.9")) as node:
+        mirror = await node.pod("static")
+        await node.seen(changed(mirror, metadata=changed(mirror.metadata, annotations=digest)))
+        node.uids["static"] = "d"
+        node.server.inject(Fault("create", delay=0.5))
+        add = asyncio.create_task(node.add("static", "c"))
+        await eventually(lambda: node.server.requests["create"] > 0)
+        await node.gone("static")
+        address = await add
+        assert node.records == {address: "static"}
 
 
 async def test_a_pool_that_was_moved_to_another_node_still_gives_gateway_and_routes(tmp_path: Path) -> None:

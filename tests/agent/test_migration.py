@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from spiderpool.agent.api import AgentAPI
 from spiderpool.errors import AddressInUse
 from tests.agent.addressing_node import owned_by
-from tests.agent.simulated_node import SimulatedNode, simulated_node
+from tests.agent.sandbox_node import SandboxNode, sandbox_node
 from tests.simulation.kernel import SimulatedKernel
 
 pytestmark = pytest.mark.unit
@@ -22,7 +22,7 @@ ADDRESS = "10.0.0.1"
 MIGRATION = {"kubevirt.io/migrationJobName": "move"}
 
 
-async def launcher(one: SimulatedNode, annotations: dict[str, str]) -> None:
+async def launcher(one: SandboxNode, annotations: dict[str, str]) -> None:
     """A pod of a virtual machine, which detection is on for; on another node the machine has the address already."""
     pod = owned_by(await one.node.pod("p"), "VirtualMachineInstance", "vm", "kubevirt.io/v1")
     await one.node.seen(replace(pod, metadata=replace(pod.metadata, annotations=annotations)))
@@ -31,14 +31,14 @@ async def launcher(one: SimulatedNode, annotations: dict[str, str]) -> None:
 
 
 async def test_the_target_takes_the_address_that_its_machine_still_has(tmp_path: Path) -> None:
-    async with simulated_node(tmp_path) as one:
+    async with sandbox_node(tmp_path) as one:
         await launcher(one, MIGRATION)
         await one.attach("c")
         assert one.node.records == {ADDRESS: "p"}
 
 
 async def test_any_other_pod_of_a_machine_does_not(tmp_path: Path) -> None:
-    async with simulated_node(tmp_path) as one:
+    async with sandbox_node(tmp_path) as one:
         await launcher(one, {})
         with pytest.raises(AddressInUse):
             await one.attach("c")
@@ -46,7 +46,7 @@ async def test_any_other_pod_of_a_machine_does_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("annotations", "detects"), [(MIGRATION, False), ({}, True)])
 async def test_executables_are_told_so(annotations: dict[str, str], detects: bool, tmp_path: Path) -> None:
-    async with simulated_node(tmp_path) as one:
+    async with sandbox_node(tmp_path) as one:
         await launcher(one, annotations)
         application = web.Application()
         AgentAPI(one.node.cluster, one.node.addresses, one.node.ipam, 5.0).register(application.router)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,34 +18,30 @@ from spiderpool.api.nad import STATUS_ANNOTATION, NetworkDNS, NetworkStatusEntry
 from spiderpool.api.spidernode import SandboxInterface, SpiderNode
 from spiderpool.controller.network_status import NetworkStatusReconciler
 from spiderpool.kube.informer import Informer
-from tests.agent.simulated_node import SimulatedNode, simulated_node
+from tests.agent.sandbox_node import SandboxNode, sandbox_node
 from tests.support.eventually import eventually
+from tests.support.running import running
 
 pytestmark = pytest.mark.unit
 
 
 @asynccontextmanager
-async def with_controller(folder: Path) -> AsyncIterator[SimulatedNode]:
+async def with_controller(folder: Path) -> AsyncIterator[SandboxNode]:
     """A node with the pod ``p``, its agent's account, and the controller."""
-    async with simulated_node(folder) as one:
+    async with sandbox_node(folder) as one:
         client = one.node.client
         accounts, pods = Informer(client, SpiderNode), Informer(client, Pod)
         reconciler = NetworkStatusReconciler(client, accounts, pods)
-        tasks = [asyncio.create_task(each.run()) for each in (accounts, pods, reconciler, one.node.account)]
-        try:
+        async with running(*(each.run() for each in (accounts, pods, reconciler, one.node.account))):
             yield one
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def attach(one: SimulatedNode, container: str) -> None:
+async def attach(one: SandboxNode, container: str) -> None:
     one.node.kernel[f"/run/netns/n1/{container}"] = [SandboxInterface("eth0", None, ["10.0.0.1"])]
     await one.attach(container)
 
 
-def annotation(one: SimulatedNode) -> str | None:
+def annotation(one: SandboxNode) -> str | None:
     return (one.node.server.stored(Pod)["default/p"].metadata.annotations or {}).get(STATUS_ANNOTATION)
 
 

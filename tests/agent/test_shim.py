@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.shim import ShimTimer
 
 from spiderpool_lab.executable import build
 
@@ -91,3 +92,8 @@ def test_a_hanging_agent_does_not_hang_the_kubelet(
     assert (status, answer["code"]) == (1, code)
     assert "spiderpool-agent did not answer" in answer["msg"]
     assert ANSWER - 1 < seconds < ANSWER + 3
+
+
+def test_the_bench_times_calls_that_are_answered() -> None:
+    with ShimTimer() as timer:
+        assert timer.run_shim() > 0

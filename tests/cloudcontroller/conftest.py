@@ -7,7 +7,6 @@ import itertools
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,7 @@ from tests.cloud.alibaba.simulation import SimulatedCloud
 from tests.cloudcontroller.service_cluster import Clock, cluster
 from tests.support.environment import bare_environment
 from tests.support.eventually import eventually
+from tests.support.running import running
 from tests.support.servers import describe
 
 __all__ = ["cluster"]
@@ -251,19 +251,13 @@ async def cloud_cluster(
         )
         rules = ENIPoolRules(frozenset({4}), "kube-system", True, 60.0)
         discovery = ENIPoolReconciler(client, listers, cloud_cluster.recorder, rules)
-        running = [*(informer.run() for informer in informers), cloud_cluster.recorder.run(), discovery.run()]
-        tasks = cloud_cluster.tasks
-        tasks += [asyncio.create_task(each) for each in running]
-        for informer in informers:
-            await informer.synced(10)
+        work = [*(informer.run() for informer in informers), cloud_cluster.recorder.run(), discovery.run()]
         try:
-            yield cloud_cluster
+            async with running(*work) as cloud_cluster.tasks:
+                for informer in informers:
+                    await informer.synced(10)
+                yield cloud_cluster
         finally:
-            for task in tasks:
-                task.cancel()
-            for task in tasks:
-                with suppress(asyncio.CancelledError):
-                    await task
             # Not waited for: pools of other tests may have a finalizer, and nobody here to remove it.
             everything = ("nodes,spidernodes,spiderservers,spiderips,spiderippools", "--all", "--wait=false")
             control_plane.kubectl("delete", *everything, timeout=60)

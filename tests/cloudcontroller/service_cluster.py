@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,7 +20,8 @@ from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
 from spiderpool.cloud.alibaba.pod_enis import PodENIs
 from spiderpool.cloud.loadbalancers import LoadBalancerAPI, LoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
-from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconciler, ServiceTimings
+from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
+from spiderpool.cloudcontroller.services import ServiceReconciler
 from spiderpool.core.cloud.alibaba import kinds
 from spiderpool.core.cloud.alibaba.annotations import PREFIX
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
@@ -35,6 +35,7 @@ from spiderpool_lab.alibaba.balancers import CLB
 from spiderpool_lab.control_plane import ControlPlane
 from tests.cloud.alibaba.simulation import SimulatedCloud
 from tests.support.eventually import eventually
+from tests.support.running import running
 
 NAMESPACE = "default"
 ENI_BACKENDS = {"service.beta.kubernetes.io/backend-type": "eni"}
@@ -219,18 +220,11 @@ async def reconciling(
             servers.informer,
             listers.grants,
         ]
-        tasks = [asyncio.create_task(each.run()) for each in informers]
-        for informer in informers:
-            await informer.synced(10)
-        tasks += [asyncio.create_task(services.run()), asyncio.create_task(recorder.run())]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            for task in tasks:
-                with suppress(asyncio.CancelledError):
-                    await task
+        async with running(*(each.run() for each in informers)):
+            for informer in informers:
+                await informer.synced(10)
+            async with running(services.run(), recorder.run()):
+                yield
 
 
 @pytest.fixture

@@ -20,9 +20,16 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeAccount, ObservedPool, SpiderNode
 from spiderpool.api.spiderserver import SpiderServer
-from spiderpool.cloud.provider import CloudServer, CloudUnavailable, RegisteredENI
-from spiderpool.cloudcontroller.addresses import FAILURE_PAUSE, AddressListers, AddressReconciler, AddressRules
+from spiderpool.cloud.provider import CloudError, CloudServer, CloudUnavailable, NotPermitted, RegisteredENI, Throttled
+from spiderpool.cloudcontroller.addresses import (
+    FAILURE_PAUSE,
+    PERMISSION_PAUSE,
+    AddressListers,
+    AddressReconciler,
+    AddressRules,
+)
 from spiderpool.cloudcontroller.cluster import Cluster
+from spiderpool.cloudcontroller.eni_descriptions import CONFIRMATION_LAG
 from spiderpool.cloudcontroller.nodes import NodeListers, NodeReconciler
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, PreallocationPolicy
@@ -50,6 +57,7 @@ class Cloud(QuietCloud):
         super().__init__(SIZE)
         self.returned: set[str] = set()
         self.is_silent = False
+        self.refusal: CloudError | None = None
         self.stopped: set[str] = set()
         self.garbled = ""
         """An ENI that it describes with an address that is none."""
@@ -66,6 +74,8 @@ class Cloud(QuietCloud):
         return found
 
     async def unassign(self, region: str, eni: str, version: int, addresses: Collection[str]) -> None:
+        if self.refusal is not None:
+            raise self.refusal
         self.returned |= {*addresses}
         if self.is_silent:
             raise CloudUnavailable("no answer")
@@ -172,6 +182,12 @@ class Returning:
     address: str
     listers: AddressListers
 
+    def hold_another(self) -> None:
+        """A pod gets another address of the pool, so that there are too few."""
+        first = (self.pool.spec.ips or [""])[0].partition("-")[0]
+        spec = IPSpec(f"{first}/8", self.pool.name, LOST, "default", "a", "uid-a", "eth0")
+        self.listers.ips.note(SpiderIP(metadata=ObjectMeta(name=first, uid="ip-1"), spec=spec))
+
     async def look(self, seconds: float) -> None:
         """One look of the reconciler, so many seconds later."""
         self.clock.now += seconds
@@ -200,9 +216,15 @@ async def returning(server: ApiServer) -> AsyncIterator[Returning]:
         listers.pools.note(server.stored(SpiderIPPool)[pool.name])
         cloud, clock = Cloud(), Clock()
         free = len(eni_of(1, SIZE).addresses) - 1
-        rules = AddressRules(PreallocationPolicy(low=free, high=free, fence=FENCE), period=3600.0)
+        rules = AddressRules(PreallocationPolicy(low=free, high=free, fence=FENCE), period=30.0)
         reconciler = AddressReconciler(Cluster(client, Recorder(client, "test")), cloud, listers, rules, clock=clock)
         yield Returning(reconciler, cloud, clock, pool, address, listers)
+
+
+def is_fenced(server: ApiServer, node: Returning) -> bool:
+    """Whether the pool still leaves the address out."""
+    annotations = server.stored(SpiderIPPool)[node.pool.name].metadata.annotations or {}
+    return annotations.get(RELEASING_ANNOTATION) == node.address
 
 
 async def give_back(
@@ -262,12 +284,47 @@ class TestAddresses:
             await node.look(0.0)
             await node.look(FENCE)
             assert node.cloud.returned == {node.address}
-            first = (node.pool.spec.ips or [""])[0].partition("-")[0]
-            spec = IPSpec(f"{first}/8", node.pool.name, LOST, "default", "a", "uid-a", "eth0")
-            node.listers.ips.note(SpiderIP(metadata=ObjectMeta(name=first, uid="ip-1"), spec=spec))
+            node.hold_another()
+            await node.look(CONFIRMATION_LAG - 1.0)
+            assert is_fenced(server, node)
+
+    async def test_one_whose_removal_was_refused_comes_back_when_addresses_run_short(self, server: ApiServer) -> None:
+        async with returning(server) as node:
+            node.cloud.refusal = NotPermitted("no", action="unassign")
+            await node.look(0.0)
+            await node.look(FENCE)
+            assert not node.cloud.returned
+            node.hold_another()
+            await node.look(PERMISSION_PAUSE)
+            assert not is_fenced(server, node)
+
+    async def test_one_whose_removal_may_be_done_is_not_trusted_to_a_refusal(self, server: ApiServer) -> None:
+        """The first request was carried out without an answer, and the second one is refused."""
+        async with returning(server) as node:
+            node.cloud.is_silent = True
+            await node.look(0.0)
+            await node.look(FENCE)
+            node.cloud.refusal = Throttled("too many calls", retry_after=1.0)
             await node.look(FAILURE_PAUSE)
-            stored = server.stored(SpiderIPPool)[node.pool.name]
-            assert (stored.metadata.annotations or {})[RELEASING_ANNOTATION] == node.address
+            node.hold_another()
+            await node.look(FAILURE_PAUSE)
+            assert is_fenced(server, node)
+
+    async def test_one_of_which_no_agent_knows_comes_back_when_addresses_run_short(self, server: ApiServer) -> None:
+        """As where agents of an earlier version publish no pools."""
+        async with returning(server) as node:
+            server.remove(server.stored(SpiderNode)[LOST])
+            await node.look(0.0)
+            node.hold_another()
+            await node.look(CONFIRMATION_LAG)
+            assert not is_fenced(server, node)
+
+    async def test_one_that_a_former_leader_may_be_removing_does_not_come_back(self, server: ApiServer) -> None:
+        async with returning(server) as node:
+            node.hold_another()
+            await node.look(0.0)
+            await node.look(CONFIRMATION_LAG - 1.0)
+            assert is_fenced(server, node)
 
     async def test_an_eni_that_cannot_be_planned_keeps_no_other_from_its_due(self, server: ApiServer) -> None:
         async with returning(server) as one:

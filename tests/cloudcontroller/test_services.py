@@ -15,6 +15,7 @@ from spiderpool.core.cloud.alibaba.annotations import CLASS, PREFIX
 from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL
 from spiderpool.kube.client import Invalid
 from spiderpool_lab.alibaba.balancers import CLB
+from spiderpool_lab.alibaba.clb_balancers import DEFAULTS
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.control_plane import ControlPlane
 from tests.cloudcontroller.conftest import BLOCK, CloudCluster, Start
@@ -195,17 +196,6 @@ async def test_a_namespace_may_have_more_by_its_grant(cluster: ServiceCluster) -
     await cluster.grant(maxLoadBalancers=len(names))
     for name in names:
         await cluster.address(name)
-
-
-DEFAULTS = {
-    "AddressType": "internet",
-    "AddressIPVersion": "ipv4",
-    "DeleteProtection": "off",
-    "InstanceChargeType": "PayByCLCU",
-    "InternetChargeType": "paybytraffic",
-    "ModificationProtectionStatus": "NonProtection",
-    "PayType": "PayOnDemand",
-}
 
 
 async def test_a_balancer_of_another_service_is_not_lent(cluster: ServiceCluster) -> None:

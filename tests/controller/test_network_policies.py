@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -19,6 +19,7 @@ from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import UNENFORCED_POLICIES
 from tests.support.api_server import ApiServer
 from tests.support.eventually import eventually
+from tests.support.running import running
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(30)]
 
@@ -52,17 +53,11 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
 @asynccontextmanager
 async def leader(server: ApiServer) -> AsyncIterator[None]:
     """A leader that reports, until the context ends."""
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(server.client())
+    async with server.client() as client:
         pods, ips, recorder = Informer(client, Pod), Informer(client, SpiderIP), Recorder(client, "tests")
         reporter = UnenforcedPolicyReporter(client, ips, pods, recorder)
-        tasks = [asyncio.create_task(each.run()) for each in (pods, ips, recorder, reporter)]
-        try:
+        async with running(pods.run(), ips.run(), recorder.run(), reporter.run()):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def reported(server: ApiServer) -> list[str]:

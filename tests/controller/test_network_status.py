@@ -18,6 +18,7 @@ from spiderpool.controller.network_status import NetworkStatusReconciler
 from spiderpool.kube.informer import Informer
 from tests.support.api_server import ApiServer
 from tests.support.eventually import eventually
+from tests.support.running import running
 
 pytestmark = pytest.mark.unit
 
@@ -46,13 +47,8 @@ async def reconciling() -> AsyncIterator[ApiServer]:
     async with ApiServer(Pod.KIND, SpiderNode.KIND) as server, server.client() as client:
         accounts, pods = Informer(client, SpiderNode), Informer(client, Pod)
         reconciler = NetworkStatusReconciler(client, accounts, pods)
-        tasks = [asyncio.create_task(each.run()) for each in (accounts, pods, reconciler)]
-        try:
+        async with running(*(each.run() for each in (accounts, pods, reconciler))):
             yield server
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_it_is_written_once_and_again_when_the_node_tells_something_else() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
+from spiderpool.agent.cluster import ClusterCache
 from spiderpool.api.core_v1 import Event
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
@@ -42,6 +46,42 @@ async def test_a_quota_is_counted_and_marked_while_nothing_is_left(client: Clien
     await eventually(lambda: is_so(2, exhausted=True), timeout=PATIENCE)
     await client.delete(SpiderIP, "10.88.0.1")
     await eventually(lambda: is_so(1, exhausted=False), timeout=PATIENCE)
+
+
+@asynccontextmanager
+async def agent_cache(control_plane: ControlPlane) -> AsyncIterator[ClusterCache]:
+    """What an agent knows of the cluster, under its own role."""
+    account = control_plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
+    async with Client.load(account) as client:
+        cache = ClusterCache(client, "n1")
+        running = asyncio.create_task(cache.run())
+        try:
+            await cache.synced(PATIENCE)
+            yield cache
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_an_agent_knows_a_quota_while_nothing_is_left_of_it(
+    client: Client, control_plane: ControlPlane, namespace: str
+) -> None:
+    """The controller writes the label by which agents watch: to them a quota that loses it is deleted."""
+    pool = await client.create(POOL)
+    await client.create(SpiderIPQuota(metadata=ObjectMeta(name="q", namespace=namespace), spec=IPQuotaSpec(1)))
+    async with agent_cache(control_plane) as cache:
+        for _ in range(2):
+            assert cache.exhausted_quota(namespace) is None
+            await hold(client, pool, "10.88.0.1", namespace)
+            await eventually(lambda: cache.exhausted_quota(namespace) == "q", "it knows it", timeout=PATIENCE)
+            await client.delete(SpiderIP, "10.88.0.1")
+            await eventually(lambda: cache.exhausted_quota(namespace) is None, "there is one left", timeout=PATIENCE)
+        await client.patch(SpiderIPQuota, "q", {"spec": {"addresses": 0}}, namespace)
+        await eventually(lambda: cache.exhausted_quota(namespace) == "q", "it knows it", timeout=PATIENCE)
+    async with agent_cache(control_plane) as later:
+        assert later.exhausted_quota(namespace) == "q", "one that starts now lists it"
+        await client.delete(SpiderIPQuota, "q", namespace)
+        await eventually(lambda: later.exhausted_quota(namespace) is None, "there is one left", timeout=PATIENCE)
 
 
 async def test_a_limit_below_zero_is_refused(control_plane: ControlPlane, namespace: str) -> None:

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.unit, pytest.mark.timeout(60)]
 KINDS = (MutatingWebhookConfiguration, ValidatingWebhookConfiguration)
 
 
-class Defective(str):
+class DefectiveURL(str):
     """A URL of which our own code makes a bug, as often as it says."""
 
     bugs = 2
@@ -35,7 +35,7 @@ class Defective(str):
 
 async def test_a_bug_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registration, "FIRST_PAUSE", 0.01)
-    settings = ControllerSettings(webhook_url=Defective("https://controller"))
+    settings = ControllerSettings(webhook_url=DefectiveURL("https://controller"))
     async with ApiServer(Secret.KIND, *(kind.KIND for kind in KINDS)) as server, server.client() as client:
         server.put(Secret(metadata=ObjectMeta(name=STORE, namespace="kube-system")))
         server.put(*(kind(metadata=ObjectMeta(name=NAME)) for kind in KINDS))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from spiderpool.errors import ApiUnavailable
+from spiderpool.errors import ApiUnavailable, NotReady
 from spiderpool.kube.attempts import MOST_FAILURES, Attempts, on_all
 
 pytestmark = pytest.mark.unit
@@ -65,3 +67,26 @@ async def test_all_are_worked_on_while_the_api_server_is_there(error: Exception,
     with pytest.raises(type(error)):
         await on_all(["a", "b"], work)
     assert begun == tried
+
+
+@pytest.mark.parametrize(
+    ("failures", "raised", "logged"),
+    [
+        ([NotReady("one"), ValueError("two"), NotReady("three")], "one", ["two", "three"]),
+        ([ValueError("one"), ApiUnavailable("two"), NotReady("three")], "two", ["one"]),
+        ([asyncio.CancelledError("two")], "two", []),
+        ([NotReady("one"), asyncio.CancelledError("two")], "two", ["one"]),
+    ],
+)
+async def test_a_failure_that_is_not_raised_is_logged(
+    failures: list[BaseException], raised: str, logged: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def work(failure: BaseException) -> None:
+        raise failure
+
+    with pytest.raises(BaseException, match=raised):
+        await on_all(failures, work)
+    told = capsys.readouterr().out
+    assert [word for word in ("one", "two", "three") if f"error={word}" in told] == logged
+    bugs = [str(failure) for failure in failures if isinstance(failure, ValueError)]
+    assert told.count("Traceback") == len({*bugs} & {*logged}), "a bug is logged with its place"

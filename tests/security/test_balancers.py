@@ -15,22 +15,14 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.cloud.alibaba import kinds
 from spiderpool.core.cloud.alibaba.annotations import PREFIX
 from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL, REUSE_TAG
-from spiderpool.kube.client import Client, Forbidden
+from spiderpool.kube.client import AlreadyExists, Client, Forbidden
 from spiderpool_lab.alibaba.balancers import CLB, CLBListener
+from spiderpool_lab.alibaba.clb_balancers import DEFAULTS
 from spiderpool_lab.control_plane import ControlPlane
 from tests.cloudcontroller.service_cluster import NAMESPACE, ZONES, ServiceCluster
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(180)]
 
-SETTINGS = {
-    "AddressType": "internet",
-    "AddressIPVersion": "ipv4",
-    "DeleteProtection": "off",
-    "InstanceChargeType": "PayByCLCU",
-    "InternetChargeType": "paybytraffic",
-    "ModificationProtectionStatus": "NonProtection",
-    "PayType": "PayOnDemand",
-}
 BY_HAND = CLBListener("https", 443, {"ServerCertificateId": "crt-company", "Scheduler": "wrr"}, running=True)
 """A listener of the company's shop, made in the console."""
 HTTPS = {"ports": [{"port": 443, "targetPort": 8443, "protocol": "TCP"}]}
@@ -62,7 +54,7 @@ subjects: [{{kind: ServiceAccount, name: tenant, namespace: {NAMESPACE}}}]
 
 def shop(cluster: ServiceCluster, **tags: str) -> CLB:
     """The company's own balancer, with a listener made by hand."""
-    found = CLB("lb-shop", "shop", "198.51.100.99", SETTINGS, listeners=(BY_HAND,), tags={"team": "x", **tags})
+    found = CLB("lb-shop", "shop", "198.51.100.99", {**DEFAULTS}, listeners=(BY_HAND,), tags={"team": "x", **tags})
     cluster.simulated.account.tables.clbs.put(found)
     return found
 
@@ -257,7 +249,7 @@ async def test_balancers_whose_finalizer_was_taken_away_count(
 async def test_one_tenant_leaves_room_for_another_until_the_cluster_is_full(
     tenant: ServiceCluster, cluster: ServiceCluster
 ) -> None:
-    with suppress(Exception):
+    with suppress(AlreadyExists):
         await cluster.client.create(Namespace(metadata=ObjectMeta(name=OTHER_NAMESPACE)))
     for number in range(tenant.limits.of_namespace):
         await tenant.create(f"web-{number}")

@@ -9,12 +9,12 @@ import pytest
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION, NADSpec, NetworkAttachmentDefinition
-from spiderpool.core.network.attachment import NetworkPolicy, plan_pod
+from spiderpool.core.network.attachment import AttachmentPolicy, plan_pod
 from spiderpool.errors import Refused
 
 pytestmark = pytest.mark.unit
 
-POLICY = NetworkPolicy("shared", "kube-system", isolated=True, shared_namespaces=("public",))
+POLICY = AttachmentPolicy("shared", "kube-system", isolated=True, shared_namespaces=("public",))
 
 
 def attached(**annotations: str) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +16,7 @@ from spiderpool.api.core_v1 import Event, Namespace, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.ipquota import IPQuotaSpec, SpiderIPQuota
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import IP_NUMBER_ANNOTATION, SUBNET_ANNOTATION, SpiderSubnet, SubnetSpec
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
@@ -29,6 +29,7 @@ from spiderpool.kube.informer import Informer
 from tests.agent.addressing_node import AddressingNode, addressing_node, owned_by, pool
 from tests.support.api_server import ApiServer
 from tests.support.eventually import eventually
+from tests.support.running import running
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(60)]
 
@@ -44,28 +45,30 @@ async def controller(client: Client, *, applications: bool = False) -> AsyncIter
     """The leader's work on quotas, and on pools of applications."""
     quotas, ips, pools = Informer(client, SpiderIPQuota), Informer(client, SpiderIP), Informer(client, SpiderIPPool)
     namespaces, recorder = NamespaceQuotas(quotas, ips, pools), Recorder(client, "tests")
-    running: list[Informer[Any]] = [quotas, ips, pools]
+    informers: list[Informer[Any]] = [quotas, ips, pools]
     work = [QuotaReconciler(client, namespaces, recorder).run, recorder.run]
     if applications:
         subnets, reserved = Informer(client, SpiderSubnet), Informer(client, SpiderReservedIP)
         pods, workloads = Informer(client, Pod), {kind: Informer[Any](client, kind) for kind in WORKLOADS}
         listers = ApplicationListers(subnets, pools, ips, reserved, pods, workloads, namespaces)
         work.append(ApplicationPoolReconciler(client, listers, recorder, families=frozenset({4}), redundant=0).run)
-        running += [subnets, reserved, pods, *workloads.values()]
-    tasks = [asyncio.create_task(informer.run()) for informer in running]
-    for informer in running:
-        await informer.synced(5)
-    tasks += [asyncio.create_task(run()) for run in work]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        informers += [subnets, reserved, pods, *workloads.values()]
+    async with running(*(informer.run() for informer in informers)):
+        for informer in informers:
+            await informer.synced(5)
+        async with running(*(run() for run in work)):
+            yield
 
 
 def stored(server: ApiServer, key: str = "default/q") -> SpiderIPQuota:
     return server.stored(SpiderIPQuota)[key]
+
+
+def counted(server: ApiServer, key: str) -> bool:
+    """Whether the controller has counted for a quota as it is now."""
+    found = stored(server, key)
+    conditions = (found.status and found.status.conditions) or ()
+    return any(condition.observedGeneration == found.metadata.generation for condition in conditions)
 
 
 async def attach(node: AddressingNode, *names: str) -> list[str]:
@@ -143,29 +146,55 @@ class TestPoolsOfApplications:
 
     async def test_they_are_cut_by_what_is_left(self) -> None:
         async with ApiServer(*self.KINDS) as server, server.client() as client:
-            server.put(
-                SpiderSubnet(
-                    metadata=ObjectMeta(name="blue"), spec=SubnetSpec("10.6.0.0/16", ips=["10.6.1.1-10.6.3.9"])
-                )
-            )
+            server.put(_subnet("10.6.1.1-10.6.3.9"))
             await client.create(quota(10, namespace="shop"))
             async with controller(client, applications=True):
                 for name in ("web", "api", "job"):
                     server.put(_workload(name, 6))
                 await eventually(lambda: _sizes(server) == [0, 4, 6], "ten addresses in all")
-                await eventually(lambda: "QuotaExhausted" in _reasons(server), "the user is told")
+                await eventually(lambda: _told(server)["QuotaExhausted"], "the user is told")
                 await eventually(lambda: stored(server, "shop/q").exhausted)
                 await client.patch(SpiderIPQuota, "q", {"spec": {"addresses": 17}}, "shop")
                 await eventually(lambda: _sizes(server) == [5, 6, 6], "they grow by themselves")
                 await client.patch(SpiderIPQuota, "q", {"spec": {"addresses": 1}}, "shop")
-                await eventually(lambda: stored(server, "shop/q").exhausted)
-                assert _sizes(server) == [5, 6, 6]
+                await eventually(lambda: counted(server, "shop/q"), "the controller has seen the lower limit")
+                assert (stored(server, "shop/q").exhausted, _sizes(server)) == (True, [5, 6, 6])
+
+    @pytest.mark.parametrize("limit", [15, 11])
+    async def test_a_subnet_that_has_no_more_is_named_also_once_there_is_a_pool(self, limit: int) -> None:
+        """Also where the quota would be the next to leave no more."""
+        async with ApiServer(*self.KINDS) as server, server.client() as client:
+            server.put(_subnet("10.6.1.1-10.6.1.10"))
+            await client.create(quota(limit, namespace="shop"))
+            async with controller(client, applications=True):
+                server.put(_workload("web", 12))
+                await eventually(lambda: _told(server)["SubnetExhausted"] > 1, "it is looked at again")
+                assert _sizes(server) == [10]
+                assert set(_told(server)) == {"SubnetExhausted"}
+                await client.patch(SpiderIPQuota, "q", {"spec": {"addresses": 10}}, "shop")
+                await eventually(lambda: _told(server)["QuotaExhausted"], "the quota leaves no more either")
+
+    async def test_an_owner_of_any_name_has_a_pool(self) -> None:
+        async with ApiServer(*self.KINDS) as server, server.client() as client:
+            server.put(_subnet("10.6.1.1-10.6.1.10"))
+            async with controller(client, applications=True):
+                pod = Pod(metadata=ObjectMeta(name="a-0", namespace="shop", annotations=_annotations(3)))
+                pod.metadata.ownerReferences = [OwnerReference("example.org/v1", "Base", "a|b", "u", controller=True)]
+                server.put(pod)
+                await eventually(lambda: _sizes(server) == [3], "it has its pool")
+
+
+def _subnet(ips: str) -> SpiderSubnet:
+    return SpiderSubnet(metadata=ObjectMeta(name="blue"), spec=SubnetSpec("10.6.0.0/16", ips=[ips]))
+
+
+def _annotations(number: int) -> dict[str, str]:
+    return {SUBNET_ANNOTATION: json.dumps({"ipv4": ["blue"]}), IP_NUMBER_ANNOTATION: str(number)}
 
 
 def _workload(name: str, number: int) -> Deployment:
-    annotations = {SUBNET_ANNOTATION: json.dumps({"ipv4": ["blue"]}), IP_NUMBER_ANNOTATION: str(number)}
     spec = WorkloadSpec(replicas=1)
-    spec.template.metadata.annotations = annotations
+    spec.template.metadata.annotations = _annotations(number)
     return Deployment(metadata=ObjectMeta(name=name, namespace="shop"), spec=spec)
 
 
@@ -173,5 +202,10 @@ def _sizes(server: ApiServer) -> list[int]:
     return sorted(pool_addresses(each, 4).size for each in server.stored(SpiderIPPool).values())
 
 
-def _reasons(server: ApiServer) -> set[str]:
-    return {event.reason for event in server.stored(Event).values() if event.involvedObject.kind == "Deployment"}
+def _told(server: ApiServer) -> Counter[str]:
+    """How often the user was told of what is wrong with a workload, by reason."""
+    told: Counter[str] = Counter()
+    for event in server.stored(Event).values():
+        if event.involvedObject.kind == "Deployment":
+            told[event.reason] += event.count or 1
+    return told

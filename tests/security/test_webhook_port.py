@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPSConnection
 from pathlib import Path
@@ -88,12 +88,11 @@ class Served:
     def call(self, client: str | None = None) -> tuple[int, bytes, float]:
         """What an honest caller gets, and after how many seconds."""
         begun = time.monotonic()
-        connection = HTTPSConnection("127.0.0.1", self.port, context=self.context(client), timeout=20)
-        connection.request("POST", PATH, body=review())
-        answer = connection.getresponse()
-        body = answer.read()
-        connection.close()
-        return answer.status, body, time.monotonic() - begun
+        made = HTTPSConnection("127.0.0.1", self.port, context=self.context(client), timeout=20)
+        with closing(made) as connection:  # also where the handshake fails
+            connection.request("POST", PATH, body=review())
+            answer = connection.getresponse()
+            return answer.status, answer.read(), time.monotonic() - begun
 
     def assert_answers(self) -> None:
         """An honest caller has its answer in time."""
@@ -215,6 +214,10 @@ class TestTime:
             assert time.monotonic() - begun < 1
             writer.close()
 
+    def test_api_servers_end_idle_connections_first(self) -> None:
+        """Go's clients do so after 90 s. A request that meets our end of one is lost, and its write refused."""
+        assert AdmissionLimits().idle > 90
+
     async def test_one_that_stays_silent_is_dropped(self) -> None:
         async with AdmissionServer({PATH: allow}, limits=self.LIMITS).listening("127.0.0.1", 0) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -251,12 +254,12 @@ class TestFairness:
             writer.write(head(len(body)) + body)
             return writer
 
-        limits = AdmissionLimits(handled=2)
-        async with AdmissionServer({PATH: slow}, limits=limits).listening("127.0.0.1", 0) as port:
+        server = AdmissionServer({PATH: slow}, limits=AdmissionLimits(handled=2))
+        async with server.listening("127.0.0.1", 0) as port:
             callers = [await call("127.0.0.2", f"many-{number}") for number in range(10)]
             await eventually(lambda: len(begun) == 2, "two are handled")
             callers.append(await call("127.0.0.3", "few"))
-            await asyncio.sleep(0.1)
+            await eventually(lambda: len(server._slots._waiting) == 9, "the others wait")
             release.set()
             await eventually(lambda: len(begun) == 11, "all are handled")
             assert begun.index("few") < 4

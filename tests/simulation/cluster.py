@@ -30,7 +30,7 @@ from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.core.ipam.gc import MIRROR_POD_ANNOTATION, STATIC_POD_ANNOTATION
 from spiderpool.core.ipam.pod_context import AddressPolicy
-from spiderpool.core.network.attachment import NetworkPolicy
+from spiderpool.core.network.attachment import AttachmentPolicy
 from spiderpool.core.network.plumbing.probing import Detection
 from tests.simulation.administrator import Administrator
 from tests.simulation.api_server import CALM, SimulatedApiServer
@@ -254,7 +254,7 @@ class Cluster:
         families = (4, 6) if self.random.random() < 0.25 else (4,)
         detection = Detection(conflicts=self.random.random() < 0.3, gateway=False)
         return PodPolicy(
-            NetworkPolicy(NETWORK, "kube-system"), AddressPolicy(families, automatic=False), detection=detection
+            AttachmentPolicy(NETWORK, "kube-system"), AddressPolicy(families, automatic=False), detection=detection
         )
 
     # --- pods

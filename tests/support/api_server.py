@@ -58,6 +58,8 @@ class Fault:
 
     verb: str
     times: int = 1
+    plural: str = ""
+    """Of this kind alone; empty: of any."""
     delay: float = 0.0
     """Seconds before anything is done, also when the client has given up by then."""
     status: int = 0
@@ -165,7 +167,7 @@ class ApiServer:
             if verb == "get" and not target.name:
                 verb = "watch" if request.query.get("watch") == "true" else "list"
             self.requests[verb] += 1
-            fault = self._next_fault(verb)
+            fault = self._next_fault(verb, target.kind.plural)
             content = await request.read()  # before the wait: the client may have given up after it
             await asyncio.sleep(fault.delay)
             if fault.status:
@@ -182,10 +184,10 @@ class ApiServer:
         except Refusal as error:
             return web.json_response(error.status(), status=error.code)
 
-    def _next_fault(self, verb: str) -> Fault:
-        """The first fault that waits for this verb, used once; without one, a fault that does nothing."""
+    def _next_fault(self, verb: str, plural: str) -> Fault:
+        """The first fault that waits for this request, used once; without one, a fault that does nothing."""
         for place, fault in enumerate(self._faults):
-            if fault.verb in (verb, "*"):
+            if fault.verb in (verb, "*") and fault.plural in (plural, ""):
                 rest = replace(fault, times=fault.times - 1)
                 self._faults[place : place + 1] = [rest] if rest.times else []
                 return fault

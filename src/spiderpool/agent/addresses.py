@@ -19,7 +19,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.ipam import allocation, candidates, unused_annotations
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.candidates import AllocationPlan, RequestKey
-from spiderpool.core.ipam.gc import is_finished, pod_uids
+from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION, is_finished, pod_uids
 from spiderpool.core.ipam.owners import is_migration_target
 from spiderpool.core.ipam.pod_context import (
     AddressPolicy,
@@ -29,7 +29,7 @@ from spiderpool.core.ipam.pod_context import (
     PodSurroundings,
     pod_context,
 )
-from spiderpool.core.network.attachment import NetworkPolicy
+from spiderpool.core.network.attachment import AttachmentPolicy
 from spiderpool.core.network.plumbing.probing import Detection
 from spiderpool.core.network.plumbing.values import Address
 from spiderpool.core.network.pod_networks import interface_networks
@@ -56,7 +56,7 @@ log = logger("addresses")
 class PodPolicy:
     """The agent's settings about pods' networks and addresses."""
 
-    networks: NetworkPolicy
+    networks: AttachmentPolicy
     addresses: AddressPolicy = field(default_factory=AddressPolicy)
     auto_pool_wait: float = 50.0
     """Seconds that an ADD waits for the controller to make an application's pool."""
@@ -70,7 +70,7 @@ class PodPolicy:
         """From the agent's settings."""
         common = settings.common
         return cls(
-            NetworkPolicy(
+            AttachmentPolicy(
                 default_network=settings.default_network,
                 namespace=common.namespace,
                 isolated=settings.namespace_isolation,
@@ -253,8 +253,8 @@ class PodAddresses:
                 if not plan.awaits_pool or not await _set_before(change, deadline):
                     raise
                 continue
-            if self._cluster.pods.is_deleted(pod):  # its owner may have another pod by now, with an address
-                await self._allocator.give_back(allocated)
+            if self._is_gone(pod):  # its owner may have another pod by now, with an address
+                self._allocator.give_back(allocated)
                 raise NotReady(f"pod {pod.key} was deleted while an address was taken for it")
             self._report(pod, plan, allocated)
             # A pod keeps what it held before, also of families that its sources no longer name.
@@ -264,6 +264,11 @@ class PodAddresses:
                 await self._allocator.retain(record)
             pools = await self._pools_of(held, interfaces)
             return {each.interface: plan.grants(each.interface, held, pools) for each in requests}
+
+    def _is_gone(self, pod: Pod) -> bool:
+        """Whether a pod has been deleted; a static one runs on while its mirror is made anew."""
+        is_static = STATIC_POD_ANNOTATION in (pod.metadata.annotations or {})
+        return not is_static and self._cluster.pods.is_deleted(pod)
 
     async def _pools_of(
         self, records: Mapping[RequestKey, SpiderIP], interfaces: Collection[str]

@@ -123,14 +123,13 @@ class Allocator:
                     self._late.leave((pod_uid, interface))
                 return await self._all_or_none(requests)
 
-    async def give_back(self, allocation: Allocation) -> None:
-        """Release what a call has created or taken over, of a pod that is gone by now: no owner keeps it.
+    def give_back(self, allocation: Allocation) -> None:
+        """Release in the background what a call has created or taken over for a pod that is gone by now.
 
-        Never fails: what the API server does not take now is released later.
+        No owner keeps it.
         """
         for record in allocation.created:
-            async with self._locks.held(record.spec.podUID):
-                await self.releases.release_or_defer(PendingRelease(record, keep_for_owner=False))
+            self.releases.defer(PendingRelease(record, keep_for_owner=False))
 
     async def retain(self, record: SpiderIP) -> None:
         """Make a release by hand fail that has begun, of a record that its pod is granted without a write.

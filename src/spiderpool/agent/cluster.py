@@ -71,23 +71,23 @@ class ClusterCache:
 
     @property
     def ready(self) -> bool:
-        """Whether the first list of every kind has arrived."""
-        return all(informer.ready for informer in self._informers())
+        """Whether the first list of every kind has arrived that pods need."""
+        return all(informer.ready for informer in self._needed())
 
     async def run(self) -> None:
         """Keep all caches up to date until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for informer in self._informers():
+            for informer in (*self._needed(), self._quotas):
                 group.create_task(informer.run())
 
     async def synced(self, timeout: float) -> None:
-        """Wait for the first list of every kind, up to ``timeout`` seconds each. Raises NotReady."""
-        for informer in self._informers():
+        """Wait for the first list of every kind that pods need, up to ``timeout`` seconds each. Raises NotReady."""
+        for informer in self._needed():
             await informer.synced(timeout)
 
     async def listed(self, patience: float) -> None:
         """As `synced`, but as long as pages of the lists arrive: NotReady after ``patience`` seconds without one."""
-        for informer in self._informers():
+        for informer in self._needed():
             await informer.listed(patience)
 
     async def synced_within(self, timeout: float) -> bool:
@@ -221,14 +221,14 @@ class ClusterCache:
         reserved = [each for each in self._reserved_ips.items() if not each.terminating]
         self._reserved = {version: _union(reserved, version) for version in FAMILIES}
 
-    def _informers(self) -> list[Informer]:  # type: ignore[type-arg]
+    def _needed(self) -> list[Informer]:  # type: ignore[type-arg]
+        """The caches that must be filled before a pod is attached; not the quotas, which only limit."""
         return [
             self.records.informer,
             self.pods,
             self._own_pools,
             self._shared_pools,
             self._reserved_ips,
-            self._quotas,
             self.networks,
             self.coordinators,
             self.namespaces,

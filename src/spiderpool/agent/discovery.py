@@ -205,7 +205,7 @@ class ENIDiscovery:
         if desired != self._desired:
             self._desired = desired
             self._cache.store(desired)
-            log.info("cards", node=self._own.name, instance=desired.provider_id, cards=_summary(desired))
+            log.info("ENIs", node=self._own.name, instance=desired.provider_id, enis=_summary(desired))
 
     def _restore(self, links: HostLinks) -> None:
         """Restores the description published before the start, on disk or here, if it is about this machine."""
@@ -225,7 +225,7 @@ class ENIDiscovery:
 
     def _report(self, outcome: str, reason: str) -> None:
         METADATA_READINGS.labels(outcome).inc()
-        log.warning("reading of the cards changes nothing", node=self._own.name, outcome=outcome, reason=reason)
+        log.warning("reading of the ENIs changes nothing", node=self._own.name, outcome=outcome, reason=reason)
 
     async def _publish_for(self, seconds: float) -> None:
         """Publishes now and, for that many seconds, again whenever another client changes it."""
@@ -243,7 +243,7 @@ class ENIDiscovery:
         try:
             await self._own.publish(self._desired)
         except Exception as error:  # a bug here must not stop the agent, which serves pods
-            log.warning("cards not published", node=self._own.name, error=str(error), exc_info=is_bug(error))
+            log.warning("ENIs not published", node=self._own.name, error=str(error), exc_info=is_bug(error))
 
     def _on_change(self, _: object, __: object) -> None:
         if self._desired is not None and not self._own.is_published(self._desired):

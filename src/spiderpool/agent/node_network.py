@@ -176,7 +176,7 @@ class NodeNetwork:
                 pause = PAUSE
                 await _set_or_timeout(self._changed, LOOK)
             except Exception as error:
-                log.warning("cards of the node not tuned", error=str(error), pause=pause, exc_info=is_bug(error))
+                log.warning("NICs of the node not tuned", error=str(error), pause=pause, exc_info=is_bug(error))
                 await _set_or_timeout(self._changed, pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -190,7 +190,7 @@ class NodeNetwork:
         elif marker.exists():
             steps = await interfaces.untune_node()
             marker.unlink(missing_ok=True)
-            log.info("tuning of the node's cards undone", steps=len(steps))
+            log.info("tuning of the node's NICs undone", steps=len(steps))
 
     def _gateways(self) -> dict[Network, Address]:
         """Subnet → gateway, by the pools."""

@@ -13,9 +13,9 @@ from spiderpool.agent.record_writes import CALL_TIMEOUT, Progress, RecordWrites
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import from_int, object_name, to_int
-from spiderpool.core.ipam import allocation, selection
+from spiderpool.core.ipam import allocation, quota, selection
 from spiderpool.core.ipam.allocation import address_of
-from spiderpool.core.ipam.selection import AllocationRequest, ApplicationPool, Verdict
+from spiderpool.core.ipam.selection import AllocationRequest, Verdict
 from spiderpool.kube.client import Conflict, NotFound
 from spiderpool.telemetry import REFUSALS
 
@@ -43,11 +43,11 @@ class PoolSearch:
     async def claim(self, request: AllocationRequest, progress: Progress) -> SpiderIP:
         """An address from the first pool that has one. Raises Refused with the verdict on every pool.
 
-        Or with the quota of which the Namespace has nothing left, which counts an application's whole pool already.
+        Or with the quota of which the Namespace has nothing left.
         """
-        if not isinstance(request.candidates, ApplicationPool) and (quota := self._exhausted_quota(request.namespace)):
+        if quota.counts(request) and (exhausted := self._exhausted_quota(request.namespace)):
             REFUSALS.labels("quota").inc()
-            raise allocation.quota_refusal(request, quota)
+            raise allocation.quota_refusal(request, exhausted)
         chosen = selection.select(request, self._usable())
         trace = list(chosen.trace)
         record: SpiderIP | None = None

@@ -72,7 +72,7 @@ def node() -> None:
 def fence_node(name: str, kubeconfig: Path | None) -> None:
     """State that nothing of the present boot of NODE runs any more, so that its addresses may be given to others.
 
-    Switch the machine off first, or take its network cards off the network: what runs on keeps its addresses.
+    Switch the machine off first, or take its NICs off the network: what runs on keeps its addresses.
     """
     _in_cluster(kubeconfig, lambda client: nodes.fence(client, name))
 

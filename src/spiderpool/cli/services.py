@@ -42,7 +42,7 @@ def plans(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> s
     nodes, slices = _typed(documents, "Node", Node), _typed(documents, "EndpointSlice", EndpointSlice)
     enis = reported_enis(described(nodes, _typed(documents, "SpiderServer", SpiderServer)))
     snapshots = [BackendSnapshot(nodes, _slices_of(service, slices), enis) for service in services]
-    manifest = grants(text, configuration, kind_of)
+    manifest = _missing_grants(documents, services, configuration, kind_of)
     return "\n\n".join(
         [
             *(
@@ -60,8 +60,17 @@ def grants(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> 
     YAML to be applied; empty when they need none. Raises BadConfig.
     """
     documents = list(_documents(text))
+    return _missing_grants(documents, _services(documents, kind_of), configuration, kind_of)
+
+
+def _missing_grants(
+    documents: Iterable[dict[str, Any]],
+    services: Iterable[Service],
+    configuration: BalancerConfiguration,
+    kind_of: KindOf,
+) -> str:
     present = _typed(documents, SpiderLoadBalancerGrant.KIND.name, SpiderLoadBalancerGrant)
-    needed = _needed(_services(documents, kind_of), [grant.spec for grant in present], configuration, kind_of)
+    needed = _needed(services, [grant.spec for grant in present], configuration, kind_of)
     made = [
         SpiderLoadBalancerGrant(
             apiVersion=SpiderLoadBalancerGrant.KIND.api_version,

@@ -199,7 +199,7 @@ class AddressReconciler:
                 wait = error.retry_after if isinstance(error, Throttled) else FAILURE_PAUSE
                 self._describe_at = min(self._describe_at, self._clock() + wait)
                 self._report_permission(in_region[0], error)
-                log.warning("cards not described", region=region, error=str(error), exc_info=is_bug(error))
+                log.warning("ENIs not described", region=region, error=str(error), exc_info=is_bug(error))
 
     def _described(self, family: ENIFamily) -> RegisteredENI:
         """Returns the description of an ENI for which a step was planned, so there is one."""
@@ -235,7 +235,7 @@ class AddressReconciler:
             reported=reported,
             own=preallocation.own_of(version, registered, reported | assigned | {*recently_assigned}),
             releasing=releasing,
-            inherited=remembered.inherited or frozenset(),
+            leaving=self._leaving(eni.identity, remembered),
             listed=frozenset(each for each in releasing if any(preallocation.lists(pool, each) for pool in pools)),
             fenced_since=remembered.fenced_since,
             idle_since=remembered.idle_since,
@@ -245,12 +245,24 @@ class AddressReconciler:
         return replace(state, fenceable=self._pools.fenceable(state, pools) if is_surplus else frozenset())
 
     def _note_times(self, state: ENIFamilyState, idle: Collection[str], releasing: frozenset[str]) -> None:
-        """Notes since when addresses are idle or excluded by every pool, and which were to be returned before us."""
+        """Notes since when addresses are idle or excluded by every pool, and which are leaving."""
         now = self._clock()
-        state.inherited = releasing & (releasing if state.inherited is None else state.inherited)
+        if state.inherited is None:
+            state.inherited, state.began = releasing, now
+        state.inherited &= releasing
+        state.requested = {address: at for address, at in state.requested.items() if address in releasing}
         state.idle_since = preallocation.since(state.idle_since, idle, now)
         fenced = [address for address in releasing if not any(self._pools.that_give(address))]
         state.fenced_since = preallocation.since(state.fenced_since, fenced, now)
+
+    def _leaving(self, eni: str, state: ENIFamilyState) -> frozenset[str]:
+        """Returns the addresses whose removal may be done although the ENI's description still has them.
+
+        An error says little: an earlier try may have been carried out, or a part of the addresses removed.
+        """
+        by_former_leader = dict.fromkeys(state.inherited or (), state.began)
+        requested = by_former_leader | state.requested
+        return frozenset(address for address, at in requested.items() if not self._descriptions.shows(eni, at))
 
     def _free_in(self, vswitch: str, version: int) -> int | None:
         """Returns the free addresses of a vSwitch; None for IPv6, whose blocks do not run out."""
@@ -282,7 +294,7 @@ class AddressReconciler:
                     for state, step in self._plan(family):
                         done = await self._try(family, state, step) or done
                 except Exception as error:  # the other ENIs go on
-                    facts = {"card": family.eni.identity, "error": str(error)}
+                    facts = {"eni": family.eni.identity, "error": str(error)}
                     log.warning("addresses will be looked at again", **facts, exc_info=is_bug(error))
         return done
 
@@ -315,7 +327,7 @@ class AddressReconciler:
         given = await self._cloud.assign(family.instance.region, eni.identity, family.version, count)
         self._descriptions.note_assigned(eni, family.version, given)
         CLOUD_ADDRESSES.labels("assigned").inc(len(given))
-        log.info("addresses registered", card=eni.identity, node=family.node.name, addresses=list(given))
+        log.info("addresses registered", eni=eni.identity, node=family.node.name, addresses=list(given))
         await self._change_assigned(family, add=given)
         if still_fenced := state.releasing.intersection(given):
             await self._change_releasing(family, remove=still_fenced)
@@ -332,17 +344,18 @@ class AddressReconciler:
         pools = await self._client.list(SpiderIPPool)
         if not is_known_to_agent(family.eni.identity, pools, account):
             self._state(family).unassign_not_before = self._clock() + FAILURE_PAUSE
-            log.info("addresses are kept until the node's agent knows that they go", card=family.eni.identity)
+            log.info("addresses are kept until the node's agent knows that they go", eni=family.eni.identity)
             return
         primary = self._described(family).primary_address
         fenced = [each for each in addresses if each != primary and not any(gives(pool, each) for pool in pools)]
         unused = [each for each in fenced if not await self._is_held(each)]
         if not unused:
             return
+        self._state(family).requested |= dict.fromkeys(unused, self._clock())
         await self._cloud.unassign(family.instance.region, family.eni.identity, family.version, unused)
         self._descriptions.note_unassigned(family.eni.identity, family.version, unused)
         CLOUD_ADDRESSES.labels("unassigned").inc(len(unused))
-        log.info("addresses given back", card=family.eni.identity, node=family.node.name, addresses=unused)
+        log.info("addresses given back", eni=family.eni.identity, node=family.node.name, addresses=unused)
         await self._change_assigned(family, remove=unused)
 
     async def _is_held(self, address: str) -> bool:
@@ -379,7 +392,7 @@ class AddressReconciler:
         """Pauses for as long as the reason probably lasts, and records an Event where the administrator must act."""
         now, state = self._clock(), self._state(family)
         state.not_before = now + _pause(error)
-        log.warning("cloud refused", card=family.eni.identity, node=family.node.name, error=error.message)
+        log.warning("cloud refused", eni=family.eni.identity, node=family.node.name, error=error.message)
         match error:
             case VSwitchFull():
                 vswitch = self._described(family).vswitch

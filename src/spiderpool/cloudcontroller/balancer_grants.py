@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec, SpiderLoadBalancerGrant
+from spiderpool.errors import BadConfig
 from spiderpool.kube.client import Client
 from spiderpool.kube.conditions import not_ready, ready, write
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue
+
+
+class NotGranted(BadConfig):
+    """A Service asks for what no administrator has granted to its Namespace."""
 
 
 class GrantReconciler:

@@ -32,6 +32,7 @@ class ENIDescriptions:
         self._cloud = cloud
         self._clock = clock
         self._enis: dict[str, RegisteredENI] = {}  # ENI → its latest description
+        self._asked_at: dict[str, float] = {}  # ENI → time at which that was requested
         self._quotas: dict[tuple[str, str], Quota] = {}  # (region, instance type) → limits, which do not change
         self._free: dict[str, int] = {}  # vSwitch → free addresses
         self._recent: dict[tuple[str, int], RecentChanges] = defaultdict(RecentChanges)
@@ -42,8 +43,10 @@ class ENIDescriptions:
 
         Raises CloudError; what was read is kept. An instance type or vSwitch that is refused keeps no other from it.
         """
+        asked_at = self._clock()
         described = await self._cloud.enis(region, enis)
         self._enis |= described
+        self._asked_at |= dict.fromkeys(described, asked_at)
         now = self._clock()
         for identity, version in list(self._recent):
             if (eni := described.get(identity)) is not None:
@@ -63,12 +66,17 @@ class ENIDescriptions:
     def forget_all_but(self, enis: Collection[str]) -> None:
         """Forgets what is known of other ENIs, which are gone."""
         self._enis = {identity: eni for identity, eni in self._enis.items() if identity in enis}
+        self._asked_at = {identity: at for identity, at in self._asked_at.items() if identity in enis}
         recent = {key: changes for key, changes in self._recent.items() if key[0] in enis}
         self._recent = defaultdict(RecentChanges, recent)
 
     def eni(self, identity: str) -> RegisteredENI | None:
         """Returns the latest description of an ENI; None until there is one."""
         return self._enis.get(identity)
+
+    def shows(self, identity: str, at: float) -> bool:
+        """Whether the description of an ENI is from so long after a time that it shows what was requested then."""
+        return self._asked_at.get(identity, at) >= at + CONFIRMATION_LAG
 
     def quota(self, region: str, instance_type: str) -> Quota | None:
         """Returns the limits of the ENIs of an instance type; None until they are known."""

@@ -37,8 +37,12 @@ class ENIFamilyState:
     """Address → time from which on no pod has had it."""
     fenced_since: dict[str, float] = field(default_factory=dict)
     """Address → time from which on every pool has excluded it."""
+    requested: dict[str, float] = field(default_factory=dict)
+    """Address → time at which we requested its removal last."""
     inherited: frozenset[str] | None = None
     """Addresses that were to be returned when we first looked, and still are; None before that."""
+    began: float = 0.0
+    """Time of that look."""
     not_before: float = 0.0
     """Time before which no step is tried, after a refusal."""
     unassign_not_before: float = 0.0

@@ -19,7 +19,9 @@ from spiderpool.cloud.registry import CloudConnection
 from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler, AddressRules
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.nodes import NodeListers, NodeReconciler
-from spiderpool.cloudcontroller.services import ServiceListers, ServiceReconciler, ServiceTimings, region_of
+from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
+from spiderpool.cloudcontroller.services import ServiceReconciler
+from spiderpool.core.cloud.instances import ProviderIDParser
 from spiderpool.core.cloud.preallocation import PreallocationPolicy
 from spiderpool.kernel.nic_path import NICPath
 from spiderpool.kube.client import Client
@@ -31,6 +33,8 @@ from spiderpool.telemetry import configure, logger
 
 COMPONENT = "spiderpool-cloud"
 LEASE = "spiderpool-cloud-leases"
+REGION_PAUSE = 5.0
+"""Seconds between two checks whether any Node has a provider ID."""
 PROGRAM = daemon.Program(
     COMPONENT,
     "Keeps Nodes, addresses of ENIs and load balancers of Services in step with the cloud, in one leading replica.",
@@ -84,7 +88,7 @@ class CloudLeader:
     async def _reconcile_services(self) -> None:
         """Keep the load balancers of Services in step, as soon as the region of the nodes is known."""
         balancing, settings = self._settings.balancing, self._settings
-        region = settings.region or await region_of(self._nodes, self._cloud.servers.parse_provider_id)
+        region = settings.region or await _region_of(self._nodes, self._cloud.servers.parse_provider_id)
         listers = ServiceListers(
             Informer(self._client, Service),
             Informer(self._client, EndpointSlice),
@@ -112,6 +116,16 @@ class CloudLeader:
         rules = AddressRules(policy, preallocation.period, common.families, common.cloud.primary_eni)
         listers = AddressListers(self._nodes, self._servers, self._pools, self._ips)
         return AddressReconciler(self._cluster, self._cloud.servers, listers, rules)
+
+
+async def _region_of(nodes: Informer[Node], parse: ProviderIDParser) -> str:
+    """Returns the region of the nodes, as soon as one of them has a provider ID."""
+    while True:
+        for node in nodes.items():
+            if named := parse(node.spec.providerID or ""):
+                return named[0]
+        log.warning("no node has a provider ID yet; load balancers wait")
+        await asyncio.sleep(REGION_PAUSE)
 
 
 async def serve(settings: CloudSettings) -> None:

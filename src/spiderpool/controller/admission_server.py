@@ -61,7 +61,8 @@ class AdmissionLimits:
     request: float = 10.0
     """From the first byte to the last; the API server waits so long for an answer at most."""
     answer: float = 10.0
-    idle: float = 60.0
+    idle: float = 120.0
+    """Between two requests. API servers give an idle connection up after 90 s: whoever is first must be they."""
 
 
 @dataclass(eq=False, slots=True)
@@ -246,8 +247,11 @@ class AdmissionServer:
 
     async def _serve_request(self, caller: _Caller, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer the next request; whether another one may follow."""
-        async with asyncio.timeout(self._limits.idle):
-            first = await reader.read(1)
+        try:
+            async with asyncio.timeout(self._limits.idle):
+                first = await reader.read(1)
+        except TimeoutError:  # it has nothing more to ask
+            return False
         if not first:
             return False
         keep = False

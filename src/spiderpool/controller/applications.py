@@ -33,6 +33,7 @@ from spiderpool.core.ipam.applications import (
     application_key,
     has_subnet_annotation,
     pool_application,
+    read_application_key,
     third_party_application,
     third_party_claim,
     workload_application,
@@ -88,8 +89,13 @@ class PoolTarget:
     slot: PoolSlot
     subnet: SpiderSubnet
     addresses: AddressSet
-    remaining: int | None = None
-    """What was left of the Namespace's quota; None without one."""
+    limit: int | None = None
+    """Addresses that the pool may have by the Namespace's quota; None without one."""
+
+    @property
+    def cut_by_quota(self) -> bool:
+        """Whether it has no more addresses because of the quota, not for want of them in the subnet."""
+        return self.limit is not None and self.limit <= self.addresses.size
 
     def pool(self, current: SpiderIPPool | str) -> SpiderIPPool:
         """The pool as it should be: ``current`` with its changes, or a new pool of that name."""
@@ -196,7 +202,7 @@ class ApplicationPoolReconciler:
             self._touch(keys)
 
     def _on_quota(self, namespace: str) -> None:
-        self._touch(key for key in self._short if key.split("|")[2] == namespace)
+        self._touch(key for key in self._short if read_application_key(key).namespace == namespace)
 
     # --- What is done for an application ---------------------------------------------------------------------------
 
@@ -221,10 +227,11 @@ class ApplicationPoolReconciler:
 
     def _source(self, key: str) -> Workload | Pod | None:
         """The object whose annotations count: the workload, or the newest pod of a third-party application."""
-        api_version, kind, namespace, name = key.split("|")
-        watched = KINDS.get((api_version, kind))
+        application = read_application_key(key)
+        watched = KINDS.get((application.api_version, application.kind))
         if watched is not None:
-            found: Workload | None = self._listers.workloads[watched].get(f"{namespace}/{name}")
+            workloads = self._listers.workloads[watched]
+            found: Workload | None = workloads.get(f"{application.namespace}/{application.name}")
             return found
         pods = self._third_party_pods.get(key)
         return max(pods, key=lambda pod: (pod.metadata.creationTimestamp or "", pod.name), default=None)
@@ -255,30 +262,26 @@ class ApplicationPoolReconciler:
             self._warn(source, "NoSubnet", f"SpiderSubnet {slot.subnet} {reason if subnet else 'does not exist'}")
             pools = self._pools_by_application.get(application_key(claimed.application))
             return find_pool(pools, claimed.application, slot)
-        namespace = claimed.application.namespace
-        async with self._locks[subnet.spec.subnet], self._quota_locks[namespace]:
+        async with self._locks[subnet.spec.subnet], self._quota_locks[claimed.application.namespace]:
             stored = find_pool(self._pools_by_subnet.of(subnet), claimed.application, slot)
-            remaining = self._quotas.remaining(namespace) if self._quotas else None
-            addresses = self._addresses(claimed, subnet, stored, remaining)
-            target = PoolTarget(claimed, slot, subnet, addresses, remaining)
+            target = self._target(claimed, slot, subnet, stored)
             pool = await self._create(target) if stored is None else await self._resize(stored, target)
         self._note_size(target, pool, source)
         return pool
 
-    def _addresses(
-        self, claimed: PoolClaim, subnet: SpiderSubnet, stored: SpiderIPPool | None, remaining: int | None
-    ) -> AddressSet:
-        """The addresses that the pool should have: as many as the application asks for, if the subnet has them.
-
-        At most ``remaining`` more than it has: what is left of the Namespace's quota.
-        """
+    def _target(
+        self, claimed: PoolClaim, slot: PoolSlot, subnet: SpiderSubnet, stored: SpiderIPPool | None
+    ) -> PoolTarget:
+        """The pool with as many addresses as the application asks for, if subnet and quota have them."""
         whole = parse_subnet_addresses(subnet)
         version, peers = whole.version, self._pools_by_subnet.of(subnet)
         others = (pool_addresses(pool, version) for pool in peers if stored is None or pool.name != stored.name)
         offer = available_addresses(whole, others, reserved_addresses(self._listers.reserved.items(), version))
         current = pool_addresses(stored, version) if stored else AddressSet(version)
-        size = claimed.size if remaining is None else min(claimed.size, current.size + remaining)
-        return resize(current, size, offer, self._in_use(peers, version))
+        remaining = self._quotas.remaining(claimed.application.namespace) if self._quotas else None
+        limit = None if remaining is None else current.size + remaining
+        size = claimed.size if limit is None else min(claimed.size, limit)
+        return PoolTarget(claimed, slot, subnet, resize(current, size, offer, self._in_use(peers, version)), limit)
 
     def _in_use(self, peers: Iterable[SpiderIPPool], version: int) -> AddressSet:
         """Addresses that pods hold from these pools, or from pools that were deleted."""
@@ -325,7 +328,7 @@ class ApplicationPoolReconciler:
         if missing > 0:
             self._short.add(key)
             short = f"pool {pool.name} has {target.addresses.size} of {size} addresses"
-            if target.remaining is not None and target.remaining < size:
+            if target.cut_by_quota:
                 text = f"{short}: the SpiderIPQuota of Namespace {target.claim.application.namespace} leaves no more"
                 self._warn(source, "QuotaExhausted", text)
             else:

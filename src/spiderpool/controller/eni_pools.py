@@ -227,7 +227,7 @@ class ENIPoolReconciler:
         desired = plan_update(pool, claim, holders, others, self._rules.namespace)
         if body := patch_of(pool, desired):
             self._listers.pools.note(await self._patch(pool, body))
-            log.info("pool kept", pool=pool.name, card=eni, ips=desired.ips, exclude=desired.exclude)
+            log.info("pool kept", pool=pool.name, eni=eni, ips=desired.ips, exclude=desired.exclude)
         self._complaints.pop(f"pool/{pool.name}", None)
         self._report(eni, pool, claim, desired.unregistered)
         if claim and claim.eni.device:
@@ -246,7 +246,7 @@ class ENIPoolReconciler:
 
     async def _make(self, claim: ENIClaim, version: int) -> None:
         """Create the pool of an ENI and family, unless the ENI has no interface or no address of the family."""
-        key, node = f"card/{claim.eni.identity}/{version}", self._listers.nodes.get(claim.node)
+        key, node = f"eni/{claim.eni.identity}/{version}", self._listers.nodes.get(claim.node)
         if node is None or claim.eni.device is None or not claim.eni.addresses_of(version):
             return
         try:
@@ -256,7 +256,7 @@ class ENIPoolReconciler:
             if pool is not None and self._listers.pools.get(name) is None:
                 await self._make_network(claim.eni.device)
                 self._listers.pools.note(await self._client.create(pool))
-                log.info("pool made", pool=name, card=claim.eni.identity, ips=pool.spec.ips)
+                log.info("pool made", pool=name, eni=claim.eni.identity, ips=pool.spec.ips)
             self._complaints.pop(key, None)
         except AlreadyExists:  # our cache is late; the pool's event reconciles the ENI again
             return
@@ -292,7 +292,7 @@ class ENIPoolReconciler:
             return False
         await self._client.delete(SpiderIPPool, pool.name, uid=pool.metadata.uid)
         self._report(_eni_of(pool) or "", pool, None, ())
-        log.info("pool of a vanished card deleted", pool=pool.name)
+        log.info("pool of a vanished ENI deleted", pool=pool.name)
         return True
 
     # --- What is reported ------------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ class ENIPoolReconciler:
         if self._complaints.get(key) != message:
             self._complaints[key] = message
             self._recorder.event(obj, "Warning", reason, message)
-            log.warning("card without its pool or network", key=key, reason=reason, message=message)
+            log.warning("ENI without its pool or network", key=key, reason=reason, message=message)
 
 
 def _part(node: Node) -> tuple[object, ...]:

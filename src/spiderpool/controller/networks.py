@@ -16,10 +16,9 @@ from spiderpool.api.core_v1 import Node
 from spiderpool.api.meta import Condition, OwnerReference
 from spiderpool.api.multusconfig import MultusConfigSpec, SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
-from spiderpool.api.spiderserver import Instance
 from spiderpool.core.admission.multusconfig import other_owner
 from spiderpool.core.admission.warnings import missing_masters
-from spiderpool.core.cloud.instances import reported_devices
+from spiderpool.core.cloud.instances import devices_of, reported_devices
 from spiderpool.core.network.chains import read_network
 from spiderpool.core.network.nads import attachment
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
@@ -61,7 +60,7 @@ class NetworkReconciler:
         self._applied: dict[str, NetworkAttachmentDefinition] = {}  # key of a config → what was applied for it last
         self._nodes = nodes
         self._servers = listers.servers
-        self._servers_of_nodes: dict[str, Instance | None] = {}  # Node name → its server; None: not described
+        self._devices_by_node: dict[str, frozenset[str] | None] = {}  # None: not reported
         self._devices: frozenset[str] | None = None  # NICs of all nodes; None unless all of them report theirs
         configs.subscribe(self._on_config)
         attachments.subscribe(self._on_attachment)
@@ -92,10 +91,11 @@ class NetworkReconciler:
 
     def _on_server(self, name: str) -> None:
         """Look at all configs when the NICs have changed that the nodes report together."""
-        self._servers_of_nodes.pop(name, None)
+        self._devices_by_node.pop(name, None)
         if (node := self._nodes.get(name)) is not None:
-            self._servers_of_nodes[name] = self._servers.of(node)
-        if (devices := reported_devices(self._servers_of_nodes.values())) != self._devices:
+            self._devices_by_node[name] = devices_of(self._servers.of(node))
+        different = set(self._devices_by_node.values())  # few: most nodes of a cluster name theirs alike
+        if (devices := reported_devices(different)) != self._devices:
             self._devices = devices
             for config in self._configs.items():
                 self._queue.add(config.key)

@@ -13,7 +13,7 @@ import msgspec
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.ipquota import EXHAUSTED_LABEL, IPQuotaStatus, SpiderIPQuota
-from spiderpool.core.ipam.quota import application_namespace, used_addresses
+from spiderpool.core.ipam.quota import application_namespace, is_exhausted, remaining_addresses, used_addresses
 from spiderpool.kube import conditions
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
@@ -46,7 +46,7 @@ class NamespaceQuotas:
     def remaining(self, namespace: str) -> int | None:
         """Addresses that a Namespace may hold beside those that it holds; None without a quota."""
         limits = [quota.spec.addresses for quota in self.by_namespace.get(namespace)]
-        return max(min(limits) - self.used(namespace), 0) if limits else None
+        return remaining_addresses(limits, self.used(namespace))
 
     def subscribe(self, changed: Callable[[str], None]) -> None:
         """Call ``changed(namespace)`` whenever a quota, or what counts for it, may have changed."""
@@ -98,7 +98,7 @@ class QuotaReconciler:
 
     async def _mark(self, quota: SpiderIPQuota, used: int) -> SpiderIPQuota:
         """Set or remove the label by which agents know it, first: the status is for people."""
-        exhausted = used >= quota.spec.addresses
+        exhausted = is_exhausted(quota.spec.addresses, used)
         if exhausted == quota.exhausted:
             return quota
         body = {"metadata": {"labels": {EXHAUSTED_LABEL: "true" if exhausted else None}}}

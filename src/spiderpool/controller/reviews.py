@@ -12,8 +12,6 @@ from spiderpool.api.decoding import LONGEST_OBJECT, decode
 from spiderpool.api.meta import Kind, Object
 from spiderpool.core.admission.faults import FieldError
 
-MAX_VALUES = 50_000
-"""Values of a review, at most: each may have to be checked, while the event loop waits."""
 NULL = msgspec.Raw(b"null")
 """Stands for an object that a request leaves out, such as ``oldObject`` of a CREATE."""
 
@@ -50,8 +48,6 @@ Decide = Callable[[AdmissionRequest], Awaitable[Answer]]
 
 async def answered(decide: Decide, body: bytes) -> bytes:
     """The answer to a review. Raises msgspec.DecodeError when the body is none."""
-    if body.count(b",") > MAX_VALUES:
-        raise msgspec.DecodeError(f"more than {MAX_VALUES} values")
     review = decode(body, AdmissionReview, longest=LONGEST_OBJECT)
     answer = {"uid": review.request.uid, **await decide(review.request)}
     return msgspec.json.encode({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": answer})

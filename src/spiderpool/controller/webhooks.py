@@ -27,7 +27,7 @@ from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.reviews import ALLOWED, AdmissionRequest, Answer, Decide, invalid, patched, refused
 from spiderpool.core.admission.coordinator import default_coordinator, validate_coordinator
-from spiderpool.core.admission.faults import FieldError
+from spiderpool.core.admission.faults import Fault, FieldError
 from spiderpool.core.admission.ippool import PoolContext, default_ippool, validate_ippool, why_ippool_in_use
 from spiderpool.core.admission.multusconfig import default_multusconfig, validate_multusconfig
 from spiderpool.core.admission.pod_injection import (
@@ -47,7 +47,7 @@ from spiderpool.core.admission.warnings import (
     names_in,
     subnet_warnings,
 )
-from spiderpool.core.cloud.instances import described, reported_devices
+from spiderpool.core.cloud.instances import described, devices_of, reported_devices
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.multusconfig import attachment_name
 from spiderpool.errors import SpiderpoolError
@@ -62,11 +62,16 @@ POD_READ_TIMEOUT = 1.5
 
 WARN_TIMEOUT = 2.0
 """Seconds for all that is read for warnings: an object is not refused because they take long."""
+MAX_VALUES = 50_000
+"""Values of a spec that is written, at most: each has to be checked, while the event loop waits."""
 
 MAX_NAMES = 20
 """Objects named by a pool that are looked for, at most."""
 
 log = logger("webhooks")
+
+
+TOO_LARGE = (FieldError(Fault.FORBIDDEN, "spec", None, f"more than {MAX_VALUES} values; make several objects of it"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,16 @@ class AdmissionChange:
     """Whether one of our own service accounts makes the change."""
     warnings: list[str] = field(default_factory=list)
     """Texts for the user, which kubectl prints; the default functions add them."""
+
+    @property
+    def is_of_spec(self) -> bool:
+        """Whether it is one of the spec, and not of metadata or status alone."""
+        return self.old is None or self.old.spec != self.new.spec
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether it writes more values than can be checked. What is stored already is not asked."""
+        return self.is_of_spec and _count(msgspec.to_builtins(self.new.spec)) > MAX_VALUES
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +179,7 @@ class Webhooks:
 
     async def _validate_ippool(self, change: AdmissionChange) -> tuple[FieldError, ...]:
         new, old = change.new, change.old
-        if old is not None and old.spec == new.spec:
+        if not change.is_of_spec:
             return ()
         pools = await self._client.list(SpiderIPPool, timeout=READ_TIMEOUT)
         context = PoolContext(
@@ -191,7 +206,7 @@ class Webhooks:
 
     async def _validate_subnet(self, change: AdmissionChange) -> tuple[FieldError, ...]:
         new, old = change.new, change.old
-        if old is not None and old.spec == new.spec:
+        if not change.is_of_spec:
             return ()
         others = [subnet for subnet in await self._subnets() or () if subnet.name != new.name]
         pools = await self._client.list(SpiderIPPool, timeout=READ_TIMEOUT)
@@ -230,7 +245,7 @@ class Webhooks:
         servers: list[SpiderServer] = []
         with suppress(NotFound):  # Helm adds no CRDs in an update
             servers = await self._client.list(SpiderServer, timeout=READ_TIMEOUT)
-        return multusconfig_warnings(change.new, pools, reported_devices(described(nodes, servers)))
+        return multusconfig_warnings(change.new, pools, reported_devices(map(devices_of, described(nodes, servers))))
 
     # --- Answers
 
@@ -240,6 +255,8 @@ class Webhooks:
             try:
                 change = self._change(hook, request)
             except msgspec.DecodeError:
+                return ALLOWED
+            if change.is_too_large:  # as the validation tells
                 return ALLOWED
             return patched(change.new, await hook.default(change), change.warnings)
 
@@ -253,7 +270,7 @@ class Webhooks:
                 if request.operation == "DELETE":
                     return await _delete_answer(hook, request)
                 change = self._change(hook, request)
-                faults = await hook.validate(change)
+                faults = TOO_LARGE if change.is_too_large else await hook.validate(change)
             except msgspec.DecodeError as error:
                 return refused(422, "Invalid", f"{kind.name} {request.name} does not fit its schema: {error}")
             except SpiderpoolError as error:
@@ -277,6 +294,8 @@ class Webhooks:
     async def _mutate_pod(self, request: AdmissionRequest) -> Answer:
         """Injects networks and resources. Refuses a pod only for its own wrong request, never for an error of ours."""
         try:
+            if bytes(request.object).count(b",") > MAX_VALUES:  # no real pod has so many, and each is looked at
+                return {**ALLOWED, "warnings": [f"spiderpool injected nothing: more than {MAX_VALUES} values"]}
             pod = decode(request.object, NewPod, longest=LONGEST_OBJECT)
             if pod.spec.hostNetwork or not self._settings.pod_inject.covers(request.namespace):
                 return ALLOWED
@@ -304,6 +323,12 @@ class Webhooks:
         return await self._client.list(SpiderMultusConfig, labels=labels, timeout=POD_READ_TIMEOUT)
 
 
+def _count(value: object) -> int:
+    """How many values there are in a JSON value, itself among them."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return 1 + sum(map(_count, inner))
+
+
 def _from_new(default: Callable[[Any], Any]) -> Callable[[AdmissionChange], Awaitable[Any]]:
     """A default function of :class:`Hook` that needs the new object alone."""
 
@@ -327,8 +352,7 @@ async def _warn_of_subnet(change: AdmissionChange) -> Iterable[str]:
 
 async def _accepted(hook: Hook, change: AdmissionChange) -> Answer:
     """Allows a valid object. Only its author is warned, and not of what was so before."""
-    unchanged = change.old is not None and change.old.spec == change.new.spec
-    if hook.warn is None or change.trusted or unchanged:
+    if hook.warn is None or change.trusted or not change.is_of_spec:
         return ALLOWED
     try:
         async with asyncio.timeout(WARN_TIMEOUT):

@@ -5,27 +5,37 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
-from spiderpool.errors import ApiUnavailable
+from spiderpool.errors import ApiUnavailable, is_bug
 from spiderpool.kube.turns import in_turns
+from spiderpool.telemetry import logger
 
 T = TypeVar("T")
 
 MOST_FAILURES = 3
 """Failures after which the rest waits for the next time: the API server may be away, and each costs a timeout."""
 
+log = logger("attempts")
+
 
 async def on_all(pieces: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
-    """Work on all pieces, whichever fail, and raise the first failure then; at once if the API server is away."""
+    """Work on all pieces, whichever fail, and raise the first failure then; at once if the API server is away.
+
+    Failures that are not raised are logged.
+    """
     failures: list[Exception] = []
-    for piece in pieces:
-        try:
-            await work(piece)
-        except ApiUnavailable:
-            raise
-        except Exception as error:  # also a bug
-            failures.append(error)
-    if failures:
-        raise failures[0]
+    try:
+        for piece in pieces:
+            try:
+                await work(piece)
+            except ApiUnavailable:
+                raise
+            except Exception as error:  # also a bug
+                failures.append(error)
+        if failures:
+            raise failures.pop(0)
+    finally:
+        for other in failures:
+            log.warning("failed beside another", error=str(other), exc_info=other if is_bug(other) else None)
 
 
 class Attempts:

@@ -16,6 +16,7 @@ from spiderpool.core.cloud.instances import (
     defect,
     described,
     device_of,
+    devices_of,
     is_this_machine,
     merged,
     ordered,
@@ -62,10 +63,11 @@ def test_a_description_is_no_larger_than_a_server() -> None:
 def test_the_nics_of_all_nodes_are_known_once_each_reports_its_own() -> None:
     one, two = with_eni(MASTER, replace(ETH1, device="eth1")), with_eni(MASTER, replace(ETH1, device="eth2"))
     expected = frozenset(eni.device for eni in (*one.enis, *two.enis) if eni.device)
-    assert reported_devices([one, two]) == expected
+    assert reported_devices(map(devices_of, [one, two])) == expected
     assert {"eth1", "eth2"} <= {*expected}
-    assert reported_devices([one, None]) is None
+    assert reported_devices(map(devices_of, [one, None])) is None
     assert reported_devices([]) is None
+    assert reported_devices([frozenset()]) is None, "no name is known"
 
 
 def test_families_of_an_eni() -> None:

@@ -91,9 +91,8 @@ class TestAsking:
         state = replace(
             state_of(some(1, 4), some(1, 2), some(3, 4)), fenced_since={"10.0.0.3": NOW - 5, "10.0.0.4": NOW - 10}
         )
-        assert plan(state, POLICY, NOW) == [Unfence(("10.0.0.3",)), Assign(4), Unassign(("10.0.0.4",))]
-        inherited = replace(state, inherited=some(3, 3))
-        assert plan(inherited, POLICY, NOW) == [Assign(4), Unassign(("10.0.0.4",))]
+        assert plan(state, POLICY, NOW) == [Unfence(("10.0.0.3", "10.0.0.4")), Assign(3)]
+        assert plan(replace(state, leaving=some(3, 4)), POLICY, NOW) == [Assign(4), Unassign(("10.0.0.4",))]
 
 
 class TestGivingBack:
@@ -146,7 +145,7 @@ def states(draw: st.DrawFn) -> ENIState:
         reported=draw(SUBSETS),
         releasing=releasing,
         listed=draw(SUBSETS) & releasing,
-        inherited=draw(SUBSETS) & releasing,
+        leaving=draw(SUBSETS) & releasing,
         fenced_since={each: at for each, at in draw(TIMES).items() if each in releasing},
         idle_since=draw(TIMES),
         fenceable=registered,
@@ -172,6 +171,7 @@ def test_never_harms(state: ENIState) -> None:
             case Unfence(addresses):
                 back |= set(addresses)
                 assert back <= state.releasing
+                assert not back & state.leaving & (state.registered - state.held)
                 assert all(each in state.registered or each not in state.reported | state.listed for each in addresses)
 
 

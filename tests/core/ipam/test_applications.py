@@ -30,6 +30,7 @@ from spiderpool.core.ipam.applications import (
     application_key,
     has_subnet_annotation,
     pool_application,
+    read_application_key,
     third_party_claim,
     workload_claim,
 )
@@ -185,3 +186,9 @@ class TestPoolApplication:
     def test_an_application_that_was_created_again_has_the_same_key(self) -> None:
         assert application_key(replace(WEB, uid="other")) == application_key(WEB)
         assert application_key(replace(WEB, name="other")) != application_key(WEB)
+
+    @pytest.mark.parametrize(
+        "application", [WEB, Controller("v1", "ReplicationController", "a", "b", UID), replace(WEB, name="a|b|c")]
+    )
+    def test_a_key_tells_all_but_the_uid(self, application: Controller) -> None:
+        assert read_application_key(application_key(application)) == replace(application, uid="")

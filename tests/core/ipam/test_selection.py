@@ -221,6 +221,8 @@ def test_a_holder_keeps_its_address_while_pool_and_pod_go_together(spec: dict[st
         ({}, False),
         ({"nodeAffinity": labels(zone="i")}, True),
         ({"nodeAffinity": labels(zone="i"), "default": False}, False),
+        ({"nodeAffinity": labels(zone="i"), "namespaceName": ["other"]}, False),
+        ({"nodeName": ["worker"]}, False),
     ],
 )
 def test_the_labels_of_the_node_may_be_all_that_does_not_match(spec: dict[str, Any], expected: bool) -> None:
@@ -253,5 +255,7 @@ def test_a_pool_of_an_eni_gives_new_addresses_only_where_the_node_reports_the_en
     of_eni = pool()
     of_eni.metadata.labels = {POOL_ENI_LABEL: "eni-1"}
     request = replace(ASK, node_enis=frozenset(enis))
-    assert [each.name for each in select(request, [of_eni]).pools] == expected
+    selection = select(request, [of_eni])
+    assert [each.name for each in selection.pools] == expected
+    assert [verdict.rule for verdict in selection.trace] == (["kept"] if expected else ["eni"])
     assert why_unsuitable(request, of_eni) is None  # whoever has an address keeps it

@@ -16,7 +16,7 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION, NADSpec, NetworkAttachmentDefinition
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.network.attachment import (
-    NetworkPolicy,
+    AttachmentPolicy,
     PodAttachment,
     SandboxTarget,
     cni_result,
@@ -45,7 +45,7 @@ NETWORKS = {
     "kube-system/mapping": [{"type": "bridge"}, {"type": "portmap", "capabilities": {"portMappings": True}}],
     "kube-system/executed": [{"type": "bridge", "ipam": {"type": "host-local"}}],
 }
-POLICY = NetworkPolicy("a", "kube-system")
+POLICY = AttachmentPolicy("a", "kube-system")
 CLUSTER = SpiderCoordinator(
     metadata=ObjectMeta(name="default"),
     spec=ClusterCoordinatorSpec(mode="underlay"),
@@ -63,7 +63,7 @@ def definition(network: str) -> NetworkAttachmentDefinition | None:
     return NetworkAttachmentDefinition(metadata=ObjectMeta(name=network.partition("/")[2]), spec=NADSpec(text))
 
 
-def attachment(policy: NetworkPolicy = POLICY, **annotations: str) -> PodAttachment:
+def attachment(policy: AttachmentPolicy = POLICY, **annotations: str) -> PodAttachment:
     keys = {"first": DEFAULT_NETWORK_ANNOTATION, "further": NETWORKS_ANNOTATION}
     given = {keys.get(key, f"ipam.spidernet.io/{key.replace('_', '-')}"): text for key, text in annotations.items()}
     pod = Pod(metadata=ObjectMeta(name="web", namespace="default", uid="u", annotations=given))
@@ -85,7 +85,7 @@ def test_addresses_that_the_pod_asks_for_are_requested() -> None:
 def test_a_network_that_does_not_exist_and_one_of_another_namespace_are_refused() -> None:
     with pytest.raises(Refused, match="network kube-system/none does not exist"):
         attachment(first="none")
-    isolated = NetworkPolicy("a", "kube-system", isolated=True, shared_namespaces=())
+    isolated = AttachmentPolicy("a", "kube-system", isolated=True, shared_namespaces=())
     with pytest.raises(Refused, match="belongs to another namespace"):
         attachment(isolated, further="kube-system/b")
 

@@ -105,7 +105,7 @@ def has_read_in_vain(cluster: LabCluster, times: int) -> bool:
 def readings(cluster: LabCluster) -> list[str]:
     """Log lines of the master's agent about readings that changed nothing."""
     log = (cluster.machines.share(cluster.fabric.topology.nodes[0]) / "agent.log").read_text()
-    return [line for line in log.splitlines() if "reading of the cards changes nothing" in line]
+    return [line for line in log.splitlines() if "reading of the ENIs changes nothing" in line]
 
 
 def test_load_balancers_come_and_go_although_the_cloud_throttles_loses_and_refuses(cluster: LabCluster) -> None:

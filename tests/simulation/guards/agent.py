@@ -198,7 +198,7 @@ GUARDS = (
         "gone_meanwhile",
         "a pod that was deleted during its ADD leaves its owner a second address",
         "agent/addresses.py",
-        "if self._cluster.pods.is_deleted(pod):",
+        "if self._is_gone(pod):",
         "if False:",
         "agent/test_ipam.py",
     ),

@@ -9,12 +9,12 @@ from typing import Any, assert_never
 
 from spiderpool.cloud.alibaba.answers import MAX_PAGES, PAGE, Json, all_objects, objects
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
-from spiderpool.cloud.alibaba.common import PROTECTION_REASON, tag_list, text
+from spiderpool.cloud.alibaba.common import PROTECTION_REASON, tag_list, text, unless_made_for_another
 from spiderpool.cloud.alibaba.execution import BalancerStep, Execution, GroupStep, ListenerStep, ServerStep
 from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable
 from spiderpool.core.cloud.alibaba.clb import ASPECTS, DEFAULTS, SERVER_PORT, UNPROTECTED
 from spiderpool.core.cloud.alibaba.kinds import CLB
-from spiderpool.core.cloud.alibaba.naming import balancer_name, is_made_for_another, own_tags
+from spiderpool.core.cloud.alibaba.naming import balancer_name, own_tags
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     CreateBalancer,
@@ -98,9 +98,9 @@ class ClassicLoadBalancers:
         """
         if identity:
             found = await self._balancers({"LoadBalancerId": identity})
-        else:
-            found = await self._balancers({"Tag": tag_list(own_tags(owner))})
-            found = found or await self._named({"LoadBalancerName": balancer_name(owner)}, owner)
+        elif not (found := await self._balancers({"Tag": tag_list(own_tags(owner))})):
+            named = await self._balancers({"LoadBalancerName": balancer_name(owner)})
+            found = unless_made_for_another(named, _tags_of, owner)
         described = min(found, key=lambda each: (each.get("CreateTime", ""), each["LoadBalancerId"]), default=None)
         return await self._observed(described, owner) if described else None
 
@@ -136,10 +136,6 @@ class ClassicLoadBalancers:
     async def _page(self, parameters: Json, number: int) -> list[Json]:
         answer = await self.call("DescribeLoadBalancers", {**parameters, "PageSize": PAGE, "PageNumber": number})
         return objects(answer, "DescribeLoadBalancers", "LoadBalancers", "LoadBalancer")
-
-    async def _named(self, parameters: Json, owner: BalancerOwner) -> list[Json]:
-        """Returns balancers by name, which every Service may choose for its own."""
-        return [each for each in await self._balancers(parameters) if not is_made_for_another(_tags_of(each), owner)]
 
     async def _observed(self, described: Json, owner: BalancerOwner) -> ObservedLoadBalancer:
         identity = described["LoadBalancerId"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from spiderpool.cloud.alibaba.answers import Json
-from spiderpool.core.cloud.loadbalancer.values import Settings
+from spiderpool.core.cloud.alibaba.naming import is_made_for_another
+from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, Settings
 
 PROTECTION_REASON = "managed.by.kubernetes"
 """Reason that the API requires for the modification protection."""
@@ -12,6 +15,13 @@ PROTECTION_REASON = "managed.by.kubernetes"
 def tag_list(tags: Settings) -> list[Json]:
     """Returns tags as the API takes them."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def unless_made_for_another(
+    found: Iterable[Json], tags_of: Callable[[Json], Settings], owner: BalancerOwner
+) -> list[Json]:
+    """Returns balancers that were found by their name, which every Service may choose for its own."""
+    return [each for each in found if not is_made_for_another(tags_of(each), owner)]
 
 
 def text(value: object) -> str:

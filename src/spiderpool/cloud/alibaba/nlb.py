@@ -12,11 +12,11 @@ from typing import Any, assert_never
 
 from spiderpool.cloud.alibaba.answers import Json, all_objects
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
-from spiderpool.cloud.alibaba.common import PROTECTION_REASON, tag_list, text
+from spiderpool.cloud.alibaba.common import PROTECTION_REASON, tag_list, text, unless_made_for_another
 from spiderpool.cloud.alibaba.execution import BalancerStep, Execution, GroupStep, ListenerStep, ServerStep
 from spiderpool.cloud.provider import CloudConflict, CloudNotFound, CloudUnavailable
 from spiderpool.core.cloud.alibaba.kinds import NLB
-from spiderpool.core.cloud.alibaba.naming import balancer_name, is_made_for_another, own_tags
+from spiderpool.core.cloud.alibaba.naming import balancer_name, own_tags
 from spiderpool.core.cloud.alibaba.nlb import (
     ASPECTS,
     FIXED_OF_GROUP,
@@ -93,9 +93,9 @@ class NetworkLoadBalancers:
         """
         if identity:
             found = await self._balancers({"LoadBalancerIds": [identity]})
-        else:
-            found = await self._balancers({"Tag": tag_list(own_tags(owner))})
-            found = found or await self._named({"LoadBalancerNames": [balancer_name(owner)]}, owner)
+        elif not (found := await self._balancers({"Tag": tag_list(own_tags(owner))})):
+            named = await self._balancers({"LoadBalancerNames": [balancer_name(owner)]})
+            found = unless_made_for_another(named, _tags_of, owner)
         described = min(found, key=lambda each: (each.get("CreateTime", ""), each["LoadBalancerId"]), default=None)
         return await self._observed(described, owner) if described else None
 
@@ -155,10 +155,6 @@ class NetworkLoadBalancers:
     async def _balancers(self, parameters: Json) -> list[Json]:
         found = await all_objects(self._call, "ListLoadBalancers", parameters, "LoadBalancers")
         return [each for each in found if _fits(each, parameters)]
-
-    async def _named(self, parameters: Json, owner: BalancerOwner) -> list[Json]:
-        """Returns balancers by name, which every Service may choose for its own."""
-        return [each for each in await self._balancers(parameters) if not is_made_for_another(_tags_of(each), owner)]
 
     async def _observed(self, described: Json, owner: BalancerOwner) -> ObservedLoadBalancer:
         identity = described["LoadBalancerId"]

@@ -41,13 +41,18 @@ def described(nodes: Iterable[Node], servers: Iterable[SpiderServer]) -> Iterato
         yield found.spec if found and found.is_of(node) and defect(found.spec) is None else None
 
 
-def reported_devices(instances: Iterable[Instance | None]) -> frozenset[str] | None:
-    """Returns the Linux names of the ENIs of all servers; None unless all nodes report theirs."""
+def devices_of(instance: Instance | None) -> frozenset[str] | None:
+    """Returns the Linux names of a server's ENIs; None where the server is not described."""
+    return frozenset(eni.device for eni in instance.enis if eni.device) if instance else None
+
+
+def reported_devices(nodes: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
+    """Returns the Linux names of the ENIs of all nodes, from those of each; None unless all of them report theirs."""
     found: set[str] = set()
-    for instance in instances:
-        if instance is None:
+    for devices in nodes:
+        if devices is None:
             return None
-        found |= {eni.device for eni in instance.enis if eni.device}
+        found |= devices
     return frozenset(found) or None
 
 

@@ -64,8 +64,8 @@ class ENIState:
     """Addresses that pools exclude by their annotation."""
     listed: frozenset[str] = frozenset()
     """Those of them that the pools still have in their ``ips``."""
-    inherited: frozenset[str] = frozenset()
-    """Those of them that pools excluded before we began: a former leader's request to remove them may be under way."""
+    leaving: frozenset[str] = frozenset()
+    """Those of them whose removal was requested, or may have been by a former leader: it may be done, or late."""
     fenced_since: Mapping[str, float] = field(default_factory=dict)
     """Address → time from which on all pools have excluded it."""
     idle_since: Mapping[str, float] = field(default_factory=dict)
@@ -127,9 +127,7 @@ def plan(state: ENIState, policy: PreallocationPolicy, now: float) -> list[Step]
     """
     missing = policy.low - len(state.free)
     fenced = state.releasing & state.assigned & (state.registered - state.held)
-    # Of those that are due a request to remove them may be under way; they do not come back any more.
-    fresh = [each for each in fenced - state.inherited if not _is_due(each, state, policy, now)]
-    back = _newest(fresh, state.fenced_since)[: max(missing, 0)]
+    back = _newest(fenced - state.leaving, state.fenced_since)[: max(missing, 0)]
     steps: list[Step] = []
     if lifted := {*back, *(state.releasing & state.assigned & state.held), *_gone(state)}:
         steps.append(Unfence(_ordered(lifted)))

@@ -60,6 +60,12 @@ def application_key(application: Controller) -> str:
     return "|".join((application.api_version, application.kind, application.namespace, application.name))
 
 
+def read_application_key(key: str) -> Controller:
+    """The application that a key identifies, without its UID. The name may be any text: pods name their owners."""
+    api_version, kind, namespace, name = key.split("|", 3)
+    return Controller(api_version, kind, namespace, name, uid="")
+
+
 def workload_claim(workload: Workload, default_spare: int) -> PoolClaim | None:
     """What a workload claims, None when it claims nothing. Raises BadConfig when an annotation is wrong.
 

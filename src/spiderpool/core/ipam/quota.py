@@ -1,4 +1,4 @@
-"""How many addresses a Namespace holds."""
+"""How many addresses a Namespace holds, and how many more it may."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.ipam.applications import pool_application
-from spiderpool.core.ipam.selection import version_of
+from spiderpool.core.ipam.selection import AllocationRequest, ApplicationPool, version_of
 from spiderpool.core.ipam.subnet_addresses import pool_addresses
 
 
@@ -14,6 +14,22 @@ def application_namespace(pool: SpiderIPPool) -> str | None:
     """The Namespace of the application that a pool was made for; None for other pools."""
     application = pool_application(pool)
     return application.namespace if application else None
+
+
+def counts(request: AllocationRequest) -> bool:
+    """Whether an address for a request counts: one from an application's pool does not, the whole pool does already."""
+    return not isinstance(request.candidates, ApplicationPool)
+
+
+def is_exhausted(limit: int, used: int) -> bool:
+    """Whether nothing is left of a quota."""
+    return used >= limit
+
+
+def remaining_addresses(limits: Iterable[int], used: int) -> int | None:
+    """Addresses that a Namespace may hold beside those that it holds: the smallest limit counts. None without one."""
+    smallest = min(limits, default=None)
+    return None if smallest is None else max(smallest - used, 0)
 
 
 def used_addresses(pools_of_records: Iterable[str], application_pools: Iterable[SpiderIPPool]) -> int:

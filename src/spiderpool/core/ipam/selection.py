@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TypeAlias, assert_never
 
-from msgspec.structs import replace
-
 from spiderpool.api.ip import IPOwner
 from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
 from spiderpool.api.meta import LabelSelector
@@ -120,8 +118,9 @@ def why_unsuitable(request: AllocationRequest, pool: SpiderIPPool) -> str | None
 
 def fits_but_for_node_labels(request: AllocationRequest, pool: SpiderIPPool) -> bool:
     """Whether nothing but the labels of its node keeps a request from an existing address of a pool."""
-    anywhere = replace(pool, spec=replace(pool.spec, nodeAffinity=None))
-    return why_unsuitable(request, pool) is not None and why_unsuitable(request, anywhere) is None
+    if pool.spec.nodeName or not _candidates(request, [pool])[0]:
+        return False
+    return {rule for rule, reason in _mismatches(request, pool) if reason} == {"node"}
 
 
 def may_be_candidate(request: AllocationRequest, name: str) -> bool:
@@ -211,7 +210,7 @@ def _not_allocating(request: AllocationRequest, pool: SpiderIPPool) -> Iterable[
     """Rules that drop a pool for new addresses only, as (rule, reason or None)."""
     yield "terminating", "is being deleted" if pool.terminating else None
     yield "disable", "is disabled" if pool.spec.disable else None
-    yield "card", _other_eni(request, pool)
+    yield "eni", _other_eni(request, pool)
 
 
 def _mismatches(request: AllocationRequest, pool: SpiderIPPool) -> Iterable[tuple[str, str | None]]:

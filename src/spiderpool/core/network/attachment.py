@@ -25,7 +25,7 @@ from spiderpool.core.network.pod_networks import RequestedNetwork
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkPolicy:
+class AttachmentPolicy:
     """The settings that decide which networks a pod may use."""
 
     default_network: str | None
@@ -88,7 +88,7 @@ class PodAttachment:
 def plan_pod(
     pod: Pod,
     first_interface: str,
-    policy: NetworkPolicy,
+    policy: AttachmentPolicy,
     definition: Callable[[str], NetworkAttachmentDefinition | None],
 ) -> PodAttachment:
     """The plan of a pod whose first interface has the name CNI_IFNAME.

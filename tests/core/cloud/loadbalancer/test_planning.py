@@ -331,6 +331,13 @@ def test_a_label_does_not_give_away_somebody_elses_balancer() -> None:
     assert "lacks the tags" in (ownership_fault(model, LENT) or "")
 
 
+def test_a_lent_balancer_is_not_had_without_the_annotation_that_names_it() -> None:
+    named = model_of(service(HTTP, annotations={"id": "lb-u"}), NODES)
+    lent = replace(LENT, tags={named.kind.naming.reuse_tag: "true"})
+    assert ownership_fault(named, lent) is None
+    assert "is lent" in (ownership_fault(model_of(service(HTTP), NODES), lent) or "")
+
+
 @pytest.mark.parametrize(
     ("annotations", "fault"),
     [

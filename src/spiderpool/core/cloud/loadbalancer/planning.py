@@ -92,10 +92,18 @@ def reuse_fault(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> str
 def ownership_fault(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> str | None:
     """Returns why the balancer that the Service's label names is not its own; None when it is.
 
-    Without this check, anybody who may write labels could take over any balancer of the account.
+    A balancer that an annotation names is judged by `reuse_fault`. Without this check, anybody who may write labels
+    could take over any balancer of the account.
     """
     naming = model.kind.naming
-    if model.reuse or naming.is_own(observed, model.owner) or observed.name == naming.balancer_name(model.owner):
+    if model.reuse:
+        return None
+    if naming.reuse_tag in observed.tags:
+        return (
+            f"balancer {observed.identity} is lent to this Service, and annotation "
+            f"{model.kind.annotations.prefix}id is gone: set it again, or delete the Service and create it anew"
+        )
+    if naming.is_own(observed, model.owner) or observed.name == naming.balancer_name(model.owner):
         return None
     return (
         f"label {naming.identity_label} names balancer {observed.identity}, which lacks the tags of this Service "

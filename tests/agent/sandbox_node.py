@@ -30,7 +30,7 @@ LIST = {"cniVersion": "1.0.0", "name": "default", "plugins": [PLUGIN]}
 
 
 @dataclass
-class SimulatedNode:
+class SandboxNode:
     """What attaches and collects sandboxes on a node, whose kernel is simulated."""
 
     node: AddressingNode
@@ -66,7 +66,7 @@ class SimulatedNode:
 
 
 @asynccontextmanager
-async def simulated_node(folder: Path) -> AsyncIterator[SimulatedNode]:
+async def sandbox_node(folder: Path) -> AsyncIterator[SandboxNode]:
     """A node with the pod ``p``."""
     async with addressing_node(folder, ONE) as node:
         spec = NADSpec(msgspec.json.encode(LIST).decode())
@@ -87,4 +87,4 @@ async def simulated_node(folder: Path) -> AsyncIterator[SimulatedNode]:
         attacher = Attacher(node.cluster, node.addresses, attached, effects)
         coordinator = CoordinatorPlugin(node.cluster, AttachmentStore(folder / "chained"), attached)
         gc = NodeGC(node.cluster, node.addresses, attacher, coordinator, node.ipam)
-        yield SimulatedNode(node, ledger, kernel, attacher, coordinator, gc)
+        yield SandboxNode(node, ledger, kernel, attacher, coordinator, gc)

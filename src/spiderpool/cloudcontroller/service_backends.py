@@ -1,0 +1,55 @@
+"""Collects what the servers of a Service's balancer are made from: nodes, EndpointSlices and the ENIs of pods."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from spiderpool.api.core_v1 import Service
+from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
+from spiderpool.cloud.loadbalancers import ENIFinder
+from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
+from spiderpool.core.cloud.loadbalancer import backends
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
+from spiderpool.core.cloud.loadbalancer.model import uses_pods
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
+
+
+class ServiceBackends:
+    """The servers of Services, of which the cloud is asked for the ENIs that no node reports."""
+
+    def __init__(
+        self, listers: ServiceListers, finder: ENIFinder, configuration: BalancerConfiguration, timings: ServiceTimings
+    ) -> None:
+        self._nodes = listers.nodes
+        self._servers = listers.servers
+        self._finder = finder
+        self._configuration = configuration
+        self._timings = timings
+        self._slices = listers.slices.index(lambda item: [key] if (key := service_of(item)) else [])  # Service key
+        self._enis: dict[str, tuple[str, float]] = {}  # pod address → ENI by the cloud, and until when it is valid
+
+    async def snapshot(self, service: Service, options: BalancerOptions) -> BackendSnapshot:
+        """Returns the nodes, the Service's endpoints and, where pods are the servers, the ENIs of their addresses."""
+        slices = self._slices.get(service.key)
+        enis: Mapping[str, str] = {}
+        if uses_pods(options, self._configuration):
+            enis = await self._enis_of(backends.pod_addresses(service.spec.ports or (), slices, options))
+        return BackendSnapshot(self._nodes.items(), slices, enis)
+
+    async def _enis_of(self, addresses: Collection[str]) -> Mapping[str, str]:
+        """Returns the ENIs of addresses as nodes report them, the others as the cloud answers, which is cached."""
+        reported = backends.reported_enis(map(self._servers.of, self._nodes.items()))
+        now = self._timings.clock()
+        cached = {address: eni for address, (eni, until) in self._enis.items() if until > now}
+        unknown = [address for address in addresses if address not in reported and address not in cached]
+        answered = await self._finder.holders(unknown) if unknown else {}
+        until = now + self._timings.period
+        self._enis = {key: self._enis[key] for key in cached} | {key: (answered[key], until) for key in answered}
+        return {**cached, **answered, **reported}
+
+
+def service_of(item: EndpointSlice) -> str | None:
+    """Returns the key of the Service that an EndpointSlice belongs to; None when it belongs to none."""
+    name = (item.metadata.labels or {}).get(SERVICE_LABEL)
+    return f"{item.metadata.namespace}/{name}" if name else None

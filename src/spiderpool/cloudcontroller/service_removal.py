@@ -1,0 +1,111 @@
+"""Removes the balancers of Services that are deleted or no longer ask for them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from spiderpool.api.core_v1 import Service
+from spiderpool.cloudcontroller.balancer_grants import GrantReconciler, NotGranted
+from spiderpool.cloudcontroller.service_effects import ServiceEffects
+from spiderpool.cloudcontroller.service_state import ServiceStates
+from spiderpool.core.cloud.loadbalancer import grants, planning
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, read_options
+from spiderpool.core.cloud.loadbalancer.model import owner_of
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed, ObservedLoadBalancer
+from spiderpool.errors import NotReady
+from spiderpool.kube import finalizers
+from spiderpool.kube.client import NotFound
+from spiderpool.telemetry import LOAD_BALANCER_REFUSALS
+
+
+class BalancerRemoval:
+    """Deletes, preserves or hands back a balancer, and releases its Service."""
+
+    def __init__(
+        self,
+        effects: ServiceEffects,
+        states: ServiceStates,
+        granted: GrantReconciler,
+        configuration: BalancerConfiguration,
+    ) -> None:
+        self._effects = effects
+        self._states = states
+        self._grants = granted
+        self._configuration = configuration
+
+    async def remove(self, service: Service, kind: BalancerKind) -> None:
+        """Removes the balancer of a Service that no longer asks for this kind.
+
+        The Service is read from the API server once more: its informer may be behind, and a deletion is final.
+        """
+        try:
+            fresh = await self._effects.client.get(Service, service.name, service.metadata.namespace)
+        except NotFound:
+            return
+        is_requested_again = not fresh.terminating and self._effects.balancers.kind_of(fresh) is kind
+        if fresh.metadata.uid != service.metadata.uid or is_requested_again:
+            raise NotReady("the Service has changed meanwhile; it is looked at again")
+        owner, identity = owner_of(fresh, self._configuration), _identity(fresh, kind)
+        observed = await self._effects.balancers.apis[kind].find(owner, identity)
+        if observed is None and identity:
+            observed = await self._effects.balancers.apis[kind].find(owner)  # the label may name one that is gone
+        if observed is None:
+            self._confirm_missing(fresh)
+        else:
+            await self._remove_observed(fresh, kind, observed)
+        await self._remove_finalizer(fresh, kind)
+
+    def _confirm_missing(self, service: Service) -> None:
+        """Raises NotReady until two answers lack the balancer: after a lost answer it would stay forever."""
+        if not self._states.is_confirmed_missing(service.key):
+            raise NotReady("the load balancer cannot be found; it is looked for once more before the Service goes")
+
+    async def _remove_observed(self, service: Service, kind: BalancerKind, observed: ObservedLoadBalancer) -> None:
+        """Deletes, preserves or hands back the balancer, and records which of these."""
+        owner, preserve = owner_of(service, self._configuration), _preserves(service, kind)
+        if preserve and kind.naming.is_own(observed, owner):
+            self._check_consent(service, kind)
+        steps = planning.plan_removal(kind, owner, observed, preserve=preserve)
+        await self._effects.carry_out(service, kind, steps, observed)
+        if not kind.naming.is_own(observed, owner):
+            what, reason = "is not ours and stays", "ReturnedLoadBalancer"
+        else:
+            what = "was preserved" if preserve else "was deleted"
+            reason = "PreservedLoadBalancer" if preserve else "DeletedLoadBalancer"
+        self._states.record(service, "Normal", reason, f"load balancer [{observed.identity}] {what}")
+
+    def _check_consent(self, service: Service, kind: BalancerKind) -> None:
+        """Raises NotGranted when nobody has agreed to pay for a balancer without a Service.
+
+        It is not deleted instead either: its author wants to keep it. So the Service waits, and stays its owner.
+        """
+        need = GrantNeed(f"{kind.annotations.prefix}preserve-lb-on-delete", "preserve", "true")
+        namespace = service.metadata.namespace or ""
+        if grants.missing([need], self._grants.of(namespace)):
+            LOAD_BALANCER_REFUSALS.labels("grant").inc()
+            raise NotGranted(f"{grants.refusal(need, namespace)}; until then balancer and Service stay")
+
+    async def _remove_finalizer(self, service: Service, kind: BalancerKind) -> None:
+        """Removes address, label and finalizer; reads the Service again first, as others add finalizers too."""
+        self._states.forget(service.key)
+        with suppress(NotFound):  # the Service is gone already: there is nothing to release
+            if not service.terminating and service.status.loadBalancer.ingress:
+                await self._effects.publish_ingress(service, [])
+            fresh = await self._effects.client.get(Service, service.name, service.metadata.namespace)
+            labels = {kind.naming.identity_label: None}
+            updated = await finalizers.remove(self._effects.client, fresh, kind.naming.finalizer, labels=labels)
+            if updated is not None:
+                self._effects.services.note(updated)
+
+
+def _identity(service: Service, kind: BalancerKind) -> str:
+    """Returns the balancer that the Service was given, else the one that it names; empty when there is none."""
+    recorded = (service.metadata.labels or {}).get(kind.naming.identity_label, "")
+    return recorded or read_options(service.metadata.annotations or {}, kind)["id"]
+
+
+def _preserves(service: Service, kind: BalancerKind) -> bool:
+    """Whether the balancer outlives the Service; also when the annotation is not valid, since a deletion is final."""
+    options = read_options(service.metadata.annotations or {}, kind)
+    unclear = any("preserve-lb-on-delete" in fault for fault in options.faults)
+    return unclear or options.on("preserve-lb-on-delete")

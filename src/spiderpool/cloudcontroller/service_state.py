@@ -1,0 +1,61 @@
+"""What is remembered of Services between two reconciliations, so that no Event is recorded again and again."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from spiderpool.api.core_v1 import LoadBalancerIngress, Service
+from spiderpool.cloudcontroller.service_inputs import ServiceTimings
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.kube.events import Recorder
+
+
+@dataclass(slots=True)
+class ServiceState:
+    """What is remembered of a Service between two reconciliations."""
+
+    applied: tuple[LoadBalancerModel, list[LoadBalancerIngress]] | None = None
+    """The model that was applied last, and the addresses published for it; None: reconcile in any case."""
+    events: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Event reason → messages that were recorded last."""
+    missing_since: float | None = None
+    """Time at which its balancer was first missing."""
+
+
+class ServiceStates:
+    """The states of all Services, and the Events about them."""
+
+    def __init__(self, recorder: Recorder, timings: ServiceTimings) -> None:
+        self._recorder = recorder
+        self._timings = timings
+        self._states: dict[str, ServiceState] = defaultdict(ServiceState)  # Service key → state
+
+    def of(self, key: str) -> ServiceState:
+        """Returns the state of a Service, which may be changed."""
+        return self._states[key]
+
+    def forget(self, key: str) -> None:
+        """Forgets a Service that is gone, or has no balancer any more."""
+        self._states.pop(key, None)
+
+    def forget_applied(self, key: str) -> None:
+        """Has a Service compared with its balancer the next time, unless the Service was deleted meanwhile."""
+        if key in self._states:
+            self._states[key].applied = None
+
+    def is_confirmed_missing(self, key: str) -> bool:
+        """Whether two answers, far enough apart, both lack the balancer; notes the time of the first one."""
+        state, now = self._states[key], self._timings.clock()
+        if state.missing_since is None:
+            state.missing_since = now
+        return now - state.missing_since >= self._timings.confirm
+
+    def record(self, service: Service, type: str, reason: str, *messages: str, repeat: bool = False) -> None:
+        """Records an Event for each message; the same messages again only with ``repeat``."""
+        state = self._states[service.key]
+        if not repeat and state.events.get(reason, ()) == messages:
+            return
+        state.events[reason] = messages
+        for message in messages:
+            self._recorder.event(service, type, reason, message)
