@@ -193,18 +193,22 @@ class ControlPlane:
     def _ended_pod(self, namespace: str, account: str, node: str) -> dict[str, Any]:
         """The metadata of a pod of a service account on a node; it has ended, so that no kubelet runs it."""
         pods, name = f"/api/v1/namespaces/{namespace}/pods", f"{account}-{node}"
-        if not self._exists(f"{pods}/{name}"):
+        path, metadata = f"{pods}/{name}", {"name": name}
+        if not self._exists(path):
             spec = {
                 "serviceAccountName": account,
-                "nodeName": node,
+                "schedulerName": "none",
                 "hostNetwork": True,
                 "tolerations": [{"operator": "Exists"}],
                 "containers": [{"name": "main", "image": "none"}],
             }
-            made = self._request("POST", pods, {"metadata": {"name": name}, "spec": spec})
-            self._request("PUT", f"{pods}/{name}/status", made | {"status": {"phase": "Succeeded"}})
-        metadata: dict[str, Any] = self._request("GET", f"{pods}/{name}")["metadata"]
-        return metadata
+            self._request("POST", pods, {"metadata": metadata, "spec": spec})
+        pod = self._request("GET", path)
+        if "nodeName" not in pod["spec"]:  # it ends before it is bound: from then on its status is the kubelet's
+            self._request("PUT", f"{path}/status", pod | {"status": {"phase": "Succeeded"}})
+            self._request("POST", f"{path}/binding", {"metadata": metadata, "target": {"kind": "Node", "name": node}})
+        found: dict[str, Any] = pod["metadata"]
+        return found
 
     def kubectl(self, *args: str | Path, input: str | None = None, timeout: float = 60.0) -> str:
         """Run kubectl as administrator and return its output.
