@@ -422,11 +422,10 @@ def bench_cluster() -> Iterator[Bench]:
     try:
         progress("starting the control plane …")
         plane.start(timeout=60)
-        plane.apply(*sorted(CHART.glob("crds/*.yaml")), CHART / "templates" / "agent-rbac.yaml")
+        plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/agent-*.yaml")))
         plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         plane.apply("\n---\n".join(_node(node) for node in NODES))
-        kubeconfig = plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
-        agents = tuple(LocalAgent(kubeconfig, processes, directory, node, AgentOptions(SETTINGS)) for node in NODES)
+        agents = tuple(LocalAgent(plane, processes, directory, node, AgentOptions(SETTINGS)) for node in NODES)
         progress("starting two agents …")
         for agent in agents:
             agent.start()

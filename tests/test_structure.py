@@ -95,6 +95,14 @@ def test_contributing_explains_every_folder() -> None:
     assert missing == []
 
 
+def test_the_page_about_updates_applies_every_manifest_once() -> None:
+    page = (ROOT / "docs" / "usage" / "upgrade.md").read_text()
+    applied = re.findall(r"charts/spiderpool/(?:crds/|templates/[a-z-]+\.yaml)", page)
+    chart = ROOT / "charts" / "spiderpool"
+    files = [str(path.relative_to(ROOT)) for path in chart.glob("templates/*")]
+    assert sorted(applied) == sorted([*files, "charts/spiderpool/crds/"])
+
+
 def words(source: Source) -> set[str]:
     """The words of all names of a file, in lower case."""
     tokens = tokenize.generate_tokens(io.StringIO(source.text).readline)

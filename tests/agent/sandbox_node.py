@@ -17,7 +17,6 @@ from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.gc import NodeGC
 from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.metadata_access import MetadataAccess
-from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.api.cni import CNICall, PluginConfig
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
@@ -82,7 +81,6 @@ async def sandbox_node(folder: Path, metadata: MetadataAccess | None = None) -> 
         effects = AttachmentEffects(
             DelegateExecutor((folder,), folder / "socket"),
             HostPorts(folder / "hostports.json"),
-            NetworkStatusPublisher(node.client),
             node.account,
             node.recorder,
             kernel,

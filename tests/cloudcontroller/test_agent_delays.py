@@ -8,9 +8,9 @@ import pytest
 
 from spiderpool.api.core_v1 import Event, Node
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spiderserver import Instance
 from spiderpool.cloudcontroller.agent_delays import REPORT_AFTER, AgentDelays
 from spiderpool.cloudcontroller.eni_families import ENIFamily
-from spiderpool.core.cloud.instances import Instance
 from spiderpool.kube.events import Recorder
 from tests.cloudcontroller.service_cluster import Clock
 from tests.core.servers import ETH0
