@@ -1,12 +1,24 @@
-"""Lists in answers, on one page or several."""
+"""Lists in answers, on one page or several, and the fields of their objects."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from spiderpool.cloud.alibaba.answers import MAX_PAGES, all_objects, objects
+from spiderpool.cloud.alibaba.answers import (
+    MAX_PAGES,
+    address,
+    all_objects,
+    number,
+    objects,
+    optional,
+    part,
+    parts,
+    required,
+    texts,
+)
 from spiderpool.cloud.provider import CloudUnavailable
 
 pytestmark = pytest.mark.unit
@@ -38,3 +50,43 @@ async def test_tokens_that_go_in_a_circle_come_to_an_end() -> None:
 
     with pytest.raises(CloudUnavailable, match=f"after {MAX_PAGES} pages"):
         await all_objects(call, "List", {}, "L")
+
+
+@pytest.mark.parametrize(
+    ("read", "wrong"),
+    [
+        (lambda described: required(described, "A"), [{}, {"A": None}, {"A": ""}, {"A": 1}, {"A": []}]),
+        (lambda described: optional(described, "A"), [{"A": 1}, {"A": {}}, {"A": True}]),
+        (lambda described: number(described, "A"), [{}, {"A": "x"}, {"A": "-1"}, {"A": -1}, {"A": True}, {"A": 0.5}]),
+        (lambda described: number(described, "A", 1), [{"A": "²"}, {"A": "9" * 5000}, {"A": []}]),
+        (lambda described: part(described, "A", "B"), [{"A": 1}, {"A": {"B": []}}]),
+        (lambda described: parts(described, "A", "B"), [{"A": {"B": {}}}, {"A": {"B": ["x"]}}, {"A": []}]),
+        (lambda described: texts(described, "A"), [{"A": "x"}, {"A": [1]}, {"A": {}}]),
+    ],
+)
+def test_a_field_of_another_kind_is_no_answer(
+    read: Callable[[dict[str, Any]], object], wrong: list[dict[str, Any]]
+) -> None:
+    for described in wrong:
+        with pytest.raises(CloudUnavailable, match=r"an answer of the cloud has .* for [AB], which is not a"):
+            read(described)
+
+
+def test_fields() -> None:
+    described: dict[str, Any] = {"A": "a", "N": 7, "T": "08", "P": {"Q": [{"A": "b"}]}, "L": ["x"], "Null": None}
+    assert (required(described, "A"), optional(described, "Null"), optional(described, "Absent")) == ("a", "", "")
+    assert (number(described, "N"), number(described, "T"), number(described, "Null", 3)) == (7, 8, 3)
+    assert (part(described, "P"), part(described, "Null", "Q")) == ({"Q": [{"A": "b"}]}, {})
+    assert (parts(described, "P", "Q"), parts(described, "Null", "Q")) == ([{"A": "b"}], [])
+    assert (texts(described, "L"), texts(described, "Null")) == (["x"], [])
+
+
+def test_addresses_are_canonical() -> None:
+    assert address("FD00:0::0009") == "fd00::9"
+    with pytest.raises(CloudUnavailable, match=r"'10\.0\.0' for an address"):
+        address("10.0.0")
+
+
+def test_a_list_of_something_else_is_none() -> None:
+    with pytest.raises(CloudUnavailable, match="lacks A"):
+        objects({"A": ["x"]}, "List", "A")

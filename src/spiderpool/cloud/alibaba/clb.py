@@ -7,7 +7,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, assert_never
 
-from spiderpool.cloud.alibaba.answers import MAX_PAGES, PAGE, Json, all_objects, objects
+from spiderpool.cloud.alibaba.answers import (
+    MAX_PAGES,
+    PAGE,
+    Json,
+    all_objects,
+    number,
+    objects,
+    optional,
+    part,
+    parts,
+    required,
+    texts,
+)
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
 from spiderpool.cloud.alibaba.common import PROTECTION_REASON, tag_list, text, unless_made_for_another
 from spiderpool.cloud.alibaba.execution import BalancerStep, Execution, GroupStep, ListenerStep, ServerStep
@@ -101,7 +113,7 @@ class ClassicLoadBalancers:
         elif not (found := await self._balancers({"Tag": tag_list(own_tags(owner))})):
             named = await self._balancers({"LoadBalancerName": balancer_name(owner)})
             found = unless_made_for_another(named, _tags_of, owner)
-        described = min(found, key=lambda each: (each.get("CreateTime", ""), each["LoadBalancerId"]), default=None)
+        described = min(found, key=_age, default=None)
         return await self._observed(described, owner) if described else None
 
     async def made(self, cluster: str) -> list[MadeBalancer]:
@@ -110,11 +122,11 @@ class ClassicLoadBalancers:
         Asked without a filter: what one was not to be found by would not be counted.
         """
         found: list[Json] = []
-        for number in range(1, MAX_PAGES + 1):
-            page = await self._page({}, number)
+        for place in range(1, MAX_PAGES + 1):
+            page = await self._page({}, place)
             found += page
             if len(page) < PAGE:
-                made = (CLB.naming.made(CLB.name, each["LoadBalancerId"], _tags_of(each), cluster) for each in found)
+                made = (CLB.naming.made(CLB.name, _identity(each), _tags_of(each), cluster) for each in found)
                 return [each for each in made if each]
         raise CloudUnavailable(f"DescribeLoadBalancers did not come to an end after {MAX_PAGES} pages")
 
@@ -138,13 +150,13 @@ class ClassicLoadBalancers:
         return objects(answer, "DescribeLoadBalancers", "LoadBalancers", "LoadBalancer")
 
     async def _observed(self, described: Json, owner: BalancerOwner) -> ObservedLoadBalancer:
-        identity = described["LoadBalancerId"]
+        identity = _identity(described)
         groups = await self._groups(identity, owner)
         names = {group.identity: group.name for group in groups}
         return ObservedLoadBalancer(
             identity=identity,
-            name=described.get("LoadBalancerName", ""),
-            address=described.get("Address", ""),
+            name=optional(described, "LoadBalancerName"),
+            address=optional(described, "Address"),
             settings=_settings(described),
             tags=_tags_of(described),
             listeners=tuple(_listener(each, names) for each in await self._listeners(identity)),
@@ -160,7 +172,7 @@ class ClassicLoadBalancers:
         answer = await self.call("DescribeVServerGroups", {"LoadBalancerId": identity})
         groups: list[ServerGroup] = []
         for each in objects(answer, "DescribeVServerGroups", "VServerGroups", "VServerGroup"):
-            name, group = each.get("VServerGroupName", ""), each["VServerGroupId"]
+            name, group = optional(each, "VServerGroupName"), required(each, "VServerGroupId")
             servers = await self._servers(group) if CLB.naming.is_part_of(name, owner) else frozenset()
             groups.append(ServerGroup(name, {}, servers, group))
         return groups
@@ -205,7 +217,7 @@ class _ClassicExecution(Execution):
         if model.settings["ModificationProtectionStatus"] == "ConsoleProtection":
             sent["ModificationProtectionReason"] = PROTECTION_REASON
         answer = await self._call("CreateLoadBalancer", sent, token=True)
-        self.identity = answer["LoadBalancerId"]
+        self.identity = _identity(answer)
 
     async def _set(self, step: SetBalancer) -> None:
         settings = step.model.settings
@@ -233,7 +245,7 @@ class _ClassicExecution(Execution):
         match step:
             case CreateGroup(_, group):
                 sent = {"LoadBalancerId": self.identity, "VServerGroupName": group.name}
-                self.groups[group.name] = (await self._call("CreateVServerGroup", sent))["VServerGroupId"]
+                self.groups[group.name] = required(await self._call("CreateVServerGroup", sent), "VServerGroupId")
             case DeleteGroup(_, identity):
                 with suppress(CloudNotFound):
                     await self._call("DeleteVServerGroup", {"VServerGroupId": identity})
@@ -294,10 +306,18 @@ class _ClassicExecution(Execution):
         return sent | ({"VServerGroupId": self.groups[listener.group]} if listener.group else {})
 
 
+def _identity(described: Json) -> str:
+    return required(described, "LoadBalancerId")
+
+
+def _age(described: Json) -> tuple[str, str]:
+    """Returns what sorts balancers, the oldest first."""
+    return optional(described, "CreateTime"), _identity(described)
+
+
 def _tags_of(described: Json) -> Settings:
     """Returns the tags of a balancer."""
-    tags = (described.get("Tags") or {}).get("Tag") or []
-    return {tag["TagKey"]: tag.get("TagValue", "") for tag in tags}
+    return {required(tag, "TagKey"): optional(tag, "TagValue") for tag in parts(described, "Tags", "Tag")}
 
 
 def _fits(described: Json, request: Json) -> bool:
@@ -320,20 +340,20 @@ def _settings(described: Json) -> Settings:
 
 
 def _listener(described: Json, groups: Mapping[str, str]) -> Listener:
-    protocol = described["ListenerProtocol"].lower()
-    group = described.get("VServerGroupId") or ""
+    protocol = required(described, "ListenerProtocol").lower()
+    group = optional(described, "VServerGroupId")
     return Listener(
-        port=int(described["ListenerPort"]),
+        port=number(described, "ListenerPort"),
         protocol=protocol,
-        description=described.get("Description") or "",
+        description=optional(described, "Description"),
         group=groups.get(group, group),
-        settings={**DEFAULTS[protocol], **_listener_settings(described, protocol)},
+        settings={**DEFAULTS.get(protocol, {}), **_listener_settings(described, protocol)},
         running=described.get("Status") != "stopped",
     )
 
 
 def _listener_settings(described: Json, protocol: str) -> dict[str, str]:
-    config = described.get(f"{protocol.upper()}ListenerConfig") or {}
+    config = part(described, f"{protocol.upper()}ListenerConfig")
     found = {key: text(value) for key, value in config.items()}
     if protocol in ("tcp", "udp") and "HealthCheck" in found:
         found["HealthCheckSwitch"] = found.pop("HealthCheck")
@@ -345,16 +365,16 @@ def _listener_settings(described: Json, protocol: str) -> dict[str, str]:
 
 
 def _acl(described: Json) -> str:
-    listed = described.get("AclIds") or []
-    listed = listed.get("AclId") or [] if isinstance(listed, dict) else listed
+    nested = isinstance(described.get("AclIds"), dict)
+    listed = texts(part(described, "AclIds"), "AclId") if nested else texts(described, "AclIds")
     return ",".join(listed) or text(described.get("AclId"))
 
 
 def _server(described: Json) -> BackendServer:
     kind: ServerType = "eni" if described.get("Type") == SERVER_TYPES["eni"] else "instance"
     address = text(described.get("ServerIp")) if kind == "eni" else ""
-    weight, port = int(described.get("Weight", DEFAULT_WEIGHT)), int(described["Port"])
-    return BackendServer(described["ServerId"], kind, port, weight, address)
+    weight, port = number(described, "Weight", DEFAULT_WEIGHT), number(described, "Port")
+    return BackendServer(required(described, "ServerId"), kind, port, weight, address)
 
 
 def _backend(server: BackendServer, group: str) -> Json:

@@ -9,10 +9,21 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from spiderpool.cloud.alibaba.answers import PAGE, Json, all_objects, objects
+from spiderpool.cloud.alibaba.answers import (
+    PAGE,
+    Json,
+    address,
+    all_objects,
+    number,
+    objects,
+    optional,
+    part,
+    parts,
+    required,
+    texts,
+)
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
 from spiderpool.cloud.provider import CloudNotFound, CloudServer, CloudUnavailable, Quota, RegisteredENI
-from spiderpool.core.addresses import canonical
 from spiderpool.core.cloud.alibaba.provider_ids import parse_provider_id
 
 ECS, VPC = Product("ecs", "2014-05-26"), Product("vpc", "2016-04-28")
@@ -38,7 +49,7 @@ class ECSCloud:
         for names in _parts(identities, PAGE):
             sent = {"RegionId": region, "InstanceIds": json.dumps(names)}
             found += await all_objects(self._ecs, "DescribeInstances", sent, "Instances", "Instance")
-        return {each["InstanceId"]: _server(each) for each in found}
+        return {required(each, "InstanceId"): _server(each) for each in found}
 
     async def enis(self, region: str, identities: Collection[str]) -> Mapping[str, RegisteredENI]:
         """Returns those of the named ENIs that exist."""
@@ -46,7 +57,7 @@ class ECSCloud:
         for names in _parts(identities, PAGE):
             sent = {"RegionId": region, "NetworkInterfaceId": names}
             found += await all_objects(self._ecs, "DescribeNetworkInterfaces", sent, *ENI_LIST)
-        return {each["NetworkInterfaceId"]: _eni(each) for each in found}
+        return {required(each, "NetworkInterfaceId"): _eni(each) for each in found}
 
     async def quota(self, region: str, instance_type: str) -> Quota:
         """Returns the limits of the ENIs of an instance type. Raises CloudNotFound."""
@@ -54,8 +65,8 @@ class ECSCloud:
         for each in objects(answer, "DescribeInstanceTypes", "InstanceTypes", "InstanceType"):
             if each.get("InstanceTypeId") == instance_type:
                 # the cloud counts the primary address of an ENI among its IPv4 addresses
-                secondary = max(int(each["EniPrivateIpAddressQuantity"]) - 1, 0)
-                return Quota(secondary, int(each.get("EniIpv6AddressQuantity", 0)))
+                secondary = max(number(each, "EniPrivateIpAddressQuantity") - 1, 0)
+                return Quota(secondary, number(each, "EniIpv6AddressQuantity", 0))
         raise CloudNotFound(f"instance type {instance_type} is not known in region {region}")
 
     async def free_addresses(self, region: str, vswitch: str) -> int:
@@ -64,7 +75,7 @@ class ECSCloud:
         answer = await self._client.call(VPC, "DescribeVSwitches", sent)
         for each in objects(answer, "DescribeVSwitches", "VSwitches", "VSwitch"):
             if each.get("VSwitchId") == vswitch:
-                return int(each["AvailableIpAddressCount"])
+                return number(each, "AvailableIpAddressCount")
         raise CloudNotFound(f"vSwitch {vswitch} is not known in region {region}")
 
     async def assign(self, region: str, eni: str, version: int, count: int) -> Sequence[str]:
@@ -73,11 +84,11 @@ class ECSCloud:
         if version == 4:
             sent["SecondaryPrivateIpAddressCount"] = count
             answer = await self._ecs("AssignPrivateIpAddresses", sent, token=True)
-            given = (answer.get("AssignedPrivateIpAddressesSet") or {}).get("PrivateIpSet") or {}
-            return _texts(given.get("PrivateIpAddress"), "AssignPrivateIpAddresses")
+            given = part(answer, "AssignedPrivateIpAddressesSet", "PrivateIpSet")
+            return _addresses(texts(given, "PrivateIpAddress"), "AssignPrivateIpAddresses")
         sent["Ipv6AddressCount"] = count
         answer = await self._ecs("AssignIpv6Addresses", sent, token=True)
-        return _texts((answer.get("Ipv6Sets") or {}).get("Ipv6Address"), "AssignIpv6Addresses")
+        return _addresses(texts(part(answer, "Ipv6Sets"), "Ipv6Address"), "AssignIpv6Addresses")
 
     async def unassign(self, region: str, eni: str, version: int, addresses: Collection[str]) -> None:
         """Removes secondary addresses from an ENI. Addresses that are gone already count as removed."""
@@ -108,30 +119,34 @@ def _parts(names: Collection[str], size: int) -> Iterator[list[str]]:
         yield ordered[start : start + size]
 
 
-def _texts(found: object, action: str) -> Sequence[str]:
+def _addresses(found: Sequence[str], action: str) -> Sequence[str]:
     """Returns the addresses that an answer names. Raises CloudUnavailable for none: the outcome is unknown."""
-    if not isinstance(found, list) or not found:
+    if not found:
         raise CloudUnavailable(f"the answer to {action} names no address")
-    return list(map(canonical, found))
+    return list(map(address, found))
 
 
 def _server(each: Json) -> CloudServer:
-    status = each.get("Status", "")
+    status = optional(each, "Status")
     return CloudServer(
-        each["InstanceId"], each.get("InstanceType", ""), each.get("ZoneId", ""), status, stopped=status == "Stopped"
+        required(each, "InstanceId"),
+        optional(each, "InstanceType"),
+        optional(each, "ZoneId"),
+        status,
+        stopped=status == "Stopped",
     )
 
 
 def _eni(each: Json) -> RegisteredENI:
-    sets = (each.get("PrivateIpSets") or {}).get("PrivateIpSet") or []
-    secondary = {canonical(one["PrivateIpAddress"]) for one in sets if not one.get("Primary")}
-    primary = each.get("PrivateIpAddress", "")
+    sets = parts(each, "PrivateIpSets", "PrivateIpSet")
+    secondary = {address(required(one, "PrivateIpAddress")) for one in sets if not one.get("Primary")}
+    primary = optional(each, "PrivateIpAddress")
     return RegisteredENI(
-        each["NetworkInterfaceId"],
-        each.get("InstanceId", ""),
-        each.get("VSwitchId", ""),
-        each.get("Status", ""),
+        required(each, "NetworkInterfaceId"),
+        optional(each, "InstanceId"),
+        optional(each, "VSwitchId"),
+        optional(each, "Status"),
         primary,
         frozenset(secondary - {primary}),
-        frozenset(canonical(one["Ipv6Address"]) for one in (each.get("Ipv6Sets") or {}).get("Ipv6Set") or []),
+        frozenset(address(required(one, "Ipv6Address")) for one in parts(each, "Ipv6Sets", "Ipv6Set")),
     )

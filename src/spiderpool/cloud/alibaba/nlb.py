@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, assert_never
 
-from spiderpool.cloud.alibaba.answers import Json, all_objects
+from spiderpool.cloud.alibaba.answers import Json, all_objects, number, optional, part, parts, required, texts
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
 from spiderpool.cloud.alibaba.common import PROTECTION_REASON, tag_list, text, unless_made_for_another
 from spiderpool.cloud.alibaba.execution import BalancerStep, Execution, GroupStep, ListenerStep, ServerStep
@@ -96,13 +96,13 @@ class NetworkLoadBalancers:
         elif not (found := await self._balancers({"Tag": tag_list(own_tags(owner))})):
             named = await self._balancers({"LoadBalancerNames": [balancer_name(owner)]})
             found = unless_made_for_another(named, _tags_of, owner)
-        described = min(found, key=lambda each: (each.get("CreateTime", ""), each["LoadBalancerId"]), default=None)
+        described = min(found, key=_age, default=None)
         return await self._observed(described, owner) if described else None
 
     async def made(self, cluster: str) -> list[MadeBalancer]:
         """Returns all balancers that were made for Services of the cluster, also those that have outlived theirs."""
         found = await self._balancers({})
-        made = (NLB.naming.made(NLB.name, each["LoadBalancerId"], _tags_of(each), cluster) for each in found)
+        made = (NLB.naming.made(NLB.name, _identity(each), _tags_of(each), cluster) for each in found)
         return [each for each in made if each]
 
     async def carry_out(self, steps: Sequence[Step], observed: ObservedLoadBalancer | None) -> str:
@@ -115,7 +115,7 @@ class NetworkLoadBalancers:
     async def change(self, action: str, parameters: Mapping[str, Any]) -> Json:
         """Calls an action that changes something, and waits for its job. Raises CloudError."""
         answer = await self._call(action, parameters, token=True)
-        if job := answer.get("JobId"):
+        if job := optional(answer, "JobId"):
             await self._finished(action, job)
         return answer
 
@@ -157,15 +157,15 @@ class NetworkLoadBalancers:
         return [each for each in found if _fits(each, parameters)]
 
     async def _observed(self, described: Json, owner: BalancerOwner) -> ObservedLoadBalancer:
-        identity = described["LoadBalancerId"]
+        identity = _identity(described)
         groups = await self._groups(owner)
         names = {group.identity: group.name for group in groups}
         sent = {"LoadBalancerIds": [identity]}
         listeners = await all_objects(self._call, "ListListeners", sent, "Listeners")
         return ObservedLoadBalancer(
             identity=identity,
-            name=described.get("LoadBalancerName", ""),
-            address=described.get("DNSName", ""),
+            name=optional(described, "LoadBalancerName"),
+            address=optional(described, "DNSName"),
             settings=_settings(described),
             tags=_tags_of(described),
             listeners=tuple(_listener(each, names) for each in listeners),
@@ -177,9 +177,10 @@ class NetworkLoadBalancers:
         sent = {"Tag": tag_list(own_tags(owner))}
         found = await all_objects(self._call, "ListServerGroups", sent, "ServerGroups")
         return [
-            ServerGroup(each["ServerGroupName"], _group_settings(each), await self._servers(identity), identity)
+            ServerGroup(name, _group_settings(each), await self._servers(identity), identity)
             for each in found
-            if NLB.naming.is_part_of(each.get("ServerGroupName", ""), owner) and (identity := each["ServerGroupId"])
+            if NLB.naming.is_part_of(name := optional(each, "ServerGroupName"), owner)
+            and (identity := required(each, "ServerGroupId"))
         ]
 
     async def _servers(self, group: str) -> frozenset[BackendServer]:
@@ -222,7 +223,7 @@ class _NetworkExecution(Execution):
         sent: Json = {**model.creation, **model.fixed, **named}
         sent["ZoneMappings"] = [_zone(zone) for zone in zones(sent.pop(REQUESTED_ZONES))]
         answer = await self._change("CreateLoadBalancer", sent)
-        self.identity = answer["LoadbalancerId"]  # this answer spells it so, no other
+        self.identity = required(answer, "LoadbalancerId")  # this answer spells it so, no other
         await self._balancers.active(self.identity)
 
     async def _set(self, step: SetBalancer) -> None:
@@ -259,7 +260,7 @@ class _NetworkExecution(Execution):
                     "VpcId": model.vpc,
                     "Tag": tag_list(own_tags(model.owner)),
                 }
-                self.groups[group.name] = (await self._change("CreateServerGroup", sent))["ServerGroupId"]
+                self.groups[group.name] = required(await self._change("CreateServerGroup", sent), "ServerGroupId")
             case SetGroup(group, _):
                 sent = {key: value for key, value in _listed(group.settings).items() if key not in FIXED_OF_GROUP}
                 await self._change("UpdateServerGroupAttribute", {"ServerGroupId": group.identity, **sent})
@@ -310,18 +311,28 @@ def _zone(parts: tuple[str, ...]) -> Json:
     return {name: value for name, value in zip(names, parts, strict=False) if value}
 
 
+def _identity(described: Json) -> str:
+    return required(described, "LoadBalancerId")
+
+
+def _age(described: Json) -> tuple[str, str]:
+    """Returns what sorts balancers, the oldest first."""
+    return optional(described, "CreateTime"), _identity(described)
+
+
 def _tags_of(described: Json) -> Settings:
     """Returns the tags of a balancer, which the cloud spells in two ways."""
     return {
-        tag.get("TagKey", tag.get("Key", "")): tag.get("TagValue", tag.get("Value", ""))
-        for tag in described.get("Tags") or ()
+        optional(tag, "TagKey") or optional(tag, "Key"): optional(tag, "TagValue") or optional(tag, "Value")
+        for tag in parts(described, "Tags")
     }
 
 
 def _fits(described: Json, request: Json) -> bool:
     """Whether a balancer matches the request: if the cloud ignored a filter, we could take over another owner's."""
     tags = {tag["Key"]: tag["Value"] for tag in request.get("Tag", ())}
-    named = described["LoadBalancerId"] in request.get("LoadBalancerIds", [described["LoadBalancerId"]])
+    identity = _identity(described)
+    named = identity in request.get("LoadBalancerIds", [identity])
     called = described.get("LoadBalancerName") in request.get("LoadBalancerNames", [described.get("LoadBalancerName")])
     return named and called and tags.items() <= _tags_of(described).items()
 
@@ -329,30 +340,32 @@ def _fits(described: Json, request: Json) -> bool:
 def _settings(described: Json) -> Settings:
     names = ("LoadBalancerName", "AddressType", "AddressIpVersion", "ResourceGroupId", "CrossZoneEnabled")
     found = {name: text(described.get(name)) for name in names if text(described.get(name))}
-    deletion, modification = (described.get(f"{which}ProtectionConfig") or {} for which in ("Deletion", "Modification"))
+    deletion, modification = (part(described, f"{which}ProtectionConfig") for which in ("Deletion", "Modification"))
     return found | {
         "DeletionProtectionEnabled": text(deletion.get("Enabled", False)),
-        "ModificationProtectionStatus": modification.get("Status") or "NonProtection",
-        "SecurityGroupIds": ",".join(sorted(described.get("SecurityGroupIds") or ())),
-        "ZoneMappings": zone_text({each["ZoneId"]: each["VSwitchId"] for each in described.get("ZoneMappings") or ()}),
+        "ModificationProtectionStatus": optional(modification, "Status") or "NonProtection",
+        "SecurityGroupIds": ",".join(sorted(texts(described, "SecurityGroupIds"))),
+        "ZoneMappings": zone_text(
+            {required(each, "ZoneId"): required(each, "VSwitchId") for each in parts(described, "ZoneMappings")}
+        ),
     }
 
 
 def _listener(described: Json, groups: Mapping[str, str]) -> Listener:
-    group = described.get("ServerGroupId") or ""
+    group = optional(described, "ServerGroupId")
     return Listener(
-        port=int(described["ListenerPort"]),
-        protocol=described["ListenerProtocol"].lower(),
-        description=described.get("ListenerDescription") or "",
+        port=number(described, "ListenerPort"),
+        protocol=required(described, "ListenerProtocol").lower(),
+        description=optional(described, "ListenerDescription"),
         group=groups.get(group, group),
         settings=_flat(described),
         running=described.get("ListenerStatus") not in ("Stopped", "Stopping"),
-        identity=described["ListenerId"],
+        identity=required(described, "ListenerId"),
     )
 
 
 def _group_settings(described: Json) -> Settings:
-    health = {f"HealthCheckConfig.{key}": value for key, value in (described.get("HealthCheck") or {}).items()}
+    health = {f"HealthCheckConfig.{key}": value for key, value in part(described, "HealthCheck").items()}
     scheduler = {"Scheduler": SCHEDULERS.get(text(described.get("Scheduler")).lower(), "")}
     return _flat({**described, **health, **scheduler})
 
@@ -362,7 +375,7 @@ def _flat(described: Json) -> Settings:
     found: dict[str, str] = {}
     for key, value in described.items():
         if isinstance(value, list) and key in LISTS:
-            found[key] = ",".join(value)
+            found[key] = ",".join(texts(described, key))
         elif not isinstance(value, list | dict):
             found[key] = text(value)
     return found
@@ -375,11 +388,10 @@ def _listed(settings: Settings) -> Json:
 
 def _server(described: Json) -> BackendServer:
     types: dict[str, ServerType] = {name: kind for kind, name in SERVER_TYPES.items()}
-    kind = types.get(described.get("ServerType", ""), "instance")
+    kind = types.get(optional(described, "ServerType"), "instance")
     address = text(described.get("ServerIp")) if kind != "instance" else ""
-    return BackendServer(
-        described["ServerId"], kind, int(described["Port"]), int(described.get("Weight", DEFAULT_WEIGHT)), address
-    )
+    weight, port = number(described, "Weight", DEFAULT_WEIGHT), number(described, "Port")
+    return BackendServer(required(described, "ServerId"), kind, port, weight, address)
 
 
 def _named_server(server: BackendServer, _: str) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from spiderpool.cloud.alibaba.answers import PAGE, Json, all_objects
+from spiderpool.cloud.alibaba.answers import PAGE, Json, all_objects, parts, required
 from spiderpool.cloud.alibaba.client import OpenAPIClient
 from spiderpool.cloud.alibaba.ecs import ECS, ENI_LIST
 
@@ -34,15 +34,13 @@ class PodENIs:
         sent: dict[str, Any] = {"RegionId": self._region, "VpcId": self._vpc, "Status": "InUse", name: addresses}
         found: dict[str, str] = {}
         for eni in await all_objects(self._call, "DescribeNetworkInterfaces", sent, *ENI_LIST):
-            identity: str = eni["NetworkInterfaceId"]
-            found |= dict.fromkeys(_addresses(eni), identity)
+            found |= dict.fromkeys(_addresses(eni), required(eni, "NetworkInterfaceId"))
         return {address: found[address] for address in addresses if address in found}
 
     async def _call(self, action: str, parameters: Json) -> Json:
         return await self._client.call(ECS, action, parameters)
 
 
-def _addresses(eni: Mapping[str, Any]) -> list[str]:
-    ipv4 = (eni.get("PrivateIpSets") or {}).get("PrivateIpSet") or []
-    ipv6 = (eni.get("Ipv6Sets") or {}).get("Ipv6Set") or []
-    return [each["PrivateIpAddress"] for each in ipv4] + [each["Ipv6Address"] for each in ipv6]
+def _addresses(eni: Json) -> list[str]:
+    ipv4, ipv6 = parts(eni, "PrivateIpSets", "PrivateIpSet"), parts(eni, "Ipv6Sets", "Ipv6Set")
+    return [required(each, "PrivateIpAddress") for each in ipv4] + [required(each, "Ipv6Address") for each in ipv6]
