@@ -183,6 +183,15 @@ def test_a_plugin_without_a_type_is_wrong() -> None:
         plugin_type(b"{}")
 
 
+@pytest.mark.parametrize("key", ["type", "capabilities", "args"])
+@pytest.mark.parametrize("value", ["1", "[1]", "true"])
+def test_keys_of_plugins_that_we_execute_are_of_their_kind(key: str, value: str) -> None:
+    with pytest.raises(BadConfig, match=rf"\$\.{key}"):
+        plugin_type(f'{{"type": "bridge", "{key}": {value}}}'.encode())
+    with pytest.raises(BadConfig, match=r"\$\.args\.cni"):
+        plugin_type(f'{{"type": "bridge", "args": {{"cni": {value}}}}}'.encode())
+
+
 def test_a_version_that_we_do_not_speak() -> None:
     with pytest.raises(Unsupported, match="use one of"):
         check_version("0.2.0")
@@ -271,6 +280,12 @@ def test_ports_of_the_node_may_be_spelled_as_containerd_does() -> None:
 def test_a_port_of_the_node_that_is_no_object_is_refused(wrong: object) -> None:
     with pytest.raises(BadConfig, match=r"^runtimeConfig\.portMappings .* Expected `object`"):
         requested_ports(PluginConfig(runtimeConfig={"portMappings": [wrong]}))
+
+
+@pytest.mark.parametrize("wrong", [1, "8080", True, {"hostPort": 80}])
+def test_ports_that_are_no_list(wrong: object) -> None:
+    with pytest.raises(BadConfig, match=r"runtimeConfig\.portMappings of the container runtime is wrong"):
+        requested_ports(PluginConfig(runtimeConfig={"portMappings": wrong}))
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,12 @@ def test_default_routes_of_a_result() -> None:
     assert with_default_routes(b'{"ips": []}', {4}, ()) == b'{"ips": []}'
 
 
+@pytest.mark.parametrize("routes", ["1", '{"dst": "::/0"}', '["::/0"]', "[null]", "[[]]", "[{}]", '[{"dst": []}]'])
+def test_routes_of_a_result_that_are_none(routes: str) -> None:
+    with pytest.raises(BadConfig, match=r"\$\.routes"):
+        with_default_routes(f'{{"routes": {routes}}}'.encode(), {4}, ())
+
+
 def test_the_addresses_of_the_pod_are_the_first_of_each_family() -> None:
     node, pod = ResultInterface("br0"), ResultInterface("eth0", sandbox="/run/netns/x")
     ips = (

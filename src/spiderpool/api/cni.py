@@ -161,6 +161,18 @@ class PluginConfig(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
     older_valid: Valid = msgspec.field(default=msgspec.UNSET, name="cni.dev/attachments")
 
 
+class _PluginArgs(msgspec.Struct):
+    cni: dict[str, Any] | None = None
+
+
+class _PluginHead(msgspec.Struct):
+    """The keys of any plugin's configuration that we read when we execute it."""
+
+    type: str | None = None
+    capabilities: dict[str, Any] | None = None
+    args: _PluginArgs | None = None
+
+
 class DelegateConfig(msgspec.Struct):
     """The configuration of an interface plugin, as far as the IPAM plugin that it executes reads it (section 4)."""
 
@@ -341,9 +353,9 @@ def parse_network(text: str) -> ConfigList:
 
 
 def plugin_type(raw: bytes) -> str:
-    """The ``type`` of a plugin's configuration. Raises BadConfig or Undecodable."""
-    kind = decode(raw, dict[str, Any]).get("type")
-    if not isinstance(kind, str) or not kind:
+    """The ``type`` of a plugin's configuration. Raises BadConfig or Undecodable, also for other keys that we read."""
+    kind = decode(raw, _PluginHead).type
+    if not kind:
         raise BadConfig('a plugin of the network has no type; add "type" to its configuration')
     return kind
 
@@ -393,7 +405,8 @@ def requested_ports(config: PluginConfig) -> tuple[PortMapping, ...]:
     """Ports of the node that the runtime requests for the pod. Raises BadConfig, which names the entry."""
     requested = (config.runtimeConfig or {}).get(PORT_MAPPINGS) or []
     try:
-        mappings = msgspec.convert([_lower_initials(entry) for entry in requested], list[PortMapping])
+        entries = [_lower_initials(entry) for entry in msgspec.convert(requested, list[Any])]
+        mappings = msgspec.convert(entries, list[PortMapping])
     except msgspec.ValidationError as error:
         raise BadConfig(f"runtimeConfig.{PORT_MAPPINGS} of the container runtime is wrong: {error}") from error
     return tuple(_checked_mapping(number, mapping) for number, mapping in enumerate(mappings))

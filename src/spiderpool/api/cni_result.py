@@ -95,14 +95,15 @@ def with_default_routes(document: bytes, families: Collection[int], gateways: Co
 
     Raises Undecodable or BadConfig.
     """
-    result = decode(document, dict[str, Any])
+    decode(document, _DocumentRoutes)
+    result = decode(document, dict[str, Any])  # with all that its routes hold
     replaced = {_family(gateway) for gateway in gateways}
     removed = {
         destination
         for version, destination in DEFAULT_DESTINATIONS.items()
         if version not in families or version in replaced
     }
-    routes = [route for route in result.get("routes") or () if route.get("dst") not in removed]
+    routes = [route for route in result.get("routes") or () if route["dst"] not in removed]
     routes += [{"dst": DEFAULT_DESTINATIONS[_family(gateway)], "gw": gateway} for gateway in gateways]
     if not routes and "routes" not in result:
         return document
@@ -177,6 +178,12 @@ class _DocumentInterface(msgspec.Struct):
     mac: str = ""
     mtu: int = 0
     sandbox: str = ""
+
+
+class _DocumentRoutes(msgspec.Struct):
+    """The part of a plugin's result that is changed for the pod's default route."""
+
+    routes: list[_DocumentRoute] | None = None
 
 
 class _Document(msgspec.Struct):

@@ -143,6 +143,8 @@ def test_a_block_that_tells_all_needs_no_cluster() -> None:
     [
         ({"hijackCIDR": ["ten"]}, "hijackCIDR holds 'ten'"),
         ({"ipamCIDR": ["ten"]}, "ipamCIDR holds 'ten'"),
+        ({"vethLinkAddress": "169.254.1"}, "vethLinkAddress '169.254.1' of the coordinator is no IPv4 address"),
+        ({"vethLinkAddress": "fd00::1"}, "no IPv4 address"),
         ({"policyRoutes": [PolicyRoute("10.0.0.0/8", "gw")]}, "policyRoutes hold 'gw'"),
         ({"policyRoutes": [PolicyRoute("10.0.0.0/8", "fd00::1")]}, "send 10.0.0.0/8 to fd00::1, which is of another"),
     ],

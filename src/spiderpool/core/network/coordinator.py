@@ -64,7 +64,6 @@ def coordination(
     if mode in DISABLED:
         return None
     overlay, service = OwnCIDRs.of(block).or_else(lambda: synced_status(spider_coordinator))
-    address = block.vethLinkAddress or spec.vethLinkAddress or None
     default_nic = block.podDefaultRouteNIC or block.podDefaultRouteNic or spec.podDefaultRouteNIC or ""
     return Coordination(
         mode=mode,
@@ -75,7 +74,7 @@ def coordination(
         pod_rp_filter=_reverse_path_filter(_first(block.podRPFilter, spec.podRPFilter, 0)),
         tx_queue_len=_first(block.txQueueLen, spec.txQueueLen, 0),
         veth_mtu=_first(block.vethMTU, spec.vethMTU, VETH_MTU),
-        veth_link_address=IPv4Address(address) if address else None,
+        veth_link_address=_veth_address(block.vethLinkAddress or spec.vethLinkAddress or ""),
         tune_pod_routes=_first(block.tunePodRoutes, spec.tunePodRoutes, True),
         default_route_nic=default_route_nic or default_nic,
         policy_routes=_policy_routes(block, spec),
@@ -166,6 +165,13 @@ def _networks(key: str, texts: Iterable[str]) -> tuple[Network, ...]:
         return tuple(ip_network(text, strict=False) for text in texts)
     except ValueError as error:
         raise BadConfig(f"coordinator: {key} holds {error}; write CIDRs, as in 10.233.0.0/18") from error
+
+
+def _veth_address(text: str) -> IPv4Address | None:
+    try:
+        return IPv4Address(text) if text else None
+    except ValueError as error:
+        raise BadConfig(f"vethLinkAddress {text!r} of the coordinator is no IPv4 address: {error}") from error
 
 
 def _first(block_value: T | None, cluster_value: T | None, default: T) -> T:
