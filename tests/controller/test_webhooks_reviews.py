@@ -8,6 +8,7 @@ import json
 import ssl
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from spiderpool.controller.reviews import json_patch
 from spiderpool.controller.webhooks import Webhooks
 from spiderpool.kube.client import Client
 from spiderpool.kube.config import ClientCredentials, ClusterAccess
+from spiderpool.settings import ControllerSettings
 from tests.support.admission import admission_caller
 
 pytestmark = pytest.mark.unit
@@ -116,6 +118,26 @@ class TestWebhooks:
         assert reply["response"]["allowed"] is False
         assert reply["response"]["status"]["code"] == 422
         assert "$.spec" in reply["response"]["status"]["message"]
+
+    @pytest.mark.parametrize("kind", ["spiderreservedip", "spiderippool", "spidersubnet"])
+    async def test_a_family_that_there_is_not_is_left_to_the_schema(self, http: ClientSession, kind: str) -> None:
+        new = {"metadata": {"name": "x"}, "spec": {"ipVersion": 5, "ips": ["10.0.0.1", "10.0.0.2"]}}
+        spec = {**new["spec"], "subnet": "10.0.0.0/8"} if kind != "spiderreservedip" else new["spec"]
+        reply = await http.post(MUTATE.replace("spiderippool", kind), json=review({**new, "spec": spec}))
+        assert reply.status == 200
+        assert msgspec.json.decode(await reply.read())["response"]["allowed"]
+
+    async def test_a_pod_that_fits_no_type_is_left_to_the_api_server(self, capsys: pytest.CaptureFixture[str]) -> None:
+        unreachable = ClusterAccess("http://127.0.0.1:9", ssl.create_default_context(), ClientCredentials())
+        settings = replace(ControllerSettings(), pod_inject=replace(ControllerSettings().pod_inject, enabled=True))
+        async with Client(unreachable) as kube, admission_caller(Webhooks(kube, frozenset({4}), settings)) as http:
+            reply = await http.post("/mutate--v1-pod", json=review({"spec": []}))
+            assert msgspec.json.decode(await reply.read())["response"] == {"uid": "r", "allowed": True}
+            reply = await http.post("/mutate--v1-pod", json=review({"metadata": {"name": "x"}, "spec": {}}))
+            response = msgspec.json.decode(await reply.read())["response"]
+            assert response["allowed"]
+            assert "injected nothing" in response["warnings"][0]
+        assert "Traceback" not in capsys.readouterr().out, "that the API server is away is no bug"
 
     async def test_an_unreachable_api_server_is_reported(self, http: ClientSession) -> None:
         network = {"metadata": {"name": "x", "namespace": "ns"}, "spec": {"cniType": "custom"}}

@@ -177,6 +177,11 @@ def test_subnets_must_be_canonical(text: str, reason: str) -> None:
         parse_subnet(text)
 
 
+def test_there_are_two_families() -> None:
+    with pytest.raises(ValueError, match="not an IPv5 address"):
+        to_int("10.0.0.1", 5)
+
+
 @given(st.integers(0, 2**128 - 1))
 def test_text_and_integer_agree(value: int) -> None:
     assert to_int(from_int(value, 6), 6) == value

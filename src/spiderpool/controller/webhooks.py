@@ -52,7 +52,7 @@ from spiderpool.core.admission.warnings import (
 from spiderpool.core.cloud.instances import described, devices_of, reported_devices
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.multusconfig import attachment_name
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import SpiderpoolError, is_bug
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.settings import ControllerSettings
 from spiderpool.telemetry import logger
@@ -313,8 +313,11 @@ class Webhooks:
             return patched(pod, await self._injected(pod, request.namespace))
         except CannotInject as error:
             return refused(403, "Forbidden", error.message)
+        except msgspec.DecodeError:  # the API server, which has decoded it, names the field
+            return ALLOWED
         except Exception as error:  # fail open: a defect of ours must not keep pods from starting
-            log.exception("pod admitted unchanged", namespace=request.namespace, name=request.name)
+            named = {"namespace": request.namespace, "name": request.name}
+            log.error("pod admitted unchanged", **named, error=str(error), exc_info=is_bug(error))
             return {**ALLOWED, "warnings": [f"spiderpool injected nothing into the pod: {error}"]}
 
     async def _injected(self, pod: NewPod, namespace: str) -> NewPod:

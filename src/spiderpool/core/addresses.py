@@ -36,7 +36,7 @@ def to_int(text: str, version: int) -> int:
     """An address as an integer. Raises ValueError for anything but an address of that family without prefix or zone."""
     try:
         return int.from_bytes(socket.inet_pton(_FAMILY[version], text))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:  # KeyError: a user's ``ipVersion`` before the schema is checked
         raise ValueError(f"not an IPv{version} address") from error
 
 
