@@ -42,9 +42,12 @@ class ENI(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename="cam
         return self.subnet if version == 4 else self.subnet6
 
     def gateway_of(self, version: int) -> str | None:
-        """Returns the gateway that metadata names, else the third last address of the block; None without a block."""
+        """Returns the gateway that metadata names, else the third last address of the block, if it has so many."""
         named, block = (self.gateway, self.subnet) if version == 4 else (self.gateway6, self.subnet6)
-        return named or (str(ip_network(block)[-GATEWAY_FROM_END]) if block else None)
+        if named or not block:
+            return named or None
+        network = ip_network(block)
+        return str(network[-GATEWAY_FROM_END]) if network.num_addresses >= GATEWAY_FROM_END else None
 
 
 class Instance(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):

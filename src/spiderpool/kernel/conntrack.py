@@ -68,7 +68,8 @@ class _Conntrack(rt.Socket):
         protocol += rt.attribute(_PROTO_DST_PORT, destination[1].to_bytes(2))
         wanted = rt.nested(_TUPLE_IP, ends) + rt.nested(_TUPLE_PROTO, protocol)
         body = _HEADER.pack(_FAMILIES[version], 0, 0) + rt.nested(_TUPLE_ORIG, wanted)
-        return read(version, self.request(_GET, body)[0])[1]
+        with rt.reading():
+            return read(version, self.request(_GET, body)[0])[1]
 
     def udp_to(self, version: int, ports: Collection[int]) -> Iterator[tuple[bytes, Connection]]:
         """The entries of UDP connections to ports, by one list: the kernel filters by one port, or lists all of UDP.

@@ -80,6 +80,7 @@ def test_the_gateway_is_the_one_told_else_the_third_last_address() -> None:
     assert ETH0.gateway_of(4) == "172.31.207.253"
     assert replace(ETH0, gateway=None).gateway_of(4) == "172.31.207.253"
     assert replace(ETH0, subnet="10.0.0.8/29", gateway=None).gateway_of(4) == "10.0.0.13"
+    assert replace(ETH0, subnet="10.0.0.8/31", gateway=None).gateway_of(4) is None
     assert ETH0.gateway_of(6) == "2408:4005:3a0:b00:ffff:ffff:ffff:fffd"
     assert ETH1.gateway_of(6) is None
 
