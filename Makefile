@@ -60,8 +60,9 @@ chaos: binaries  ## Kill agents, controller and API server at random while pods 
 simulate: bootstrap  ## Run agents and controllers in simulation: OPERATIONS=1000000, SEED=7 repeats a run, TEETH=1 puts faults back, GUARDS=1 takes guards out, ARGS=--help shows the options
 	@exec nice -n 19 .venv/bin/python -m tests.simulation$(if $(TEETH),.teeth)$(if $(GUARDS),.guards) $(if $(SEED),--seed $(SEED)) $(if $(OPERATIONS),--operations $(OPERATIONS)) $(if $(PER_RUN),--per-run $(PER_RUN)) $(ARGS)
 
-fuzz: binaries  ## Send random bytes and calls to the agent's CNI endpoint for a minute; SEED=7 repeats a run
-	@exec .venv/bin/python -m bench.fuzz $(if $(SEED),--seed $(SEED))
+# The agent's endpoint is the one target that needs an API server.
+fuzz: $(if $(or $(REPEAT),$(and $(TARGETS),$(filter-out $(TARGETS),agent))),bootstrap,binaries)  ## Fuzz all that comes from outside, for a minute; TIME=3600, TARGETS='cni netlink', SEED=7, REPEAT=file of a finding
+	@exec nice -n 19 .venv/bin/python -m tests.fuzzing $(TARGETS) $(if $(TIME),--time $(TIME)) $(if $(SEED),--seed $(SEED)) $(if $(REPEAT),--repeat $(REPEAT))
 
 conformance: bootstrap  ## Run Kubernetes' own tests of a network on real nodes; FOCUS='DNS', KUBERNETES=1.30, ARGS=--help shows the options
 	@.venv/bin/python -m spiderpool_lab.binaries conformance >/dev/null
@@ -75,7 +76,7 @@ audit:  ## Compare uv.lock with known vulnerabilities; needs the service of OSV;
 	@uv=$$(scripts/bootstrap uv) && "$$uv" audit --frozen --preview-features audit-command $(ARGS)
 
 clean:  ## Remove what the targets made here; the cache under ~/.cache/spiderpool stays
-	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzzing
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/spiderpool

@@ -1,1 +1,1 @@
-"""Benchmarks, a chaos test and a fuzzer, run by ``make bench``, ``make chaos`` and ``make fuzz``."""
+"""Benchmarks and a chaos test, run by ``make bench``, ``make scale`` and ``make chaos``."""

@@ -39,6 +39,7 @@ def test_addresses_of_an_eni_by_family() -> None:
     assert (eni.subnet_of(4), eni.subnet_of(6)) == (eni.subnet, eni.subnet6)
     unnamed = msgspec.structs.replace(eni, gateway=None, gateway6=None, subnet6=None)
     assert (unnamed.gateway_of(4), unnamed.gateway_of(6)) == ("172.31.207.253", None)
+    assert msgspec.structs.replace(unnamed, subnet="10.0.0.8/31").gateway_of(4) is None
 
 
 def test_the_names_of_a_server() -> None:

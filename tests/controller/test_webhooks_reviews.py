@@ -121,9 +121,9 @@ class TestWebhooks:
 
     @pytest.mark.parametrize("kind", ["spiderreservedip", "spiderippool", "spidersubnet"])
     async def test_a_family_that_there_is_not_is_left_to_the_schema(self, http: ClientSession, kind: str) -> None:
-        new = {"metadata": {"name": "x"}, "spec": {"ipVersion": 5, "ips": ["10.0.0.1", "10.0.0.2"]}}
-        spec = {**new["spec"], "subnet": "10.0.0.0/8"} if kind != "spiderreservedip" else new["spec"]
-        reply = await http.post(MUTATE.replace("spiderippool", kind), json=review({**new, "spec": spec}))
+        spec: dict[str, Any] = {"ipVersion": 5, "ips": ["10.0.0.1", "10.0.0.2"], "subnet": "10.0.0.0/8"}
+        new = {"metadata": {"name": "x"}, "spec": spec}
+        reply = await http.post(MUTATE.replace("spiderippool", kind), json=review(new))
         assert reply.status == 200
         assert msgspec.json.decode(await reply.read())["response"]["allowed"]
 

@@ -6,7 +6,6 @@ files, links, locks, file descriptors, threads, memory. Calls are reproducible b
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import random
@@ -19,13 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.local_agent import AgentOptions, LocalAgent, exchange
-
 from spiderpool.api.cni import CNICall, frame_call
 from spiderpool_lab import namespaces
 from spiderpool_lab.cluster import CHART
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
+from tests.fuzzing.mutation import mutated
+from tests.support.local_agent import AgentOptions, LocalAgent, exchange
 
 NODE = "fuzz-1"
 PODS = 4
@@ -92,11 +91,6 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "prevResult": PREVIOUS,
     },
 }
-VALUES: tuple[Any, ...] = (
-    *(None, True, False, 0, -1, 1 << 70, 1e300, "", "x", "0", "\0", "\u202e", "é" * 300, "../../etc", "10.0.0.0/8"),
-    *([], {}, [[]], [None], {"": None}, {"a": {"b": [{}]}}, ["10.0.0.0/33"], "9.9.9", "0.1.0", "eth0", -(1 << 63)),
-)
-KEYS = ("cniVersion", "name", "type", "ipam", "prevResult", "runtimeConfig", "args", "capabilities", "dns", "x", "")
 COMMANDS = ("ADD", "ADD", "DEL", "DEL", "CHECK", "GC", "STATUS", "VERSION", "add", "", "ADD\n", "🕷")
 
 
@@ -195,7 +189,7 @@ def _stdin(rng: random.Random, plugin: str) -> bytes:
         listed = [{"containerID": f"container{number}fuzz-0", "ifname": "eth0"} for number in range(rng.randrange(3))]
         config["cni.dev/valid-attachments"] = listed
     for _ in range(rng.choice((0, 0, 1, 2, 5))):
-        config = _mutated(rng, config)
+        config = mutated(config, rng)
     text = json.dumps(config, ensure_ascii=rng.random() < 0.5).encode(errors="surrogatepass")
     match rng.random():
         case share if share < 0.03:
@@ -206,17 +200,6 @@ def _stdin(rng: random.Random, plugin: str) -> bytes:
             return text + b" " * (2 << 20)
         case _:
             return text
-
-
-def _mutated(rng: random.Random, value: Any) -> Any:
-    """A copy of a JSON value with one place replaced by a random value."""
-    if isinstance(value, dict) and value and rng.random() < 0.8:
-        key = rng.choice((*value, rng.choice(KEYS)))
-        return value | {key: _mutated(rng, value.get(key))}
-    if isinstance(value, list) and value and rng.random() < 0.7:
-        place = rng.randrange(len(value))
-        return [*value[:place], _mutated(rng, value[place]), *value[place + 1 :]]
-    return rng.choice(VALUES)
 
 
 def violation(status: int, answer: bytes) -> str:
@@ -378,20 +361,11 @@ def fuzz_cluster() -> Iterator[Target]:
             processes.stop_all()
 
 
-def main() -> int:
-    """Run and print the result; exit status 1 if a rule was violated."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=int(time.time()))
-    options = parser.parse_args()
-    print(f"fuzzing the agent's CNI endpoint for {options.seconds:.0f} s, seed {options.seed}", flush=True)
+def run(seconds: float, seed: int) -> int:
+    """Fuzz an agent of its own and print the result; exit status 1 if a rule was violated."""
     with fuzz_cluster() as target:
-        result = asyncio.run(run_fuzz(target, seed=options.seed, seconds=options.seconds))
+        result = asyncio.run(run_fuzz(target, seed=seed, seconds=seconds))
     codes = ", ".join(f"{code or 'success'}: {count}" for code, count in sorted(result.codes.items()))
-    print(f"{result.calls} calls; answers by code: {codes}")
-    print("\n".join(result.violations[:20]) or "every answer was valid, nothing was left")
+    print(f"agent        {result.calls:8} calls; answers by code: {codes}; {len(result.violations)} findings")
+    print("".join(f"    {each}\n" for each in result.violations[:20]), end="", flush=True)
     return 1 if result.violations else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

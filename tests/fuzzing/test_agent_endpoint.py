@@ -1,20 +1,22 @@
-"""A short run of the fuzzer that ``make fuzz`` runs for a minute."""
+"""A short run of the target ``agent`` of ``make fuzz``."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 
 import pytest
-from bench.fuzz import Target, fuzz_target, run_fuzz, violation
 
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
+from tests.fuzzing.agent_endpoint import Target, fuzz_target, run_fuzz, violation
 
 
 @pytest.fixture(scope="module")
 def one(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    directory = tmp_path_factory.mktemp("fuzz")
+    # The namespaces have this name too, and a run that was killed leaves its own behind.
+    directory = tmp_path_factory.mktemp(f"fuzz-{os.getpid()}-")
     with fuzz_target(control_plane, Processes(directory / "processes"), directory) as one:
         yield one
 
