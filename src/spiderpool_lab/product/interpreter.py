@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class Interpreter:
                 with tarfile.open(layer) as tree:
                     tree.extractall(work / "tree", filter="tar")
                 binaries.publish(work / "tree", root)
+            _remove_without_layer(layer.parent)
         return cls(root)
 
     def compile_below(self, root: Path) -> None:
@@ -46,3 +48,10 @@ class Interpreter:
         python = self._root / f"usr/bin/python{VERSION}"
         command = [loader, "--library-path", libraries, python, "-s", "-P", "-S", _SCRIPT, *arguments]
         run(command, env=_ENVIRONMENT)
+
+
+def _remove_without_layer(folder: Path) -> None:
+    """Remove the trees of layers that are gone."""
+    for tree in folder.glob("*-tree"):
+        if not tree.with_name(f"{tree.name.removesuffix('-tree')}.tar").exists():
+            shutil.rmtree(tree)
