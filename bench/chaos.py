@@ -24,6 +24,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.errors import ApiUnavailable
 from spiderpool.kube.client import AlreadyExists, Client, NotFound
+from spiderpool_lab import namespaces
 from spiderpool_lab.cluster import CHART, CONTROLLER, LabCluster
 
 T = TypeVar("T")
@@ -205,6 +206,7 @@ def main() -> None:
     parser.add_argument("--pods", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    namespaces.leave_host()
     with chaos_cluster("chaos") as (cluster, agents):
         result = asyncio.run(run_chaos(cluster, agents, arguments.seconds, arguments.pods, arguments.seed))
     print(f"{result.pods} pods came and went; killed: {result.kills}")
@@ -235,8 +237,7 @@ def chaos_cluster(name: str) -> Iterator[tuple[LabCluster, dict[str, LocalAgent]
         cluster.plane.apply(*(NODE.format(name=node) for node in NODES))
         cluster.start_controller(**QUICK)
         cluster.wait_for("pools are admitted", lambda: _admitted(cluster), 60)
-        kubeconfig = cluster.plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
-        agents = {node: LocalAgent(kubeconfig, cluster.processes, cluster.directory, node) for node in NODES}
+        agents = {node: LocalAgent(cluster.plane, cluster.processes, cluster.directory, node) for node in NODES}
         for agent in agents.values():
             agent.start()
         yield cluster, agents

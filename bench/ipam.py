@@ -31,6 +31,7 @@ from bench.limit import Figures, ParallelCreator, RawCreator, measure
 from bench.shim import ShimTimer
 from spiderpool.api.core_v1 import Pod as PodKind
 from spiderpool.api.ip import SpiderIP
+from spiderpool_lab import namespaces
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 
@@ -142,6 +143,7 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=PARALLEL_ADDS, help="addresses in the parallel runs")
     parser.add_argument("--only-churn", action="store_true", help="only the shared pool whose pods come and go")
     arguments = parser.parse_args()
+    namespaces.leave_host()
     with bench_cluster() as bench:
         claims = [churn(bench)] if arguments.only_churn else list(run(bench, arguments.many))
     table = Table("what", "measured", "limit", "ratio", "claim", "holds")
@@ -420,11 +422,10 @@ def bench_cluster() -> Iterator[Bench]:
     try:
         progress("starting the control plane …")
         plane.start(timeout=60)
-        plane.apply(*sorted(CHART.glob("crds/*.yaml")), CHART / "templates" / "agent-rbac.yaml")
+        plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/agent-*.yaml")))
         plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         plane.apply("\n---\n".join(_node(node) for node in NODES))
-        kubeconfig = plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
-        agents = tuple(LocalAgent(kubeconfig, processes, directory, node, AgentOptions(SETTINGS)) for node in NODES)
+        agents = tuple(LocalAgent(plane, processes, directory, node, AgentOptions(SETTINGS)) for node in NODES)
         progress("starting two agents …")
         for agent in agents:
             agent.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import structlog
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 from xdist.workermanage import NodeManager, WorkerController  # type: ignore[import-untyped]
 
+from spiderpool_lab import namespaces
+from spiderpool_lab.audit import calls
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 
@@ -69,8 +72,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--full`` also runs the tests that only `make full` runs."""
+    """``--full`` also runs the tests that only `make full` runs; ``--calls`` serves scripts/rights.py."""
     parser.addoption("--full", action="store_true", help="run the long tests as well, which are marked full")
+    parser.addoption("--calls", type=Path, metavar="DIR", help="write there what our accounts called at API servers")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -83,8 +87,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Handle SIGTERM as Ctrl-C, so that fixtures take down what they made; give examples no deadline under load."""
+    """Leave the host's network; handle SIGTERM as Ctrl-C, so that fixtures take down what they made.
+
+    Examples of properties get no deadline under load.
+    """
     log_plain_tracebacks()
+    if os.geteuid() == 0:  # else there is nothing that a test could change on the host
+        namespaces.leave_host()
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs start with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     NodeManager.EXIT_TIMEOUT = TEARDOWN_TIMEOUT
@@ -95,11 +104,18 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("suite")
 
 
+def write_calls(plane: ControlPlane, file: Path) -> None:
+    """Write which of their rights our accounts used, one on each line."""
+    used = {call.right for call in calls(plane.audit_log.read_text().splitlines()) if call.allowed}
+    file.write_text("".join(f"{right}\n" for right in sorted(used)))
+
+
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def control_plane(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[ControlPlane]:
     """A real dual-stack control plane with our custom resources, our roles, and what our controller fills."""
-    directory = tmp_path_factory.mktemp("control-plane")
+    directory, recorded = tmp_path_factory.mktemp("control-plane"), request.config.getoption("--calls")
     plane = ControlPlane(directory, Processes(directory / "processes"), dual_stack=True)
+    plane.audit = recorded is not None
     plane.start()
     try:
         plane.apply(*sorted(CHART.glob("crds/*.yaml")))
@@ -107,5 +123,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
         if (CHART / "crds").is_dir():
             plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         yield plane
+        if recorded is not None:
+            write_calls(plane, recorded / f"tests-{os.getpid()}")
     finally:
         plane.stop()

@@ -69,6 +69,17 @@ KUBEADM_CONFIGURATION = {
     "certificatesDir": "/etc/kubernetes/pki",
 }
 
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {"level": "Metadata", "userGroups": ["system:serviceaccounts:kube-system"]},
+        {"level": "None"},
+    ],
+}
+"""Who of the accounts of kube-system called what: one line for each call, without its body."""
+
 EGRESS_CONFIGURATION = {"apiVersion": "apiserver.k8s.io/v1beta1", "kind": "EgressSelectorConfiguration"}
 
 POLL_INTERVAL = 0.05
@@ -87,6 +98,8 @@ class ControlPlane:
     ``netns`` is the name of the network namespace from which the API server reaches nodes and pods; our own if None.
     Pods reach the API server at ``address``, to which the Service ``kubernetes`` leads.
 
+    With ``audit``, to be set before the start, the calls of the accounts of kube-system are in `audit_log`.
+
     An object made for the directory of a running control plane can use and stop it.
     """
 
@@ -104,6 +117,7 @@ class ControlPlane:
         self.dual_stack = dual_stack
         self.netns = netns
         self.address = address
+        self.audit = False
 
     # --- start and stop
 
@@ -158,6 +172,11 @@ class ControlPlane:
         return self._kubeconfig_path(ADMIN, None)
 
     @property
+    def audit_log(self) -> Path:
+        """One event of audit.k8s.io/v1 on each line."""
+        return self.directory / "audit.log"
+
+    @property
     def authority(self) -> Path:
         """The certificate of the authority of all clients and servers."""
         return self._pki / "ca.crt"
@@ -168,15 +187,47 @@ class ControlPlane:
         credentials = {"client-certificate-data": _base64(pair.certificate), "client-key-data": _base64(pair.key)}
         return self._write_kubeconfig(user, credentials, server)
 
-    def service_account_kubeconfig(self, namespace: str, name: str, server: str | None = None) -> Path:
+    def service_account_kubeconfig(
+        self, namespace: str, name: str, server: str | None = None, *, node: str | None = None
+    ) -> Path:
         """Write a kubeconfig with a token of a service account, valid for 24 hours (TokenRequest API).
 
-        Raises SpiderpoolError if the account does not exist.
+        With ``node`` the token is bound to a pod there, as that of a DaemonSet's pod: it names the node, and is good as
+        long as the pod exists. Kubernetes deletes pods of a Node that is missing for 40 s. Raises SpiderpoolError if
+        the account does not exist.
         """
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
-        reply = self._request("POST", path, {"spec": {"expirationSeconds": TOKEN_SECONDS}})
+        spec: dict[str, Any] = {"expirationSeconds": TOKEN_SECONDS}
+        if node is not None:
+            pod = self._ended_pod(namespace, name, node)
+            spec["boundObjectRef"] = {"kind": "Pod", "apiVersion": "v1", "name": pod["name"], "uid": pod["uid"]}
+        reply = self._request("POST", path, {"spec": spec})
         token = {"token": reply["status"]["token"]}
-        return self._write_kubeconfig(f"system:serviceaccount:{namespace}:{name}", token, server)
+        return self._write_kubeconfig(_service_account_user(namespace, name, node), token, server)
+
+    def service_account_file(self, namespace: str, name: str, server: str | None, node: str) -> Path:
+        """The file that :meth:`service_account_kubeconfig` writes, which need not be there yet."""
+        return self._kubeconfig_path(_service_account_user(namespace, name, node), server)
+
+    def _ended_pod(self, namespace: str, account: str, node: str) -> dict[str, Any]:
+        """The metadata of a pod of a service account on a node; it has ended, so that no kubelet runs it."""
+        pods, name = f"/api/v1/namespaces/{namespace}/pods", f"{account}-{node}"
+        path, metadata = f"{pods}/{name}", {"name": name}
+        if not self._exists(path):
+            spec = {
+                "serviceAccountName": account,
+                "schedulerName": "none",
+                "hostNetwork": True,
+                "tolerations": [{"operator": "Exists"}],
+                "containers": [{"name": "main", "image": "none"}],
+            }
+            self._request("POST", pods, {"metadata": metadata, "spec": spec})
+        pod = self._request("GET", path)
+        if "nodeName" not in pod["spec"]:  # it ends before it is bound: from then on its status is the kubelet's
+            self._request("PUT", f"{path}/status", pod | {"status": {"phase": "Succeeded"}})
+            self._request("POST", f"{path}/binding", {"metadata": metadata, "target": {"kind": "Node", "name": node}})
+        found: dict[str, Any] = pod["metadata"]
+        return found
 
     def kubectl(self, *args: str | Path, input: str | None = None, timeout: float = 60.0) -> str:
         """Run kubectl as administrator and return its output.
@@ -290,6 +341,7 @@ class ControlPlane:
             "--enable-admission-plugins=NodeRestriction",
             f"--service-cluster-ip-range={self._networks(SERVICE_CIDR, SERVICE_CIDR6)}",
             *self._ways_to_nodes(),
+            *(self._audit_flags() if self.audit else ()),
             "--allow-privileged=true",
             "--default-not-ready-toleration-seconds=60",  # pods leave a dead node within a test
             "--default-unreachable-toleration-seconds=60",
@@ -318,6 +370,12 @@ class ControlPlane:
         file = self.directory / "egress.json"
         file.write_text(json.dumps({**EGRESS_CONFIGURATION, "egressSelections": [selection]}))
         yield f"--egress-selector-config-file={file}"
+
+    def _audit_flags(self) -> Iterator[str]:
+        file = self.directory / "audit-policy.json"
+        file.write_text(json.dumps(AUDIT_POLICY))
+        yield f"--audit-policy-file={file}"
+        yield f"--audit-log-path={self.audit_log}"
 
     def _start_controllers(self, deadline: float) -> None:
         manager = (
@@ -466,10 +524,17 @@ def _kubeconfig(user: str, credentials: dict[str, str], server: str, ca: str) ->
     }
 
 
+def _service_account_user(namespace: str, name: str, node: str | None) -> str:
+    return f"system:serviceaccount:{namespace}:{name}" + (f"@{node}" if node else "")
+
+
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
 def _write_private(path: Path, data: bytes) -> None:
-    path.touch(mode=0o600)
-    path.write_bytes(data)
+    """Write a file that others cannot read; whoever waits for it sees all of it."""
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.touch(mode=0o600)
+    unfinished.write_bytes(data)
+    unfinished.replace(path)

@@ -19,6 +19,7 @@ from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeAccount, ObservedPool, SpiderNode
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cloud.provider import CloudError, CloudServer, CloudUnavailable, NotPermitted, RegisteredENI, Throttled
 from spiderpool.cloudcontroller.addresses import (
     FAILURE_PAUSE,
@@ -27,16 +28,21 @@ from spiderpool.cloudcontroller.addresses import (
     AddressReconciler,
     AddressRules,
 )
+from spiderpool.cloudcontroller.agent_delays import REPORT_AFTER
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.eni_descriptions import CONFIRMATION_LAG
-from spiderpool.cloudcontroller.nodes import NodeReconciler
+from spiderpool.cloudcontroller.nodes import NodeListers, NodeReconciler
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, PreallocationPolicy
 from spiderpool.core.ipam.evidence import SHUTDOWN
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from tests.cloudcontroller.service_cluster import Clock
 from tests.support.api_server import ApiServer, Fault
+from tests.support.caches import note
+from tests.support.eventually import eventually
+from tests.support.running import running
 
 pytestmark = pytest.mark.unit
 
@@ -116,7 +122,8 @@ async def searching(server: ApiServer, cloud: Cloud, *others: Node) -> AsyncIter
         nodes, clock = Informer(client, Node), Clock()
         for each in server.stored(Node).values():
             nodes.note(each)
-        reconciler = NodeReconciler(Cluster(client, Recorder(client, "test")), cloud, nodes, PERIOD, clock=clock)
+        listers = NodeListers(nodes, NodeServers(Informer(client, SpiderServer)))
+        reconciler = NodeReconciler(Cluster(client, Recorder(client, "test")), cloud, listers, PERIOD, clock=clock)
 
         async def look() -> None:
             await reconciler.search_lost_servers()
@@ -177,6 +184,7 @@ class Returning:
     """As it was before the address was excluded."""
     address: str
     listers: AddressListers
+    recorder: Recorder
 
     def hold_another(self) -> None:
         """A pod gets another address of the pool, so that there are too few."""
@@ -193,7 +201,9 @@ class Returning:
 @asynccontextmanager
 async def returning(server: ApiServer) -> AsyncIterator[Returning]:
     async with server.client() as client:
-        listers = AddressListers(Informer(client, Node), Informer(client, SpiderIPPool), Informer(client, SpiderIP))
+        servers = NodeServers(Informer(client, SpiderServer))
+        pools, ips = Informer(client, SpiderIPPool), Informer(client, SpiderIP)
+        listers = AddressListers(Informer(client, Node), servers, pools, ips)
         objects = list(cluster(SIZE))
         (pool,) = (each for each in objects if isinstance(each, SpiderIPPool) and each.spec.nodeName == [LOST])
         address = (pool.spec.ips or [""])[0].rpartition("-")[2]
@@ -203,13 +213,17 @@ async def returning(server: ApiServer) -> AsyncIterator[Returning]:
         metadata = replace(pool.metadata, annotations={RELEASING_ANNOTATION: address})
         server.put(owner, replace(pool, metadata=metadata, spec=replace(pool.spec, excludeIPs=[address])))
         server.put(account_of(server.stored(SpiderIPPool)[pool.name]))
-        listers.nodes.note(server.stored(Node)[LOST])
+        node = server.stored(Node)[LOST]
+        listers.nodes.note(node)
+        described = (each.spec for each in objects if isinstance(each, SpiderServer) and each.name == LOST)
+        note(servers.informer, SpiderServer.of(node, next(described)), 1)
         listers.pools.note(server.stored(SpiderIPPool)[pool.name])
         cloud, clock = Cloud(), Clock()
         free = len(eni_of(1, SIZE).addresses) - 1
         rules = AddressRules(PreallocationPolicy(low=free, high=free, fence=FENCE), period=30.0)
-        reconciler = AddressReconciler(Cluster(client, Recorder(client, "test")), cloud, listers, rules, clock=clock)
-        yield Returning(reconciler, cloud, clock, pool, address, listers)
+        recorder = Recorder(client, "test")
+        reconciler = AddressReconciler(Cluster(client, recorder), cloud, listers, rules, clock=clock)
+        yield Returning(reconciler, cloud, clock, pool, address, listers, recorder)
 
 
 def is_fenced(server: ApiServer, node: Returning) -> bool:
@@ -268,6 +282,24 @@ class TestAddresses:
             server.remove(waited[0])
 
         assert await give_back(server, hang, lambda: server.put(*waited))
+
+    async def test_one_that_waits_for_an_agent_for_minutes_is_reported_once(self, server: ApiServer) -> None:
+        async with returning(server) as node, running(node.recorder.run()):
+            known = server.stored(SpiderNode)[LOST]
+            server.remove(known)
+            await node.look(0.0)
+            for _ in range(3):
+                await node.look(FENCE)
+                assert not server.stored(Event), "an agent may be away for a moment"
+            for _ in range(3):
+                await node.look(REPORT_AFTER)
+            await eventually(lambda: server.stored(Event))
+            (event,) = server.stored(Event).values()
+            assert (event.involvedObject.name, event.reason, event.count) == (LOST, "AgentPoolsNotObserved", 1)
+            assert "made no SpiderNode" in (event.message or "")
+            server.put(known)
+            await node.look(FAILURE_PAUSE)
+            assert node.cloud.returned == {node.address}
 
     async def test_one_that_may_be_gone_is_given_to_no_pod_though_addresses_run_short(self, server: ApiServer) -> None:
         async with returning(server) as node:

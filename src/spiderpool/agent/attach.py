@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import assert_never
 
@@ -33,7 +33,7 @@ from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.failures import noted
 from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.locks import KeyedLock
-from spiderpool.agent.network_status import NetworkStatusPublisher
+from spiderpool.agent.metadata_access import MetadataAccess
 from spiderpool.agent.pod_kernel import PodKernel
 from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.agent.sandboxes import on_file
@@ -61,7 +61,7 @@ from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
 from spiderpool.core.network.coordinator import rule_table
 from spiderpool.core.network.hostports import host_ports, unserved
 from spiderpool.core.network.plumbing.values import Attachment, Loan
-from spiderpool.core.network.status import AttachedNetwork
+from spiderpool.core.network.status import AttachedNetwork, network_status
 from spiderpool.errors import AddressInUse, SpiderpoolError, raise_all
 from spiderpool.kube.events import Recorder
 from spiderpool.telemetry import logger
@@ -78,10 +78,10 @@ class AttachmentEffects:
 
     delegates: DelegateExecutor
     host_ports: HostPorts
-    publisher: NetworkStatusPublisher
     account: AccountPublisher
     recorder: Recorder
     kernel: PodKernel = interfaces
+    metadata: MetadataAccess = field(default_factory=MetadataAccess)
 
 
 class Attacher:
@@ -95,10 +95,10 @@ class Attacher:
         self._store = store
         self._delegates = effects.delegates
         self._host_ports = effects.host_ports
-        self._publisher = effects.publisher
         self._account = effects.account
         self._recorder = effects.recorder
         self._kernel = effects.kernel
+        self._metadata = effects.metadata
         self._containers = KeyedLock()  # by container ID: one call at a time works on a sandbox and its file
         self._routes = PodRoutes(cluster, self._containers, AddressHolders(cluster, (store,)))
 
@@ -124,9 +124,9 @@ class Attacher:
                 given = {name: [grant.address for grant in granted] for name, granted in grants.items()}
                 self._store.save(sandbox.with_addresses(given))
                 results = await self._create_all(call, attachment, grants)
+                self._keep_status(call, attachment, results)
             finally:
                 self._account.change(call.container_id)
-        self._publish(attachment, results)
         return results[0]
 
     async def delete(self, call: CNICall) -> None:
@@ -232,6 +232,8 @@ class Attacher:
                 begun.append(plan)
                 results.append(await self._create(call, attachment, plan, grants.get(plan.interface, ())))
             await self._open_ports(call, attachment, results[0])
+            if self._metadata.admits(call.pod):
+                await self._metadata.admit(self._store.load(call.container_id))
         except BaseException as error:
             await _finish(self._undo(sandbox_record(call, begun), error))
             if isinstance(error, AddressInUse):
@@ -335,15 +337,18 @@ class Attacher:
             self._recorder.event(attachment.pod, "Warning", EVENT_HOST_PORT, "; ".join(faults))
         return await self._host_ports.add(call.container_id, host_ports(attachment.ports, addresses))
 
-    def _publish(self, attachment: PodAttachment, results: list[Result]) -> None:
+    def _keep_status(self, call: CNICall, attachment: PodAttachment, results: list[Result]) -> None:
+        """Note what the pod is told of its networks: the account has it, and the controller writes it to the pod."""
         attached = (
             AttachedNetwork(plan.request.network, plan.interface, result, plan.request.gateways or ())
             for plan, result in zip(attachment.interfaces, results, strict=True)
         )
-        self._publisher.publish(attachment.pod, tuple(attached))
+        sandbox = self._store.load(call.container_id) or assumed_record(call)
+        self._store.save(msgspec.structs.replace(sandbox, status=network_status(attached)))
 
     async def _undo(self, begun: SandboxRecord, cause: BaseException) -> None:
         """Remove the interfaces that were begun, the last one first; failures become notes of ``cause``."""
+        await self._metadata.withdraw(begun.container_id)
         await self._host_ports.remove(begun.container_id)
         sandbox = self._store.load(begun.container_id) or begun  # the file also has the results of executed plugins
         for interface in reversed(sandbox.interfaces[: len(begun.interfaces)]):
@@ -355,7 +360,7 @@ class Attacher:
     # --- DEL
 
     async def _remove(self, sandbox: SandboxRecord, netns: str, pod: PodArgs | None, *, ended: bool) -> None:
-        """Remove the host ports, all interfaces, the last one first, then the file. Raises after all were tried.
+        """Remove what leads to the pod, all interfaces, the last one first, then the file. Raises after all were tried.
 
         ``ended`` says that it is a sandbox which this agent has attached, see `PodAddresses.release`.
         """
@@ -367,6 +372,7 @@ class Attacher:
             self._account.change(sandbox.container_id)
 
     async def _remove_all(self, sandbox: SandboxRecord, netns: str, pod: PodArgs | None, *, ended: bool) -> None:
+        await self._metadata.withdraw(sandbox.container_id)
         await self._host_ports.remove(sandbox.container_id)
         netns = await self._own_netns(sandbox, netns, pod, known=ended)
         failures: list[SpiderpoolError] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ from spiderpool.api.meta import Kind, Object
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.reviews import ALLOWED, AdmissionRequest, Answer, Decide, invalid, patched, refused
 from spiderpool.core.admission.coordinator import default_coordinator, validate_coordinator
@@ -40,16 +42,18 @@ from spiderpool.core.admission.reservedip import default_reservedip, validate_re
 from spiderpool.core.admission.subnet import default_subnet, validate_subnet, why_subnet_in_use
 from spiderpool.core.admission.warnings import (
     ObjectName,
+    coordinator_warnings,
     ippool_warnings,
     multusconfig_warnings,
     names_in,
+    removed_coordinator_warnings,
     subnet_warnings,
 )
-from spiderpool.core.cloud.instances import devices_of, reported_devices
+from spiderpool.core.cloud.instances import described, devices_of, reported_devices
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.multusconfig import attachment_name
 from spiderpool.errors import SpiderpoolError
-from spiderpool.kube.client import Client
+from spiderpool.kube.client import Client, NotFound
 from spiderpool.settings import ControllerSettings
 from spiderpool.telemetry import logger
 
@@ -159,7 +163,12 @@ class Webhooks:
                 self._validate_multusconfig,
                 warn=self._warn_of_multusconfig,
             ),
-            Hook(SpiderCoordinator, _from_new(default_coordinator), _validate_coordinator),
+            Hook(
+                SpiderCoordinator,
+                _from_new(default_coordinator),
+                _validate_coordinator,
+                warn=self._warn_of_coordinator,
+            ),
         )
         return [hook for hook in hooks if hook.kind in kinds(self._settings)]
 
@@ -240,7 +249,14 @@ class Webhooks:
     async def _warn_of_multusconfig(self, change: AdmissionChange) -> Iterable[str]:
         pools = [pool.name for pool in await self._client.list(SpiderIPPool, timeout=READ_TIMEOUT)]
         nodes = await self._client.list(Node, timeout=READ_TIMEOUT)
-        return multusconfig_warnings(change.new, pools, reported_devices(map(devices_of, nodes)))
+        servers: list[SpiderServer] = []
+        with suppress(NotFound):  # Helm adds no CRDs in an update
+            servers = await self._client.list(SpiderServer, timeout=READ_TIMEOUT)
+        return multusconfig_warnings(change.new, pools, reported_devices(map(devices_of, described(nodes, servers))))
+
+    async def _warn_of_coordinator(self, change: AdmissionChange) -> Iterable[str]:
+        others = await self._client.list(SpiderCoordinator, timeout=READ_TIMEOUT)
+        return coordinator_warnings(change.new, [each.name for each in others])
 
     # --- Answers
 
@@ -334,6 +350,8 @@ def _from_new(default: Callable[[Any], Any]) -> Callable[[AdmissionChange], Awai
 
 
 async def _default_multusconfig(change: AdmissionChange) -> SpiderMultusConfig:
+    if change.is_of_spec and not change.trusted:
+        change.warnings.extend(removed_coordinator_warnings(change.new))
     return default_multusconfig(change.new, change.old)
 
 

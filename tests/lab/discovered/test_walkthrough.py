@@ -25,6 +25,7 @@ from spiderpool_lab.cluster import EXAMPLE, LabCluster
 from spiderpool_lab.demo import Demo
 from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.walkthrough import pod_source
+from tests.conftest import write_calls
 from tests.lab.discovered.applications import PATIENCE
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
@@ -49,9 +50,11 @@ def failed(outcome: Iterable[CheckResult]) -> list[CheckResult]:
     return [result for result in outcome if not result.passed]
 
 
-def test_the_whole_walkthrough_passes(cluster: LabCluster) -> None:
+def test_the_whole_walkthrough_passes(cluster: LabCluster, request: pytest.FixtureRequest) -> None:
     output = io.StringIO()
     assert Demo(cluster, Console(file=output, width=130, emoji=False)).run(), output.getvalue()
+    if recorded := request.config.getoption("--calls"):
+        write_calls(cluster.plane, recorded / "walkthrough")
 
 
 def test_an_address_unassigned_from_its_eni_leaves_the_pool_with_an_event_while_a_pod_has_it(
@@ -121,7 +124,7 @@ def test_load_balancers_come_and_go_although_the_cloud_throttles_loses_and_refus
     cluster.plane.apply(EXAMPLE / "load-balancers.yaml")
     cluster.wait_for("the load balancers serve", lambda: cloud_checks.balancers_serve(cluster), PATIENCE)
     assert len(admin.state()["clbs"]) == len(cloud_checks.PORTS)
-    text = cluster.plane.kubectl("get", "services,nodes,endpointslices", "--all-namespaces", "-o", "yaml")
+    text = cluster.plane.kubectl("get", "services,nodes,spiderservers,endpointslices", "--all-namespaces", "-o", "yaml")
     planned = plans(text, BalancerConfiguration(cluster=cluster.name), registry.DEFAULT.kind_of)
     assert all(balancer["name"] in planned for balancer in admin.state()["clbs"]), planned
     assert all(f"{server}:" in planned for server in ("i-master", "i-worker"))

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Self
 
 import aiohttp
@@ -21,13 +21,15 @@ from aiohttp.connector import Connection
 from msgspec.structs import replace
 
 from spiderpool.api.decoding import decode
+from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.cloud.provider import NetworkPath
-from spiderpool.core.cloud.instances import ENI, Instance, ordered
+from spiderpool.core.cloud.instances import ordered
 from spiderpool.errors import KernelFailure, SpiderpoolError
 
 PROVIDER = "alibaba"
-"""Name of this provider in conf.yml and in the annotation of Nodes."""
-ENDPOINT = "http://100.100.100.200"
+"""Name of this provider in conf.yml and in SpiderServers."""
+ADDRESS = IPv4Address("100.100.100.200")
+ENDPOINT = f"http://{ADDRESS}"
 
 REQUEST_TIMEOUT = 2.0
 """Seconds for one request."""
