@@ -123,7 +123,9 @@ class NodeView:
 
     async def replace(self, wanted: SpiderIP, *, timeout: float) -> SpiderIP:
         await asyncio.sleep(0)
-        assert self._may_replace(self.store.objects.get(wanted.name), wanted), "the API server refuses it"
+        old = self.store.objects.get(wanted.name)
+        if old is not None and old.metadata.resourceVersion == wanted.metadata.resourceVersion:  # else it is a conflict
+            assert self._may_replace(old, wanted), "the API server refuses it"
         made = self.store.replace(wanted)
         self.known[made.name] = made
         return made
@@ -135,9 +137,9 @@ class NodeView:
             self.store.delete(held)
         self.known.pop(held.name, None)
 
-    def _may_replace(self, old: SpiderIP | None, new: SpiderIP) -> bool:
+    def _may_replace(self, old: SpiderIP, new: SpiderIP) -> bool:
         """Whether the policy for agents lets this node's write this (templates/agent-policy.yaml)."""
-        if old is None or old.spec.node == new.spec.node == self.node:
+        if old.spec.node == new.spec.node == self.node:
             return True
         if new.spec.node == self.node:
             return old.spec.owner is not None or old.spec.releasedAt is not None

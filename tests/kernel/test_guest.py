@@ -37,7 +37,7 @@ TESTS = (
 MODULES = (
     *("veth", "ipv6", "ipvlan", "macvlan", "nf_tables", "ip_tables", "iptable_mangle", "iptable_nat"),
     *("xt_conntrack", "xt_connmark", "xt_mark", "xt_nat", "xt_MASQUERADE", "xt_tcpudp", "xt_addrtype", "xt_multiport"),
-    *("iptable_raw", "nf_conntrack_netlink", "sctp", "xt_comment"),
+    *("iptable_raw", "iptable_filter", "nf_conntrack_netlink", "sctp", "xt_comment"),
     *("ip6table_raw", "ipt_rpfilter", "ip6t_rpfilter", "sch_ingress", "cls_bpf", "cls_u32"),
     *("ip6_tables", "ip6table_mangle", "ip6table_nat", "8021q", "bonding", "dummy"),
 )

@@ -164,13 +164,13 @@ def breaks_its_cloud(command: Command) -> None:
     assert "IpNotEnough" in command.run("cloud", "call", *assign).stderr
     command.run("cloud", "full", "vsw0", "--undo")
     assert "172.31.192." in command.run("cloud", "call", *assign).stdout
+    assert "console ecs:AssignPrivateIpAddresses OK" in command.run("cloud", "state").stdout  # its last calls
     assert "write NAME=VALUE" in command.run("cloud", "call", "ecs", "DescribeInstances", "everything").stderr
     assert "i-worker" in command.run("cloud", "lose", "nobody").stderr
     assert command.run("cloud", "lose", "worker").returncode == 0
     shown = command.run("cloud", "state").stdout
     servers = [line.split()[0] for line in shown.splitlines() if line.startswith("i-")]
     assert servers == ["i-operations", "i-master", "i-plane"]
-    assert "console ecs:AssignPrivateIpAddresses OK" in shown
 
 
 def _read_until(process: subprocess.Popen[str], words: str) -> None:

@@ -234,9 +234,9 @@ def test_the_record_of_an_address_that_is_in_use_comes_back(cluster: LabCluster)
     with pytest.raises(SpiderpoolError, match="a pod may still use"):
         cluster.plane.kubectl("delete", "spiderip", first.address)
     delete_record(cluster, first.address)
-    others = run_pods(cluster, *(pod(f"other-{number}", "master", "ipvlan-eth0") for number in range(4)))
-    cluster.wait_for("five records", lambda: len(records(cluster)) == 5, PATIENCE)
-    assert {each.address: each.key for each in (first, *others)} == {
+    cluster.plane.apply(*(pod(f"other-{number}", "master", "ipvlan-eth0") for number in range(4)))
+    cluster.wait_for("five pods with records are Running", lambda: len(running(cluster)) == 5, PATIENCE)
+    assert {each.address: each.key for each in running(cluster)} | {first.address: first.key} == {
         address: f"default/{name}" for address, (name, _) in records(cluster).items()
     }
 
