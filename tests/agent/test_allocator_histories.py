@@ -199,7 +199,9 @@ class Histories(RuleBasedStateMachine):
             self.runner.run(self.nodes[self.node_of[pod]].release(self.uid(pod), interface))
         self.store.faults = []
         given = self.granted.pop(pod, None)
-        if given and self.is_sticky(pod) and f"web-{pod}" not in self.surroundings.gone:
+        if f"web-{pod}" in self.surroundings.gone:
+            self.left.pop(pod, None)
+        elif given and self.is_sticky(pod):
             self.left[pod] = given
         self.lives[pod] += 1
 
