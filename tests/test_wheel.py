@@ -20,7 +20,7 @@ pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parent.parent
 DAEMONS = ("spiderpool-agent", "spiderpool-controller", "spiderpool-cloud")
-PROGRAMS = (*DAEMONS, "spiderpoolctl")
+PROGRAMS = (*DAEMONS, "spiderpoolctl", "kubectl-spiderpool")
 LAB = re.compile(r"lab/|_lab|haproxy|uml_|simulat", re.IGNORECASE)
 """Names of files that belong to the lab, its simulated cloud or its machines."""
 

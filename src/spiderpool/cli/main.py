@@ -1,9 +1,10 @@
-"""Entry point of spiderpoolctl."""
+"""Entry point of spiderpoolctl, which is also installed as a plugin of kubectl."""
 
 from __future__ import annotations
 
-import asyncio
 import json
+import os
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,6 +16,8 @@ from rich.syntax import Syntax
 
 from spiderpool import __version__
 from spiderpool.cli import addresses, nodes
+from spiderpool.cli.connection import Connection, connected, examples
+from spiderpool.cli.printing import printable
 from spiderpool.cli.rbac import documents
 from spiderpool.cli.services import grants, plans
 from spiderpool.cloud import registry
@@ -26,18 +29,21 @@ from spiderpool.settings import SettingsSource, cloud_settings, file_source
 
 FEATURES = registry.DEFAULT.features
 """Features of spiderpool-cloud, all of which need permissions."""
-HOME_CONFIG = Path("~/.kube/config")
-"""The kubeconfig that kubectl uses by default."""
-
-KUBECONFIG = click.option(
-    "--kubeconfig",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    envvar="KUBECONFIG",
-    help="Your kubeconfig. Default: ~/.kube/config if it exists, else the service account of the pod.",
+PLUGIN = "kubectl-"
+"""What the name of a program begins with that kubectl finds as its plugin."""
+PLAN_EXAMPLE = (
+    "kubectl get -A -o yaml \\",
+    "  services,nodes,spiderservers,endpointslices,spiderloadbalancergrants \\",
+    "  | spiderpoolctl service plan -",
 )
+EXIT_STATUS = """\b
+Exit status:
+  0  it is done, or the answer is above, and nothing in it needs attention
+  1  it was refused, there was no answer, or something needs attention
+  2  the command line is wrong"""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS)
 @click.version_option(__version__, prog_name="spiderpoolctl")
 def cli() -> None:
     """Ask Spiderpool, and state what it cannot know."""
@@ -53,12 +59,12 @@ def ip() -> None:
     """Addresses of pods."""
 
 
-@ip.command("release")
+@ip.command("release", epilog=examples("spiderpoolctl ip release 172.31.199.187"))
 @click.argument("address")
-@KUBECONFIG
-def release_address(address: str, kubeconfig: Path | None) -> None:
+@connected
+def release_address(address: str, connection: Connection) -> None:
     """Release ADDRESS, unless a sandbox has it by the word of its node, which is asked first."""
-    _in_cluster(kubeconfig, lambda client: addresses.release(client, address))
+    _carry_out(connection, lambda client: addresses.release(client, address))
 
 
 @cli.group()
@@ -66,23 +72,23 @@ def node() -> None:
     """Nodes that do not answer."""
 
 
-@node.command("fence")
+@node.command("fence", epilog=examples("spiderpoolctl node fence worker-1"))
 @click.argument("name", metavar="NODE")
-@KUBECONFIG
-def fence_node(name: str, kubeconfig: Path | None) -> None:
+@connected
+def fence_node(name: str, connection: Connection) -> None:
     """State that nothing of the present boot of NODE runs any more, so that its addresses may be given to others.
 
     Switch the machine off first, or take its NICs off the network: what runs on keeps its addresses.
     """
-    _in_cluster(kubeconfig, lambda client: nodes.fence(client, name))
+    _carry_out(connection, lambda client: nodes.fence(client, name))
 
 
-@node.command("unfence")
+@node.command("unfence", epilog=examples("spiderpoolctl node unfence worker-1"))
 @click.argument("name", metavar="NODE")
-@KUBECONFIG
-def unfence_node(name: str, kubeconfig: Path | None) -> None:
+@connected
+def unfence_node(name: str, connection: Connection) -> None:
     """Take back what `fence` has stated about NODE."""
-    _in_cluster(kubeconfig, lambda client: nodes.unfence(client, name))
+    _carry_out(connection, lambda client: nodes.unfence(client, name))
 
 
 @cli.group()
@@ -90,7 +96,7 @@ def service() -> None:
     """Services of type LoadBalancer."""
 
 
-@service.command("plan")
+@service.command("plan", epilog=examples(*PLAN_EXAMPLE))
 @click.argument("manifests", type=click.File())
 @click.option(
     "--values", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="conf.yml of spiderpool-cloud."
@@ -102,10 +108,7 @@ def plan_services(manifests: TextIO, values: Path | None, only_grants: bool) -> 
     """Print what would be made in the cloud for the Services of a file (-: standard input), step by step.
 
     Nodes and EndpointSlices in the file are the servers, and what its SpiderLoadBalancerGrants lack follows as a
-    manifest. No cluster and no cloud is called:
-
-    kubectl get services,nodes,spiderservers,endpointslices,spiderloadbalancergrants -A -o yaml \
-      | spiderpoolctl service plan -
+    manifest. No cluster and no cloud is called.
     """
     printed = grants if only_grants else plans
     try:
@@ -116,7 +119,12 @@ def plan_services(manifests: TextIO, values: Path | None, only_grants: bool) -> 
         raise click.ClickException(error.message) from error
 
 
-@policy.command("print")
+@policy.command(
+    "print",
+    epilog=examples(
+        "spiderpoolctl policy print --feature nodes", "spiderpoolctl policy print --kind rbac -n kube-system"
+    ),
+)
 @click.option(
     "--feature", "features", multiple=True, type=click.Choice(FEATURES), help="Feature that is on; repeatable."
 )
@@ -140,18 +148,9 @@ def print_policy(features: Sequence[str], values: Path | None, kind: str, namesp
         _show(yaml.safe_dump_all(documents(chosen, namespace), sort_keys=False).rstrip(), "yaml")
 
 
-def _in_cluster(kubeconfig: Path | None, work: Callable[[Client], Awaitable[str]]) -> None:
+def _carry_out(connection: Connection, work: Callable[[Client], Awaitable[str]]) -> None:
     """Prints the sentence that ``work`` returns. Raises ClickException."""
-    home = HOME_CONFIG.expanduser()
-
-    async def run() -> str:
-        async with Client.load(kubeconfig or (home if home.is_file() else None)) as client:
-            return await work(client)
-
-    try:
-        click.echo(asyncio.run(run()))
-    except SpiderpoolError as error:
-        raise click.ClickException(error.message) from error
+    click.echo(printable(connection.run(lambda cluster: work(cluster.client))))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -186,17 +185,17 @@ def _enabled_features(values: dict[str, Any]) -> tuple[Provider, list[str]]:
 
 
 def _show(text: str, language: str) -> None:
-    """Prints text with colours on a terminal, and without into a pipe."""
+    """Prints text with the terminal's own colours, readable on light and dark ones, and without into a pipe."""
     console = Console()
-    if console.is_terminal:
-        console.print(Syntax(text, language, background_color="default"))
+    if console.is_terminal and not os.environ.get("NO_COLOR"):
+        console.print(Syntax(text, language, theme="ansi_light", background_color="default"))
     else:
         click.echo(text)
 
 
 def main() -> None:
     """Runs a command. Exits with 1 and a message on invalid input, with 2 on invalid options."""
-    cli()
+    cli(prog_name="kubectl spiderpool" if Path(sys.argv[0]).name.startswith(PLUGIN) else None)
 
 
 if __name__ == "__main__":
