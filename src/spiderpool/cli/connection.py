@@ -25,6 +25,8 @@ REQUEST_TIMEOUT = 10.0
 
 T = TypeVar("T", bound=Object)
 A = TypeVar("A")
+Show = Callable[[Report], None]
+"""Prints an answer as the options of a command say."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -44,7 +46,11 @@ class Connection:
         async def connected() -> A:
             access = load_access(self.kubeconfig or (home if home.is_file() else None), context=self.context)
             async with Client(access) as client:
-                return await work(Cluster(client, self.timeout, access.namespace))
+                cluster = Cluster(client, self.timeout, access.namespace)
+                answer = await work(cluster)
+                for text in sorted(cluster.left_out):
+                    click.echo(printable(text), err=True)
+                return answer
 
         try:
             return asyncio.run(connected())

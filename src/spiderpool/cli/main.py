@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,10 +17,12 @@ from rich.syntax import Syntax
 
 from spiderpool import __version__
 from spiderpool.cli import addresses, nodes
-from spiderpool.cli.connection import Connection, connected, examples
+from spiderpool.cli.connection import Connection, Show, connected, examples, shown
+from spiderpool.cli.installation import look
 from spiderpool.cli.printing import printable
 from spiderpool.cli.rbac import documents
 from spiderpool.cli.services import grants, plans
+from spiderpool.cli.status import status_of
 from spiderpool.cloud import registry
 from spiderpool.cloud.loadbalancers import configuration_of
 from spiderpool.cloud.registry import Provider
@@ -47,6 +50,23 @@ Exit status:
 @click.version_option(__version__, prog_name="spiderpoolctl")
 def cli() -> None:
     """Ask Spiderpool, and state what it cannot know."""
+
+
+@cli.command("status", epilog=examples("spiderpoolctl status", "spiderpoolctl status -o wide -n spiderpool"))
+@click.option(
+    "--namespace", "-n", metavar="NAME", help="Namespace of Spiderpool. Default: where its leader's Lease is."
+)
+@shown
+@connected
+def show_status(namespace: str | None, connection: Connection, show: Show) -> None:
+    """Show on one screen how Spiderpool is: daemons, agents, webhooks, pools, last warnings.
+
+    What needs attention comes last, each line with a "!"; then the exit status is 1.
+    """
+    found = connection.run(lambda cluster: look(cluster, namespace))
+    answer = status_of(found, datetime.now(UTC))
+    show(answer)
+    _end(bool(answer.problems))
 
 
 @cli.group()
@@ -151,6 +171,11 @@ def print_policy(features: Sequence[str], values: Path | None, kind: str, namesp
 def _carry_out(connection: Connection, work: Callable[[Client], Awaitable[str]]) -> None:
     """Prints the sentence that ``work`` returns. Raises ClickException."""
     click.echo(printable(connection.run(lambda cluster: work(cluster.client))))
+
+
+def _end(needs_attention: bool) -> None:
+    """Ends the command with the status that says so."""
+    sys.exit(1 if needs_attention else 0)
 
 
 def _read(path: Path) -> dict[str, Any]:

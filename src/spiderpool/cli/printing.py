@@ -119,13 +119,12 @@ def facts(values: Mapping[str, Cell], view: View) -> Iterator[str]:
 
 
 def sentence(text: str, view: View, indent: str = "") -> Iterator[str]:
-    """A sentence, wrapped; later lines are indented under the first one."""
-    hanging = f"{indent}  "
+    """A sentence, wrapped."""
     yield from textwrap.wrap(
         printable(text),
         view.width or NARROW,
         initial_indent=indent,
-        subsequent_indent=hanging,
+        subsequent_indent=indent,
         break_on_hyphens=False,
         break_long_words=False,
     )

@@ -1,0 +1,56 @@
+"""The commands that only read, against a real API server: its selectors, its objects, its refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner, Result
+
+from spiderpool.cli.main import cli
+from spiderpool_lab.control_plane import ControlPlane
+
+pytestmark = pytest.mark.control_plane
+
+EVENT = """
+apiVersion: v1
+kind: Event
+metadata: {name: NAME, namespace: default}
+involvedObject: {kind: Pod, name: web, namespace: default}
+reason: AddressRefused
+message: no IPv4 address
+type: Warning
+source: {component: COMPONENT}
+lastTimestamp: "2026-01-01T00:00:00Z"
+"""
+
+
+@pytest.fixture
+def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    """The control plane, without our objects afterwards."""
+    yield control_plane
+    control_plane.kubectl("delete", "events,spiderips,spiderippools", "-n", "default", "--all")
+
+
+def run(plane: ControlPlane, *words: str) -> Result:
+    return CliRunner().invoke(cli, [*words, "--kubeconfig", str(plane.admin_kubeconfig)])
+
+
+def test_status_finds_the_warnings_of_our_daemons_alone(plane: ControlPlane) -> None:
+    for name, component in (("ours", "spiderpool-agent"), ("theirs", "kubelet")):
+        plane.apply(EVENT.replace("NAME", name).replace("COMPONENT", component))
+    result = run(plane, "status", "-o", "json")
+    found = json.loads(result.stdout)
+    assert found["kubernetes"].startswith("v1.")
+    assert [each["object"] for each in found["warnings"]] == ["pod/default/web"]
+    assert result.exit_code == 1  # there is no controller
+    assert "no spiderpool-controller has ever led" in found["problems"][0]["text"]
+
+
+def test_status_of_an_account_that_may_read_little(plane: ControlPlane) -> None:
+    account = str(plane.service_account_kubeconfig("default", "default"))
+    result = CliRunner().invoke(cli, ["status", "--kubeconfig", account])
+    assert "Agents:    not known" in result.stdout
+    assert "Node objects may not be read: nodes is forbidden" in result.stderr
+    assert result.exit_code == 0
