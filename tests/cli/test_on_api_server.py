@@ -26,6 +26,20 @@ lastTimestamp: "2026-01-01T00:00:00Z"
 """
 
 
+POOL = """
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderIPPool
+metadata: {name: operator}
+spec: {subnet: 10.98.0.0/24, ipVersion: 4, ips: [10.98.0.7-10.98.0.9], nodeName: [n1]}
+"""
+RECORD = """
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderIP
+metadata: {name: 10.98.0.7, labels: {ipam.spidernet.io/ippool: operator}}
+spec: {address: 10.98.0.7/24, pool: operator, node: n1, namespace: default, pod: none, podUID: u, interface: eth0}
+"""
+
+
 @pytest.fixture
 def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
     """The control plane, without our objects afterwards."""
@@ -54,3 +68,14 @@ def test_status_of_an_account_that_may_read_little(plane: ControlPlane) -> None:
     assert "Agents:    not known" in result.stdout
     assert "Node objects may not be read: nodes is forbidden" in result.stderr
     assert result.exit_code == 0
+
+
+def test_who_reads_a_record_and_its_pool(plane: ControlPlane) -> None:
+    plane.apply(POOL, RECORD)
+    result = run(plane, "who", "10.98.0.7", "-o", "json")
+    found = json.loads(result.stdout)
+    assert (found["state"], found["pod"], found["interface"]) == ("held", "default/none", "eth0")
+    assert found["since"]
+    assert (result.exit_code, found["problems"][0][:39]) == (1, "pod default/none does not hold it any m")
+    other = json.loads(run(plane, "who", "10.98.0.8", "-o", "json").stdout)
+    assert (other["state"], other["pools"][0]["reason"]) == ("free", "for node n1")

@@ -67,28 +67,30 @@ class Cluster:
         self.namespace = namespace
         """That of the kubeconfig's context."""
         self.left_out: list[str] = []
+        self.unseen: set[type[Object]] = set()
+        """Kinds of which something may not be read, or that do not exist there."""
 
     async def list(self, kind: type[T], namespace: str | None = None, **selectors: Unpack[Selectors]) -> list[T] | None:
         """All objects of a kind that match the selectors. Raises ApiUnavailable."""
-        return await self._seen(
-            self.client.list(kind, namespace, timeout=self.timeout, **selectors), f"{kind.KIND.name} objects"
-        )
+        found = self.client.list(kind, namespace, timeout=self.timeout, **selectors)
+        return await self._seen(found, kind, f"{kind.KIND.name} objects")
 
     async def find(self, kind: type[T], name: str, namespace: str | None = None) -> T | None:
         """One object; None also where there is none. Raises ApiUnavailable."""
         found = self.client.find(kind, name, namespace, timeout=self.timeout)
-        return await self._seen(found, f"{kind.KIND.name} {namespace + '/' if namespace else ''}{name}")
+        return await self._seen(found, kind, f"{kind.KIND.name} {namespace + '/' if namespace else ''}{name}")
 
-    async def _seen(self, reading: Awaitable[A], what: str) -> A | None:
+    async def _seen(self, reading: Awaitable[A], kind: type[Object], what: str) -> A | None:
         try:
             return await reading
         except Forbidden as error:
-            self._leave_out(f"{what} may not be read: {error.message}")
+            self._leave_out(kind, f"{what} may not be read: {error.message}")
         except NotFound:
-            self._leave_out(f"{what} are unknown to this cluster: Spiderpool's CRDs are not installed")
+            self._leave_out(kind, f"{what} are unknown to this cluster: Spiderpool's CRDs are not installed")
         return None
 
-    def _leave_out(self, text: str) -> None:
+    def _leave_out(self, kind: type[Object], text: str) -> None:
+        self.unseen.add(kind)
         if text not in self.left_out:
             self.left_out.append(text)
 

@@ -23,6 +23,7 @@ from spiderpool.cli.printing import printable
 from spiderpool.cli.rbac import documents
 from spiderpool.cli.services import grants, plans
 from spiderpool.cli.status import status_of
+from spiderpool.cli.who import AddressParameter, answer, look_for
 from spiderpool.cloud import registry
 from spiderpool.cloud.loadbalancers import configuration_of
 from spiderpool.cloud.registry import Provider
@@ -67,6 +68,23 @@ def show_status(namespace: str | None, connection: Connection, show: Show) -> No
     answer = status_of(found, datetime.now(UTC))
     show(answer)
     _end(bool(answer.problems))
+
+
+@cli.command(
+    "who", epilog=examples("spiderpoolctl who 172.31.199.187", "spiderpoolctl who fd00::7 -o json | jq -r .pod")
+)
+@click.argument("address", type=AddressParameter())
+@shown
+@connected
+def show_holder(address: str, connection: Connection, show: Show) -> None:
+    """Tell who has ADDRESS: pod, node, interface, pool, owner, cooldown; or which pool would give it.
+
+    What contradicts that, such as a second pod with the address, comes last, each line with a "!"; then the exit
+    status is 1.
+    """
+    found = answer(connection.run(lambda cluster: look_for(cluster, address)), datetime.now(UTC))
+    show(found)
+    _end(bool(found.problems))
 
 
 @cli.group()
