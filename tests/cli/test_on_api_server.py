@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from spiderpool.cli.main import cli
 from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.processes import Processes
+from tests.support.eventually import eventually
+from tests.support.local_agent import LocalAgent
 
 pytestmark = pytest.mark.control_plane
 
@@ -68,6 +73,53 @@ def test_status_of_an_account_that_may_read_little(plane: ControlPlane) -> None:
     assert "Agents:    not known" in result.stdout
     assert "Node objects may not be read: nodes is forbidden" in result.stderr
     assert result.exit_code == 0
+
+
+NETWORK = """
+apiVersion: k8s.cni.cncf.io/v1
+kind: NetworkAttachmentDefinition
+metadata: {name: operator, namespace: default}
+spec:
+  config: '{"cniVersion": "1.0.0", "name": "any", "type": "ipvlan", "master": "eth1", "ipam": {"type": "spiderpool"}}'
+"""
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: operator, namespace: default, annotations: {v1.multus-cni.io/default-network: default/operator}}
+spec: {nodeName: n1, containers: [{name: c, image: none}]}
+"""
+
+
+async def refusal_of(agent: LocalAgent, uid: str) -> str:
+    """What the agent says when it gives a pod no address, as soon as it sees the pools."""
+
+    async def refused() -> str | None:
+        answer = await agent.address("ADD", "default", "operator", uid)
+        return answer["msg"] if "operator: " in answer.get("msg", "") else None
+
+    return await eventually(refused, timeout=20.0) or ""
+
+
+def test_explain_says_what_the_agent_says(plane: ControlPlane, tmp_path: Path) -> None:
+    full = POOL.replace("10.98.0.7-10.98.0.9", "10.98.0.7").replace("nodeName", "default: true, nodeName")
+    plane.apply(NETWORK, full, RECORD, POD)
+    uid = plane.kubectl("get", "pod", "operator", "-o", "jsonpath={.metadata.uid}")
+    kubeconfig = plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
+    agent = LocalAgent(kubeconfig, Processes(tmp_path / "processes"), tmp_path, "n1")
+    agent.start()
+    try:
+        said = asyncio.run(refusal_of(agent, uid))
+    finally:
+        agent.stop()
+        plane.kubectl("delete", "pod", "operator", "--force", "--grace-period=0")
+    plane.apply(POD)
+    result = run(plane, "explain", "pod", "default/operator", "-o", "json")
+    found = json.loads(result.stdout)
+    plane.kubectl("delete", "pod", "operator", "--force", "--grace-period=0")
+    assert result.exit_code == 1
+    assert found["refusal"] == said
+    assert "operator: 1 of 1 addresses in use" in said
+    assert found["advice"][0].startswith("add addresses to spec.ips of pool operator")
 
 
 def test_who_reads_a_record_and_its_pool(plane: ControlPlane) -> None:

@@ -18,7 +18,8 @@ from rich.syntax import Syntax
 from spiderpool import __version__
 from spiderpool.cli import addresses, nodes
 from spiderpool.cli.connection import Connection, Show, connected, examples, shown
-from spiderpool.cli.installation import look
+from spiderpool.cli.installation import DEFAULT_NAMESPACE, look
+from spiderpool.cli.pod_question import PodQuestion
 from spiderpool.cli.printing import printable
 from spiderpool.cli.rbac import documents
 from spiderpool.cli.services import grants, plans
@@ -33,6 +34,7 @@ from spiderpool.settings import SettingsSource, cloud_settings, file_source
 
 FEATURES = registry.DEFAULT.features
 """Features of spiderpool-cloud, all of which need permissions."""
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 PLUGIN = "kubectl-"
 """What the name of a program begins with that kubectl finds as its plugin."""
 PLAN_EXAMPLE = (
@@ -87,6 +89,40 @@ def show_holder(address: str, connection: Connection, show: Show) -> None:
     _end(bool(found.problems))
 
 
+@cli.command(
+    "explain",
+    epilog=examples(
+        "spiderpoolctl explain pod default/web-5",
+        "spiderpoolctl explain pod web-5 -n default -o wide",
+        "spiderpoolctl explain -f deployment.yaml --node worker-1",
+    ),
+)
+@click.argument("words", nargs=-1, metavar="[pod [NAMESPACE/]NAME]")
+@click.option(
+    "--filename", "-f", type=click.File(), help="A manifest instead of a pod of the cluster; -: standard input."
+)
+@click.option("--node", metavar="NAME", help="Node, for a pod that is on none yet.")
+@click.option("--namespace", "-n", metavar="NAME", help="Namespace of the pod. Default: that of the context.")
+@click.option("--values", type=FILE, help="conf.yml of the agents. Default: that of the cluster.")
+@click.option("--default-network", metavar="NAME", help="Network of pods that name none. Default: that of the agents.")
+@click.option("--spiderpool-namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Where Spiderpool is.")
+@shown
+@connected
+def explain_pod(
+    words: Sequence[str], filename: TextIO | None, connection: Connection, show: Show, **options: Any
+) -> None:
+    """Explain why a pod has its addresses, would get them, or gets none.
+
+    It shows the networks, the pools that are considered, the rule by which each is kept or dropped, what is granted,
+    what the last attempts said, and what to change, by the functions that the agents decide with. For a pod without
+    an address the exit status is 1.
+    """
+    question = PodQuestion.of(words, filename, **options)
+    answer = connection.run(question.answer)
+    show(answer)
+    _end(answer.refusal is not None)
+
+
 @cli.group()
 def policy() -> None:
     """What spiderpool-cloud must be allowed to do."""
@@ -136,9 +172,7 @@ def service() -> None:
 
 @service.command("plan", epilog=examples(*PLAN_EXAMPLE))
 @click.argument("manifests", type=click.File())
-@click.option(
-    "--values", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="conf.yml of spiderpool-cloud."
-)
+@click.option("--values", type=FILE, help="conf.yml of spiderpool-cloud.")
 @click.option(
     "--grants", "only_grants", is_flag=True, help="Print only the SpiderLoadBalancerGrants that are lacking, as YAML."
 )
@@ -168,7 +202,7 @@ def plan_services(manifests: TextIO, values: Path | None, only_grants: bool) -> 
 )
 @click.option(
     "--values",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     help="conf.yml or Helm values: the features that are on there.",
 )
 @click.option("--kind", type=click.Choice(["ram", "rbac"]), default="ram", show_default=True)

@@ -37,6 +37,15 @@ class GrantOrigin(enum.StrEnum):
     EARLY = "nothing else is free, though it still cools down"
 
 
+class RefusalCause(enum.StrEnum):
+    """What a pod is refused for."""
+
+    OWNER = "owner"
+    """What its owner has, and may not give up."""
+    QUOTA = "quota"
+    POOLS = "pools"
+
+
 @dataclass(frozen=True, slots=True)
 class DryGrant:
     """The outcome of one request: a record, or the refusal."""
@@ -47,6 +56,8 @@ class DryGrant:
     record: SpiderIP | None = None
     origin: GrantOrigin | None = None
     refusal: Refused | None = None
+    cause: RefusalCause | None = None
+    """Of the refusal."""
 
 
 def _nothing(_: SpiderIP) -> str | None:
@@ -121,7 +132,7 @@ class _Search:
         try:
             inherited, apart = self._inherited()
         except Refused as refusal:
-            return DryGrant(self.request, chosen.trace, refusal=refusal)
+            return DryGrant(self.request, chosen.trace, refusal=refusal, cause=RefusalCause.OWNER)
         if inherited is not None:
             return DryGrant(self.request, chosen.trace, *inherited)
         request = replace(self.request, owner=None) if apart else self.request
@@ -206,7 +217,8 @@ class _Search:
     def _claimed(self, chosen: selection.Selection) -> DryGrant:
         request, trace = self.request, list(chosen.trace)
         if quota.counts(request) and self.seen.exhausted_quota:
-            return DryGrant(request, chosen.trace, refusal=allocation.quota_refusal(request, self.seen.exhausted_quota))
+            refusal = allocation.quota_refusal(request, self.seen.exhausted_quota)
+            return DryGrant(request, chosen.trace, refusal=refusal, cause=RefusalCause.QUOTA)
         for pool in chosen.pools:
             outcome = self._from(pool)
             if not isinstance(outcome, Verdict):
@@ -214,7 +226,8 @@ class _Search:
             trace.append(outcome)
         if request.address is None and (early := self._early(chosen.pools)):
             return DryGrant(request, tuple(trace), early, GrantOrigin.EARLY)
-        return DryGrant(request, tuple(trace), refusal=allocation.refusal(request, trace))
+        refusal = allocation.refusal(request, trace)
+        return DryGrant(request, tuple(trace), refusal=refusal, cause=RefusalCause.POOLS)
 
     def _from(self, pool: SpiderIPPool) -> tuple[SpiderIP, GrantOrigin] | Verdict:
         try:
