@@ -131,3 +131,13 @@ def test_who_reads_a_record_and_its_pool(plane: ControlPlane) -> None:
     assert (result.exit_code, found["problems"][0][:39]) == (1, "pod default/none does not hold it any m")
     other = json.loads(run(plane, "who", "10.98.0.8", "-o", "json").stdout)
     assert (other["state"], other["pools"][0]["reason"]) == ("free", "for node n1")
+
+
+def test_top_counts_the_records_of_each_node(plane: ControlPlane) -> None:
+    plane.apply(POOL, RECORD)
+    found = json.loads(run(plane, "top", "nodes", "-o", "json").stdout)["items"]
+    node = next(each for each in found if each["name"] == "n1")
+    assert (node["used"], node["total"], node["percent"], node["pools"]) == (1, 3, 33, 1)
+    pools = run(plane, "top", "pools", "-o", "name").stdout.split()
+    assert "spiderippool.spiderpool.spidernet.io/operator" in pools
+    assert run(plane, "top", "subnets").stdout.startswith("SUBNET")

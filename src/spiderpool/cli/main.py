@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 
 from spiderpool import __version__
-from spiderpool.cli import addresses, nodes
+from spiderpool.cli import addresses, nodes, top
 from spiderpool.cli.connection import Connection, Show, connected, examples, shown
 from spiderpool.cli.installation import DEFAULT_NAMESPACE, look
 from spiderpool.cli.pod_question import PodQuestion
@@ -121,6 +121,39 @@ def explain_pod(
     answer = connection.run(question.answer)
     show(answer)
     _end(answer.refusal is not None)
+
+
+@cli.group("top")
+def fullness() -> None:
+    """How full pools, nodes and subnets are now, the fullest first."""
+
+
+@fullness.command("pools", epilog=examples("spiderpoolctl top pools", "spiderpoolctl top pools -o wide --no-headers"))
+@shown
+@connected
+def show_pools(connection: Connection, show: Show) -> None:
+    """Show the addresses of each pool: used, free, and all that pods may get.
+
+    What is reserved, or cools down, is not free. Numbers of used addresses are counted by the controller, and some
+    seconds old.
+    """
+    show(connection.run(top.top_pools))
+
+
+@fullness.command("nodes", epilog=examples("spiderpoolctl top nodes"))
+@shown
+@connected
+def show_nodes(connection: Connection, show: Show) -> None:
+    """Show the addresses of each node: those of pools that it alone may use, and those that it has from shared ones."""
+    show(connection.run(top.top_nodes))
+
+
+@fullness.command("subnets", epilog=examples("spiderpoolctl top subnets -o json"))
+@shown
+@connected
+def show_subnets(connection: Connection, show: Show) -> None:
+    """Show how much of each SpiderSubnet its pools hold."""
+    show(connection.run(top.top_subnets))
 
 
 @cli.group()

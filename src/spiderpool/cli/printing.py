@@ -87,11 +87,15 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[Cell]], view: View) -> 
     """The lines of a table. Where it is too wide for the terminal, its last column is wrapped."""
     found = list(rows)
     texts = [[UNKNOWN if cell is None else printable(str(cell)) for cell in row] for row in found]
-    numeric = [all(isinstance(row[place], int | None) for row in found) for place in range(len(titles))]
+    numeric = [_is_numeric([row[place] for row in found]) for place in range(len(titles))]
     shown = [list(titles), *texts] if view.headers else texts
     widths = [max((cell_len(row[place]) for row in shown), default=0) for place in range(len(titles))]
     for row in shown:
         yield from _wrapped(row, widths, numeric, view.width)
+
+
+def _is_numeric(cells: Sequence[Cell]) -> bool:
+    return any(isinstance(each, int) for each in cells) and not any(isinstance(each, str) for each in cells)
 
 
 def _wrapped(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool], width: int | None) -> Iterator[str]:
