@@ -49,7 +49,7 @@ spec: {address: 10.98.0.7/24, pool: operator, node: n1, namespace: default, pod:
 def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
     """The control plane, without our objects afterwards."""
     yield control_plane
-    control_plane.kubectl("delete", "events,spiderips,spiderippools", "-n", "default", "--all")
+    control_plane.kubectl("delete", "events,spiderips,spiderippools,net-attach-def", "-n", "default", "--all")
 
 
 def run(plane: ControlPlane, *words: str) -> Result:

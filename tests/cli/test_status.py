@@ -168,7 +168,7 @@ async def test_one_screen(server: ApiServer) -> None:
         "\n"
         "Agents:    2 of 2 nodes have answered\n"
         f"Webhooks:  2 mutating, 1 validating, certificate until {shown.certificate_expires}\n"
-        "Pools:     2, of which 1 have no free address\n"
+        "Pools:     2, 1 without a free address\n"
         "POOL  USED  FREE  TOTAL  USE\n"
         "red     10     0     10  100%\n"
         "blue     4     6     10  40%\n"

@@ -10,6 +10,7 @@ from typing import Any
 from spiderpool.api.core_v1 import Event
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION
 from spiderpool.cli.pod_case import PodCase
 from spiderpool.cli.printing import View, age, alerts, object_reference, plain, sentence, table
 from spiderpool.cli.remedies import remedies
@@ -251,7 +252,7 @@ def explain(case: PodCase, now: datetime) -> Explanation:
         refusal=None,
         events=tuple(_event(each, now) for each in case.events),
         advice=(),
-        notes=case.policies.notes,
+        notes=tuple(_notes(case)),
     )
     if case.pod.spec.hostNetwork:
         return replace(empty, outcome="is in the network of its node: it needs no address of Spiderpool")
@@ -272,6 +273,13 @@ def explain(case: PodCase, now: datetime) -> Explanation:
         refusal=refusal.message if refusal else None,
         advice=tuple(remedies(outcomes)) if refusal else (),
     )
+
+
+def _notes(case: PodCase) -> Iterator[str]:
+    yield from case.policies.notes
+    names_network = DEFAULT_NETWORK_ANNOTATION in (case.pod.metadata.annotations or {})
+    if case.policies.network_note and not names_network:
+        yield case.policies.network_note
 
 
 def _outcome(addresses: Iterable[AddressFacts], *, refused: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -84,8 +84,10 @@ class AgentPolicies:
 
     networks: AttachmentPolicy
     addresses: AddressPolicy
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     """Where settings are not those of the cluster, as they could not be read."""
+    network_note: str | None = None
+    """The same about the network of pods that name none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +104,19 @@ async def read_policies(cluster: Cluster, options: PolicyOptions) -> AgentPolici
     config = await cluster.find(ConfigMap, CONFIG, options.namespace)
     sets = await cluster.list(AgentSet, options.namespace, labels=f"{COMPONENT_LABEL}={AGENT}")
     environ = _environment(sets or (), config)
-    notes = []
-    if options.values is None and (config is None or FILE not in (config.data or {})):
-        notes.append(f"ConfigMap {options.namespace}/{CONFIG} is not there: the defaults of its settings are assumed")
     if options.default_network:
         environ[DEFAULT_NETWORK] = options.default_network
-    elif DEFAULT_NETWORK not in environ:
-        notes.append(f"no {DEFAULT_NETWORK} of the agents is known: if they have one, name it by --default-network")
+    known = DEFAULT_NETWORK in environ
     environ |= {NAMESPACE: options.namespace, NODE: "any"}
     settings = agent_settings(text_source(*_text(options.values, config), environ))
-    return policies_of(settings, notes)
+    missing = options.values is None and (config is None or FILE not in (config.data or {}))
+    assumed = f"ConfigMap {options.namespace}/{CONFIG} is not there: the defaults of its settings are assumed"
+    unknown = f"no {DEFAULT_NETWORK} of the agents is known: if they have one, name it by --default-network"
+    found = policies_of(settings)
+    return replace(found, notes=(assumed,) if missing else (), network_note=None if known else unknown)
 
 
-def policies_of(settings: AgentSettings, notes: Iterable[str] = ()) -> AgentPolicies:
+def policies_of(settings: AgentSettings) -> AgentPolicies:
     """What an agent makes of its settings."""
     common = settings.common
     return AgentPolicies(
@@ -132,7 +134,6 @@ def policies_of(settings: AgentSettings, notes: Iterable[str] = ()) -> AgentPoli
             statefulsets=common.enable_statefulset,
             machines=common.enable_kubevirt_static_ip,
         ),
-        tuple(notes),
     )
 
 

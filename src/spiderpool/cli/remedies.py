@@ -40,7 +40,8 @@ def _of(outcome: DryGrant) -> Iterator[str]:
             yield QUOTA
         case RefusalCause.POOLS:
             last = {verdict.subject: verdict for verdict in outcome.trace}
-            yield from (_remedy(outcome, verdict) for verdict in last.values())
+            full_first = sorted(last.values(), key=lambda verdict: verdict.rule != "exhausted")
+            yield from (_remedy(outcome, verdict) for verdict in full_first)
             if not last:
                 yield NO_DEFAULT
 

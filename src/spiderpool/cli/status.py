@@ -99,7 +99,7 @@ class Status:
     def _pools(self) -> str:
         if self.pools is None:
             return "not known"
-        return f"{len(self.pools)}, of which {sum(each.is_full for each in self.pools)} have no free address"
+        return f"{len(self.pools)}, {sum(each.is_full for each in self.pools)} without a free address"
 
     def _webhooks(self) -> str:
         expires = f", certificate until {self.certificate_expires}" if self.certificate_expires else ""
