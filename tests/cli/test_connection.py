@@ -14,7 +14,7 @@ from spiderpool import __version__
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.main import cli
+from spiderpool.cli.main import cli, main
 from tests.support.api_server import ApiServer, Fault
 
 pytestmark = pytest.mark.unit
@@ -58,6 +58,19 @@ def test_every_command_has_examples_and_the_options_of_its_kind(path: str, comma
 def test_the_version_and_the_exit_status_are_told() -> None:
     assert __version__ in CliRunner().invoke(cli, ["--version"]).output
     assert "Exit status:" in CliRunner().invoke(cli, ["--help"]).output
+
+
+@pytest.mark.parametrize(
+    ("program", "usage"),
+    [("/usr/bin/spiderpoolctl", "spiderpoolctl"), ("/usr/bin/kubectl-spiderpool", "kubectl spiderpool")],
+)
+def test_the_usage_names_the_program_as_it_was_called(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], program: str, usage: str
+) -> None:
+    monkeypatch.setattr("sys.argv", [program, "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().out.startswith(f"Usage: {usage} [OPTIONS]")
 
 
 def test_a_cluster_that_does_not_answer_is_named_with_the_remedy(tmp_path: Path) -> None:

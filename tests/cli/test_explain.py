@@ -28,7 +28,7 @@ from spiderpool.api.core_v1 import (
     PodSpec,
 )
 from spiderpool.api.ip import IP_OWNER_LABEL, IPOwner, IPSpec, SpiderIP
-from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.ipquota import EXHAUSTED_LABEL, IPQuotaSpec, SpiderIPQuota
 from spiderpool.api.meta import Object, ObjectMeta, OwnerReference
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
@@ -59,6 +59,10 @@ OWN = "annotation ipam.spidernet.io/ippool"
 def pool(name: str, ips: str = "10.0.0.1-10.0.0.4", **spec: Any) -> SpiderIPPool:
     fields: dict[str, Any] = {"subnet": "10.0.0.0/24", "ips": [ips], "default": True, "ipVersion": 4} | spec
     return SpiderIPPool(metadata=ObjectMeta(name=name), spec=IPPoolSpec(**fields))
+
+
+def of_eni(made: SpiderIPPool) -> SpiderIPPool:
+    return replace(made, metadata=replace(made.metadata, labels={POOL_ENI_LABEL: "eni-1"}))
 
 
 def record(address: str, uid: str = "uid-9", **changes: Any) -> SpiderIP:
@@ -147,6 +151,7 @@ async def test_a_pod_that_holds_its_address(server: ApiServer) -> None:
         ((pool("blue", "10.0.0.1"), record("10.0.0.1")), "1 of 1 addresses in use", "add addresses to spec.ips"),
         ((pool("blue", namespaceName=["shop"]),), "is for namespace shop", "spec.namespaceName of pool blue"),
         ((pool("blue", multusName=["other"]),), "is for network kube-system/other", "spec.multusName of pool blue"),
+        ((of_eni(pool("blue")),), "is for ENI eni-1, which node n1 does not report", "delete pool blue if its server"),
         ((pool("blue", "10.0.0.9-10.0.0.1"),), "its addresses cannot be read", "correct spec.ips"),
     ],
 )

@@ -26,7 +26,7 @@ MACHINE = IPOwner("VirtualMachineInstance", "default", "vm")
 
 
 def pool(name: str = "blue", ips: str = "10.0.0.1-10.0.0.2", **spec: Any) -> SpiderIPPool:
-    fields = {"subnet": "10.0.0.0/24", "ips": [ips], "default": True, "nodeName": ["n1"]} | spec
+    fields: dict[str, Any] = {"subnet": "10.0.0.0/24", "ips": [ips], "default": True, "nodeName": ["n1"]} | spec
     return SpiderIPPool(metadata=ObjectMeta(name=name), spec=IPPoolSpec(**fields))
 
 
