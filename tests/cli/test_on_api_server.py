@@ -14,7 +14,7 @@ from spiderpool.cli.main import cli
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 from tests.support.eventually import eventually
-from tests.support.local_agent import LocalAgent
+from tests.support.local_agent import LocalAgent, node_objects
 
 pytestmark = pytest.mark.control_plane
 
@@ -102,20 +102,18 @@ async def refusal_of(agent: LocalAgent, uid: str) -> str:
 
 def test_explain_says_what_the_agent_says(plane: ControlPlane, tmp_path: Path) -> None:
     full = POOL.replace("10.98.0.7-10.98.0.9", "10.98.0.7").replace("nodeName", "default: true, nodeName")
-    plane.apply(NETWORK, full, RECORD, POD)
-    uid = plane.kubectl("get", "pod", "operator", "-o", "jsonpath={.metadata.uid}")
-    kubeconfig = plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
-    agent = LocalAgent(kubeconfig, Processes(tmp_path / "processes"), tmp_path, "n1")
-    agent.start()
-    try:
-        said = asyncio.run(refusal_of(agent, uid))
-    finally:
-        agent.stop()
-        plane.kubectl("delete", "pod", "operator", "--force", "--grace-period=0")
-    plane.apply(POD)
-    result = run(plane, "explain", "pod", "default/operator", "-o", "json")
+    with node_objects(plane, "n1"):
+        plane.apply(NETWORK, full, RECORD, POD)
+        uid = plane.kubectl("get", "pod", "operator", "-o", "jsonpath={.metadata.uid}")
+        agent = LocalAgent(plane, Processes(tmp_path / "processes"), tmp_path, "n1")
+        agent.start()
+        try:
+            said = asyncio.run(refusal_of(agent, uid))
+            result = run(plane, "explain", "pod", "default/operator", "-o", "json")
+        finally:
+            agent.stop()
+            plane.kubectl("delete", "pod", "operator", "--force", "--grace-period=0")
     found = json.loads(result.stdout)
-    plane.kubectl("delete", "pod", "operator", "--force", "--grace-period=0")
     assert result.exit_code == 1
     assert found["refusal"] == said
     assert "operator: 1 of 1 addresses in use" in said

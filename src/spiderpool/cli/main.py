@@ -305,7 +305,7 @@ def _show(text: str, language: str) -> None:
 
 def main() -> None:
     """Runs a command. Exits with 1 and a message on invalid input, with 2 on invalid options."""
-    cli(prog_name="kubectl spiderpool" if Path(sys.argv[0]).name.startswith(PLUGIN) else None)
+    cli(prog_name="kubectl spiderpool" if Path(sys.argv[0]).name.startswith(PLUGIN) else "spiderpoolctl")
 
 
 if __name__ == "__main__":
