@@ -143,6 +143,11 @@ async def test_a_pod_that_holds_its_address(server: ApiServer) -> None:
     assert "eth0, IPv4: has 10.0.0.3 of pool blue" in printed(found, "table", View())
 
 
+async def test_a_static_pod_holds_its_address_by_its_manifest(server: ApiServer) -> None:
+    server.put(pod({"kubernetes.io/config.hash": "hash-1"}), pool("blue"), record("10.0.0.3", "hash-1"))
+    assert (await explained(server, "pod/web")).outcome == "has 10.0.0.3"
+
+
 @pytest.mark.parametrize(
     ("objects", "said", "advice"),
     [

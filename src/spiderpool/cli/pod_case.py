@@ -19,6 +19,7 @@ from spiderpool.cli.connection import Cluster
 from spiderpool.cli.manifests import NO_UID, documents, read
 from spiderpool.cli.policies import AgentPolicies
 from spiderpool.core.addresses import object_name
+from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION
 from spiderpool.core.ipam.owners import Controller, owner_label
 from spiderpool.core.labels import label_value
 from spiderpool.errors import BadConfig, Refused, SpiderpoolError
@@ -56,8 +57,8 @@ class PodCase:
 
     @property
     def uid(self) -> str:
-        """UID by which the pod holds addresses."""
-        return self.pod.metadata.uid or ""
+        """UID by which the pod holds addresses: of a static pod that of its manifest, which outlives its mirrors."""
+        return (self.pod.metadata.annotations or {}).get(STATIC_POD_ANNOTATION) or self.pod.metadata.uid or ""
 
 
 def pod_of_manifest(text: str, namespace: str) -> Pod:
