@@ -20,7 +20,7 @@ pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parent.parent
 DAEMONS = ("spiderpool-agent", "spiderpool-controller", "spiderpool-cloud")
-PROGRAMS = (*DAEMONS, "spiderpoolctl")
+PROGRAMS = (*DAEMONS, "spiderpoolctl", "kubectl-spiderpool")
 LAB = re.compile(r"lab/|_lab|haproxy|uml_|simulat", re.IGNORECASE)
 """Names of files that belong to the lab, its simulated cloud or its machines."""
 
@@ -126,7 +126,8 @@ def test_every_module_is_imported_from_the_wheel(environment: Path) -> None:
 def test_a_program_tells_its_options_and_version(environment: Path, program: str, option: str) -> None:
     done = _program(environment, program, option)
     assert done.returncode == 0, done.stderr
-    assert (program if option == "--help" else __version__) in done.stdout
+    name = program.replace("kubectl-", "kubectl ")  # as kubectl calls its plugin
+    assert (name if option == "--help" else __version__) in done.stdout
 
 
 @pytest.mark.parametrize(

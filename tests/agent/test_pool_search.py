@@ -211,6 +211,17 @@ async def test_a_stranger_gets_a_cooling_address_when_nothing_else_is_free_and_i
     assert one.store.objects["10.0.0.1"].spec.pod == "d"
 
 
+@pytest.mark.parametrize("seconds", [0, 61])
+async def test_an_address_that_was_reserved_while_it_cooled_down_is_given_to_nobody(seconds: int) -> None:
+    one = One(cold("10.0.0.1"))
+    await one.give(ask("p"))
+    await one.allocator.release("uid-of-p", "eth0")
+    one.surroundings.reserved[4] = AddressSet.parse(["10.0.0.1"], 4)
+    one.surroundings.now += seconds
+    with pytest.raises(Refused, match="holds no addresses but excluded and reserved ones"):
+        await one.give(ask("q"))
+
+
 async def test_a_cooldown_that_is_over_frees_the_address_for_all() -> None:
     one = One(cold("10.0.0.1"))
     await one.give(ask("a"))

@@ -71,6 +71,26 @@ class TestKubeconfig:
         assert access.credentials.headers() == {"Authorization": "Bearer secret"}
         assert access.tls.verify_mode is ssl.CERT_REQUIRED
 
+    def test_another_context_may_be_chosen(self, tmp_path: Path) -> None:
+        path = kubeconfig(tmp_path, {"server": "https://c"}, {"token": "secret"})
+        access = load_access(path, context="before")
+        assert (access.server, access.credentials.headers(), access.namespace) == ("https://x", {}, "default")
+        with pytest.raises(BadConfig, match="has no context other; it has before, now"):
+            load_access(path, context="other")
+
+    def test_a_context_may_have_a_namespace(self, tmp_path: Path) -> None:
+        path = kubeconfig(tmp_path, {"server": "https://c"})
+        document = yaml.safe_load(path.read_text())
+        document["contexts"][1]["context"]["namespace"] = "shop"
+        path.write_text(yaml.safe_dump(document))
+        assert load_access(path).namespace == "shop"
+
+    @pytest.mark.parametrize("kind", ["exec", "auth-provider", "username"])
+    def test_credentials_that_are_not_read_are_refused(self, tmp_path: Path, kind: str) -> None:
+        with pytest.raises(BadConfig, match=f"by {kind}, which is not read; use one with a token"):
+            load_access(kubeconfig(tmp_path, {"server": "https://c"}, {kind: {"command": "x"}}))
+        assert load_access(kubeconfig(tmp_path, {"server": "https://c"}, {kind: {"command": "x"}, "token": "t"}))
+
     def test_a_context_needs_no_user(self, tmp_path: Path) -> None:
         assert load_access(kubeconfig(tmp_path, {"server": "https://c"})).credentials.headers() == {}
 

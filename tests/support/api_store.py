@@ -338,7 +338,7 @@ def _requirements(text: str) -> tuple[tuple[str, Callable[[str | None], bool]], 
 
 def _field(body: Body, path: str) -> str | None:
     value: Any = body
-    for word in path.split("."):
+    for word in ("source", "component") if path == "source" else path.split("."):  # so it is for Events
         value = value.get(word) if isinstance(value, dict) else None
     return value if isinstance(value, str) else None
 

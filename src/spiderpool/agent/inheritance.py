@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 
 from spiderpool.agent import record_store
 from spiderpool.agent.pool_search import PoolSearch
@@ -11,13 +10,10 @@ from spiderpool.agent.record_store import ClusterReads, RecordStore
 from spiderpool.agent.record_writes import CALL_TIMEOUT, Progress, RecordWrites
 from spiderpool.agent.releases import CONFLICT_TRIES, PendingRelease
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.core.ipam import allocation, selection
-from spiderpool.core.ipam.allocation import family
-from spiderpool.core.ipam.new_nodes import why_incomplete
+from spiderpool.core.ipam import allocation, inheritance, selection
 from spiderpool.core.ipam.owners import owner_label
 from spiderpool.core.ipam.selection import AllocationRequest
-from spiderpool.errors import ApiUnavailable, Refused
+from spiderpool.errors import ApiUnavailable
 from spiderpool.kube.client import Conflict, NotFound
 from spiderpool.telemetry import logger
 
@@ -38,7 +34,7 @@ class Inheritance:
         if request.owner is not None:
             return await self._inherit_from_owner(request, progress)
         for record in self._records.released():
-            if not (_was_of(record, request) and allocation.is_acceptable(record, request)):
+            if not (inheritance.was_of(record, request) and allocation.is_acceptable(record, request)):
                 continue
             if self._suits_as_seen(request, record) and not self._search.is_conflicting(record):
                 with suppress(Conflict, NotFound):  # another pod was faster; look on
@@ -69,7 +65,7 @@ class Inheritance:
         inherited: SpiderIP | None = None
         outdated: list[PendingRelease] = []
         for record in progress.owned or ():
-            if not _is_for(record, request):
+            if not inheritance.is_for(record, request):
                 continue
             runs_elsewhere = await self._runs_elsewhere(request, record)
             reason = "its owner has another" if inherited else await self._why_unsuitable(request, record)
@@ -105,20 +101,13 @@ class Inheritance:
         return await self._writes.replace(request, record, moved_from)
 
     async def _runs_elsewhere(self, request: AllocationRequest, record: SpiderIP) -> bool:
-        """Whether another pod of the owner, which still runs, has the address. Raises Refused unless it is migrating.
-
-        Only virtual machines have two pods at once; those of a StatefulSet's ordinal have the same name.
-        """
-        spec = record.spec
-        if spec.releasedAt or spec.podUID == request.pod_uid or spec.pod == request.pod:
+        """Whether another pod of the owner has the address and still runs. Raises Refused unless it is migrating."""
+        if not inheritance.may_run_elsewhere(record, request):
             return False
         if not await self._reads.is_held(record):
             return False
         if not request.migrating:
-            raise Refused(
-                f"{request} gets {spec.address} when pod {spec.namespace}/{spec.pod} on node {spec.node}, which has "
-                "it, has ended; if that node is lost, delete that pod by force"
-            )
+            raise inheritance.other_machine(record, request)
         return True
 
     async def _why_unsuitable(self, request: AllocationRequest, record: SpiderIP) -> str | None:
@@ -128,56 +117,17 @@ class Inheritance:
         Refused when it does not exist: it may be about to be created again, and a fixed address is not given up for
         that. Nor for labels of the node that come late.
         """
-        if not allocation.is_acceptable(record, request):
-            return f"is not {request.address}, which the pod asks for"
+        if reason := inheritance.why_not_asked(request, record):
+            return reason
         name = record.spec.pool
-        if not selection.may_be_candidate(request, name):
-            return f"does not come from {request.source}"
         pool = self._search.pool(name) or await self._reads.pool(name)
         if pool is None:
-            raise Refused(
-                f"{request} keeps {record.spec.address} of pool {name}, which does not exist: create the pool again, "
-                f"or run `spiderpoolctl ip release {record.spec.address.partition('/')[0]}` to give the address up"
-            )
-        if selection.fits_but_for_node_labels(request, pool):
-            return await self._why_unsuitable_now(request, record, pool)
+            raise inheritance.missing_pool(request, record)
+        if selection.fits_but_for_node_labels(request, pool):  # the cache may lack the Node, or labels set since
+            return inheritance.why_labels_differ(request, record, pool, await self._reads.node(request.node))
         return selection.why_unsuitable(request, pool)
-
-    async def _why_unsuitable_now(self, request: AllocationRequest, record: SpiderIP, pool: SpiderIPPool) -> str | None:
-        """Why the labels of the pod's Node, read afresh, do not match those that a pool selects; None when they do.
-
-        The cache may lack the Node, or labels that were set since. Raises Refused while some may be about to come.
-        """
-        node = await self._reads.node(request.node)
-        labels = (node.metadata.labels if node else None) or {}
-        reason = selection.why_unsuitable(replace(request, node_labels=labels), pool)
-        if reason and (sign := why_incomplete(node)):
-            raise Refused(
-                f"{request} keeps {record.spec.address} of pool {pool.name}: {reason}, but some may be about to come, "
-                f"since {sign}"
-            )
-        return reason
 
     def _suits_as_seen(self, request: AllocationRequest, record: SpiderIP) -> bool:
         """Whether an address that the pod may have again, but need not, fits it by the pools that this node sees."""
         pool = self._search.pool(record.spec.pool)
         return pool is not None and selection.why_unsuitable(request, pool) is None
-
-
-def _is_for(record: SpiderIP, request: AllocationRequest) -> bool:
-    """Whether a record of the sticky owner is for the interface and family of a request."""
-    return record.spec.owner == request.owner and record_store.request_key(record) == (
-        request.interface,
-        request.version,
-    )
-
-
-def _was_of(record: SpiderIP, request: AllocationRequest) -> bool:
-    """Whether a released record was held by a pod of the same name, for the same interface and family."""
-    spec = record.spec
-    return (spec.namespace, spec.pod, spec.interface, family(record)) == (
-        request.namespace,
-        request.pod,
-        request.interface,
-        request.version,
-    )

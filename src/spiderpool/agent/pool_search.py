@@ -224,6 +224,8 @@ class PoolSearch:
     ) -> tuple[SpiderIP, SpiderIP] | None:
         """Take over the first record that no other pod takes meanwhile: (as it was, as it is now)."""
         for record in released:
+            if address_of(record) not in cache.addresses:  # excluded or reserved since it was released
+                continue
             if address_of(record) in self._occupied(request.version):
                 continue
             if record in cache.cooling:  # another call may have removed it while we waited for the API server

@@ -34,9 +34,11 @@ class WorkloadSpec(msgspec.Struct, omit_defaults=True):
 
 
 class WorkloadStatus(msgspec.Struct, omit_defaults=True):
-    """apps/v1 DaemonSetStatus, in part."""
+    """apps/v1 DaemonSetStatus and DeploymentStatus, in part."""
 
     desiredNumberScheduled: int | None = None
+    numberReady: int | None = None
+    readyReplicas: int | None = None
 
 
 class Workload(Object, kw_only=True):

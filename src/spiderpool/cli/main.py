@@ -1,10 +1,12 @@
-"""Entry point of spiderpoolctl."""
+"""Entry point of spiderpoolctl, which is also installed as a plugin of kubectl."""
 
 from __future__ import annotations
 
-import asyncio
 import json
+import os
+import sys
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,9 +16,15 @@ from rich.console import Console
 from rich.syntax import Syntax
 
 from spiderpool import __version__
-from spiderpool.cli import addresses, nodes
+from spiderpool.cli import addresses, nodes, top
+from spiderpool.cli.connection import Connection, Show, connected, examples, shown
+from spiderpool.cli.installation import DEFAULT_NAMESPACE, look
+from spiderpool.cli.pod_question import PodQuestion
+from spiderpool.cli.printing import printable
 from spiderpool.cli.rbac import documents
 from spiderpool.cli.services import grants, plans
+from spiderpool.cli.status import status_of
+from spiderpool.cli.who import AddressParameter, answer, look_for
 from spiderpool.cloud import registry
 from spiderpool.cloud.loadbalancers import configuration_of
 from spiderpool.cloud.registry import Provider
@@ -26,21 +34,126 @@ from spiderpool.settings import SettingsSource, cloud_settings, file_source
 
 FEATURES = registry.DEFAULT.features
 """Features of spiderpool-cloud, all of which need permissions."""
-HOME_CONFIG = Path("~/.kube/config")
-"""The kubeconfig that kubectl uses by default."""
-
-KUBECONFIG = click.option(
-    "--kubeconfig",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    envvar="KUBECONFIG",
-    help="Your kubeconfig. Default: ~/.kube/config if it exists, else the service account of the pod.",
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+PLUGIN = "kubectl-"
+"""What the name of a program begins with that kubectl finds as its plugin."""
+PLAN_EXAMPLE = (
+    "kubectl get -A -o yaml \\",
+    "  services,nodes,spiderservers,endpointslices,spiderloadbalancergrants \\",
+    "  | spiderpoolctl service plan -",
 )
+EXIT_STATUS = """\b
+Exit status:
+  0  it is done, or the answer is above, and nothing in it needs attention
+  1  it was refused, there was no answer, or something needs attention
+  2  the command line is wrong"""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS)
 @click.version_option(__version__, prog_name="spiderpoolctl")
 def cli() -> None:
     """Ask Spiderpool, and state what it cannot know."""
+
+
+@cli.command("status", epilog=examples("spiderpoolctl status", "spiderpoolctl status -o wide -n spiderpool"))
+@click.option(
+    "--namespace", "-n", metavar="NAME", help="Namespace of Spiderpool. Default: where its leader's Lease is."
+)
+@shown
+@connected
+def show_status(namespace: str | None, connection: Connection, show: Show) -> None:
+    """Show on one screen how Spiderpool is: daemons, agents, webhooks, pools, last warnings.
+
+    What needs attention comes last, each line with a "!"; then the exit status is 1.
+    """
+    found = connection.run(lambda cluster: look(cluster, namespace))
+    answer = status_of(found, datetime.now(UTC))
+    show(answer)
+    _end(bool(answer.problems))
+
+
+@cli.command(
+    "who", epilog=examples("spiderpoolctl who 172.31.199.187", "spiderpoolctl who fd00::7 -o json | jq -r .pod")
+)
+@click.argument("address", type=AddressParameter())
+@shown
+@connected
+def show_holder(address: str, connection: Connection, show: Show) -> None:
+    """Tell who has ADDRESS: pod, node, interface, pool, owner, cooldown; or which pool would give it.
+
+    What contradicts that, such as a second pod with the address, comes last, each line with a "!"; then the exit
+    status is 1.
+    """
+    found = answer(connection.run(lambda cluster: look_for(cluster, address)), datetime.now(UTC))
+    show(found)
+    _end(bool(found.problems))
+
+
+@cli.command(
+    "explain",
+    epilog=examples(
+        "spiderpoolctl explain pod default/web-5",
+        "spiderpoolctl explain pod web-5 -n default -o wide",
+        "spiderpoolctl explain -f deployment.yaml --node worker-1",
+    ),
+)
+@click.argument("words", nargs=-1, metavar="[pod [NAMESPACE/]NAME]")
+@click.option(
+    "--filename", "-f", type=click.File(), help="A manifest instead of a pod of the cluster; -: standard input."
+)
+@click.option("--node", metavar="NAME", help="Node, for a pod that is on none yet.")
+@click.option("--namespace", "-n", metavar="NAME", help="Namespace of the pod. Default: that of the context.")
+@click.option("--values", type=FILE, help="conf.yml of the agents. Default: that of the cluster.")
+@click.option("--default-network", metavar="NAME", help="Network of pods that name none. Default: that of the agents.")
+@click.option("--spiderpool-namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Where Spiderpool is.")
+@shown
+@connected
+def explain_pod(
+    words: Sequence[str], filename: TextIO | None, connection: Connection, show: Show, **options: Any
+) -> None:
+    """Explain why a pod has its addresses, would get them, or gets none.
+
+    It shows the networks, the pools that are considered, the rule by which each is kept or dropped, what is granted,
+    what the last attempts said, and what to change, by the functions that the agents decide with. For a pod without
+    an address the exit status is 1.
+    """
+    question = PodQuestion.of(words, filename, **options)
+    answer = connection.run(question.answer)
+    show(answer)
+    _end(answer.refusal is not None)
+
+
+@cli.group("top")
+def fullness() -> None:
+    """How full pools, nodes and subnets are now, the fullest first."""
+
+
+@fullness.command("pools", epilog=examples("spiderpoolctl top pools", "spiderpoolctl top pools -o wide --no-headers"))
+@shown
+@connected
+def show_pools(connection: Connection, show: Show) -> None:
+    """Show the addresses of each pool: used, free, and all that pods may get.
+
+    What is reserved, or cools down, is not free. Numbers of used addresses are counted by the controller, and some
+    seconds old.
+    """
+    show(connection.run(top.top_pools))
+
+
+@fullness.command("nodes", epilog=examples("spiderpoolctl top nodes"))
+@shown
+@connected
+def show_nodes(connection: Connection, show: Show) -> None:
+    """Show the addresses of each node: those of pools that it alone may use, and those that it has from shared ones."""
+    show(connection.run(top.top_nodes))
+
+
+@fullness.command("subnets", epilog=examples("spiderpoolctl top subnets -o json"))
+@shown
+@connected
+def show_subnets(connection: Connection, show: Show) -> None:
+    """Show how much of each SpiderSubnet its pools hold."""
+    show(connection.run(top.top_subnets))
 
 
 @cli.group()
@@ -53,12 +166,12 @@ def ip() -> None:
     """Addresses of pods."""
 
 
-@ip.command("release")
+@ip.command("release", epilog=examples("spiderpoolctl ip release 172.31.199.187"))
 @click.argument("address")
-@KUBECONFIG
-def release_address(address: str, kubeconfig: Path | None) -> None:
+@connected
+def release_address(address: str, connection: Connection) -> None:
     """Release ADDRESS, unless a sandbox has it by the word of its node, which is asked first."""
-    _in_cluster(kubeconfig, lambda client: addresses.release(client, address))
+    _carry_out(connection, lambda client: addresses.release(client, address))
 
 
 @cli.group()
@@ -66,23 +179,23 @@ def node() -> None:
     """Nodes that do not answer."""
 
 
-@node.command("fence")
+@node.command("fence", epilog=examples("spiderpoolctl node fence worker-1"))
 @click.argument("name", metavar="NODE")
-@KUBECONFIG
-def fence_node(name: str, kubeconfig: Path | None) -> None:
+@connected
+def fence_node(name: str, connection: Connection) -> None:
     """State that nothing of the present boot of NODE runs any more, so that its addresses may be given to others.
 
     Switch the machine off first, or take its NICs off the network: what runs on keeps its addresses.
     """
-    _in_cluster(kubeconfig, lambda client: nodes.fence(client, name))
+    _carry_out(connection, lambda client: nodes.fence(client, name))
 
 
-@node.command("unfence")
+@node.command("unfence", epilog=examples("spiderpoolctl node unfence worker-1"))
 @click.argument("name", metavar="NODE")
-@KUBECONFIG
-def unfence_node(name: str, kubeconfig: Path | None) -> None:
+@connected
+def unfence_node(name: str, connection: Connection) -> None:
     """Take back what `fence` has stated about NODE."""
-    _in_cluster(kubeconfig, lambda client: nodes.unfence(client, name))
+    _carry_out(connection, lambda client: nodes.unfence(client, name))
 
 
 @cli.group()
@@ -90,11 +203,9 @@ def service() -> None:
     """Services of type LoadBalancer."""
 
 
-@service.command("plan")
+@service.command("plan", epilog=examples(*PLAN_EXAMPLE))
 @click.argument("manifests", type=click.File())
-@click.option(
-    "--values", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="conf.yml of spiderpool-cloud."
-)
+@click.option("--values", type=FILE, help="conf.yml of spiderpool-cloud.")
 @click.option(
     "--grants", "only_grants", is_flag=True, help="Print only the SpiderLoadBalancerGrants that are lacking, as YAML."
 )
@@ -102,10 +213,7 @@ def plan_services(manifests: TextIO, values: Path | None, only_grants: bool) -> 
     """Print what would be made in the cloud for the Services of a file (-: standard input), step by step.
 
     Nodes and EndpointSlices in the file are the servers, and what its SpiderLoadBalancerGrants lack follows as a
-    manifest. No cluster and no cloud is called:
-
-    kubectl get services,nodes,spiderservers,endpointslices,spiderloadbalancergrants -A -o yaml \
-      | spiderpoolctl service plan -
+    manifest. No cluster and no cloud is called.
     """
     printed = grants if only_grants else plans
     try:
@@ -116,13 +224,18 @@ def plan_services(manifests: TextIO, values: Path | None, only_grants: bool) -> 
         raise click.ClickException(error.message) from error
 
 
-@policy.command("print")
+@policy.command(
+    "print",
+    epilog=examples(
+        "spiderpoolctl policy print --feature nodes", "spiderpoolctl policy print --kind rbac -n kube-system"
+    ),
+)
 @click.option(
     "--feature", "features", multiple=True, type=click.Choice(FEATURES), help="Feature that is on; repeatable."
 )
 @click.option(
     "--values",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     help="conf.yml or Helm values: the features that are on there.",
 )
 @click.option("--kind", type=click.Choice(["ram", "rbac"]), default="ram", show_default=True)
@@ -140,18 +253,14 @@ def print_policy(features: Sequence[str], values: Path | None, kind: str, namesp
         _show(yaml.safe_dump_all(documents(chosen, namespace), sort_keys=False).rstrip(), "yaml")
 
 
-def _in_cluster(kubeconfig: Path | None, work: Callable[[Client], Awaitable[str]]) -> None:
+def _carry_out(connection: Connection, work: Callable[[Client], Awaitable[str]]) -> None:
     """Prints the sentence that ``work`` returns. Raises ClickException."""
-    home = HOME_CONFIG.expanduser()
+    click.echo(printable(connection.run(lambda cluster: work(cluster.client))))
 
-    async def run() -> str:
-        async with Client.load(kubeconfig or (home if home.is_file() else None)) as client:
-            return await work(client)
 
-    try:
-        click.echo(asyncio.run(run()))
-    except SpiderpoolError as error:
-        raise click.ClickException(error.message) from error
+def _end(needs_attention: bool) -> None:
+    """Ends the command with the status that says so."""
+    sys.exit(1 if needs_attention else 0)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -186,17 +295,17 @@ def _enabled_features(values: dict[str, Any]) -> tuple[Provider, list[str]]:
 
 
 def _show(text: str, language: str) -> None:
-    """Prints text with colours on a terminal, and without into a pipe."""
+    """Prints text with the terminal's own colours, readable on light and dark ones, and without into a pipe."""
     console = Console()
-    if console.is_terminal:
-        console.print(Syntax(text, language, background_color="default"))
+    if console.is_terminal and not os.environ.get("NO_COLOR"):
+        console.print(Syntax(text, language, theme="ansi_light", background_color="default"))
     else:
         click.echo(text)
 
 
 def main() -> None:
     """Runs a command. Exits with 1 and a message on invalid input, with 2 on invalid options."""
-    cli()
+    cli(prog_name="kubectl spiderpool" if Path(sys.argv[0]).name.startswith(PLUGIN) else "spiderpoolctl")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, count
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import yaml
@@ -13,8 +13,9 @@ import yaml
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
 from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec, SpiderLoadBalancerGrant
-from spiderpool.api.meta import Object, ObjectMeta, Scope
+from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderserver import SpiderServer
+from spiderpool.cli.manifests import documents, of_kind
 from spiderpool.cloud.loadbalancers import KindOf
 from spiderpool.core.cloud.instances import described
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, reported_enis
@@ -24,11 +25,6 @@ from spiderpool.core.cloud.loadbalancer.printing import dry_run
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed
 from spiderpool.errors import BadConfig
 
-NO_UID = "00000000-0000-0000-0000-000000000000"
-"""UID of a Service whose manifest has none, as it was not created yet."""
-
-T = TypeVar("T", bound=Object)
-
 
 def plans(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> str:
     """Returns the plans for all Services of type LoadBalancer in YAML documents, as if they had no balancers yet.
@@ -37,12 +33,12 @@ def plans(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> s
     administrators must have granted and the SpiderLoadBalancerGrants among them lack follows as a manifest. Raises
     BadConfig.
     """
-    documents = list(_documents(text))
-    services = _services(documents, kind_of)
-    nodes, slices = _typed(documents, "Node", Node), _typed(documents, "EndpointSlice", EndpointSlice)
-    enis = reported_enis(described(nodes, _typed(documents, "SpiderServer", SpiderServer)))
+    found = list(documents(text))
+    services = _services(found, kind_of)
+    nodes, slices = of_kind(found, "Node", Node), of_kind(found, "EndpointSlice", EndpointSlice)
+    enis = reported_enis(described(nodes, of_kind(found, "SpiderServer", SpiderServer)))
     snapshots = [BackendSnapshot(nodes, _slices_of(service, slices), enis) for service in services]
-    manifest = _missing_grants(documents, services, configuration, kind_of)
+    manifest = _missing_grants(found, services, configuration, kind_of)
     return "\n\n".join(
         [
             *(
@@ -59,17 +55,17 @@ def grants(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> 
 
     YAML to be applied; empty when they need none. Raises BadConfig.
     """
-    documents = list(_documents(text))
-    return _missing_grants(documents, _services(documents, kind_of), configuration, kind_of)
+    found = list(documents(text))
+    return _missing_grants(found, _services(found, kind_of), configuration, kind_of)
 
 
 def _missing_grants(
-    documents: Iterable[dict[str, Any]],
+    found: Iterable[dict[str, Any]],
     services: Iterable[Service],
     configuration: BalancerConfiguration,
     kind_of: KindOf,
 ) -> str:
-    present = _typed(documents, SpiderLoadBalancerGrant.KIND.name, SpiderLoadBalancerGrant)
+    present = of_kind(found, SpiderLoadBalancerGrant.KIND.name, SpiderLoadBalancerGrant)
     needed = _needed(services, [grant.spec for grant in present], configuration, kind_of)
     made = [
         SpiderLoadBalancerGrant(
@@ -83,8 +79,8 @@ def _missing_grants(
     return yaml.safe_dump_all(map(msgspec.to_builtins, made), sort_keys=False).rstrip() if made else ""
 
 
-def _services(documents: Iterable[dict[str, Any]], kind_of: KindOf) -> list[Service]:
-    services = [service for service in _typed(documents, "Service", Service) if kind_of(service) is not None]
+def _services(found: Iterable[dict[str, Any]], kind_of: KindOf) -> list[Service]:
+    services = [service for service in of_kind(found, "Service", Service) if kind_of(service) is not None]
     if not services:
         raise BadConfig("there is no Service of type LoadBalancer that spiderpool-cloud would serve")
     return services
@@ -120,33 +116,6 @@ def _named(specs: Iterable[LoadBalancerGrantSpec], taken: Iterable[str]) -> Iter
         name = next(each for each in chain([namespace], numbered) if each not in names)
         names.add(name)
         yield name, spec
-
-
-def _documents(text: str) -> Iterator[dict[str, Any]]:
-    """Yields the objects, those in Lists one by one."""
-    try:
-        whole = list(yaml.safe_load_all(text))
-    except yaml.YAMLError as error:
-        raise BadConfig(f"the manifests cannot be read as YAML: {error}") from error
-    for document in whole:
-        if document is None:
-            continue
-        if not isinstance(document, dict):
-            raise BadConfig(f"a manifest is {type(document).__name__}, not a mapping of keys")
-        yield from ((document["items"] or ()) if "items" in document else (document,))
-
-
-def _typed(documents: Iterable[dict[str, Any]], kind: str, model: type[T]) -> list[T]:
-    return [_read(each, model) for each in documents if each.get("kind") == kind]
-
-
-def _read(document: dict[str, Any], model: type[T]) -> T:
-    meta = document.get("metadata") or {}
-    named = {"namespace": "default", "uid": NO_UID, **meta} if model.KIND.scope is Scope.NAMESPACED else meta
-    try:
-        return msgspec.convert({**document, "metadata": named}, model)
-    except msgspec.ValidationError as error:
-        raise BadConfig(f"{document.get('kind')} {meta.get('name', 'without a name')}: {error}") from error
 
 
 def _slices_of(service: Service, slices: Sequence[EndpointSlice]) -> list[EndpointSlice]:

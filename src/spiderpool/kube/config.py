@@ -45,12 +45,19 @@ class ClusterAccess:
     server: str
     tls: ssl.SSLContext
     credentials: ClientCredentials
+    namespace: str = "default"
+    """The Namespace of a context, for commands that are given none."""
 
 
-def load_access(kubeconfig: Path | None, environ: Mapping[str, str] = os.environ) -> ClusterAccess:
-    """Access by a kubeconfig file or, without one, by the pod's service account. Raises BadConfig."""
+def load_access(
+    kubeconfig: Path | None, environ: Mapping[str, str] = os.environ, *, context: str | None = None
+) -> ClusterAccess:
+    """Access by a kubeconfig file or, without one, by the pod's service account. Raises BadConfig.
+
+    ``context`` is one of the file; None: its current one.
+    """
     try:
-        return _from_file(kubeconfig) if kubeconfig else _from_service_account(environ)
+        return _from_file(kubeconfig, context) if kubeconfig else _from_service_account(environ)
     except (ValueError, ssl.SSLError) as error:
         source = kubeconfig or SERVICE_ACCOUNT
         raise BadConfig(f"a certificate or key of {source} cannot be used: {error}; set KUBECONFIG") from error
@@ -70,13 +77,18 @@ def _from_service_account(environ: Mapping[str, str]) -> ClusterAccess:
     )
 
 
-def _from_file(path: Path) -> ClusterAccess:
+def _from_file(path: Path, chosen: str | None) -> ClusterAccess:
     try:
         document = yaml.safe_load(_read(path, "kubeconfig"))
-        cluster, user = _current(document)
+        contexts = [each["name"] for each in document.get("contexts") or ()] if chosen else []
+        if chosen and chosen not in contexts:
+            raise BadConfig(f"{path} has no context {chosen}; it has {', '.join(map(str, contexts)) or 'none'}")
+        context = _named(document, "contexts", chosen or document["current-context"])["context"]
+        cluster, user = _endpoint(document, context)
         server = str(cluster["server"])
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise BadConfig(f"{path} is no kubeconfig with a current context: {error!r}; set KUBECONFIG to one") from error
+    _check_credentials(path, context, user)
     tls = _tls(
         _material(cluster, "certificate-authority", path.parent),
         _material(user, "client-certificate", path.parent),
@@ -84,12 +96,23 @@ def _from_file(path: Path) -> ClusterAccess:
         verify=not cluster.get("insecure-skip-tls-verify", False),
     )
     file = user.get("tokenFile")
-    return ClusterAccess(server, tls, ClientCredentials(user.get("token"), path.parent / file if file else None))
+    credentials = ClientCredentials(user.get("token"), path.parent / file if file else None)
+    return ClusterAccess(server, tls, credentials, context.get("namespace") or "default")
 
 
-def _current(document: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Cluster and user of the current context; the user is empty when the context names none. Raises KeyError."""
-    context = _named(document, "contexts", document["current-context"])["context"]
+def _check_credentials(path: Path, context: Mapping[str, Any], user: Mapping[str, Any]) -> None:
+    """Raises BadConfig for credentials that another program makes: without them we would be nobody."""
+    ours = ("token", "tokenFile", "client-certificate", "client-certificate-data")
+    other = next((key for key in ("exec", "auth-provider", "username") if user.get(key)), None)
+    if other and not any(user.get(key) for key in ours):
+        raise BadConfig(
+            f"user {context['user']} of {path} has its credentials by {other}, which is not read; use one with a token "
+            "or a client certificate, such as `kubectl create token` makes for a ServiceAccount"
+        )
+
+
+def _endpoint(document: Mapping[str, Any], context: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Cluster and user of a context; the user is empty when the context names none. Raises KeyError."""
     cluster = _named(document, "clusters", context["cluster"])["cluster"]
     return cluster, _named(document, "users", context["user"])["user"] if context.get("user") else {}
 

@@ -92,21 +92,26 @@ def load_source(environ: Mapping[str, str] = os.environ) -> SettingsSource:
     Raises BadConfig, also for a file that others than root can write.
     """
     path = Path(environ.get(CONFIG_FILE.variables[0], CONFIG_FILE.default))
-    return SettingsSource(environ, _document(path, read_trusted) if path.exists() else {})
+    return SettingsSource(environ, _document(path, lambda: read_trusted(path)) if path.exists() else {})
 
 
 def file_source(path: Path) -> SettingsSource:
     """Read a file that the user of a command names, who knows who can write it; a pipe will do. Raises BadConfig."""
-    return SettingsSource({}, _document(path, Path.read_text))
+    return SettingsSource({}, _document(path, path.read_text))
 
 
-def _document(path: Path, read: Callable[[Path], str]) -> dict[str, Any]:
+def text_source(text: str, origin: str, environ: Mapping[str, str]) -> SettingsSource:
+    """Read the text of a conf.yml that comes from ``origin``, and an environment. Raises BadConfig."""
+    return SettingsSource(environ, _document(origin, lambda: text))
+
+
+def _document(origin: object, read: Callable[[], str]) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(read(path)) or {}
+        document = yaml.safe_load(read()) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadConfig(f"{path} cannot be read as YAML: {error}") from error
+        raise BadConfig(f"{origin} cannot be read as YAML: {error}") from error
     if not isinstance(document, dict):
-        raise BadConfig(f"{path} holds {type(document).__name__}, not a mapping of keys")
+        raise BadConfig(f"{origin} holds {type(document).__name__}, not a mapping of keys")
     _check_keys(document)
     return document
 

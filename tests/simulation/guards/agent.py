@@ -262,8 +262,8 @@ GUARDS = (
         "pool_that_is_not_seen",
         "a pool that is made again, or not visible for a moment, costs a pod its fixed address",
         "agent/inheritance.py",
-        "if pool is None:\n            raise Refused(",
-        "if pool is None:\n            return str(",
+        "raise inheritance.missing_pool(request, record)",
+        "return str(inheritance.missing_pool(request, record))",
         "agent/test_inheritance.py",
     ),
     Guard(
@@ -490,10 +490,10 @@ GUARDS = (
     Guard(
         "labels_to_come",
         "a pod loses its fixed address on a node whose labels are still to be set",
-        "agent/inheritance.py",
+        "core/ipam/inheritance.py",
         "if reason and (sign := why_incomplete(node)):",
         "if reason and (sign := None):",
-        "agent/test_inheritance.py",
+        "agent/test_inheritance.py core/ipam/test_inheritance.py",
     ),
     Guard(
         "taint_of_a_new_node",

@@ -163,12 +163,18 @@ def cooldown_is_over(record: SpiderIP, pool: SpiderIPPool | None, now: float) ->
     """
     if record.spec.releasedAt is None:
         return False
+    end = cooldown_end(record, pool)
+    return end is None or end <= now
+
+
+def cooldown_end(record: SpiderIP, pool: SpiderIPPool | None) -> float | None:
+    """When a released record may go to any pod, in seconds since 1970; None where its time cannot be read."""
     seconds = (pool.spec.cooldownSeconds if pool and not pool.terminating else None) or 0
     try:
-        since = datetime.fromisoformat(record.spec.releasedAt)
+        since = datetime.fromisoformat(record.spec.releasedAt or "")
     except ValueError:  # not written by us; it must not block the address for ever
-        return True
-    return since.replace(tzinfo=since.tzinfo or UTC).timestamp() + seconds <= now
+        return None
+    return since.replace(tzinfo=since.tzinfo or UTC).timestamp() + seconds
 
 
 def address_text(record: SpiderIP) -> str:

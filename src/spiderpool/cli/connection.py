@@ -1,0 +1,156 @@
+"""The options of commands that look at a cluster, and their reads, which leave out what may not be seen."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, Unpack, cast
+
+import click
+
+from spiderpool.api.meta import Object
+from spiderpool.cli.printing import FORMATS, Report, View, printable, printed
+from spiderpool.errors import ApiUnavailable, SpiderpoolError
+from spiderpool.kube.client import Client, Forbidden, NotFound, Selectors
+from spiderpool.kube.config import load_access
+from spiderpool.telemetry import configure_command
+
+HOME_CONFIG = Path("~/.kube/config")
+"""The kubeconfig that kubectl uses by default."""
+REQUEST_TIMEOUT = 10.0
+"""Seconds for each request by default."""
+
+T = TypeVar("T", bound=Object)
+A = TypeVar("A")
+Show = Callable[[Report], None]
+"""Prints an answer as the options of a command say."""
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Which cluster is meant, and how long each request may take."""
+
+    kubeconfig: Path | None
+    context: str | None
+    timeout: float
+
+    def run(self, work: Callable[[Cluster], Awaitable[A]]) -> A:
+        """What ``work`` returns. Raises ClickException, with the remedy, where the cluster gives no answer."""
+        configure_command()
+        home = HOME_CONFIG.expanduser()
+
+        async def connected() -> A:
+            access = load_access(self.kubeconfig or (home if home.is_file() else None), context=self.context)
+            async with Client(access) as client:
+                cluster = Cluster(client, self.timeout, access.namespace)
+                answer = await work(cluster)
+                for text in sorted(cluster.left_out):
+                    click.echo(printable(text), err=True)
+                return answer
+
+        try:
+            return asyncio.run(connected())
+        except SpiderpoolError as error:
+            raise click.ClickException(printable(_with_remedy(error))) from error
+
+
+class Cluster:
+    """Reads objects of a cluster. What may not be listed, or does not exist there, is None, and leaves a sentence."""
+
+    def __init__(self, client: Client, timeout: float, namespace: str = "default") -> None:
+        self.client = client
+        self.timeout = timeout
+        self.namespace = namespace
+        """That of the kubeconfig's context."""
+        self.left_out: list[str] = []
+        self.unseen: set[type[Object]] = set()
+        """Kinds of which something may not be read, or that do not exist there."""
+
+    async def list(self, kind: type[T], namespace: str | None = None, **selectors: Unpack[Selectors]) -> list[T] | None:
+        """All objects of a kind that match the selectors. Raises ApiUnavailable."""
+        found = self.client.list(kind, namespace, timeout=self.timeout, **selectors)
+        return await self._seen(found, kind, f"{kind.KIND.name} objects")
+
+    async def find(self, kind: type[T], name: str, namespace: str | None = None) -> T | None:
+        """One object; None also where there is none. Raises ApiUnavailable."""
+        found = self.client.find(kind, name, namespace, timeout=self.timeout)
+        return await self._seen(found, kind, f"{kind.KIND.name} {namespace + '/' if namespace else ''}{name}")
+
+    async def _seen(self, reading: Awaitable[A], kind: type[Object], what: str) -> A | None:
+        try:
+            return await reading
+        except Forbidden as error:
+            self._leave_out(kind, f"{what} may not be read: {error.message}")
+        except NotFound:
+            self._leave_out(kind, f"{what} are unknown to this cluster: Spiderpool's CRDs are not installed")
+        return None
+
+    def _leave_out(self, kind: type[Object], text: str) -> None:
+        self.unseen.add(kind)
+        if text not in self.left_out:
+            self.left_out.append(text)
+
+
+def _with_remedy(error: SpiderpoolError) -> str:
+    match error:
+        case ApiUnavailable():
+            return f"{error.message}; check the server of your kubeconfig, or name another by --kubeconfig or --context"
+        case Forbidden():
+            return f"{error.message}; use a --context with that right, or let an administrator grant it"
+        case _:
+            return error.message
+
+
+def connected(command: F) -> F:
+    """Give a command the options of a connection, and pass it as ``connection``."""
+
+    @click.option(
+        "--kubeconfig",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        envvar="KUBECONFIG",
+        help="Your kubeconfig. Default: ~/.kube/config if it exists, else the service account of the pod.",
+    )
+    @click.option("--context", metavar="NAME", help="Context of the kubeconfig. Default: its current one.")
+    @click.option(
+        "--request-timeout",
+        type=click.FloatRange(min=0.1),
+        default=REQUEST_TIMEOUT,
+        show_default=True,
+        metavar="SECONDS",
+        help="Longest time for one request.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any, kubeconfig: Path | None, context: str | None, request_timeout: float, **options: Any
+    ) -> Any:
+        return command(*args, connection=Connection(kubeconfig, context, request_timeout), **options)
+
+    return cast("F", wrapped)
+
+
+def shown(command: F) -> F:
+    """Give a command the options of its output, and pass them as ``show``, which prints a report."""
+
+    @click.option(
+        "--output", "-o", type=click.Choice(FORMATS), default="table", show_default=True, help="Format of the answer."
+    )
+    @click.option("--no-headers", is_flag=True, help="Tables without their headers.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, output: str, no_headers: bool, **options: Any) -> Any:
+        def show(report: Report) -> None:
+            view = View.of_output(wide=output == "wide", headers=not no_headers)
+            if text := printed(report, output, view):
+                click.echo(text)
+
+        return command(*args, show=show, **options)
+
+    return cast("F", wrapped)
+
+
+def examples(*lines: str) -> str:
+    """The epilog of a command: its examples, one on each line."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

@@ -1,0 +1,58 @@
+"""The question of `explain`: which pod, on which node, and by which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+import click
+
+from spiderpool.cli.connection import Cluster
+from spiderpool.cli.explain import Explanation, explain, needed_records
+from spiderpool.cli.pod_case import find_pod, pod_of_manifest, read_case, with_records
+from spiderpool.cli.policies import PolicyOptions, read_policies
+
+
+@dataclass(frozen=True, slots=True)
+class PodQuestion:
+    """A pod of the cluster, or of a manifest."""
+
+    pod: str
+    """``name`` or ``namespace/name``; empty for a manifest."""
+    manifest: str | None
+    node: str | None
+    namespace: str | None
+    policies: PolicyOptions
+
+    @classmethod
+    def of(cls, words: Sequence[str], manifest: TextIO | None, **options: Any) -> Self:
+        """From the command line. Raises UsageError."""
+        match words:
+            case () if manifest is not None:
+                name = ""
+            case ("pod" | "pods" | "po", name) if manifest is None:
+                pass
+            case (word,) if word.startswith("pod/") and manifest is None:
+                name = word.removeprefix("pod/")
+            case _:
+                raise click.UsageError("name one pod: `explain pod NAMESPACE/NAME`, or a manifest: `explain -f FILE`")
+        values: Path | None = options["values"]
+        policies = PolicyOptions(options["spiderpool_namespace"], values, options["default_network"])
+        text = manifest.read() if manifest else None
+        return cls(name, text, options["node"], options["namespace"], policies)
+
+    async def answer(self, cluster: Cluster) -> Explanation:
+        """The explanation. Raises Refused for a pod that does not exist, BadConfig for a wrong manifest."""
+        namespace = self.namespace or cluster.namespace
+        if self.manifest is None:
+            first, slash, rest = self.pod.partition("/")
+            pod = await find_pod(cluster, first if slash else namespace, rest if slash else first)
+        else:
+            pod = pod_of_manifest(self.manifest, namespace)
+        policies = await read_policies(cluster, self.policies)
+        case = await read_case(cluster, pod, self.node, policies, exists=self.manifest is None)
+        case = await with_records(cluster, case, *needed_records(case))
+        return explain(case, datetime.now(UTC))

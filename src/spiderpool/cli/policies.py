@@ -1,0 +1,161 @@
+"""The settings of the agents that decide about a pod, as the cluster has them: from their DaemonSet and ConfigMap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+
+from spiderpool.api.applications import DaemonSet
+from spiderpool.api.core_v1 import ConfigMap
+from spiderpool.api.meta import Kind, Object
+from spiderpool.cli.connection import Cluster
+from spiderpool.cli.installation import AGENT, COMPONENT_LABEL
+from spiderpool.core.ipam.pod_context import AddressPolicy
+from spiderpool.core.network.attachment import AttachmentPolicy
+from spiderpool.errors import BadConfig
+from spiderpool.settings import AgentSettings, agent_settings, text_source
+
+CONFIG = "spiderpool-conf"
+"""Name of the ConfigMap with conf.yml."""
+FILE = "conf.yml"
+DEFAULT_NETWORK, NAMESPACE, NODE = "MULTUS_CLUSTER_NETWORK", "SPIDERPOOL_POD_NAMESPACE", "SPIDERPOOL_NODE_NAME"
+
+
+class KeyReference(msgspec.Struct):
+    """core/v1 ConfigMapKeySelector, in part."""
+
+    name: str
+    key: str
+
+
+class VariableSource(msgspec.Struct):
+    """core/v1 EnvVarSource, in part."""
+
+    configMapKeyRef: KeyReference | None = None  # noqa: N815 - the API's spelling
+
+
+class Variable(msgspec.Struct):
+    """core/v1 EnvVar."""
+
+    name: str
+    value: str | None = None
+    valueFrom: VariableSource | None = None  # noqa: N815
+
+
+class AgentContainer(msgspec.Struct):
+    """core/v1 Container, in part."""
+
+    env: list[Variable] | None = None
+
+
+class AgentPodSpec(msgspec.Struct):
+    """core/v1 PodSpec, in part."""
+
+    containers: list[AgentContainer] = msgspec.field(default_factory=list)
+
+
+class AgentTemplate(msgspec.Struct):
+    """core/v1 PodTemplateSpec, in part."""
+
+    spec: AgentPodSpec = msgspec.field(default_factory=AgentPodSpec)
+
+
+class AgentSetSpec(msgspec.Struct):
+    """apps/v1 DaemonSetSpec, in part."""
+
+    template: AgentTemplate = msgspec.field(default_factory=AgentTemplate)
+
+
+class AgentSet(Object, kw_only=True):
+    """apps/v1 DaemonSet, with the environment of its containers."""
+
+    KIND: ClassVar[Kind] = DaemonSet.KIND
+
+    spec: AgentSetSpec = msgspec.field(default_factory=AgentSetSpec)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPolicies:
+    """What the agents' settings say about pods."""
+
+    networks: AttachmentPolicy
+    addresses: AddressPolicy
+    notes: tuple[str, ...] = ()
+    """Where settings are not those of the cluster, as they could not be read."""
+    network_note: str | None = None
+    """The same about the network of pods that name none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyOptions:
+    """What the user says about the agents' settings; None: as the cluster has them."""
+
+    namespace: str
+    values: Path | None = None
+    default_network: str | None = None
+
+
+async def read_policies(cluster: Cluster, options: PolicyOptions) -> AgentPolicies:
+    """The settings of the cluster's agents. Raises BadConfig."""
+    config = await cluster.find(ConfigMap, CONFIG, options.namespace)
+    sets = await cluster.list(AgentSet, options.namespace, labels=f"{COMPONENT_LABEL}={AGENT}")
+    environ = _environment(sets or (), config)
+    if options.default_network:
+        environ[DEFAULT_NETWORK] = options.default_network
+    known = DEFAULT_NETWORK in environ
+    environ |= {NAMESPACE: options.namespace, NODE: "any"}
+    settings = agent_settings(text_source(*_text(options.values, config), environ))
+    missing = options.values is None and (config is None or FILE not in (config.data or {}))
+    assumed = f"ConfigMap {options.namespace}/{CONFIG} is not there: the defaults of its settings are assumed"
+    unknown = f"no {DEFAULT_NETWORK} of the agents is known: if they have one, name it by --default-network"
+    found = policies_of(settings)
+    return replace(found, notes=(assumed,) if missing else (), network_note=None if known else unknown)
+
+
+def policies_of(settings: AgentSettings) -> AgentPolicies:
+    """What an agent makes of its settings."""
+    common = settings.common
+    return AgentPolicies(
+        AttachmentPolicy(
+            default_network=settings.default_network,
+            namespace=common.namespace,
+            isolated=settings.namespace_isolation,
+            shared_namespaces=settings.global_namespaces,
+        ),
+        AddressPolicy(
+            families=tuple(sorted(common.families)),
+            subnets=common.enable_spider_subnet,
+            automatic=common.enable_auto_pools,
+            namespace=common.namespace,
+            statefulsets=common.enable_statefulset,
+            machines=common.enable_kubevirt_static_ip,
+        ),
+    )
+
+
+def _text(values: Path | None, config: ConfigMap | None) -> tuple[str, str]:
+    """conf.yml, and where it is from. Raises BadConfig."""
+    if values is None:
+        return ((config.data if config else None) or {}).get(FILE, ""), f"ConfigMap {CONFIG}"
+    try:
+        return values.read_text(), str(values)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{values} cannot be read: {error}") from error
+
+
+def _environment(sets: Iterable[AgentSet], config: ConfigMap | None) -> dict[str, str]:
+    """The variables of the agents, as far as they are written or come from the ConfigMap."""
+    found: dict[str, str] = {}
+    variables = (
+        each for one in sets for container in one.spec.template.spec.containers for each in container.env or ()
+    )
+    for each in variables:
+        reference = each.valueFrom.configMapKeyRef if each.valueFrom else None
+        referred = (config.data or {}).get(reference.key) if config and reference and reference.name == CONFIG else None
+        if (value := each.value if each.value is not None else referred) is not None:
+            found[each.name] = value
+    return found

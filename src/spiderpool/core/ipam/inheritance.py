@@ -1,0 +1,82 @@
+"""Which address a pod takes over from its sticky owner, or from a former pod of its name, and why not another one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spiderpool.api.core_v1 import Node
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.core.ipam import allocation, selection
+from spiderpool.core.ipam.new_nodes import why_incomplete
+from spiderpool.core.ipam.selection import AllocationRequest
+from spiderpool.errors import Refused
+
+
+def is_for(record: SpiderIP, request: AllocationRequest) -> bool:
+    """Whether a record of the sticky owner is for the interface and family of a request."""
+    return (record.spec.owner, *_key(record)) == (request.owner, request.interface, request.version)
+
+
+def was_of(record: SpiderIP, request: AllocationRequest) -> bool:
+    """Whether a released record was held by a pod of the same name, for the same interface and family."""
+    spec = record.spec
+    former = (spec.namespace, spec.pod, *_key(record))
+    return former == (request.namespace, request.pod, request.interface, request.version)
+
+
+def may_run_elsewhere(record: SpiderIP, request: AllocationRequest) -> bool:
+    """Whether another pod of the owner may have the address, as only virtual machines have two pods at once.
+
+    Those of a StatefulSet's ordinal have the same name.
+    """
+    spec = record.spec
+    return not spec.releasedAt and spec.podUID != request.pod_uid and spec.pod != request.pod
+
+
+def other_machine(record: SpiderIP, request: AllocationRequest) -> Refused:
+    """The refusal of a pod whose machine still runs in the pod of a record."""
+    spec = record.spec
+    return Refused(
+        f"{request} gets {spec.address} when pod {spec.namespace}/{spec.pod} on node {spec.node}, which has it, has "
+        "ended; if that node is lost, delete that pod by force"
+    )
+
+
+def why_not_asked(request: AllocationRequest, record: SpiderIP) -> str | None:
+    """Why an address that an owner has is not one that its pod asks for any more, whatever its pool is."""
+    if not allocation.is_acceptable(record, request):
+        return f"is not {request.address}, which the pod asks for"
+    if not selection.may_be_candidate(request, record.spec.pool):
+        return f"does not come from {request.source}"
+    return None
+
+
+def missing_pool(request: AllocationRequest, record: SpiderIP) -> Refused:
+    """The refusal of a pod whose fixed address is from a pool that does not exist."""
+    address = record.spec.address
+    return Refused(
+        f"{request} keeps {address} of pool {record.spec.pool}, which does not exist: create the pool again, "
+        f"or run `spiderpoolctl ip release {address.partition('/')[0]}` to give the address up"
+    )
+
+
+def why_labels_differ(
+    request: AllocationRequest, record: SpiderIP, pool: SpiderIPPool, node: Node | None
+) -> str | None:
+    """Why the labels of the pod's Node, as just read, are not those that a pool selects; None when they are.
+
+    Raises Refused while some may be about to come.
+    """
+    labels = (node.metadata.labels if node else None) or {}
+    reason = selection.why_unsuitable(replace(request, node_labels=labels), pool)
+    if reason and (sign := why_incomplete(node)):
+        raise Refused(
+            f"{request} keeps {record.spec.address} of pool {pool.name}: {reason}, but some may be about to come, "
+            f"since {sign}"
+        )
+    return reason
+
+
+def _key(record: SpiderIP) -> tuple[str, int]:
+    return record.spec.interface, allocation.family(record)

@@ -1,0 +1,245 @@
+"""`spiderpoolctl status`: what it says of an installation that is well, and of each that is not."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec.structs import replace
+
+from spiderpool.api.admissionregistration_v1 import MutatingWebhookConfiguration, ValidatingWebhookConfiguration
+from spiderpool.api.applications import DaemonSet, Deployment, WorkloadSpec, WorkloadStatus
+from spiderpool.api.coordination_v1 import Lease, LeaseSpec
+from spiderpool.api.coordinator import SpiderCoordinator
+from spiderpool.api.core_v1 import (
+    Event,
+    EventSource,
+    Node,
+    NodeCondition,
+    NodeStatus,
+    NodeSystemInfo,
+    ObjectReference,
+    Secret,
+)
+from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
+from spiderpool.api.meta import Condition, Object, ObjectMeta
+from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
+from spiderpool.api.spidernode import NodeAccount, SpiderNode, SpiderNodeSpec
+from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.cli import installation
+from spiderpool.cli.connection import Cluster
+from spiderpool.cli.installation import look
+from spiderpool.cli.printing import View, printed
+from spiderpool.cli.status import Status, status_of
+from tests.support.api_server import ApiServer, Fault
+
+pytestmark = pytest.mark.unit
+
+KINDS = (
+    *(Lease, Deployment, DaemonSet, Node, SpiderNode, SpiderIPPool, SpiderReservedIP, SpiderSubnet, SpiderMultusConfig),
+    *(SpiderCoordinator, MutatingWebhookConfiguration, ValidatingWebhookConfiguration, Secret, Event),
+)
+HOME = "spiderpool"
+NOW = datetime.now(UTC)
+COMPONENT = "app.kubernetes.io/component"
+
+
+def time_of(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def certificate(until: datetime) -> x509.Certificate:
+    """A certificate that signs itself."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "c")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    return (
+        builder.serial_number(1)
+        .not_valid_before(NOW - timedelta(days=400))
+        .not_valid_after(until)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def pem(one: x509.Certificate) -> bytes:
+    return one.public_bytes(Encoding.PEM)
+
+
+def webhooks(authority: x509.Certificate) -> tuple[Object, ...]:
+    bundle = base64.b64encode(pem(authority)).decode()
+    meta = ObjectMeta(name="spiderpool-controller")
+    hooks = [{"name": "pools", "clientConfig": {"caBundle": bundle}}]
+    return (
+        MutatingWebhookConfiguration(metadata=meta, webhooks=[*hooks, *hooks]),
+        ValidatingWebhookConfiguration(metadata=meta, webhooks=hooks),
+    )
+
+
+def secret(leaf: x509.Certificate) -> Secret:
+    return Secret(metadata=ObjectMeta(name="spiderpool-webhook-certs", namespace=HOME), data={"tls.crt": pem(leaf)})
+
+
+def lease(renewed: datetime = NOW, holder: str = "controller-1") -> Lease:
+    metadata = ObjectMeta(name="spiderpool-controller-leases", namespace=HOME)
+    return Lease(metadata=metadata, spec=LeaseSpec(holder, 15, renewTime=time_of(renewed)))
+
+
+def agents(ready: int = 2) -> DaemonSet:
+    labels = {COMPONENT: "spiderpool-agent", "app.kubernetes.io/version": "0.1.0"}
+    status = WorkloadStatus(desiredNumberScheduled=2, numberReady=ready)
+    return DaemonSet(metadata=ObjectMeta(name="agents", namespace=HOME, labels=labels), status=status)
+
+
+def controller() -> Deployment:
+    metadata = ObjectMeta(name="spiderpool-controller", namespace=HOME)
+    return Deployment(metadata=metadata, spec=WorkloadSpec(replicas=2), status=WorkloadStatus(readyReplicas=2))
+
+
+def node(name: str, ready: str = "True") -> Node:
+    status = NodeStatus([NodeCondition("Ready", ready)], nodeInfo=NodeSystemInfo("boot-1"))
+    return Node(metadata=ObjectMeta(name=name), status=status)
+
+
+def account(name: str, observed: int = 1, boot: str = "boot-1") -> SpiderNode:
+    return SpiderNode(metadata=ObjectMeta(name=name), status=NodeAccount(observed, time_of(NOW), boot))
+
+
+def pool(name: str, used: int, ready: Condition | None = None) -> SpiderIPPool:
+    spec = IPPoolSpec("10.0.0.0/24", ips=["10.0.0.11-10.0.0.20"])
+    ranges = [f"10.0.0.11-10.0.0.{10 + used}"] if used else []
+    status = IPPoolStatus(totalIPCount=10, allocatedIPCount=used, allocatedRanges=ranges)
+    return SpiderIPPool(
+        metadata=ObjectMeta(name=name), spec=spec, status=replace(status, conditions=[ready] if ready else None)
+    )
+
+
+def warning(message: str, component: str = "spiderpool-agent", ago: int = 60) -> Event:
+    return Event(
+        metadata=ObjectMeta(name=f"e-{ago}", namespace="default"),
+        involvedObject=ObjectReference(kind="Pod", name="web", namespace="default"),
+        reason="AddressRefused",
+        message=message,
+        type="Warning",
+        count=3,
+        lastTimestamp=time_of(NOW - timedelta(seconds=ago)),
+        source=EventSource(component),
+    )
+
+
+LEAF = certificate(NOW + timedelta(days=300))
+
+
+@pytest.fixture
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
+    """An installation that is well."""
+    monkeypatch.setattr(installation, "SECOND_LOOK", 0.01)
+    async with ApiServer(*(kind.KIND for kind in KINDS)) as server:
+        server.put(lease(), controller(), agents(), node("n1"), node("n2"), account("n1"), account("n2"))
+        server.put(pool("blue", 4), pool("red", 10), *webhooks(LEAF), secret(LEAF))
+        yield server
+
+
+async def status(server: ApiServer, namespace: str | None = None) -> Status:
+    async with server.client() as client:
+        return status_of(await look(Cluster(client, 5.0), namespace), NOW)
+
+
+async def problems(server: ApiServer) -> list[str]:
+    return [each.text for each in (await status(server)).problems]
+
+
+async def test_one_screen(server: ApiServer) -> None:
+    server.put(warning("no IPv4 address for eth0 of pod default/web on node n1: blue: is disabled"))
+    server.put(warning("of somebody else", "kubelet", 5))
+    shown = await status(server)
+    assert printed(shown, "table", View(width=80)) == (
+        f"Spiderpool in spiderpool, spiderpoolctl {shown.spiderpoolctl}\n"
+        "\n"
+        "COMPONENT              VERSION  READY  LEADER\n"
+        "spiderpool-agent       0.1.0    2/2    -\n"
+        "spiderpool-controller  -        2/2    controller-1, renewed 0s ago\n"
+        "\n"
+        "Agents:    2 of 2 nodes have answered\n"
+        f"Webhooks:  2 mutating, 1 validating, certificate until {shown.certificate_expires}\n"
+        "Pools:     2, 1 without a free address\n"
+        "POOL  USED  FREE  TOTAL  USE\n"
+        "red     10     0     10  100%\n"
+        "blue     4     6     10  40%\n"
+        "\n"
+        "60s ago, AddressRefused of pod/default/web (x3):\n"
+        "    no IPv4 address for eth0 of pod default/web on node n1: blue: is disabled"
+    )
+    assert shown.problems == ()
+    document = json.loads(printed(shown, "json", View()))
+    assert (document["nodes"], document["answered"], len(document["warnings"])) == (2, 2, 1)
+
+
+async def test_reserved_addresses_are_not_free(server: ApiServer) -> None:
+    spec = ReservedIPSpec(4, ["10.0.0.14-10.0.0.16"])
+    server.put(SpiderReservedIP(metadata=ObjectMeta(name="r"), spec=spec))
+    pools = {each.name: each for each in (await status(server)).pools or ()}
+    assert (pools["blue"].used, pools["blue"].free, pools["blue"].total) == (4, 4, 10)  # .14 is in use
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (lease(NOW - timedelta(minutes=5)), "no spiderpool-controller leads: controller-1, which has led, has not"),
+        (lease(holder=""), "Lease spiderpool-controller-leases has no holder"),
+        (agents(ready=1), "1 of 2 pods of agents are not ready"),
+        (node("n3"), "node n3: its agent has not told yet what its pods hold"),
+        (node("n3", "Unknown"), "what its pods hold; the Node is not ready"),
+        (account("n2", observed=0), "node n2: its agent has not answered the last question; its last account is of"),
+        (account("n2", boot="boot-0"), "node n2: its agent has told nothing since the node has booted"),
+        (secret(certificate(NOW + timedelta(days=3))), "the certificate of the webhooks ends in 3 days"),
+        (secret(certificate(NOW - timedelta(days=3))), "the certificate of the webhooks has ended"),
+        (secret(certificate(NOW + timedelta(days=99))), "does not trust the certificate of the webhooks"),
+        (
+            pool("blue", 0, Condition("Ready", "False", "Malformed", "spec.ips[0] is no range")),
+            "SpiderIPPool blue is not in force: spec.ips[0] is no range",
+        ),
+    ],
+)
+async def test_what_needs_attention_comes_with_the_cause(server: ApiServer, changed: Object, said: str) -> None:
+    server.put(changed)
+    shown = await status(server)
+    assert said in shown.problems[0].text
+    assert "! " in printed(shown, "table", View())
+    assert printed(shown, "name", View()).splitlines()[0] == shown.problems[0].object
+
+
+async def test_what_somebody_wants_needs_no_attention(server: ApiServer) -> None:
+    server.put(pool("blue", 0, Condition("Ready", "False", "Disabled", "the pool is disabled")))
+    assert await problems(server) == []
+
+
+async def test_a_node_that_was_fenced_is_said_to_be(server: ApiServer) -> None:
+    server.put(node("n3", "Unknown"), SpiderNode(metadata=ObjectMeta(name="n3"), spec=SpiderNodeSpec(None, "boot-1")))
+    assert await problems(server) == [
+        "node n3: its agent has not told yet what its pods hold; node n3 was fenced by an administrator"
+    ]
+
+
+async def test_an_empty_cluster_says_that_nothing_ever_led(server: ApiServer) -> None:
+    async with ApiServer(*(kind.KIND for kind in KINDS)) as empty:
+        shown = await status(empty)
+    assert shown.namespace == "kube-system"
+    assert "no spiderpool-controller has ever led" in shown.problems[0].text
+    assert "no webhook is registered" in shown.problems[1].text
+
+
+async def test_whatever_may_not_be_read_is_left_out(server: ApiServer) -> None:
+    server.inject(Fault("*", times=100, status=403))
+    async with server.client() as client:
+        cluster = Cluster(client, 5.0)
+        shown = status_of(await look(cluster, None), NOW)
+    assert shown.problems == ()
+    assert "not known" in printed(shown, "table", View())
+    assert any("SpiderNode objects may not be read" in text for text in cluster.left_out)

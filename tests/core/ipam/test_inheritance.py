@@ -1,0 +1,87 @@
+"""What a pod takes over, and the sentences where it does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from msgspec.structs import replace as changed
+
+from spiderpool.api.core_v1 import Node, NodeCondition, NodeStatus
+from spiderpool.api.ip import IPOwner, SpiderIP
+from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.meta import LabelSelector, ObjectMeta
+from spiderpool.core.ipam import inheritance
+from spiderpool.core.ipam.allocation import new_record
+from spiderpool.core.ipam.selection import AllocationRequest, NamedPools
+from spiderpool.errors import Refused
+
+pytestmark = pytest.mark.unit
+
+WEB = IPOwner("StatefulSet", "default", "web")
+POOL = SpiderIPPool(
+    metadata=ObjectMeta(name="blue"),
+    spec=IPPoolSpec("10.0.0.0/24", default=True, nodeAffinity=LabelSelector({"zone": "a"})),
+)
+REQUEST = AllocationRequest("default", "web-0", "uid-1", "eth0", "n1", None, owner=WEB)
+RECORD = new_record(replace(REQUEST, pod_uid="uid-0", node="n0"), POOL, 0x0A000005)
+
+
+def with_spec(**fields: object) -> SpiderIP:
+    return changed(RECORD, spec=changed(RECORD.spec, **fields))
+
+
+def test_a_record_is_for_the_same_owner_interface_and_family() -> None:
+    assert inheritance.is_for(RECORD, REQUEST)
+    assert not inheritance.is_for(RECORD, replace(REQUEST, interface="net1"))
+    assert not inheritance.is_for(RECORD, replace(REQUEST, version=6))
+    assert not inheritance.is_for(RECORD, replace(REQUEST, owner=None))
+
+
+def test_a_record_was_of_a_pod_of_the_same_name() -> None:
+    assert inheritance.was_of(RECORD, REQUEST)
+    assert not inheritance.was_of(RECORD, replace(REQUEST, pod="web-1"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"pod": "virt-b"}, True),
+        ({}, False),
+        ({"pod": "virt-b", "podUID": "uid-1"}, False),
+        ({"pod": "virt-b", "releasedAt": "2026-01-01T00:00:00Z"}, False),
+    ],
+)
+def test_only_another_pod_of_another_name_may_run_elsewhere(fields: dict[str, object], expected: bool) -> None:
+    assert inheritance.may_run_elsewhere(with_spec(**fields), REQUEST) is expected
+    assert "when pod default/web-0 on node n0, which has it, has ended" in str(
+        inheritance.other_machine(RECORD, REQUEST)
+    )
+
+
+def test_what_a_pod_asks_for_decides_before_what_its_owner_has() -> None:
+    assert inheritance.why_not_asked(REQUEST, RECORD) is None
+    assert inheritance.why_not_asked(replace(REQUEST, address="10.0.0.9"), RECORD) == (
+        "is not 10.0.0.9, which the pod asks for"
+    )
+    named = replace(REQUEST, candidates=NamedPools(("red",)), source="annotation x")
+    assert inheritance.why_not_asked(named, RECORD) == "does not come from annotation x"
+
+
+def test_the_remedy_where_the_pool_is_missing() -> None:
+    assert "run `spiderpoolctl ip release 10.0.0.5`" in str(inheritance.missing_pool(REQUEST, RECORD))
+
+
+def node(label: str, ready: str) -> Node:
+    return Node(
+        metadata=ObjectMeta(name="n1", labels={"zone": label}), status=NodeStatus([NodeCondition("Ready", ready)])
+    )
+
+
+def test_the_labels_of_the_node_as_they_are_now_decide() -> None:
+    assert inheritance.why_labels_differ(REQUEST, RECORD, POOL, node("a", "True")) is None
+    reason = inheritance.why_labels_differ(REQUEST, RECORD, POOL, node("b", "True"))
+    assert reason == "its nodeAffinity does not match the labels of the node"
+    for later in (node("b", "False"), None):
+        with pytest.raises(Refused, match="but some may be about to come, since it is not"):
+            inheritance.why_labels_differ(REQUEST, RECORD, POOL, later)
