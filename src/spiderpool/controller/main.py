@@ -39,6 +39,7 @@ from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
 from spiderpool.controller.network_policies import UnenforcedPolicyReporter
 from spiderpool.controller.networks import NetworkReconciler
 from spiderpool.controller.pools import PoolListers, PoolReconciler
+from spiderpool.controller.preparation import prepare
 from spiderpool.controller.quotas import NamespaceQuotas, QuotaReconciler
 from spiderpool.controller.registration import Registration, hosts, unregister
 from spiderpool.controller.reservedips import ReservedIPReconciler
@@ -57,7 +58,10 @@ LEASE = "spiderpool-controller-leases"
 PROGRAM = daemon.Program(
     COMPONENT,
     "Serves Spiderpool's admission webhooks and, as leader, reconciles its objects and collects leaked addresses.",
-    {"clean": "empty what outlives the controller (webhook registrations, certificates), delete its Lease, then end"},
+    {
+        "prepare": "bring the custom resources up to date, make the initial objects where there are none, then end",
+        "clean": "empty what outlives the controller (webhook registrations, certificates), delete its Lease, then end",
+    },
 )
 
 log = logger("controller")
@@ -255,11 +259,11 @@ async def clean(settings: ControllerSettings) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: a replica until SIGTERM, or the ``clean`` command.
+    """Entry point: a replica until SIGTERM, or one of the commands.
 
     Exits 1 with log lines on errors of ours, 2 on other arguments.
     """
-    command = {None: serve, "clean": clean}[daemon.parse_arguments(PROGRAM, arguments)]
+    command = {None: serve, "prepare": prepare, "clean": clean}[daemon.parse_arguments(PROGRAM, arguments)]
 
     def begin() -> Coroutine[Any, Any, None]:
         settings = controller_settings(load_source())
