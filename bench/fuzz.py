@@ -22,8 +22,7 @@ from typing import Any
 from tests.support.local_agent import AgentOptions, LocalAgent, exchange
 
 from spiderpool.api.cni import CNICall, frame_call
-from spiderpool_lab import namespaces
-from spiderpool_lab.cluster import CHART
+from spiderpool_lab import chart, namespaces
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 
@@ -370,7 +369,7 @@ def fuzz_cluster() -> Iterator[Target]:
         plane = ControlPlane(directory / "plane", processes)
         try:
             plane.start()
-            plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*-rbac.yaml")))
+            plane.apply(*chart.definitions(), *chart.requirements())
             plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
             with fuzz_target(plane, processes, directory) as target:
                 yield target

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import structlog
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 from xdist.workermanage import NodeManager, WorkerController  # type: ignore[import-untyped]
 
+from spiderpool_lab import chart
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 
-CHART = Path(__file__).parent.parent / "charts" / "spiderpool"
-TEMPLATES = [path for path in sorted(CHART.glob("templates/*.yaml")) if path.name != "release-policy.yaml"]
-"""What the chart installs, but for the policy that keeps administrators from deleting SpiderIPs, as tests do."""
+NOT_HERE = ("release-policy.yaml",)
+"""Templates that tests do without: the policy that keeps administrators from deleting SpiderIPs, as tests do."""
 
 TEARDOWN_TIMEOUT = 60
 """Seconds that workers get to take down what they made when the run is interrupted."""
@@ -95,6 +94,13 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("suite")
 
 
+def install(plane: ControlPlane) -> None:
+    """Apply what the chart installs for daemons, wherever they run, and wait until the API server serves our kinds."""
+    plane.apply(*chart.definitions())
+    plane.apply(*chart.requirements(without=NOT_HERE))
+    plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+
+
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A real dual-stack control plane with our custom resources, our roles, and what our controller fills."""
@@ -102,10 +108,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     plane = ControlPlane(directory, Processes(directory / "processes"), dual_stack=True)
     plane.start()
     try:
-        plane.apply(*sorted(CHART.glob("crds/*.yaml")))
-        plane.apply(*TEMPLATES)
-        if (CHART / "crds").is_dir():
-            plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        install(plane)
         yield plane
     finally:
         plane.stop()

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-import yaml
 
 from spiderpool.cli.main import FEATURES
 from spiderpool.cli.rbac import documents
+from spiderpool_lab import chart
 
 pytestmark = pytest.mark.unit
 
-TEMPLATES = Path(__file__).parents[2] / "charts" / "spiderpool" / "templates"
+ROLES = sorted(name for name in chart.templates(*chart.ALL_FEATURES) if name.endswith("-rbac.yaml"))
+"""The templates with roles of the daemons."""
 
 
 def test_the_chart_has_the_roles_of_all_features() -> None:
-    assert list(yaml.safe_load_all((TEMPLATES / "cloud-rbac.yaml").read_text())) == documents(FEATURES, "kube-system")
+    made = chart.documents(chart.template("cloud-rbac.yaml"))
+    for each in made:
+        each["metadata"].pop("labels", None)
+    assert made == documents(FEATURES, chart.NAMESPACE)
 
 
 def test_roles_are_no_wider_than_their_features() -> None:
@@ -49,9 +51,9 @@ GROUPS = {"apps", "batch", "rbac.authorization.k8s.io", "apiextensions.k8s.io"}
 READ_ONLY = {"get", "list", "watch"}
 
 
-@pytest.mark.parametrize("file", sorted(TEMPLATES.glob("*-rbac.yaml")), ids=lambda path: path.stem)
-def test_no_daemon_has_a_right_that_leads_to_the_rights_of_others(file: Path) -> None:
-    roles = [each for each in yaml.safe_load_all(file.read_text()) if each["kind"] in ("Role", "ClusterRole")]
+@pytest.mark.parametrize("name", ROLES)
+def test_no_daemon_has_a_right_that_leads_to_the_rights_of_others(name: str) -> None:
+    roles = [each for each in chart.documents(chart.template(name)) if each["kind"] in ("Role", "ClusterRole")]
     for rule in (rule for role in roles for rule in role["rules"]):
         assert "*" not in {*rule["apiGroups"], *rule["resources"]}
         for resource in rule["resources"]:
