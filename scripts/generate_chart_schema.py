@@ -151,6 +151,10 @@ NAMED_RULES: Final[Mapping[str, Schema]] = {
     "livenessProbe": OBJECT,
     "readinessProbe": OBJECT,
     "imagePullSecrets": {"type": "array", "items": {"type": "object", "required": ["name"]}},
+    "extraEnv": {
+        "type": "array",
+        "items": {"type": "object", "required": ["name"], "properties": {"value": {"type": "string"}}},
+    },
     "hijackCIDR": {"type": "array", "items": {"type": "string"}},
     "ipv4IPRanges": {"type": "array", "items": {"type": "string"}},
     "ipv6IPRanges": {"type": "array", "items": {"type": "string"}},

@@ -1,0 +1,211 @@
+"""The chart in a cluster: a real API server, without nodes, so its Jobs do not run; what they do is called here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spiderpool.controller.preparation import prepare
+from spiderpool.errors import BadConfig, SpiderpoolError
+from spiderpool.kube.client import Invalid
+from spiderpool.settings import SettingsSource, controller_settings
+from spiderpool_lab import chart
+from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.processes import Processes
+from tests.chart.combinations import CLOUD, COMBINATIONS, POOLS, WALKTHROUGH
+from tests.support.eventually import wait_until
+
+pytestmark = pytest.mark.control_plane
+
+NAMESPACE = "net"
+SECRET = ("secret", "spiderpool-webhook-certs", "--namespace", NAMESPACE)
+REGISTRATION = ("validatingwebhookconfiguration", "spiderpool-controller")
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane of its own, in which nothing of ours is installed."""
+    directory = tmp_path_factory.mktemp("installation")
+    plane = ControlPlane(directory, Processes(directory / "processes"), dual_stack=True)
+    plane.start()
+    try:
+        yield plane
+    finally:
+        plane.stop()
+
+
+class Installation:
+    """helm on one cluster."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self.plane = plane
+
+    def helm(self, *arguments: str | Path, namespace: str = NAMESPACE) -> str:
+        config = ("--kubeconfig", self.plane.admin_kubeconfig, "--namespace", namespace)
+        return chart.helm(*arguments, *config)
+
+    def install(self, *values: str) -> None:
+        self.helm("install", "spiderpool", chart.CHART, "--no-hooks", "--create-namespace", *flags(*values))
+
+    def object(self, *words: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.plane.kubectl("get", *words, "-o", "json"))
+        return found
+
+
+@pytest.fixture
+def installation(plane: ControlPlane) -> Iterator[Installation]:
+    installed = Installation(plane)
+    yield installed
+    installed.helm("uninstall", "spiderpool", "--no-hooks", "--ignore-not-found")
+
+
+def flags(*values: str) -> list[str]:
+    return [word for value in values for word in ("--set", value)]
+
+
+class TestLife:
+    def test_an_upgrade_and_a_rollback_keep_what_the_controller_has_written(self, installation: Installation) -> None:
+        installation.install(*WALKTHROUGH)
+        key = {"data": {"tls.key": "a2V5"}}
+        installation.plane.kubectl("patch", *SECRET, "--type=merge", "--patch", json.dumps(key))
+        written = {"webhooks": [webhook("spiderippool.spiderpool.spidernet.io")]}
+        installation.plane.kubectl("patch", *REGISTRATION, "--type=merge", "--patch", json.dumps(written))
+        before = installation.object(*SECRET)["data"], installation.object(*REGISTRATION)["webhooks"]
+        assert before[0] == key["data"]
+        for step in (
+            ("upgrade", "spiderpool", chart.CHART, "--reuse-values", *flags("spiderpoolController.replicas=2")),
+            ("rollback", "spiderpool", "1"),
+        ):
+            installation.helm(*step, "--no-hooks")
+            assert (installation.object(*SECRET)["data"], installation.object(*REGISTRATION)["webhooks"]) == before
+
+    def test_what_was_deleted_is_made_again_by_the_same_command(self, installation: Installation) -> None:
+        installation.install()
+        installation.plane.kubectl("delete", *SECRET)
+        installation.helm("upgrade", "spiderpool", chart.CHART, "--reuse-values", "--no-hooks")
+        assert installation.object(*SECRET)["type"] == "Opaque"
+
+    def test_a_second_release_is_refused_with_the_name_of_the_first(self, installation: Installation) -> None:
+        installation.install()
+        told = "Spiderpool is installed in this cluster already, as release spiderpool in Namespace net"
+        for name, namespace in (("spiderpool", "kube-system"), ("other", NAMESPACE)):
+            with pytest.raises(BadConfig, match=told):
+                installation.helm("install", name, chart.CHART, "--no-hooks", namespace=namespace)
+            with pytest.raises(BadConfig, match=told):
+                installation.helm("install", name, chart.CHART, "--dry-run=server", namespace=namespace)
+
+    def test_nothing_but_custom_resources_stays(self, installation: Installation) -> None:
+        before = everything(installation.plane)
+        installation.install(*CLOUD)
+        assert everything(installation.plane) > before
+        installation.helm("uninstall", "spiderpool", "--no-hooks", "--wait")
+        left = everything(installation.plane) - before
+        assert {each for each in left if not each.startswith(("customresourcedefinition", "namespace/net"))} == set()
+
+    def test_an_installation_that_was_refused_is_repaired_by_the_same_command(self, installation: Installation) -> None:
+        with pytest.raises(BadConfig, match="does not match pattern"):
+            installation.install("cloud.provider=aws")
+        installation.install("cloud.provider=alibaba")
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_the_api_server_takes_every_object(plane: ControlPlane, name: str) -> None:
+    made = chart.templates(*COMBINATIONS[name])
+    ours = [each for text in made.values() for each in chart.documents(text) if "monitoring" not in each["apiVersion"]]
+    plane.kubectl("apply", "--dry-run=server", "-f", "-", input=yaml.safe_dump_all(ours))
+
+
+class TestPreparation:
+    async def prepare(self, plane: ControlPlane, tmp_path: Path, *values: str) -> None:
+        """What the Job before an installation does, with the objects that the chart gives it."""
+        (config,) = [
+            each
+            for each in chart.documents(chart.template("init.yaml", *(values or WALKTHROUGH)))
+            if each["kind"] == "ConfigMap"
+        ]
+        file = tmp_path / "objects.yaml"
+        file.write_text(config["data"]["objects.yaml"])
+        env = {"KUBECONFIG": str(plane.admin_kubeconfig), "SPIDERPOOL_INITIAL_OBJECTS": str(file)}
+        await prepare(controller_settings(SettingsSource(env, {})))
+
+    async def test_objects_are_made_once_and_left_alone_afterwards(self, plane: ControlPlane, tmp_path: Path) -> None:
+        await self.prepare(plane, tmp_path, *WALKTHROUGH, *POOLS)
+        assert "ipvlan-eth0" in plane.kubectl("get", "spidermultusconfigs", "-n", "kube-system")
+        assert "default-v4-subnet" in plane.kubectl("get", "spidersubnets")
+        assert "default-v4-ippool" in plane.kubectl("get", "spiderippools")
+        edit = '{"spec": {"cniType": "ipvlan", "ipvlan": {"master": ["eth0"]}}}'
+        plane.kubectl("patch", "spidermultusconfig", "ipvlan-eth0", "-n", "kube-system", "--type=merge", "-p", edit)
+        await self.prepare(plane, tmp_path, *WALKTHROUGH, *POOLS)
+        assert '"eth0"' in plane.kubectl("get", "spidermultusconfig", "ipvlan-eth0", "-n", "kube-system", "-o", "json")
+
+    async def test_custom_resources_get_new_fields_and_keep_their_objects(
+        self, plane: ControlPlane, tmp_path: Path
+    ) -> None:
+        await self.prepare(plane, tmp_path)
+        crd = "spidercoordinators.spiderpool.spidernet.io"
+        field = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/vethMTU"
+        plane.kubectl("patch", "crd", crd, "--type=json", "-p", json.dumps([{"op": "remove", "path": field}]))
+        uid = plane.kubectl("get", "spidercoordinator", "default", "-o", "jsonpath={.metadata.uid}")
+        await self.prepare(plane, tmp_path)
+        assert "vethMTU" in plane.kubectl("get", "crd", crd, "-o", "json")
+        assert plane.kubectl("get", "spidercoordinator", "default", "-o", "jsonpath={.metadata.uid}") == uid
+        wait_until(lambda: self._takes_mtu(plane), "the field is served", timeout=20.0)
+
+    def _takes_mtu(self, plane: ControlPlane) -> bool:
+        try:
+            plane.kubectl("patch", "spidercoordinator", "default", "--type=merge", "-p", '{"spec": {"vethMTU": 1400}}')
+        except SpiderpoolError:
+            return False
+        return "1400" in plane.kubectl("get", "spidercoordinator", "default", "-o", "json")
+
+    async def test_the_definition_of_another_project_is_left_as_it_is(
+        self, plane: ControlPlane, tmp_path: Path
+    ) -> None:
+        await self.prepare(plane, tmp_path)
+        crd = "network-attachment-definitions.k8s.cni.cncf.io"
+        plane.kubectl("patch", "crd", crd, "--type=merge", "-p", '{"spec": {"names": {"shortNames": ["theirs"]}}}')
+        await self.prepare(plane, tmp_path)
+        assert "theirs" in plane.kubectl("get", "crd", crd, "-o", "json")
+
+    async def test_an_object_that_is_refused_is_told(self, plane: ControlPlane, tmp_path: Path) -> None:
+        await self.prepare(plane, tmp_path)
+        plane.kubectl("delete", "spidercoordinator", "default")
+        with pytest.raises(Invalid, match="mode"):
+            await self._prepare_file(plane, tmp_path, "kind: SpiderCoordinator\nspec: {mode: sideways}")
+        with pytest.raises(BadConfig, match="kind 'Pod' is none of"):
+            await self._prepare_file(plane, tmp_path, "kind: Pod")
+
+    async def _prepare_file(self, plane: ControlPlane, tmp_path: Path, text: str) -> None:
+        file = tmp_path / "bad.yaml"
+        file.write_text(f"apiVersion: spiderpool.spidernet.io/v2beta1\nmetadata: {{name: default}}\n{text}\n")
+        env = {"KUBECONFIG": str(plane.admin_kubeconfig), "SPIDERPOOL_INITIAL_OBJECTS": str(file)}
+        await prepare(controller_settings(SettingsSource(env, {})))
+
+
+def webhook(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "clientConfig": {"service": {"name": "spiderpool-controller", "namespace": NAMESPACE}, "caBundle": ""},
+        "rules": [],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+
+
+KINDS = (
+    "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,"
+    "mutatingwebhookconfigurations,validatingwebhookconfigurations,customresourcedefinitions,namespaces"
+)
+NAMESPACED = "serviceaccounts,roles,rolebindings,secrets,configmaps,services,deployments,daemonsets,jobs,leases"
+
+
+def everything(plane: ControlPlane) -> set[str]:
+    """Kind and name of all objects that a chart could leave behind, but for what every Namespace has."""
+    names = plane.kubectl("get", KINDS, "-o", "name") + plane.kubectl("get", NAMESPACED, "-A", "-o", "name")
+    of_kubernetes = ("serviceaccount/default", "configmap/kube-root-ca.crt")
+    return {each for each in names.split() if each not in of_kubernetes}
