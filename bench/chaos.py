@@ -24,7 +24,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.errors import ApiUnavailable
 from spiderpool.kube.client import AlreadyExists, Client, NotFound
-from spiderpool_lab import chart
+from spiderpool_lab import chart, namespaces
 from spiderpool_lab.cluster import CONTROLLER, LabCluster
 
 T = TypeVar("T")
@@ -206,6 +206,7 @@ def main() -> None:
     parser.add_argument("--pods", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    namespaces.leave_host()
     with chaos_cluster("chaos") as (cluster, agents):
         result = asyncio.run(run_chaos(cluster, agents, arguments.seconds, arguments.pods, arguments.seed))
     print(f"{result.pods} pods came and went; killed: {result.kills}")

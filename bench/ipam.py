@@ -31,7 +31,7 @@ from bench.limit import Figures, ParallelCreator, RawCreator, measure
 from bench.shim import ShimTimer
 from spiderpool.api.core_v1 import Pod as PodKind
 from spiderpool.api.ip import SpiderIP
-from spiderpool_lab import chart
+from spiderpool_lab import chart, namespaces
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 
@@ -142,6 +142,7 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=PARALLEL_ADDS, help="addresses in the parallel runs")
     parser.add_argument("--only-churn", action="store_true", help="only the shared pool whose pods come and go")
     arguments = parser.parse_args()
+    namespaces.leave_host()
     with bench_cluster() as bench:
         claims = [churn(bench)] if arguments.only_churn else list(run(bench, arguments.many))
     table = Table("what", "measured", "limit", "ratio", "claim", "holds")

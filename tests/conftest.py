@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 from xdist.workermanage import NodeManager, WorkerController  # type: ignore[import-untyped]
 
-from spiderpool_lab import chart
+from spiderpool_lab import chart, namespaces
+from spiderpool_lab.audit import calls
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 
@@ -68,8 +71,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--full`` also runs the tests that only `make full` runs."""
+    """``--full`` also runs the tests that only `make full` runs; ``--calls`` serves scripts/rights.py."""
     parser.addoption("--full", action="store_true", help="run the long tests as well, which are marked full")
+    parser.addoption("--calls", type=Path, metavar="DIR", help="write there what our accounts called at API servers")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -82,8 +86,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Handle SIGTERM as Ctrl-C, so that fixtures take down what they made; give examples no deadline under load."""
+    """Leave the host's network; handle SIGTERM as Ctrl-C, so that fixtures take down what they made.
+
+    Examples of properties get no deadline under load.
+    """
     log_plain_tracebacks()
+    if os.geteuid() == 0:  # else there is nothing that a test could change on the host
+        namespaces.leave_host()
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs start with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     NodeManager.EXIT_TIMEOUT = TEARDOWN_TIMEOUT
@@ -101,14 +110,23 @@ def install(plane: ControlPlane) -> None:
     plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
 
 
+def write_calls(plane: ControlPlane, file: Path) -> None:
+    """Write which of their rights our accounts used, one on each line."""
+    used = {call.right for call in calls(plane.audit_log.read_text().splitlines()) if call.allowed}
+    file.write_text("".join(f"{right}\n" for right in sorted(used)))
+
+
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def control_plane(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[ControlPlane]:
     """A real dual-stack control plane with our custom resources, our roles, and what our controller fills."""
-    directory = tmp_path_factory.mktemp("control-plane")
+    directory, recorded = tmp_path_factory.mktemp("control-plane"), request.config.getoption("--calls")
     plane = ControlPlane(directory, Processes(directory / "processes"), dual_stack=True)
+    plane.audit = recorded is not None
     plane.start()
     try:
         install(plane)
         yield plane
+        if recorded is not None:
+            write_calls(plane, recorded / f"tests-{os.getpid()}")
     finally:
         plane.stop()

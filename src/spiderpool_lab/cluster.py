@@ -128,6 +128,7 @@ class LabCluster:
             netns=self.fabric.management,
             address=server.enis[0].address if server else NODE_HOST,
         )
+        self.plane.audit = True
         self.cloud = LabCloud(self.fabric, self.processes, self.directory / "cloud")
         self.machines = Machines(self.fabric, self.processes, self.directory / "nodes", hardware=options.hardware)
         self._health_ports: dict[str, int] = {}  # daemon → port of its health endpoint on loopback

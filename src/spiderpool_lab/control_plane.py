@@ -69,6 +69,17 @@ KUBEADM_CONFIGURATION = {
     "certificatesDir": "/etc/kubernetes/pki",
 }
 
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {"level": "Metadata", "userGroups": ["system:serviceaccounts:kube-system"]},
+        {"level": "None"},
+    ],
+}
+"""Who of the accounts of kube-system called what: one line for each call, without its body."""
+
 EGRESS_CONFIGURATION = {"apiVersion": "apiserver.k8s.io/v1beta1", "kind": "EgressSelectorConfiguration"}
 
 POLL_INTERVAL = 0.05
@@ -87,6 +98,8 @@ class ControlPlane:
     ``netns`` is the name of the network namespace from which the API server reaches nodes and pods; our own if None.
     Pods reach the API server at ``address``, to which the Service ``kubernetes`` leads.
 
+    With ``audit``, to be set before the start, the calls of the accounts of kube-system are in `audit_log`.
+
     An object made for the directory of a running control plane can use and stop it.
     """
 
@@ -104,6 +117,7 @@ class ControlPlane:
         self.dual_stack = dual_stack
         self.netns = netns
         self.address = address
+        self.audit = False
 
     # --- start and stop
 
@@ -156,6 +170,11 @@ class ControlPlane:
     def admin_kubeconfig(self) -> Path:
         """The kubeconfig of a member of ``system:masters``."""
         return self._kubeconfig_path(ADMIN, None)
+
+    @property
+    def audit_log(self) -> Path:
+        """One event of audit.k8s.io/v1 on each line."""
+        return self.directory / "audit.log"
 
     @property
     def authority(self) -> Path:
@@ -290,6 +309,7 @@ class ControlPlane:
             "--enable-admission-plugins=NodeRestriction",
             f"--service-cluster-ip-range={self._networks(SERVICE_CIDR, SERVICE_CIDR6)}",
             *self._ways_to_nodes(),
+            *(self._audit_flags() if self.audit else ()),
             "--allow-privileged=true",
             "--default-not-ready-toleration-seconds=60",  # pods leave a dead node within a test
             "--default-unreachable-toleration-seconds=60",
@@ -318,6 +338,12 @@ class ControlPlane:
         file = self.directory / "egress.json"
         file.write_text(json.dumps({**EGRESS_CONFIGURATION, "egressSelections": [selection]}))
         yield f"--egress-selector-config-file={file}"
+
+    def _audit_flags(self) -> Iterator[str]:
+        file = self.directory / "audit-policy.json"
+        file.write_text(json.dumps(AUDIT_POLICY))
+        yield f"--audit-policy-file={file}"
+        yield f"--audit-log-path={self.audit_log}"
 
     def _start_controllers(self, deadline: float) -> None:
         manager = (

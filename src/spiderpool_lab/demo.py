@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spiderpool.errors import NotReady
-from spiderpool_lab import cloud_checks, container_checks, facts, negative_checks, walkthrough
+from spiderpool_lab import audit, cloud_checks, container_checks, facts, negative_checks, walkthrough
 from spiderpool_lab.checks import CheckResult
 from spiderpool_lab.cloud_checks import Growth
 from spiderpool_lab.cluster import EXAMPLE, SOURCE_TREE, LabCluster
@@ -59,6 +59,7 @@ class Demo:
         self._check_traffic(environment)
         self._check_growth(self._register_address())
         clean = self._delete_everything()
+        self._report("What the daemons called at the API server", audit.check_calls(self._cluster.plane))
         return clean and self._verdict()
 
     def progress(self, text: str) -> None:

@@ -57,6 +57,15 @@ def open_socket(netns: Path | None, family: int, kind: int, protocol: int = 0) -
         os.close(home)
 
 
+def leave_host() -> None:
+    """Move the calling thread, and what it starts from now on, to a new network namespace with its loopback up.
+
+    For tests and benchmarks, whose agents write rules and filters of a node, which the host must not get.
+    """
+    syscalls.new_network()
+    _loopback_up()
+
+
 def create(name: str) -> Path:
     """Create a named namespace with its loopback up, without starting a process."""
     target = path(name)

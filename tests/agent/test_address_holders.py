@@ -59,9 +59,10 @@ async def test_what_spiderpool_gave(cluster: ClusterCache, tmp_path: Path) -> No
 @pytest.mark.parametrize("uid", ["u", ""])
 async def test_a_pods_own_record_is_none_of_others(cluster: ClusterCache, tmp_path: Path, uid: str) -> None:
     """Also where the runtime does not tell the pod's UID."""
-    mine = holders(cluster, tmp_path)
-    assert mine.taken(uid, sandbox("c1", "web", "10.0.0.1", uid=uid)) == {}
-    assert mine.taken("v", sandbox("c2", "thief", "10.0.0.1", uid="v")) == {WEB: "pod shop/web"}
+    mine = holders(cluster, tmp_path).snapshot()
+    assert mine.taken({WEB}, uid, sandbox("c1", "web", "10.0.0.1", uid=uid)) == {}
+    assert mine.taken({WEB}, "v", sandbox("c2", "thief", "10.0.0.1", uid="v")) == {WEB: "pod shop/web"}
+    assert mine.taken({OTHER}, "v", sandbox("c2", "thief", "10.0.0.2", uid="v")) == {}
 
 
 @pytest.mark.parametrize(
@@ -78,5 +79,5 @@ async def test_sandboxes_that_were_there_before(
     cluster: ClusterCache, tmp_path: Path, known: SandboxRecord, gone: bool, taken: bool
 ) -> None:
     mine = holders(cluster, tmp_path, known, gone=gone)
-    found = mine.taken("v", sandbox("c1", "thief", "10.0.0.2", uid="v", at=2.0))
+    found = mine.snapshot().taken({OTHER}, "v", sandbox("c1", "thief", "10.0.0.2", uid="v", at=2.0))
     assert found.get(OTHER) == ("pod shop/other" if taken else None)

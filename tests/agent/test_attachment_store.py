@@ -17,6 +17,7 @@ from spiderpool.agent.attachment_store import (
     own_netns,
     with_namespace,
 )
+from spiderpool.core.network.coordinator import OwnCIDRs
 from spiderpool.core.network.plumbing.values import Loan
 from spiderpool.errors import IOFailure
 
@@ -41,6 +42,20 @@ def test_what_was_saved_is_found_again(tmp_path: Path) -> None:
     known.forget("c1")
     known.forget("c1")
     assert known.load("c1") is None
+
+
+def test_a_file_of_an_older_agent_names_no_cidrs(tmp_path: Path) -> None:
+    known, own = AttachmentStore(tmp_path), OwnCIDRs(service=("10.8.0.0/16",), overlay=())
+    (interface, _) = TWO.interfaces
+    named = msgspec.structs.replace(TWO, interfaces=(msgspec.structs.replace(interface, cidrs=own),))
+    known.save(named)
+    assert known.load("c1") == named
+    document = msgspec.json.decode((tmp_path / "c1.json").read_bytes())
+    del document["interfaces"][0]["cidrs"]
+    (tmp_path / "c1.json").write_bytes(msgspec.json.encode(document))
+    found = known.load("c1")
+    assert found is not None
+    assert found.interfaces == (interface,)
 
 
 def test_addresses_and_loans_are_the_agents_own_record(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,11 @@ class TestBugs:
             store, netns = AttachmentStore(tmp_path / "chained"), str(tmp_path / "none" / "c")
             for container, address in (("a", "no address"), ("b", "10.0.0.7/16")):
                 store.save(broken(container, InterfaceRecord("eth0", "", addresses=(address,)), netns=netns))
-            taken = AddressHolders(one.node.cluster, [store]).taken("uid", broken("c", netns=netns))
+            taken = (
+                AddressHolders(one.node.cluster, [store])
+                .snapshot()
+                .taken([ip_address("10.0.0.7")], "uid", broken("c", netns=netns))
+            )
             assert [str(each) for each in taken] == ["10.0.0.7"]
 
     async def test_a_container_that_cannot_be_forgotten(self, tmp_path: Path) -> None:

@@ -77,10 +77,11 @@ class TestLife:
         installation.plane.kubectl("patch", *REGISTRATION, "--type=merge", "--patch", json.dumps(written))
         before = installation.object(*SECRET)["data"], installation.object(*REGISTRATION)["webhooks"]
         assert before[0] == key["data"]
-        for step in (
+        steps: tuple[tuple[str | Path, ...], ...] = (
             ("upgrade", "spiderpool", chart.CHART, "--reuse-values", *flags("spiderpoolController.replicas=2")),
             ("rollback", "spiderpool", "1"),
-        ):
+        )
+        for step in steps:
             installation.helm(*step, "--no-hooks")
             assert (installation.object(*SECRET)["data"], installation.object(*REGISTRATION)["webhooks"]) == before
 

@@ -6,7 +6,7 @@ import json
 from functools import cache
 from typing import Any
 
-import kubernetes_validate
+import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 from scripts import generate_chart_schema as generator

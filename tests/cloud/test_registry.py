@@ -53,6 +53,7 @@ def test_a_provider_is_found_by_its_name() -> None:
 
 def test_what_a_provider_offers() -> None:
     provider = registry.DEFAULT
+    assert str(provider.metadata_address) == "100.100.100.200"
     assert provider.features == ("nodes", "addresses", "balancers")
     assert provider.policy(["nodes"])["Statement"][0]["Action"] == ["ecs:DescribeInstances"]
     service = Service(metadata=ObjectMeta(name="web"), spec=ServiceSpec(type="LoadBalancer"))

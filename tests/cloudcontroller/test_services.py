@@ -312,6 +312,105 @@ async def test_a_service_that_takes_another_kind_returns_the_former_balancer(clu
     assert (await cluster.get("web")).metadata.finalizers == [kinds.NLB.naming.finalizer]
 
 
+@pytest.mark.parametrize(
+    ("annotations", "reason"),
+    [
+        ({"zone_maps": ZONES["zone-maps"]}, "NotGranted"),
+        ({}, "InvalidService"),
+        ({"zone_maps": "a:vsw-1,b:vsw-1"}, "TooManyLoadBalancers"),
+        ({"zone_maps": "a:vsw-1,b:vsw-1"}, "SyncLoadBalancerFailed"),
+    ],
+)
+async def test_a_service_that_cannot_have_another_kind_keeps_its_balancer_and_its_servers(
+    cluster: ServiceCluster, annotations: dict[str, str], reason: str
+) -> None:
+    for name in ("other", "web"):
+        await cluster.create(name)
+        await cluster.address(name)
+    made = (await cluster.get("web")).status.loadBalancer
+    await cluster.client.delete(Service, "other", NAMESPACE) if reason != "TooManyLoadBalancers" else None
+    await cluster.grant(maxLoadBalancers=1)
+    if reason == "SyncLoadBalancerFailed":
+        cluster.simulated.account.set_fault(
+            Fault(kind="refuse", actions="nlb:ListLoadBalancers", code="Forbidden.RAM", status=403)
+        )
+    await cluster.set("web", type="nlb", **annotations)
+    await cluster.wait_for_event(reason)
+    await without_node_b(cluster)
+    assert (await cluster.get("web")).status.loadBalancer == made
+
+
+async def test_a_lent_balancer_is_not_exchanged_for_one_that_does_not_exist(cluster: ServiceCluster) -> None:
+    cluster.simulated.account.tables.clbs.put(CLB("lb-mine", "mine", "198.51.100.99", {**DEFAULTS}))
+    await cluster.grant(loadBalancers=["lb-mine"], overrideListeners=True, vSwitches=["vsw-2"])
+    await cluster.create("web", annotations={"id": "lb-mine", "force-override-listeners": "true"})
+    await cluster.address("web")
+    await cluster.set("web", type="nlb", zone_maps=ZONES["zone-maps"])
+    await cluster.wait_for_event("SyncLoadBalancerFailed", "does not exist")
+    await without_node_b(cluster)
+    assert [each.port for each in cluster.clb().listeners] == [80]
+
+
+async def test_a_balancer_of_another_kind_takes_the_place_of_the_former_at_the_limit(cluster: ServiceCluster) -> None:
+    await cluster.grant(vSwitches=["vsw-2"], maxLoadBalancers=1)
+    await cluster.create("web")
+    await cluster.address("web")
+    await cluster.set("web", type="nlb", zone_maps=ZONES["zone-maps"])
+    await cluster.until(lambda: [each.status for each in cluster.simulated.account.tables.nlbs] == ["Active"])
+    assert not list(cluster.simulated.account.tables.clbs)
+
+
+async def test_a_kind_whose_api_refuses_does_not_stop_the_other(cluster: ServiceCluster) -> None:
+    cluster.simulated.account.set_fault(
+        Fault(kind="refuse", actions="nlb:*", code="OperationDenied.NotOpened", status=400)
+    )
+    await cluster.create("web")
+    await cluster.address("web")
+    await cluster.wait_for_event("LoadBalancersNotListed", "OperationDenied.NotOpened")
+
+
+@pytest.mark.parametrize("change", [{"preserve_lb_on_delete": "on"}, {"resource_group_id": "rg-1"}])
+async def test_the_servers_of_a_balancer_without_a_published_address_follow_without_a_grant(
+    cluster: ServiceCluster, control_plane: ControlPlane, change: dict[str, str]
+) -> None:
+    await cluster.create("web")
+    await cluster.address("web")
+    await cluster.until(lambda: cluster.weights() == {"i-a": 100, "i-b": 100})
+    await cluster.running.aclose()  # it would publish the address again
+    await cluster.client.patch(Service, "web", {"status": {"loadBalancer": None}}, NAMESPACE, sub="status")
+    await cluster.set("web", **change)
+    await cluster.start(control_plane)
+    await cluster.wait_for_event("NotGranted")
+    await without_node_b(cluster)
+
+
+async def test_the_servers_of_a_balancer_follow_while_its_service_waits_for_consent(cluster: ServiceCluster) -> None:
+    await cluster.create("web")
+    await cluster.address("web")
+    await cluster.set("web", preserve_lb_on_delete="on")
+    await cluster.client.delete(Service, "web", NAMESPACE)
+    await cluster.wait_for_event("NotGranted", "balancer and Service stay")
+    await without_node_b(cluster)
+
+
+async def test_the_servers_of_a_balancer_follow_while_its_service_names_another(cluster: ServiceCluster) -> None:
+    cluster.simulated.account.tables.clbs.put(CLB("lb-mine", "mine", "198.51.100.99", {**DEFAULTS}))
+    await cluster.create("web")
+    await cluster.address("web")
+    await cluster.set("web", id="lb-mine")
+    await cluster.wait_for_event("SyncLoadBalancerFailed", "delete the Service and create it again")
+    await without_node_b(cluster)
+
+
+async def without_node_b(cluster: ServiceCluster) -> None:
+    """Takes a node away and waits until all balancers have only the other one as their server."""
+    await cluster.client.patch(Node, "b", {"metadata": {"labels": {"service.alibabacloud.com/exclude-node": ""}}})
+    groups = cluster.simulated.account.tables.clb_groups
+    await cluster.until(
+        lambda: [[each.server for each in group.backends] for group in groups] == [["i-a"]] * len(list(groups))
+    )
+
+
 async def test_another_class_is_left_alone(cluster: ServiceCluster) -> None:
     await cluster.create("other", annotations={CLASS: "mine"})
     await cluster.create("web")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 
 import pytest
 
+from spiderpool.kernel import metadata_filter
 from spiderpool_lab import facts, walkthrough
+from spiderpool_lab.alibaba.metadata import ADDRESS as METADATA
 from spiderpool_lab.cluster import EXAMPLE, LabCluster, LabOptions, temporary
+from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.walkthrough import Environment
 from tests.lab.names import lab_name
 
@@ -15,6 +20,24 @@ pytestmark = [pytest.mark.lab, pytest.mark.full, pytest.mark.timeout(600)]
 
 PATIENCE = 120
 """Seconds for what takes a few on a machine that has nothing else to do."""
+
+
+PAGE = "/latest/meta-data/instance-id"
+TO_METADATA = f"""\
+apiVersion: v1
+kind: Service
+metadata: {{name: keys, namespace: default}}
+spec:
+  ports: [{{name: http, port: 80}}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: keys, namespace: default, labels: {{kubernetes.io/service-name: keys}}}}
+addressType: IPv4
+ports: [{{name: http, port: 80}}]
+endpoints: [{{addresses: [{METADATA}]}}]
+"""
+"""A Service whose endpoint is the metadata service."""
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +77,27 @@ def test_the_services_are_those_of_ipvs(cluster: LabCluster, environment: Enviro
     assert client.exec(["cat", "/proc/sys/net/ipv4/conf/all/arp_ignore"]).stdout == "1\n"
     rules = client.exec(["iptables-legacy-save", "-t", "nat"]).stdout
     assert "KUBE-SEP" not in rules, "a rule of the mode iptables"
+
+
+def test_no_service_leads_a_pod_to_the_metadata_service(cluster: LabCluster, environment: Environment) -> None:
+    """Without our rule for what IPVS sends on it would: else this test would show nothing."""
+    cluster.plane.apply(TO_METADATA)
+    service = cluster.plane.kubectl("get", "service", "keys", "-o", "jsonpath={.spec.clusterIP}")
+    pod = next(pod for pod in environment.pods if pod.node == "master")
+    rule = metadata_filter.through_node(IPv4Address(METADATA)).iptables["filter"].split()
+    node = cluster.machines.client("master")
+
+    def answers(source: str | None, target: str) -> bool:
+        (answer,) = cluster.probe("master", [TrafficProbe(kind="http", target=target, source=source, path=PAGE)])
+        return answer.status == 200
+
+    assert answers(None, METADATA)
+    endpoint = f"{int(IPv4Address(METADATA)):08X}:0050"
+    served = ["cat", "/proc/net/ip_vs"]
+    cluster.wait_for("kube-proxy serves", lambda: endpoint in node.exec(served).stdout, PATIENCE)
+    assert not answers(pod.key, service)
+    by_iptables = shlex.join(["iptables-legacy", "-w", "-t", "filter", "-D", *rule])
+    opened = ["sh", "-c", f"nft flush chain ip {metadata_filter.TABLE} output; {by_iptables}"]
+    cluster.wait_for("the way is open", lambda: node.exec(opened) and answers(pod.key, service), PATIENCE)
+    cluster.wait_for("the agent closes it again", lambda: not answers(pod.key, service), PATIENCE)
+    assert answers(None, METADATA)

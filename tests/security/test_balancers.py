@@ -18,6 +18,7 @@ from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL, REUSE_TAG
 from spiderpool.kube.client import AlreadyExists, Client, Forbidden
 from spiderpool_lab.alibaba.balancers import CLB, CLBListener
 from spiderpool_lab.alibaba.clb_balancers import DEFAULTS
+from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.control_plane import ControlPlane
 from tests.cloudcontroller.service_cluster import NAMESPACE, ZONES, ServiceCluster
 
@@ -281,7 +282,7 @@ async def test_a_balancer_is_not_preserved_without_consent(tenant: ServiceCluste
     await tenant.set("web", preserve_lb_on_delete="on")
     await told(tenant, "web", "cannot be deleted with this annotation", "UsedWithoutGrant")
     await tenant.client.delete(Service, "web", NAMESPACE)
-    await told(tenant, "web", "spec.preserve: true")
+    await told(tenant, "web", "or remove the annotation, after which the load balancer is deleted with its Service")
     await turns(tenant)
     assert tenant.clb().tags == made.tags
     await tenant.set("web", preserve_lb_on_delete=None)
@@ -297,3 +298,47 @@ async def test_consent_ends_the_wait(tenant: ServiceCluster, cluster: ServiceClu
     await cluster.grant(preserve=True)
     await tenant.eventually(lambda: tenant.gone("web"))
     assert tenant.clb().tags == {"spiderpool.made-for": f"c1/{NAMESPACE}/preserved"}
+
+
+async def test_a_preserved_balancer_is_not_replaced_by_another_kind_beyond_the_limit(
+    tenant: ServiceCluster, cluster: ServiceCluster
+) -> None:
+    await cluster.grant(preserve=True, vSwitches=["vsw-2"], maxLoadBalancers=1)
+    await served(tenant, "web")
+    made = tenant.clb()
+    await tenant.set("web", preserve_lb_on_delete="on", type="nlb", zone_maps=ZONES["zone-maps"])
+    await told(tenant, "web", reason="TooManyLoadBalancers")
+    await turns(tenant)
+    assert (paid(tenant), tenant.clb().identity, tenant.clb().tags) == (1, made.identity, made.tags)
+
+
+async def test_the_place_of_a_balancer_that_is_replaced_goes_to_no_other_service(
+    tenant: ServiceCluster, cluster: ServiceCluster
+) -> None:
+    await cluster.grant(vSwitches=["vsw-2"], maxLoadBalancers=1)
+    await served(tenant, "web")
+    for number in range(5):
+        await tenant.create(f"more-{number}")
+        await told(tenant, f"more-{number}", reason="TooManyLoadBalancers")
+    await tenant.set("web", type="nlb", zone_maps=ZONES["zone-maps"])
+    await tenant.until(lambda: bool(list(tenant.simulated.account.tables.nlbs)))
+    await turns(tenant)
+    assert paid(tenant) == 1
+
+
+async def test_preserved_balancers_of_one_kind_count_while_their_api_refuses(
+    tenant: ServiceCluster, cluster: ServiceCluster
+) -> None:
+    await cluster.grant(preserve=True, vSwitches=["vsw-2"], maxLoadBalancers=1)
+    await tenant.create("old", annotations={"type": "nlb", "preserve-lb-on-delete": "on", **ZONES})
+    await tenant.address("old")
+    await tenant.delete("old")
+    await tenant.create("web")
+    await told(tenant, "web", reason="TooManyLoadBalancers")
+    tenant.simulated.account.set_fault(
+        Fault(kind="refuse", actions="nlb:ListLoadBalancers", code="Forbidden.RAM", status=403)
+    )
+    await turns(tenant)
+    await turns(tenant)
+    assert "Forbidden.RAM" in tenant.simulated.outcomes("nlb:ListLoadBalancers")
+    assert paid(tenant) == 1

@@ -52,7 +52,7 @@ def refused(node: AttachingNode, pod: Container, net: Json) -> str:
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        (METADATA, "a cloud's own services"),
+        (METADATA, "metadata service"),
         ("169.254.169.254", "link-local"),
         (ROUTER, "a gateway of this node"),
         (NODE, "is configured on eth0 of this node"),

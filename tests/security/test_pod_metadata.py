@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 from collections.abc import AsyncIterator, Callable
+from functools import partial
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from spiderpool.agent import interfaces
 from spiderpool.errors import KernelFailure
-from spiderpool.kernel import metadata_filter, traffic_control
+from spiderpool.kernel import metadata_filter, rtnetlink, traffic_control
 from spiderpool.kernel.programs import IPTABLES
 from spiderpool_lab import namespaces
 from tests.kernel.environment import NODE, World, run, seen_by, serve
@@ -19,6 +24,10 @@ pytestmark = pytest.mark.lab
 
 METADATA, NAME_SERVER = "100.100.100.200", "100.100.2.136"
 PORT = 80
+ADDRESS = IPv4Address(METADATA)
+
+block, unblock = partial(metadata_filter.load, ADDRESS), partial(metadata_filter.unload, ADDRESS)
+through_node = metadata_filter.through_node(ADDRESS)
 
 
 @pytest.fixture
@@ -49,17 +58,17 @@ async def test_by_the_pods_own_nic(cloud: World, kind: str) -> None:
     sources = (ETH0[4].pod, NET1[4].pod)
     assert [await reaches(pod, METADATA, source) for source in sources] == [True, True]
     for _ in range(2):
-        on_node(cloud, metadata_filter.load)
+        on_node(cloud, block)
         assert [await reaches(pod, METADATA, source) for source in sources] == [False, False]
         assert await reaches(pod, NAME_SERVER)
         assert await reaches(cloud.node, METADATA)
         assert await reaches(cloud.node, METADATA, NODE)
     gained = "172.31.199.99"
     cloud.ip(cloud.node, "address", "add", f"{gained}/20", "dev", "eth0")
-    on_node(cloud, metadata_filter.load)
+    on_node(cloud, block)
     assert await reaches(cloud.node, METADATA, gained)
     assert not await reaches(pod, METADATA)
-    on_node(cloud, metadata_filter.unload)
+    on_node(cloud, unblock)
     assert await reaches(pod, METADATA)
     await interfaces.remove(CONTAINER, pod, "net1", node=cloud.node)
     await interfaces.remove(CONTAINER, pod, "eth0", node=cloud.node)
@@ -76,11 +85,35 @@ async def test_through_the_node(cloud: World, kind: str) -> None:
     cloud.ip(pod, "route", "add", METADATA, "via", ETH0[4].node, "dev", "veth0", "src", ETH0[4].pod)
     targets = (METADATA, SERVICE[4])
     assert [await reaches(pod, one) for one in targets] == [True, True]
-    on_node(cloud, metadata_filter.FORWARDED.load)
+    on_node(cloud, through_node.load)
     assert [await reaches(pod, one) for one in targets] == [False, False]
-    on_node(cloud, metadata_filter.FORWARDED.unload)
+    on_node(cloud, through_node.unload)
     assert [await reaches(pod, one) for one in targets] == [True, True]
     await interfaces.remove(CONTAINER, pod, "eth0", node=cloud.node)
+
+
+@pytest.fixture(params=["any", "iptables"])
+def packet_filter(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the node has, and iptables alone."""
+    if request.param == "iptables":
+        (tmp_path / "nft").write_text("#!/bin/sh\necho 'Operation not supported' >&2\nexit 1\n")
+        (tmp_path / "nft").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("packet_filter")
+async def test_what_the_node_translates_on_its_way_out(cloud: World) -> None:
+    """As IPVS does for a pod: the node's netfilter sees it leave, and not pass. What the node itself sends passes."""
+    to = ("-j", "DNAT", "--to-destination", f"{METADATA}:{PORT}")
+    nat = (IPTABLES[4], "-t", "nat", "-A", "OUTPUT", "-d", SERVICE[4], "-p", "tcp", "--dport", str(PORT))
+    cloud.inside(cloud.node, *nat, *to)
+    targets = (METADATA, SERVICE[4])
+    assert [await reaches(cloud.node, one) for one in targets] == [True, True]
+    for _ in range(2):
+        on_node(cloud, through_node.load)
+        assert [await reaches(cloud.node, one) for one in targets] == [True, False]
+    on_node(cloud, through_node.unload)
+    assert [await reaches(cloud.node, one) for one in targets] == [True, True]
 
 
 def test_filters_of_others_stay(wide: World) -> None:
@@ -90,10 +123,58 @@ def test_filters_of_others_stay(wide: World) -> None:
     run(*tc, "filter", "add", "dev", "eth0", "egress", "pref", "5", *match)
     shown = (*tc, "filter", "show", "dev", "eth0", "egress")
     before = run(*shown)
-    on_node(wide, metadata_filter.load)
+    on_node(wide, block)
     assert f"pref {traffic_control.PRIORITY} bpf" in run(*shown)
-    on_node(wide, metadata_filter.unload)
+    on_node(wide, unblock)
     assert run(*shown) == before
+
+
+def test_a_qdisc_that_we_have_made_goes_with_the_filter(wide: World) -> None:
+    tc = ("tc", "-n", wide.node.name)
+    before = run(*tc, "qdisc")
+    for _ in range(2):
+        on_node(wide, block)
+        assert "clsact" in run(*tc, "qdisc")
+        wide.ip(wide.node, "address", "add", "172.31.199.99/20", "dev", "eth0")
+        on_node(wide, block)  # the filter is replaced
+        wide.ip(wide.node, "address", "del", "172.31.199.99/20", "dev", "eth0")
+        on_node(wide, unblock)
+        assert run(*tc, "qdisc") == before
+        on_node(wide, unblock)
+
+
+@pytest.mark.parametrize("side", ["ingress", "egress"])
+def test_a_qdisc_that_others_use_as_well_stays(wide: World, side: str) -> None:
+    tc = ("tc", "-n", wide.node.name)
+    on_node(wide, block)
+    match = ("protocol", "ip", "u32", "match", "ip", "dst", "203.0.113.1/32", "classid", "1:1")
+    run(*tc, "filter", "add", "dev", "eth0", side, "pref", "5", *match)
+    on_node(wide, unblock)
+    assert "u32" in run(*tc, "filter", "show", "dev", "eth0", side)
+    assert "bpf" not in run(*tc, "filter", "show", "dev", "eth0", "egress")
+
+
+def test_no_qdisc_stays_where_the_kernel_refuses_the_filter(wide: World) -> None:
+    before = run("tc", "-n", wide.node.name, "qdisc")
+    too_many = [IPv4Address(number) for number in range(3000)]  # a program has at most 4,096 instructions
+
+    def refused() -> None:
+        with contextlib.closing(rtnetlink.Socket()) as kernel:
+            index = socket.if_nametoindex("eth0")
+            with pytest.raises(KernelFailure, match="could not be set"):
+                traffic_control.drop_except(kernel, index, ADDRESS, too_many)
+
+    on_node(wide, refused)
+    assert run("tc", "-n", wide.node.name, "qdisc") == before
+
+
+def test_a_qdisc_that_was_there_stays(wide: World) -> None:
+    tc = ("tc", "-n", wide.node.name)
+    run(*tc, "qdisc", "add", "dev", "eth0", "clsact")
+    before = run(*tc, "qdisc")
+    on_node(wide, block)
+    on_node(wide, unblock)
+    assert run(*tc, "qdisc") == before
 
 
 def test_where_the_kernel_cannot_filter_a_nic_it_is_said(wide: World) -> None:
@@ -101,7 +182,7 @@ def test_where_the_kernel_cannot_filter_a_nic_it_is_said(wide: World) -> None:
     tc = ("tc", "-n", wide.node.name)
     run(*tc, "qdisc", "add", "dev", "eth0", "ingress")  # in the place of clsact
     with pytest.raises(KernelFailure, match="pods reach the metadata service by eth0: "):
-        on_node(wide, metadata_filter.load)
+        on_node(wide, block)
     rules = wide.inside(wide.node, "sh", "-c", "(nft list ruleset; iptables-legacy-save) 2>/dev/null || true")
     assert metadata_filter.TABLE in rules
     assert "bpf" in run(*tc, "filter", "show", "dev", "eth1", "egress")

@@ -108,14 +108,15 @@ class Checks:
         self._note_record(change)
         if change.new is None:
             self._freed[name] = now, (change.old or {})["spec"]["node"]
-            self._record_deleted(change, name)
         else:
             self._freed.pop(name, None)
+        if _is_given_up(change.new) and not _is_given_up(change.old):
+            self._record_given_up(change, name)
         holder = None if change.new is None else _holder(change.new)
         self._check_held(change, holder)
         self._check_in_use(change, holder)
 
-    def _record_deleted(self, change: Change, name: str) -> None:
+    def _record_given_up(self, change: Change, name: str) -> None:
         owner = (change.old or {}).get("metadata", {}).get("labels", {}).get(IP_OWNER_LABEL)
         slot = f"{owner} {(change.old or {})['spec']['interface']} {'.' in name}"
         if _is_released_by_hand(change.old):
@@ -188,7 +189,7 @@ class Checks:
         settled = self._cluster.loop.time() - changed > SETTLED
         if self._needs(spec) and settled and not self._has_another(change.old):
             pod = f"{spec['namespace']}/{spec['pod']}"
-            self._fail("sticky owner loses its address", f"{change.key[2]} of {pod} is deleted", change.key[2])
+            self._fail("sticky owner loses its address", f"{change.key[2]} of {pod} is given up", change.key[2])
         self._sticky.pop(owner, None)
 
     def _has_another(self, record: Body) -> bool:
@@ -404,6 +405,11 @@ def _holder(record: Body) -> str | None:
 def _is_released_by_hand(record: Body | None) -> bool:
     metadata = (record or {}).get("metadata", {})
     return bool((metadata.get("annotations") or {}).get(RELEASE_ANNOTATION) == metadata.get("uid"))
+
+
+def _is_given_up(record: Body | None) -> bool:
+    """Whether nobody has a record any more: it is gone, or cools down, after which it goes whoever wants it then."""
+    return record is None or bool(record["spec"].get("releasedAt"))
 
 
 def _shown(record: Body | None) -> str:

@@ -30,8 +30,8 @@ READING = 5.0
 """Seconds between two readings of the metadata of a server."""
 DESCRIPTION = 5.0
 """Seconds between two descriptions of all ENIs."""
-SEARCH = 15.0
-"""Seconds between two searches for lost servers."""
+SEARCH = 60.0
+"""Seconds between two searches for lost servers: the default, longer than the cloud lacks a server that is there."""
 POLICY = PreallocationPolicy(low=2, high=3, batch=3, idle=5.0, fence=25.0)
 """Small, since a run is short."""
 

@@ -22,6 +22,7 @@ from spiderpool.agent.json_files import JSONFiles, digest
 from spiderpool.api.cni import CNICall, PodArgs, parse_args
 from spiderpool.core.network.attachment import InterfacePlan
 from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
+from spiderpool.core.network.coordinator import OwnCIDRs
 from spiderpool.core.network.plumbing.values import Address, Loan
 from spiderpool.kernel import namespaces
 from spiderpool.kernel.namespaces import identity
@@ -40,6 +41,8 @@ class InterfaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether the pod has a veth pair to its node."""
     host_rule_table: int = 0
     """The node's table with the routes to its addresses; 0: not known, so the SpiderCoordinator's."""
+    cidrs: OwnCIDRs = OwnCIDRs()
+    """The cluster's CIDRs, as far as its network names them; older agents have not kept them."""
     addresses: tuple[str, ...] = ()
     """Its addresses, as they were given to it; what the pod has made of them does not count."""
     first_nic: str = ""
@@ -83,7 +86,7 @@ class SandboxRecord(msgspec.Struct, frozen=True):
     netns_id: str = ""
     """Which network namespace it was (`namespaces.identity`); empty where that is not known."""
     attached_at: float = 0.0
-    """When its last ADD began, in seconds since the node's start; 0 where that is not known."""
+    """When its last ADD first wrote this file, in seconds since the node's start; 0 where that is not known."""
     loans: dict[str, Loan] = {}
     """Devices of the node that its interfaces borrow, by interface."""
 
@@ -135,7 +138,7 @@ def sandbox_record(
 
 
 def with_namespace(sandbox: SandboxRecord) -> SandboxRecord:
-    """The record of an ADD that begins now, in the namespace that is at its path."""
+    """The record of an ADD that writes it now, in the namespace that is at its path."""
     return msgspec.structs.replace(sandbox, netns_id=identity(sandbox.netns), attached_at=time.monotonic())
 
 
@@ -163,7 +166,11 @@ def _interface_record(plan: InterfacePlan, table: int) -> InterfaceRecord:
         case Chain():
             coordinated = plan.chain.coordinator is not None
             return InterfaceRecord(
-                plan.request.interface, plan.request.network, coordinated=coordinated, host_rule_table=table
+                plan.request.interface,
+                plan.request.network,
+                coordinated=coordinated,
+                host_rule_table=table,
+                cidrs=plan.chain.cidrs,
             )
         case DelegatedNetwork():
             return InterfaceRecord(
@@ -173,6 +180,7 @@ def _interface_record(plan: InterfacePlan, table: int) -> InterfaceRecord:
                 version=plan.chain.version,
                 coordinated=plan.chain.coordinated,
                 host_rule_table=table,
+                cidrs=plan.chain.cidrs,
                 plugins=tuple(plugin.decode() for plugin in plan.chain.plugins),
                 request={"capabilities": plan.request.runtime_config(), "arguments": dict(plan.request.cni_args)},
             )

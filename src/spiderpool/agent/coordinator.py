@@ -8,6 +8,7 @@ the agent still holds the container's lock.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from ipaddress import ip_interface
 
 import msgspec
@@ -27,8 +28,15 @@ from spiderpool.agent.locks import KeyedLock
 from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.api.cni import CNICall, CoordinatorConfig
 from spiderpool.api.cni_result import all_addresses, read_result
+from spiderpool.api.core_v1 import Pod
 from spiderpool.core.annotations import FIRST_INTERFACE
-from spiderpool.core.network.coordinator import coordination, requested_default_route, rule_table
+from spiderpool.core.network.coordinator import (
+    OwnCIDRs,
+    cluster_ranges,
+    coordination,
+    requested_default_route,
+    rule_table,
+)
 from spiderpool.core.network.plumbing.values import EXISTING, Attachment, Ownership
 from spiderpool.core.network.pod_networks import default_route_of, further_networks
 from spiderpool.errors import BadConfig, SpiderpoolError
@@ -51,11 +59,14 @@ class CoordinatorPlugin:
     async def add(self, call: CNICall, config: CoordinatorConfig) -> None:
         """Make veth pair, routes and rules for the pod's interface, or nothing after a failure. May be repeated."""
         async with self._containers.held(call.container_id):
-            sandbox = self._record(call, config)
-            attachment = await self._attachment(call, config, sandbox)
+            reported = _reported(config)
+            pod = await self._cluster.pod(call.required_pod())
+            # No other call runs from here until the file is saved: of two pods with one address, the later one by
+            # the files finds the earlier one's. And whatever changes from then on is seen by a refresh.
+            sandbox = self._record(call, config, _uid(call, pod), reported)
+            attachment = self._attachment(call, config, pod, sandbox, reported)
             if attachment is None:
                 return
-            # At once: whatever changes from here on is seen by a refresh that finds the file.
             self._chained.save(sandbox)
             attached = await interfaces.add(attachment)
         log.info("coordinated", interface=call.ifname, host_interface=attached.host_interface)
@@ -67,8 +78,10 @@ class CoordinatorPlugin:
 
     async def check(self, call: CNICall, config: CoordinatorConfig) -> None:
         """Raises Drift when veth pair, rule, route or neighbour is not as ADD left it."""
-        sandbox = self._chained.load(call.container_id) or self._record(call, config)
-        attachment = await self._attachment(call, config, sandbox)
+        reported = _reported(config)
+        pod = await self._cluster.pod(call.required_pod())
+        sandbox = self._chained.load(call.container_id) or self._record(call, config, _uid(call, pod), reported)
+        attachment = self._attachment(call, config, pod, sandbox, reported)
         if attachment is not None:
             await interfaces.check(self._routes.settled(attachment))
 
@@ -122,10 +135,10 @@ class CoordinatorPlugin:
         else:
             self._chained.forget(container_id)
 
-    async def _attachment(self, call: CNICall, config: CoordinatorConfig, sandbox: SandboxRecord) -> Attachment | None:
+    def _attachment(
+        self, call: CNICall, config: CoordinatorConfig, pod: Pod, sandbox: SandboxRecord, reported: tuple[str, ...]
+    ) -> Attachment | None:
         """The kernel's input for the interface of a call; None where the coordinator is disabled."""
-        args = call.required_pod()
-        pod = await self._cluster.pod(args)
         annotations = pod.metadata.annotations or {}
         chosen = default_route_of(further_networks(annotations, pod.metadata.namespace or ""))
         settings = coordination(
@@ -135,17 +148,18 @@ class CoordinatorPlugin:
         )
         if settings is None:
             return None
-        uid = args.uid or pod.metadata.uid or ""
-        ownership = Ownership(
-            self._holders.granted(uid, call.ifname),
-            frozenset(ip_interface(each).ip for each in _reported(config)),
-            self._holders.taken(uid, sandbox),
-        )
+        uid = _uid(call, pod)
+        theirs = frozenset(ip_interface(each).ip for each in reported)
+        ownership = Ownership(self._holders.granted(uid, call.ifname), theirs)
+        taken = self._holders.snapshot().taken(ownership.foreign, uid, sandbox)
+        of_cluster = call.ifname == settings.first_nic
+        cluster = cluster_ranges(OwnCIDRs.of(config), self._cluster.coordinator(), of_cluster=of_cluster)
+        ownership = replace(ownership, taken=taken, cluster=cluster)
         return Attachment(
             call.container_id, call.netns, call.ifname, EXISTING, "", coordination=settings, ownership=ownership
         )
 
-    def _record(self, call: CNICall, config: CoordinatorConfig) -> SandboxRecord:
+    def _record(self, call: CNICall, config: CoordinatorConfig, uid: str, reported: tuple[str, ...]) -> SandboxRecord:
         """The record of the sandbox with the interface of this call beside those that earlier calls coordinated."""
         known = self._chained.load(call.container_id)
         others = tuple(each for each in known.interfaces if each.name != call.ifname) if known else ()
@@ -158,9 +172,16 @@ class CoordinatorPlugin:
             first_nic=first,
             chain=config.name,
             host_rule_table=table,
-            addresses=_reported(config),
+            cidrs=OwnCIDRs.of(config),
+            addresses=reported,
         )
-        return with_namespace(SandboxRecord(call.container_id, call.netns, call.cni_args, (*others, one)))
+        sandbox = SandboxRecord(call.container_id, call.netns, call.cni_args, (*others, one), pod_uid=uid)
+        return with_namespace(sandbox)
+
+
+def _uid(call: CNICall, pod: Pod) -> str:
+    """The UID by which the pod holds addresses: not every runtime tells it."""
+    return call.required_pod().uid or pod.metadata.uid or ""
 
 
 def _reported(config: CoordinatorConfig) -> tuple[str, ...]:

@@ -137,7 +137,8 @@ async def _serve(settings: AgentSettings) -> None:
         async with server.listen(settings.socket), probe_sites(settings, api):
             await cluster.listed(FIRST_LISTS)
             group.create_task(node.run())
-            group.create_task(keep_from_metadata(blocked=settings.block_pod_metadata))
+            provider = settings.common.cloud.provider
+            group.create_task(keep_from_metadata(provider, blocked=settings.block_pod_metadata))
             group.create_task(gc.run())
             group.create_task(repair.run(account))
             group.create_task(account.run())

@@ -1,10 +1,16 @@
-"""Keeps pods from the cloud's metadata service, or gives them access again where the settings say so."""
+"""Keeps pods from the cloud's metadata service, or gives them access again where the settings say so.
+
+Outside clouds there is none, and its address may be anybody's: there nothing is loaded.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
+from ipaddress import IPv4Address
 
+from spiderpool.cloud import registry
 from spiderpool.errors import is_bug
 from spiderpool.kernel import metadata_filter
 from spiderpool.kernel.events import address_changes
@@ -21,8 +27,28 @@ OPEN = "pods reach the cloud's metadata service"
 log = logger("metadata-access")
 
 
-async def keep_from_metadata(*, blocked: bool) -> None:
+async def keep_from_metadata(provider: str, *, blocked: bool) -> None:
+    """Keep pods from a provider's metadata service, or not; without a provider remove what was loaded earlier."""
+    if provider:
+        await _look_after(registry.provider(provider).metadata_address, blocked=blocked)
+    else:
+        await _remove([each.metadata_address for each in registry.PROVIDERS.values()])
+
+
+async def _remove(addresses: list[IPv4Address]) -> None:
+    for address in addresses:
+        try:
+            await run_inside(None, partial(metadata_filter.unload, address))
+        except Exception as error:
+            details = getattr(error, "details", "")
+            log.warning(
+                "rules of a cloud stay", address=str(address), error=str(error), details=details, exc_info=is_bug(error)
+            )
+
+
+async def _look_after(address: IPv4Address, *, blocked: bool) -> None:
     """Load the rules at once, after each change of the node's addresses, which they let pass, and every minute."""
+    work = partial(metadata_filter.load if blocked else metadata_filter.unload, address)
     changed = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(_follow_addresses(changed))
@@ -30,7 +56,7 @@ async def keep_from_metadata(*, blocked: bool) -> None:
         while True:
             changed.clear()
             try:
-                await run_inside(None, metadata_filter.load if blocked else metadata_filter.unload)
+                await run_inside(None, work)
                 METADATA_OPEN.set(not blocked)
                 said = ""
             except Exception as error:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from spiderpool.agent import interfaces
-from spiderpool.agent.address_holders import AddressHolders
+from spiderpool.agent.address_holders import AddressHolders, HeldAddresses
 from spiderpool.agent.attachment_store import SandboxRecord
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.locks import KeyedLock
-from spiderpool.core.network.coordinator import cluster_ranges, rule_table, service_cidrs
+from spiderpool.core.network.coordinator import cluster_ranges, rule_table
 from spiderpool.core.network.plumbing.foreign import owner_of
 from spiderpool.core.network.plumbing.refresh import PathSettings
 from spiderpool.core.network.plumbing.steps import SetSysctl
@@ -40,11 +40,11 @@ class PodRoutes:
         A pod that is attached meanwhile has the addresses of that moment, which are no older. Returns how many rules
         and routes of the node had to be made again.
         """
-        services = self._cluster.service_addresses()
+        services, held = self._cluster.service_addresses(), self._holders.snapshot()
         made_again = 0
         for sandbox in sandboxes:
             if any(each.coordinated for each in sandbox.interfaces):
-                made_again += await self._refresh(sandbox, services)
+                made_again += await self._refresh(sandbox, services, held)
         self._applied = frozenset(services or ())
         return made_again
 
@@ -56,17 +56,22 @@ class PodRoutes:
         known = tuple(address for address in settings.service_addresses if address in self._applied)
         return replace(attachment, coordination=replace(settings, service_addresses=known))
 
-    def _settings(self, sandbox: SandboxRecord, services: tuple[Address, ...] | None) -> PathSettings:
+    def _settings(
+        self, sandbox: SandboxRecord, services: tuple[Address, ...] | None, held: HeldAddresses
+    ) -> PathSettings:
         coordinator = self._cluster.coordinator()
         default = rule_table(coordinator)
-        tables = {each.name: each.host_rule_table or default for each in sandbox.interfaces if each.coordinated}
+        coordinated = [each for each in sandbox.interfaces if each.coordinated]
+        tables = {each.name: each.host_rule_table or default for each in coordinated}
         first = sandbox.interfaces[0].first_nic or sandbox.interfaces[0].name
-        addresses, foreign = self._addresses(sandbox, first)
-        return PathSettings(first, services, service_cidrs(coordinator), tables, addresses, foreign)
+        addresses, foreign = self._addresses(sandbox, first, held)
+        ranges = [cluster_ranges(each.cidrs, coordinator, of_cluster=True) for each in coordinated]
+        cidrs = tuple(dict.fromkeys(cidr for each in ranges for cidr in each.service_cidrs))
+        return PathSettings(first, services, cidrs, tables, addresses, foreign)
 
-    async def _refresh(self, sandbox: SandboxRecord, services: tuple[Address, ...] | None) -> int:
+    async def _refresh(self, sandbox: SandboxRecord, services: tuple[Address, ...] | None, held: HeldAddresses) -> int:
         try:
-            settings = self._settings(sandbox, services)
+            settings = self._settings(sandbox, services, held)
             async with self._containers.held(sandbox.container_id):
                 steps = await interfaces.refresh(sandbox.container_id, sandbox.netns, settings)
         except BadNamespace:
@@ -80,7 +85,7 @@ class PodRoutes:
         return sum(step.side == "node" and not isinstance(step, SetSysctl) for step in steps)
 
     def _addresses(
-        self, sandbox: SandboxRecord, first: str
+        self, sandbox: SandboxRecord, first: str, held: HeldAddresses
     ) -> tuple[dict[str, frozenset[Address]], frozenset[Address]]:
         """The addresses that each interface may have routes to, and those of another IPAM plugin among them.
 
@@ -95,8 +100,8 @@ class PodRoutes:
             given = each.given or granted
             others = given - granted if each.chain else frozenset()
             if others:
-                cluster = cluster_ranges(self._cluster.coordinator(), of_cluster=each.name == first)
-                taken = self._holders.taken(uid, sandbox)
+                cluster = cluster_ranges(each.cidrs, self._cluster.coordinator(), of_cluster=each.name == first)
+                taken = held.taken(others, uid, sandbox)
                 withheld = frozenset(one for one in others if one in taken or owner_of(one, cluster))
                 given, others = given - withheld, others - withheld
             found[each.name] = given

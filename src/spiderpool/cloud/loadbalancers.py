@@ -55,6 +55,11 @@ class LoadBalancers:
     apis: Mapping[BalancerKind, LoadBalancerAPI]
     enis: ENIFinder
 
+    def held(self, service: Service) -> list[BalancerKind]:
+        """Returns the kinds of balancers whose finalizer a Service has."""
+        finalizers = service.metadata.finalizers or ()
+        return [kind for kind in self.apis if kind.naming.finalizer in finalizers]
+
 
 def configuration_of(settings: CloudSettings) -> BalancerConfiguration:
     """Returns the settings of spiderpool-cloud that apply to all load balancers."""

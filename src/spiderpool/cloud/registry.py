@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Any
 
 from spiderpool.cloud.alibaba import policy as alibaba_policy
+from spiderpool.cloud.alibaba.metadata import ADDRESS as ALIBABA_METADATA
 from spiderpool.cloud.alibaba.metadata import PROVIDER as ALIBABA
 from spiderpool.cloud.alibaba.metadata import MetadataClient
 from spiderpool.cloud.loadbalancers import KindOf, LoadBalancers
@@ -37,6 +39,8 @@ class Provider:
     name: str
     metadata: Callable[[str | None, NetworkPath | None], AbstractAsyncContextManager[MetadataSource]]
     """Opens the metadata service at an endpoint; None: at the provider's usual one, by a path. For node agents."""
+    metadata_address: IPv4Address
+    """Where the metadata service is, from which agents keep pods."""
     features: tuple[str, ...]
     """Features of spiderpool-cloud that need permissions."""
     policy: Callable[[Iterable[str]], dict[str, Any]]
@@ -59,6 +63,7 @@ PROVIDERS: Mapping[str, Provider] = {
     ALIBABA: Provider(
         name=ALIBABA,
         metadata=MetadataClient,
+        metadata_address=ALIBABA_METADATA,
         features=tuple(alibaba_policy.ACTIONS),
         policy=alibaba_policy.document,
         kind_of=alibaba_kinds.kind_of,

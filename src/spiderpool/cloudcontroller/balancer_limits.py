@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec
 from spiderpool.cloud.loadbalancers import LoadBalancers
+from spiderpool.cloudcontroller.balancer_lists import DELAY, BalancerLists
 from spiderpool.core.cloud.loadbalancer.counting import BalancerClaim, BalancerCount, count, excess
 from spiderpool.core.cloud.loadbalancer.grants import limit
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, read_options
@@ -18,11 +20,6 @@ from spiderpool.errors import NotReady
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import LOAD_BALANCER_REFUSALS, LOAD_BALANCERS
 
-DELAY = 60.0
-"""Seconds in which a new balancer may be missing in the cloud's list, and counts by its Service."""
-AGE = 15.0
-"""Seconds for which a list is used, well below DELAY: a thousand Services beyond the limit cost no more calls."""
-
 
 class TooManyLoadBalancers(NotReady):
     """One balancer more would be beyond a limit; another may be deleted at any time."""
@@ -31,7 +28,8 @@ class TooManyLoadBalancers(NotReady):
 class BalancerLimits:
     """Counts balancers before each creation.
 
-    Nothing is counted by memory but what was begun a moment ago, so a restart forgets nothing.
+    Nothing is counted by memory but what was begun a moment ago, so a restart forgets nothing. A count looks at
+    balancers alone: of Services without one there may be any number.
     """
 
     def __init__(
@@ -42,69 +40,94 @@ class BalancerLimits:
         clock: Callable[[], float],
     ) -> None:
         self._balancers = balancers
-        self._services = services
         self._configuration = configuration
         self._clock = clock
+        self._namespaces = services.index(self._names, lambda service: service.metadata.namespace or "")
+        self._published = services.index(self._claims)
         self._lock = asyncio.Lock()  # two creations at a time would both see the last free place
-        self._listed: tuple[float, Sequence[MadeBalancer]] = (float("-inf"), ())  # when, and what there was
+        self._lists = BalancerLists(balancers.apis, configuration.cluster, clock)
         self._recent: dict[BalancerClaim, float] = {}  # what was begun → until when it counts by itself
 
     async def check(self, service: Service, kind: BalancerKind, grants: Sequence[LoadBalancerGrantSpec]) -> None:
         """Raises TooManyLoadBalancers when there is no place for a balancer, CloudError."""
         async with self._lock:
-            await self._check(self._claim(service, kind), limit(self._configuration.max_per_namespace, grants))
+            await self._check(kind, self._claim(service, kind), grants)
+
+    async def reserve(
+        self,
+        service: Service,
+        kind: BalancerKind,
+        grants: Sequence[LoadBalancerGrantSpec],
+        leaving: Collection[BalancerKind],
+    ) -> None:
+        """Keeps the place for a balancer while the Service's others, which are ``leaving``, are deleted for it.
+
+        Raises TooManyLoadBalancers, CloudError.
+        """
+        claim = self._claim(service, kind)
+        async with self._lock:
+            await self._check(kind, claim, grants, {replace(claim, kind=each.name) for each in leaving})
+            self._recent[claim] = self._clock() + DELAY
 
     @asynccontextmanager
     async def place(
         self, service: Service, kind: BalancerKind, grants: Sequence[LoadBalancerGrantSpec]
-    ) -> AsyncIterator[None]:
-        """Holds a place for a balancer while it is made. Raises TooManyLoadBalancers, CloudError."""
+    ) -> AsyncIterator[tuple[str, ...]]:
+        """Holds a place for a balancer while it is made; what could not be counted exactly is the value.
+
+        Raises TooManyLoadBalancers, CloudError.
+        """
         claim = self._claim(service, kind)
         async with self._lock:
-            await self._check(claim, limit(self._configuration.max_per_namespace, grants))
+            await self._check(kind, claim, grants)
             self._recent[claim] = float("inf")
         try:
-            yield
+            yield tuple(self._lists.unlisted())
         finally:  # also after an error: whether the balancer was made may be unknown
             self._recent[claim] = self._clock() + DELAY
 
-    async def _check(self, claim: BalancerClaim, of_namespace: int) -> None:
-        made = await self._made()
+    def forget(self, kind: BalancerKind, identity: str) -> None:
+        """Counts a balancer no longer that we deleted, whatever the cloud's list still shows."""
+        self._lists.forget(kind, identity)
+
+    async def _check(
+        self,
+        kind: BalancerKind,
+        claim: BalancerClaim,
+        grants: Sequence[LoadBalancerGrantSpec],
+        leaving: Collection[BalancerClaim] = (),
+    ) -> None:
+        made = await self._lists.made(kind)
         if any((each.kind, each.name) == (claim.kind, claim.name) for each in made):
             return  # it has its place already
-        counted = self._count(made, claim)
+        counted = self._count(made, {claim, *leaving})
+        of_namespace = limit(self._configuration.max_per_namespace, grants)
         reason = excess(counted, claim.namespace, of_namespace, self._configuration.max_per_cluster)
         if reason is not None:
             LOAD_BALANCER_REFUSALS.labels("limit").inc()
             raise TooManyLoadBalancers(reason)
 
-    def _count(self, made: Sequence[MadeBalancer], claim: BalancerClaim) -> BalancerCount:
-        """Counts all balancers but the one that is claimed."""
+    def _count(self, made: Sequence[MadeBalancer], without: Collection[BalancerClaim]) -> BalancerCount:
+        """Counts all balancers but those of the claims ``without``."""
         now = self._clock()
         self._recent = {each: until for each, until in self._recent.items() if until > now}
-        services = {self._name(service): service.metadata.namespace or "" for service in self._services.items()}
-        claims = {*self._recent, *self._published()} - {claim}
-        counted = count(made, claims, services)
+        absent = {(each.kind, each.name) for each in without}
+        claims = {*self._recent, *self._published}.difference(without)
+        others = [each for each in made if (each.kind, each.name) not in absent]
+        counted = count(others, claims, lambda name: next(iter(self._namespaces.get(name)), None))
         for state in ("used", "preserved", "orphaned"):
             LOAD_BALANCERS.labels(state).set(getattr(counted, state))
         return counted
 
-    async def _made(self) -> Sequence[MadeBalancer]:
-        """Returns the balancers in the cloud, as they were a moment ago."""
-        at, made = self._listed
-        now = self._clock()
-        if now - at > AGE:
-            cluster = self._configuration.cluster
-            made = [each for api in self._balancers.apis.values() for each in await api.made(cluster)]
-            self._listed = now, made
-        return made
+    def _claims(self, service: Service) -> Iterator[BalancerClaim]:
+        """Yields the balancers that a Service has by the address that we published: nobody else may write it.
 
-    def _published(self) -> Iterator[BalancerClaim]:
-        """Yields the Services with an address that we published: nobody else may write it."""
-        for service in self._services.items():
-            kind = self._balancers.kind_of(service)
-            if kind is None or not service.status.loadBalancer.ingress:
-                continue
+        A Service that asks for another kind has the former one as long as it has its finalizer.
+        """
+        if not service.status.loadBalancer.ingress:
+            return
+        asked = self._balancers.kind_of(service)
+        for kind in self._balancers.held(service) or ([asked] if asked else []):
             if not read_options(service.metadata.annotations or {}, kind)["id"]:
                 yield self._claim(service, kind)
 
@@ -112,7 +135,7 @@ class BalancerLimits:
         owner = owner_of(service, self._configuration)
         return BalancerClaim(kind.name, kind.naming.balancer_name(owner), owner.namespace)
 
-    def _name(self, service: Service) -> str:
-        """Returns the name by which tags name a Service, which all kinds of balancers have in common."""
-        naming = next(iter(self._balancers.apis)).naming
-        return naming.balancer_name(owner_of(service, self._configuration))
+    def _names(self, service: Service) -> set[str]:
+        """Returns the names by which the tags of balancers name a Service."""
+        owner = owner_of(service, self._configuration)
+        return {kind.naming.balancer_name(owner) for kind in self._balancers.apis}

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.cloudcontroller.balancer_grants import GrantReconciler, NotGranted
+from spiderpool.cloudcontroller.balancer_limits import BalancerLimits
 from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_state import ServiceStates
 from spiderpool.core.cloud.loadbalancer import grants, planning
@@ -26,11 +27,13 @@ class BalancerRemoval:
         effects: ServiceEffects,
         states: ServiceStates,
         granted: GrantReconciler,
+        limits: BalancerLimits,
         configuration: BalancerConfiguration,
     ) -> None:
         self._effects = effects
         self._states = states
         self._grants = granted
+        self._limits = limits
         self._configuration = configuration
 
     async def remove(self, service: Service, kind: BalancerKind) -> None:
@@ -62,16 +65,18 @@ class BalancerRemoval:
 
     async def _remove_observed(self, service: Service, kind: BalancerKind, observed: ObservedLoadBalancer) -> None:
         """Deletes, preserves or hands back the balancer, and records which of these."""
-        owner, preserve = owner_of(service, self._configuration), _preserves(service, kind)
+        owner, preserve = owner_of(service, self._configuration), preserves(service, kind)
         if preserve and kind.naming.is_own(observed, owner):
             self._check_consent(service, kind)
         steps = planning.plan_removal(kind, owner, observed, preserve=preserve)
         await self._effects.carry_out(service, kind, steps, observed)
         if not kind.naming.is_own(observed, owner):
             what, reason = "is not ours and stays", "ReturnedLoadBalancer"
+        elif preserve:
+            what, reason = "was preserved", "PreservedLoadBalancer"
         else:
-            what = "was preserved" if preserve else "was deleted"
-            reason = "PreservedLoadBalancer" if preserve else "DeletedLoadBalancer"
+            self._limits.forget(kind, observed.identity)
+            what, reason = "was deleted", "DeletedLoadBalancer"
         self._states.record(service, "Normal", reason, f"load balancer [{observed.identity}] {what}")
 
     def _check_consent(self, service: Service, kind: BalancerKind) -> None:
@@ -104,7 +109,7 @@ def _identity(service: Service, kind: BalancerKind) -> str:
     return recorded or read_options(service.metadata.annotations or {}, kind)["id"]
 
 
-def _preserves(service: Service, kind: BalancerKind) -> bool:
+def preserves(service: Service, kind: BalancerKind) -> bool:
     """Whether the balancer outlives the Service; also when the annotation is not valid, since a deletion is final."""
     options = read_options(service.metadata.annotations or {}, kind)
     unclear = any("preserve-lb-on-delete" in fault for fault in options.faults)

@@ -15,12 +15,12 @@ from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.service_backends import ServiceBackends, service_of
 from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
-from spiderpool.cloudcontroller.service_removal import BalancerRemoval
+from spiderpool.cloudcontroller.service_removal import BalancerRemoval, preserves
 from spiderpool.cloudcontroller.service_state import ServiceStates
 from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION
 from spiderpool.core.cloud.loadbalancer import checking, grants, planning
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
-from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of
 from spiderpool.core.cloud.loadbalancer.steps import CreateBalancer
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed, ObservedLoadBalancer
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
@@ -32,6 +32,8 @@ WORKERS = 3
 """Services that are reconciled at a time."""
 IDLE = 5.0
 """Seconds between two checks whether there is any Service."""
+REFUSALS = (BadConfig, TooManyLoadBalancers)
+"""Errors after which the servers of a balancer are updated all the same; after others all of it is tried again."""
 
 log = logger("services")
 
@@ -56,7 +58,7 @@ class ServiceReconciler:
         self._limits = BalancerLimits(balancers, listers.services, configuration, self._timings.clock)
         self._states = ServiceStates(cluster.recorder, self._timings)
         self._effects = ServiceEffects(cluster.client, listers.services, balancers)
-        self._removal = BalancerRemoval(self._effects, self._states, self._grants, configuration)
+        self._removal = BalancerRemoval(self._effects, self._states, self._grants, self._limits, configuration)
         self._backends = ServiceBackends(listers, balancers.enis, configuration, self._timings)
         first, last = self._timings.first_pause, self._timings.last_pause
         self._queue = WorkQueue(self._reconcile, "services", first_pause=first, last_pause=last)
@@ -92,12 +94,7 @@ class ServiceReconciler:
             await asyncio.sleep(self._timings.period / len(keys))
 
     def _is_ours(self, service: Service) -> bool:
-        return bool(self._held_kinds(service)) or self._balancers.kind_of(service) is not None
-
-    def _held_kinds(self, service: Service) -> list[BalancerKind]:
-        """Returns the kinds of balancers whose finalizer a Service has."""
-        held = service.metadata.finalizers or ()
-        return [kind for kind in self._balancers.apis if kind.naming.finalizer in held]
+        return bool(self._balancers.held(service)) or self._balancers.kind_of(service) is not None
 
     def _on_service(self, old: Service | None, new: Service | None) -> None:
         if new is None:
@@ -139,56 +136,95 @@ class ServiceReconciler:
             raise
 
     async def _reconcile_service(self, service: Service) -> None:
-        """Removes balancers of kinds that the Service no longer asks for, and ensures the one that it asks for."""
+        """Gives a Service what it asks for; where that is refused, the servers of what it has are updated."""
         kind = None if service.terminating else self._balancers.kind_of(service)
-        formers = [former for former in self._held_kinds(service) if former is not kind]
-        if formers and kind is not None and not self._may_switch(service, kind):
-            return
+        formers = [former for former in self._balancers.held(service) if former is not kind]
+        held = formers or ([kind] if kind is not None else [])
+        try:
+            is_served = await self._serve(service, kind, formers)
+        except SpiderpoolError as error:
+            if isinstance(error, REFUSALS) or (kind is not None and formers):
+                await self._ensure_backends(service, held)
+            raise
+        if not is_served:
+            await self._ensure_backends(service, held)
+
+    async def _serve(self, service: Service, kind: BalancerKind | None, formers: Sequence[BalancerKind]) -> bool:
+        """Removes balancers of kinds that the Service no longer asks for, and ensures the one that it asks for.
+
+        False: that is refused until the Service is corrected or granted what it asks for.
+        """
+        if formers and kind is not None and not await self._may_switch(service, kind, formers):
+            return False
         for former in formers:
             await self._removal.remove(service, former)
         current = self._listers.services.get(service.key)  # as changed by the removals
-        if kind is not None and current is not None and current.metadata.uid == service.metadata.uid:
-            await self._ensure(current, kind)
+        if kind is None or current is None or current.metadata.uid != service.metadata.uid:
+            return True
+        return await self._ensure(current, kind)
 
-    def _may_switch(self, service: Service, kind: BalancerKind) -> bool:
-        """Whether the Service can have another kind of balancer: otherwise it keeps the one that it has."""
-        missing = self._missing(service, read_options(service.metadata.annotations or {}, kind))
-        if missing:
-            self._refuse(service, missing)
-        return not missing
+    async def _may_switch(self, service: Service, kind: BalancerKind, formers: Sequence[BalancerKind]) -> bool:
+        """Whether the Service can have another kind of balancer: otherwise it keeps the one that it has.
 
-    async def _ensure(self, service: Service, kind: BalancerKind) -> None:
-        """Creates or updates the Service's balancer: options, faults, model, observation, steps, address.
-
-        Looks at no balancer while the model is the one that was applied last; `_resync` forgets that one.
+        Raises TooManyLoadBalancers, BadConfig, NotReady, CloudError.
         """
         options = read_options(service.metadata.annotations or {}, kind)
+        if self._report_faults(service, options):
+            return False
+        if missing := self._missing(service, options):
+            self._refuse(service, missing)
+        elif options["id"]:
+            await self._check_lent(service, options)
+        else:
+            leaving = [former for former in formers if not preserves(service, former)]
+            await self._limits.reserve(service, kind, self._grants.of(service.metadata.namespace or ""), leaving)
+        return not missing
+
+    async def _check_lent(self, service: Service, options: BalancerOptions) -> None:
+        """Raises NotReady when the balancer that the Service names is missing, BadConfig when it may not have it."""
+        model = build_model(service, options, await self._backends.snapshot(service, options), self._configuration)
+        observed = await self._balancers.apis[options.kind].find(model.owner, model.reuse)
+        if observed is None:
+            self._check_missing(service, model, "")
+        else:
+            self._check_ownership(model, observed)
+
+    def _report_faults(self, service: Service, options: BalancerOptions) -> bool:
+        """Records what must be corrected in the Service; returns whether anything must be."""
         self._states.record(service, "Warning", "AnnotationIgnored", *options.remarks)
         faults = checking.faults(service, options, self._configuration)
         self._states.record(service, "Warning", "InvalidService", *faults)
-        if faults:
-            await self._ensure_backends(service, options)
-            return
+        return bool(faults)
+
+    async def _ensure(self, service: Service, kind: BalancerKind) -> bool:
+        """Creates or updates the Service's balancer: options, faults, model, observation, steps, address.
+
+        Looks at no balancer while the model is the one that was applied last; `_resync` forgets that one. False: the
+        Service must be corrected, or granted what it asks for.
+        """
+        options = read_options(service.metadata.annotations or {}, kind)
+        if self._report_faults(service, options):
+            return False
         missing = self._missing(service, options)
         if not service.status.loadBalancer.ingress and not await self._may_begin(service, options, missing):
-            return
+            return False
         model = build_model(service, options, await self._backends.snapshot(service, options), self._configuration)
         if self._is_applied(service, model):
-            return
+            return True
         service = await self._add_finalizer(service, kind)
         observed = await self._find(service, model)
         if refused := [need for need in missing if observed is None or not grants.is_in_use(need, model, observed)]:
             self._refuse(service, refused)
-            await self._ensure_backends(service, options)
-            return
+            return False
         self._report_grants(service, missing)
         observed = await self._apply(service, model, observed)
         published = await self._publish(service, model, observed)
         self._states.of(service.key).applied = (model, published)
         self._report_unresolved(service, model)
+        return True
 
     async def _may_begin(self, service: Service, options: BalancerOptions, missing: Sequence[GrantNeed]) -> bool:
-        """Whether a Service without an address, which has nothing that it could keep, may get a balancer.
+        """Whether a Service without an address may get a balancer.
 
         Told without a call for each Service: a tenant may have any number. Raises TooManyLoadBalancers, CloudError.
         """
@@ -218,17 +254,30 @@ class ServiceReconciler:
             service, "Warning", "UsedWithoutGrant", *(grants.reminder(need, namespace) for need in used)
         )
 
-    async def _ensure_backends(self, service: Service, options: BalancerOptions) -> None:
-        """Updates the servers of a Service with faults; everything else waits for its correction."""
-        naming = options.kind.naming
-        identity = (service.metadata.labels or {}).get(naming.identity_label)
-        if not identity or not checking.are_backends_valid(service, options, self._configuration):
-            return
-        model = build_model(service, options, await self._backends.snapshot(service, options), self._configuration)
-        observed = await self._balancers.apis[options.kind].find(model.owner, identity)
-        if observed is not None and (naming.is_own(observed, model.owner) or naming.reuse_tag in observed.tags):
-            steps = planning.only_backends(planning.plan(model, observed))
-            await self._effects.carry_out(service, options.kind, steps, observed)
+    async def _ensure_backends(self, service: Service, held: Iterable[BalancerKind]) -> None:
+        """Updates the servers of balancers that the Service has; everything else waits for its correction."""
+        for kind in held:
+            options = read_options(service.metadata.annotations or {}, kind)
+            is_valid = checking.are_backends_valid(service, options, self._configuration)
+            observed = await self._find_held(service, kind) if is_valid else None
+            if observed is not None:
+                snapshot = await self._backends.snapshot(service, options)
+                model = build_model(service, options, snapshot, self._configuration)
+                steps = planning.only_backends(planning.plan(model, observed))
+                await self._effects.carry_out(service, kind, steps, observed)
+
+    async def _find_held(self, service: Service, kind: BalancerKind) -> ObservedLoadBalancer | None:
+        """Returns the balancer that was made for, or lent to, a Service; asks for none if nothing speaks of one."""
+        owner, naming, metadata = owner_of(service, self._configuration), kind.naming, service.metadata
+        identity = (metadata.labels or {}).get(naming.identity_label, "")
+        is_known = service.status.loadBalancer.ingress or naming.finalizer in (metadata.finalizers or ())
+        if not identity and not is_known:
+            return None
+        for name in dict.fromkeys((identity, "")):  # the label may be gone, or name another one
+            observed = await self._balancers.apis[kind].find(owner, name)
+            if observed is not None and (naming.is_own(observed, owner) or naming.reuse_tag in observed.tags):
+                return observed
+        return None
 
     def _is_applied(self, service: Service, model: LoadBalancerModel) -> bool:
         """Whether the balancer was made like this model, and the Service still has its finalizer and address."""
@@ -295,7 +344,8 @@ class ServiceReconciler:
 
     async def _create(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer:
         """Creates the balancer, records its identity at once, and reads it back; the caller plans the other steps."""
-        async with self._limits.place(service, model.kind, self._grants.of(model.owner.namespace)):
+        async with self._limits.place(service, model.kind, self._grants.of(model.owner.namespace)) as unlisted:
+            self._states.record(service, "Warning", "LoadBalancersNotListed", *unlisted)
             identity = await self._effects.carry_out(service, model.kind, [CreateBalancer(model)], None)
         await self._effects.patch(service, {"labels": {model.kind.naming.identity_label: identity}})
         observed = await self._balancers.apis[model.kind].find(model.owner, identity)

@@ -1,7 +1,9 @@
 """Packet filter rules that keep pods from the cloud's metadata service, which gives the keys of the server's role.
 
-On two ways: what the node forwards (from a pod's path to it, also after the translation of a Service), and what leaves
-by the node's NICs past its netfilter, as that of ipvlan and macvlan pods does, from any address but the node's own.
+On three ways: what the node forwards (from a pod's path to it, also after the translation of a Service); what IPVS has
+translated for a pod, which leaves as the node's own packets do, but was sent to another address, as connection tracking
+tells; and what leaves by the node's NICs past its netfilter, as that of ipvlan and macvlan pods does, from any address
+but the node's own.
 Nothing is in the pods' namespaces, where NET_ADMIN would undo it. Everything here acts in the network namespace of the
 calling thread.
 """
@@ -9,6 +11,7 @@ calling thread.
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from ipaddress import IPv4Address
 
 from spiderpool.core.network.plumbing.naming import is_nic
@@ -18,25 +21,42 @@ from spiderpool.kernel import rtnetlink as rt
 from spiderpool.kernel.netlink import Netns, all_links
 from spiderpool.kernel.rules import RuleSet
 
-ADDRESS = IPv4Address("100.100.100.200")
 TABLE = "spiderpool_metadata"
-"""Our nftables table; the comment of our rule in iptables."""
+"""Our nftables table; the comment of our rules in iptables."""
+
+_CHAINS = """\
+  chain forward {{
+    type filter hook forward priority -150;
+    ip daddr {address} drop
+  }}
+  chain output {{
+    type filter hook output priority 0;
+    ct direction original ct original ip daddr != {address} ip daddr {address} drop
+  }}
+"""
 
 _PARENTS = ("", "bond", "team", "vlan")  # kinds of links by which a node reaches the network; hardware has none
 
-FORWARDED = RuleSet(
-    TABLE,
-    lambda _: f"  chain forward {{\n    type filter hook forward priority -150;\n    ip daddr {ADDRESS} drop\n  }}\n",
-    {"mangle": f"FORWARD -d {ADDRESS}/32 -m comment --comment {TABLE} -j DROP"},
-    "packets of pods to the metadata service could not be dropped",
-    (4,),
-)
+
+def through_node(address: IPv4Address) -> RuleSet:
+    """The rules for what takes the way through the node."""
+    comment = f"-m comment --comment {TABLE} -j DROP"
+    return RuleSet(
+        TABLE,
+        lambda _: _CHAINS.format(address=address),
+        {
+            "mangle": f"FORWARD -d {address}/32 {comment}",
+            "filter": f"OUTPUT -d {address}/32 -m conntrack ! --ctorigdst {address} --ctdir ORIGINAL {comment}",
+        },
+        "packets of pods to the metadata service could not be dropped",
+        (4,),
+    )
 
 
-def load() -> None:
+def load(address: IPv4Address) -> None:
     """Keep pods from the service. Raises KernelFailure where one of the ways stays open; the other is closed then."""
     failures: list[SpiderpoolError] = []
-    for close in (FORWARDED.load, _filter_nics):
+    for close in (through_node(address).load, partial(_filter_nics, address)):
         try:
             close()
         except KernelFailure as error:
@@ -44,16 +64,16 @@ def load() -> None:
     raise_all(failures)
 
 
-def unload() -> None:
+def unload(address: IPv4Address) -> None:
     """Undo `load`. Raises KernelFailure."""
-    FORWARDED.unload()
+    through_node(address).unload()
     with contextlib.closing(rt.Socket()) as kernel:
         for link in all_links(Netns("node", kernel, -1)):
             if is_nic(link.name):
                 traffic_control.drop_nothing(kernel, link.index)
 
 
-def _filter_nics() -> None:
+def _filter_nics(address: IPv4Address) -> None:
     with contextlib.closing(rt.Socket()) as kernel:
         node = Netns("node", kernel, -1)
         held = observing.node_addresses(node)
@@ -64,7 +84,7 @@ def _filter_nics() -> None:
             if not is_nic(link.name) or not (link.kind in _PARENTS or link.name in holders):
                 continue
             try:
-                traffic_control.drop_except(kernel, link.index, ADDRESS, own)
+                traffic_control.drop_except(kernel, link.index, address, own)
             except KernelFailure as error:
                 failures.append(KernelFailure(f"pods reach the metadata service by {link.name}: {error.message}"))
         raise_all(failures)

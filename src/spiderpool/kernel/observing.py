@@ -62,7 +62,7 @@ def observe(kernel: Kernel, attachment: Attachment) -> Observation:
         advertised=advertised,
         host_end=host_end,
         pod=pod,
-        gateways=node_gateways(node) if attachment.ownership.reported - attachment.ownership.granted else (),
+        gateways=node_gateways(node) if attachment.ownership.foreign else (),
     )
 
 

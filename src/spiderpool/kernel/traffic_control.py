@@ -11,14 +11,16 @@ import errno
 import socket
 import struct
 from collections.abc import Iterable
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from spiderpool.errors import KernelFailure
 from spiderpool.kernel import rtnetlink as rt
 
-_NEWQDISC, _GETQDISC, _NEWTFILTER, _DELTFILTER, _GETTFILTER = 36, 38, 44, 45, 46  # RTM_*
+_NEWQDISC, _DELQDISC, _GETQDISC = 36, 37, 38  # RTM_*
+_NEWTFILTER, _DELTFILTER, _GETTFILTER = 44, 45, 46
 _MESSAGE = struct.Struct("=BxxxiIII")  # struct tcmsg: family, link, handle, parent, info
-_CLSACT, _CLSACT_HANDLE, _EGRESS = 0xFFFFFFF1, 0xFFFF0000, 0xFFFFFFF3
+_CLSACT, _CLSACT_HANDLE, _INGRESS, _EGRESS = 0xFFFFFFF1, 0xFFFF0000, 0xFFFFFFF2, 0xFFFFFFF3
 _KIND, _OPTIONS = 1, 2  # TCA_*
 _OPS_LENGTH, _OPS, _FLAGS = 4, 5, 8  # TCA_BPF_*
 _DIRECT = 1  # TCA_BPF_FLAG_ACT_DIRECT: the program's result is what happens to the packet
@@ -31,7 +33,14 @@ _NEXT_FILTER, _DROP = 0xFFFFFFFF, 2  # TC_ACT_UNSPEC, TC_ACT_SHOT
 
 PRIORITY = 7
 """Early, since filters of others may end the classification, but not one that others are known to use."""
-_HANDLE = 1
+_ON_THEIRS, _ON_OURS = 1, 2
+"""Handles of our filter: on a qdisc that was there, and on one that we have made, which goes with the filter."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    handle: int
+    instructions: bytes
 
 
 def drop_except(kernel: rt.Socket, link: int, destination: IPv4Address, sources: Iterable[IPv4Address]) -> None:
@@ -41,22 +50,28 @@ def drop_except(kernel: rt.Socket, link: int, destination: IPv4Address, sources:
     """
     wanted = program(destination, sources)
     try:
-        _add_qdisc(kernel, link)
-        if _present(kernel, link) == wanted:
-            return
-        length = rt.number(_OPS_LENGTH, len(wanted) // _INSTRUCTION.size, 2)
-        options = length + rt.attribute(_OPS, wanted) + rt.number(_FLAGS, _DIRECT)
-        body = _head(link) + rt.text(_KIND, "bpf") + rt.nested(_OPTIONS, options)
-        kernel.request(_NEWTFILTER, body, rt.CREATE)
+        made = _add_qdisc(kernel, link)
+        present = _present(kernel, link)
+        if present is None:
+            _set_first(kernel, link, wanted, made=made)
+        elif present.instructions != wanted:
+            _set(kernel, link, _Filter(present.handle, wanted))
     except rt.NetlinkError as error:
         raise KernelFailure(f"a filter of link {link} could not be set: {error.reason}") from error
 
 
 def drop_nothing(kernel: rt.Socket, link: int) -> None:
-    """Undo `drop_except`; success if there is nothing. Raises KernelFailure."""
+    """Undo `drop_except`, with the qdisc if that was made for it and has no other filter; success if there is nothing.
+
+    Raises KernelFailure.
+    """
     try:
-        if _present(kernel, link):
-            kernel.request(_DELTFILTER, _head(link) + rt.text(_KIND, "bpf"))
+        present = _present(kernel, link)
+        if present is None:
+            return
+        kernel.request(_DELTFILTER, _head(link, present.handle) + rt.text(_KIND, "bpf"))
+        if present.handle == _ON_OURS and not any(_filters(kernel, link, side) for side in (_INGRESS, _EGRESS)):
+            _remove_qdisc(kernel, link)
     except rt.NetlinkError as error:
         raise KernelFailure(f"a filter of link {link} could not be removed: {error.reason}") from error
 
@@ -71,14 +86,40 @@ def program(destination: IPv4Address, sources: Iterable[IPv4Address]) -> bytes:
     return b"".join(_INSTRUCTION.pack(*one) for one in (*instructions, (_RETURN, 0, 0, _DROP)))
 
 
-def _add_qdisc(kernel: rt.Socket, link: int) -> None:
-    body = _MESSAGE.pack(0, link, _CLSACT_HANDLE, _CLSACT, 0) + rt.text(_KIND, "clsact")
+def _set_first(kernel: rt.Socket, link: int, instructions: bytes, *, made: bool) -> None:
     try:
-        kernel.request(_NEWQDISC, body, rt.CREATE | rt.EXCLUSIVE)
+        _set(kernel, link, _Filter(_ON_OURS if made else _ON_THEIRS, instructions))
+    except rt.NetlinkError:
+        if made:
+            _remove_qdisc(kernel, link)
+        raise
+
+
+def _set(kernel: rt.Socket, link: int, wanted: _Filter) -> None:
+    length = rt.number(_OPS_LENGTH, len(wanted.instructions) // _INSTRUCTION.size, 2)
+    options = length + rt.attribute(_OPS, wanted.instructions) + rt.number(_FLAGS, _DIRECT)
+    body = _head(link, wanted.handle) + rt.text(_KIND, "bpf") + rt.nested(_OPTIONS, options)
+    kernel.request(_NEWTFILTER, body, rt.CREATE)
+
+
+def _add_qdisc(kernel: rt.Socket, link: int) -> bool:
+    """Returns whether it was not there."""
+    try:
+        kernel.request(_NEWQDISC, _qdisc(link), rt.CREATE | rt.EXCLUSIVE)
     except rt.NetlinkError as error:
         if error.code != errno.EEXIST:
             raise
         _require_clsact(kernel, link)
+        return False
+    return True
+
+
+def _remove_qdisc(kernel: rt.Socket, link: int) -> None:
+    kernel.request(_DELQDISC, _qdisc(link))
+
+
+def _qdisc(link: int) -> bytes:
+    return _MESSAGE.pack(0, link, _CLSACT_HANDLE, _CLSACT, 0) + rt.text(_KIND, "clsact")
 
 
 def _require_clsact(kernel: rt.Socket, link: int) -> None:
@@ -91,23 +132,29 @@ def _require_clsact(kernel: rt.Socket, link: int) -> None:
                 raise KernelFailure(f"link {link} has a qdisc {kind} where clsact would have to be")
 
 
-def _present(kernel: rt.Socket, link: int) -> bytes:
-    """The instructions of our filter; empty where the link has none."""
+def _present(kernel: rt.Socket, link: int) -> _Filter | None:
+    """Our filter, if the link has it."""
+    found = _filters(kernel, link, _EGRESS)
+    with rt.reading():
+        return next((ours for body in found if (ours := _ours(body))), None)
+
+
+def _filters(kernel: rt.Socket, link: int, side: int) -> list[bytes]:
+    """The filters of what comes in or leaves by a link, which may lack the qdisc for them."""
     try:
-        found = kernel.request(_GETTFILTER, _MESSAGE.pack(0, link, 0, _EGRESS, 0), rt.DUMP)
+        return kernel.request(_GETTFILTER, _MESSAGE.pack(0, link, 0, side, 0), rt.DUMP)
     except rt.NetlinkError as error:
         if error.code in (errno.EINVAL, errno.ENOENT, errno.EOPNOTSUPP):
-            return b""
+            return []
         raise
-    with rt.reading():
-        return next((ops for body in found if (ops := _instructions(body))), b"")
 
 
-def _instructions(body: bytes) -> bytes:
-    info = _MESSAGE.unpack_from(body)[-1]
+def _ours(body: bytes) -> _Filter | None:
+    _, _, handle, _, info = _MESSAGE.unpack_from(body)
     options = rt.attributes(rt.attributes(body, _MESSAGE.size).get(_OPTIONS, b""))
-    return options.get(_OPS, b"") if info >> 16 == PRIORITY else b""
+    instructions = options.get(_OPS, b"") if info >> 16 == PRIORITY else b""
+    return _Filter(handle, instructions) if instructions else None
 
 
-def _head(link: int) -> bytes:
-    return _MESSAGE.pack(0, link, _HANDLE, _EGRESS, PRIORITY << 16 | socket.htons(0x0800))
+def _head(link: int, handle: int) -> bytes:
+    return _MESSAGE.pack(0, link, handle, _EGRESS, PRIORITY << 16 | socket.htons(0x0800))

@@ -11,6 +11,7 @@ import pytest
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
 from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation, configuration, read_network
+from spiderpool.core.network.coordinator import OwnCIDRs
 from spiderpool.core.network.plumbing.parents import ParentLink
 from spiderpool.errors import BadConfig, Refused, Undecodable, UnknownPlugin, Unsupported
 
@@ -150,6 +151,15 @@ def test_the_table_of_the_node_that_a_network_names() -> None:
     executed = (IPVLAN, tuned), (IPVLAN, tuned, COORDINATOR), (IPVLAN, tuned, own)
     assert [read(*plugins).host_rule_table for plugins in executed] == made == [0, 0, 600]
     assert read(IPVLAN, tuned, COORDINATOR | {"hostRuleTable": "six"}).host_rule_table == 0
+
+
+def test_the_clusters_cidrs_as_a_network_names_them() -> None:
+    own, tuned = COORDINATOR | {"serviceCIDR": ["10.8.0.0/16"]}, {"type": "tuning"}
+    for more in ((), (tuned,)):  # made by the agent itself, and executed
+        assert read(IPVLAN, *more).cidrs == read(IPVLAN, *more, COORDINATOR).cidrs == OwnCIDRs()
+        assert read(IPVLAN, *more, own).cidrs == OwnCIDRs(service=("10.8.0.0/16",))
+    for wrong in ("10.8.0.0/16", [8]):
+        assert read(IPVLAN, tuned, COORDINATOR | {"serviceCIDR": wrong}).cidrs == OwnCIDRs()
 
 
 def test_a_network_that_is_not_there_yet() -> None:

@@ -13,17 +13,18 @@ from spiderpool.api.cni import CoordinatorConfig, PolicyRoute
 from spiderpool.api.coordinator import ClusterCoordinatorSpec, CoordinatorStatus, SpiderCoordinator
 from spiderpool.api.ippool import Route
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.core.addresses import Network
 from spiderpool.core.network.coordinator import (
+    OwnCIDRs,
     cluster_ranges,
     coordination,
     default_route_interface,
     requested_default_route,
     rule_table,
     service_addresses,
-    service_cidrs,
     synced_status,
 )
-from spiderpool.core.network.plumbing.values import Coordination
+from spiderpool.core.network.plumbing.values import ClusterRanges, Coordination
 from spiderpool.errors import BadConfig, NotReady
 
 pytestmark = pytest.mark.unit
@@ -42,12 +43,36 @@ def cluster(status: CoordinatorStatus | None = SYNCED, **spec: Any) -> SpiderCoo
 
 def test_ranges_that_the_cluster_uses() -> None:
     known = cluster(replace_status(SYNCED, serviceAddresses=["198.51.100.65"]))
-    found = cluster_ranges(known, of_cluster=False)
-    assert (*found.service_cidrs,) == FOUND_OUT.service_cidrs
-    assert (*found.service_addresses,) == (ip_address("198.51.100.65"),)
-    assert (*found.pod_cidrs,) == FOUND_OUT.overlay_cidrs
-    assert (*cluster_ranges(known, of_cluster=True).pod_cidrs,) == ()
-    assert cluster_ranges(None, of_cluster=False) == cluster_ranges(cluster(None), of_cluster=True)
+    found = cluster_ranges(OwnCIDRs(), known, of_cluster=False)
+    assert found.service_cidrs == FOUND_OUT.service_cidrs
+    assert found.service_addresses == (ip_address("198.51.100.65"),)
+    assert found.pod_cidrs == FOUND_OUT.overlay_cidrs
+    assert cluster_ranges(OwnCIDRs(), known, of_cluster=True).pod_cidrs == ()
+    assert cluster_ranges(OwnCIDRs(), None, of_cluster=False) == ClusterRanges()
+    assert cluster_ranges(OwnCIDRs(), cluster(None), of_cluster=True) == ClusterRanges()
+    with pytest.raises(BadConfig, match=r"serviceCIDR holds 'x'"):
+        cluster_ranges(OwnCIDRs(), cluster(replace_status(SYNCED, serviceCIDR=["x"])), of_cluster=True)
+
+
+@pytest.mark.parametrize(
+    ("block", "services", "pods"),
+    [
+        ({}, FOUND_OUT.service_cidrs, FOUND_OUT.overlay_cidrs),
+        ({"serviceCIDR": ["10.8.0.0/16"]}, (ip_network("10.8.0.0/16"),), FOUND_OUT.overlay_cidrs),
+        ({"overlayPodCIDR": ["10.9.0.0/16"]}, FOUND_OUT.service_cidrs, (ip_network("10.9.0.0/16"),)),
+        ({"serviceCIDR": []}, FOUND_OUT.service_cidrs, FOUND_OUT.overlay_cidrs),
+        ({"serviceCIDR": [], "overlayPodCIDR": []}, (), ()),
+    ],
+)
+def test_the_networks_own_cidrs_count_alike_at_the_start_and_later(
+    block: dict[str, Any], services: tuple[Network, ...], pods: tuple[Network, ...]
+) -> None:
+    config = CoordinatorConfig(**block)
+    found = cluster_ranges(OwnCIDRs.of(config), cluster(), of_cluster=False)
+    settings = coordination(config, cluster())
+    assert settings is not None
+    assert (found.service_cidrs, found.pod_cidrs) == (services, pods)
+    assert (settings.service_cidrs, settings.overlay_cidrs) == (services, pods)
 
 
 def test_defaults() -> None:
@@ -160,11 +185,3 @@ def test_addresses_of_services() -> None:
     assert service_addresses(None) is service_addresses(cluster(None)) is service_addresses(cluster()) is None
     with pytest.raises(BadConfig, match="serviceAddresses of the SpiderCoordinator holds 'x'"):
         service_addresses(cluster(CoordinatorStatus("Synced", None, [], [], ["x"])))
-
-
-def test_service_cidrs() -> None:
-    known = CoordinatorStatus("Synced", None, [], ["10.233.0.0/18", "fd00::/112"], [])
-    assert service_cidrs(cluster(known)) == (ip_network("10.233.0.0/18"), ip_network("fd00::/112"))
-    assert service_cidrs(None) == service_cidrs(cluster(None)) == ()
-    with pytest.raises(BadConfig, match=r"status\.serviceCIDR holds 'x'"):
-        service_cidrs(cluster(CoordinatorStatus("Synced", None, [], ["x"], [])))

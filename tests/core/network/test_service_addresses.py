@@ -77,6 +77,8 @@ def pool(**spec: Any) -> SpiderIPPool:
         ("172.31.200.1", "LoadBalancer", None),
         ("172.31.199.189", "LoadBalancer", None),
         ("172.31.200.1", "ExternalIP", "an externalIP in 172.31.192.0/20, the subnet of pool p, may be another"),
+        ("100.100.2.136", "LoadBalancer", None),
+        ("100.100.2.136", "ExternalIP", "an externalIP in 100.100.0.0/16 may be of a cloud's own services"),
     ],
 )
 def test_addresses_that_pods_keep_their_own_way_to(address: str, kind: str, reason: str | None) -> None:

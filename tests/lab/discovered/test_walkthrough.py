@@ -25,6 +25,7 @@ from spiderpool_lab.cluster import EXAMPLE, LabCluster
 from spiderpool_lab.demo import Demo
 from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.walkthrough import pod_source
+from tests.conftest import write_calls
 from tests.lab.discovered.applications import PATIENCE
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
@@ -49,9 +50,11 @@ def failed(outcome: Iterable[CheckResult]) -> list[CheckResult]:
     return [result for result in outcome if not result.passed]
 
 
-def test_the_whole_walkthrough_passes(cluster: LabCluster) -> None:
+def test_the_whole_walkthrough_passes(cluster: LabCluster, request: pytest.FixtureRequest) -> None:
     output = io.StringIO()
     assert Demo(cluster, Console(file=output, width=130, emoji=False)).run(), output.getvalue()
+    if recorded := request.config.getoption("--calls"):
+        write_calls(cluster.plane, recorded / "walkthrough")
 
 
 def test_an_address_unassigned_from_its_eni_leaves_the_pool_with_an_event_while_a_pod_has_it(

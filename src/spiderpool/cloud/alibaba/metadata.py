@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Self
 
 import aiohttp
@@ -27,7 +27,8 @@ from spiderpool.errors import KernelFailure, SpiderpoolError
 
 PROVIDER = "alibaba"
 """Name of this provider in conf.yml and in the annotation of Nodes."""
-ENDPOINT = "http://100.100.100.200"
+ADDRESS = IPv4Address("100.100.100.200")
+ENDPOINT = f"http://{ADDRESS}"
 
 REQUEST_TIMEOUT = 2.0
 """Seconds for one request."""

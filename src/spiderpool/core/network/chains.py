@@ -21,6 +21,7 @@ from spiderpool.api.cni import (
 )
 from spiderpool.api.decoding import decode
 from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.core.network.coordinator import OwnCIDRs
 from spiderpool.core.network.plumbing.parents import BOND_NAME, ParentLink, bond_options
 from spiderpool.errors import BadConfig, Refused
 
@@ -56,6 +57,11 @@ class Chain:
         """The node's table with the routes to its pods, as the network names it; 0 where it does not."""
         return (self.coordinator.hostRuleTable if self.coordinator else None) or 0
 
+    @property
+    def cidrs(self) -> OwnCIDRs:
+        """The cluster's CIDRs, as far as the network names them."""
+        return OwnCIDRs.of(self.coordinator) if self.coordinator else OwnCIDRs()
+
 
 @dataclass(frozen=True, slots=True)
 class DelegatedNetwork:
@@ -75,9 +81,18 @@ class DelegatedNetwork:
     @property
     def host_rule_table(self) -> int:
         """As of `Chain`; 0 also where it is no number, which the plugin refuses."""
-        coordinators = (raw for raw in self.plugins if plugin_type(raw) == COORDINATOR_TYPE)
-        table = next((decode(raw, longest=LONGEST_CONFIG).get("hostRuleTable") for raw in coordinators), None)
+        table = self._coordinator.get("hostRuleTable")
         return table if isinstance(table, int) else 0
+
+    @property
+    def cidrs(self) -> OwnCIDRs:
+        """As of `Chain`; none also where they are no lists of texts, which the plugin refuses."""
+        return OwnCIDRs(*(_texts(self._coordinator.get(key)) for key in ("overlayPodCIDR", "serviceCIDR")))
+
+    @property
+    def _coordinator(self) -> dict[str, Any]:
+        coordinators = (raw for raw in self.plugins if plugin_type(raw) == COORDINATOR_TYPE)
+        return next((decode(raw, longest=LONGEST_CONFIG) for raw in coordinators), {})
 
     def declares(self, capability: str) -> bool:
         """Whether one of the plugins has a capability."""
@@ -97,6 +112,12 @@ class Invocation:
     """Runtime configuration by capability; a plugin gets those that its configuration declares."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Put under ``args.cni`` of every plugin."""
+
+
+def _texts(value: object) -> tuple[str, ...] | None:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        return None
+    return tuple(value)
 
 
 def read_network(network: str, definition: NetworkAttachmentDefinition | None) -> Chain | DelegatedNetwork:

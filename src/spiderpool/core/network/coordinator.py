@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import TypeVar
@@ -11,8 +12,7 @@ from spiderpool.api.cni import CoordinatorConfig
 from spiderpool.api.coordinator import SYNCED, CoordinatorSpec, CoordinatorStatus, SpiderCoordinator
 from spiderpool.core.addresses import Network
 from spiderpool.core.annotations import DEFAULT_ROUTE_NIC, FIRST_INTERFACE
-from spiderpool.core.network.plumbing.foreign import ClusterRanges
-from spiderpool.core.network.plumbing.values import DISABLED, Address, Coordination
+from spiderpool.core.network.plumbing.values import DISABLED, Address, ClusterRanges, Coordination
 from spiderpool.errors import BadConfig, NotReady
 
 T = TypeVar("T")
@@ -21,6 +21,27 @@ VETH_MTU = 1500
 """MTU of the veth pair unless the settings name another."""
 RULE_TABLE = 500
 """Routing table on the node with the routes to pods unless the settings name another."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCIDRs:
+    """The cluster's CIDRs as the ``coordinator`` block of a network names them; None: it does not."""
+
+    overlay: tuple[str, ...] | None = None
+    service: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, block: CoordinatorConfig) -> OwnCIDRs:
+        """Those of a block."""
+        texts = (block.overlayPodCIDR, block.serviceCIDR)
+        return cls(*(None if each is None else tuple(each) for each in texts))
+
+    def or_else(self, status: Callable[[], CoordinatorStatus | None]) -> tuple[Sequence[str], Sequence[str]]:
+        """CIDRs of pods and of Services: those of the block, else those of the status, which is asked if need be."""
+        if self.overlay is not None and self.service is not None:
+            return self.overlay, self.service
+        known = status() or CoordinatorStatus(phase="")
+        return self.overlay or known.overlayPodCIDR or (), self.service or known.serviceCIDR or ()
 
 
 def coordination(
@@ -42,7 +63,7 @@ def coordination(
     mode = block.mode or spec.mode or "auto"
     if mode in DISABLED:
         return None
-    overlay, service = _cluster_cidrs(block, spider_coordinator)
+    overlay, service = OwnCIDRs.of(block).or_else(lambda: synced_status(spider_coordinator))
     address = block.vethLinkAddress or spec.vethLinkAddress or None
     default_nic = block.podDefaultRouteNIC or block.podDefaultRouteNic or spec.podDefaultRouteNIC or ""
     return Coordination(
@@ -79,23 +100,16 @@ def service_addresses(spider_coordinator: SpiderCoordinator | None) -> tuple[Add
         raise BadConfig(f"status.serviceAddresses of the SpiderCoordinator holds {error}; remove it") from error
 
 
-def service_cidrs(spider_coordinator: SpiderCoordinator | None) -> tuple[Network, ...]:
-    """The cluster's Service CIDRs, none while they are not known. Raises BadConfig as `service_addresses`."""
-    status = spider_coordinator.status if spider_coordinator else None
-    return _networks("status.serviceCIDR", (status.serviceCIDR if status else None) or [])
-
-
-def cluster_ranges(spider_coordinator: SpiderCoordinator | None, *, of_cluster: bool) -> ClusterRanges:
+def cluster_ranges(own: OwnCIDRs, spider_coordinator: SpiderCoordinator | None, *, of_cluster: bool) -> ClusterRanges:
     """What the cluster uses, as far as it is known; ``of_cluster`` for interfaces of the cluster's own network.
 
-    Raises BadConfig as `service_addresses`.
+    ``own`` are the CIDRs that the interface's network names. Raises BadConfig as `service_addresses`.
     """
-    status = spider_coordinator.status if spider_coordinator else None
-    pods = (status.overlayPodCIDR if status and not of_cluster else None) or []
+    pods, services = own.or_else(lambda: spider_coordinator.status if spider_coordinator else None)
     return ClusterRanges(
-        service_cidrs(spider_coordinator),
+        _networks("serviceCIDR", services),
         service_addresses(spider_coordinator) or (),
-        _networks("status.overlayPodCIDR", pods),
+        _networks("overlayPodCIDR", () if of_cluster else pods),
     )
 
 
@@ -132,16 +146,6 @@ def synced_status(spider_coordinator: SpiderCoordinator | None) -> CoordinatorSt
     return spider_coordinator.status
 
 
-def _cluster_cidrs(
-    block: CoordinatorConfig, spider_coordinator: SpiderCoordinator | None
-) -> tuple[list[str], list[str]]:
-    """Overlay and Service CIDRs: from the block, else from the status of the SpiderCoordinator."""
-    if block.overlayPodCIDR is not None and block.serviceCIDR is not None:
-        return block.overlayPodCIDR, block.serviceCIDR
-    status = synced_status(spider_coordinator)
-    return (block.overlayPodCIDR or status.overlayPodCIDR or [], block.serviceCIDR or status.serviceCIDR or [])
-
-
 def _policy_routes(block: CoordinatorConfig, spec: CoordinatorSpec) -> tuple[tuple[Network, Address], ...]:
     routes = block.policyRoutes or spec.policyRoutes or ()
     return tuple(_policy_route(route.dst, route.gw) for route in routes)
@@ -157,7 +161,7 @@ def _policy_route(dst: str, gw: str) -> tuple[Network, Address]:
     return destination, gateway
 
 
-def _networks(key: str, texts: list[str]) -> tuple[Network, ...]:
+def _networks(key: str, texts: Iterable[str]) -> tuple[Network, ...]:
     try:
         return tuple(ip_network(text, strict=False) for text in texts)
     except ValueError as error:

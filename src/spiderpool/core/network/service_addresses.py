@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, ip_address, ip_network
 
 from spiderpool.api.coordinator import EXTERNAL_IP, LOAD_BALANCER
 from spiderpool.api.core_v1 import Service
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import usable
-from spiderpool.core.network.plumbing.foreign import ClusterRanges, owner_of
-from spiderpool.core.network.plumbing.values import Address, is_global
+from spiderpool.core.network.plumbing.foreign import owner_of
+from spiderpool.core.network.plumbing.values import Address, ClusterRanges, is_global
 
 LIMIT = 5_000
 """Addresses at most, in all: each is a route in each pod, and a line that every agent is sent at every change."""
+
+CLOUD_SERVICES = IPv4Network("100.100.0.0/16")
+"""Where Alibaba Cloud has name servers, mirrors and more; elsewhere a range that a site may use."""
 
 PROXY_NAME = "service.kubernetes.io/service-proxy-name"
 """Label of Services that kube-proxy leaves to another proxy."""
@@ -85,10 +88,12 @@ def objection(found: ServiceAddress, pools: Iterable[PoolAddresses]) -> str | No
     Nobody's Service takes what pods send to a metadata service.
 
     A balancer may have an address of a pods' subnet, as private ones do. An externalIP may not: whoever may write a
-    Service would take what pods send to a machine beside them.
+    Service would take what pods send to a machine beside them, or to a cloud's name servers.
     """
     if owner := owner_of(found.address, ClusterRanges()):
         return f"it is {owner}"
+    if found.kind == EXTERNAL_IP and found.address in CLOUD_SERVICES:
+        return f"an externalIP in {CLOUD_SERVICES} may be of a cloud's own services"
     text, number = str(found.address), int(found.address)
     for pool in pools:
         if pool.gateway == text:

@@ -114,10 +114,13 @@ def test_settings_are_in_use_by_our_own_listeners() -> None:
     ],
 )
 def test_what_people_are_told(needed: GrantNeed, wanted: str) -> None:
-    assert refusal(needed, "shop") == (
+    consequence = ", after which the load balancer is deleted with its Service" if needed.field == "preserve" else ""
+    said = (
         f"annotation x/{needed.field}: no SpiderLoadBalancerGrant for Namespace shop has {wanted}; "
-        "an administrator can add it, or remove the annotation"
+        f"an administrator can add it, or remove the annotation{consequence}"
     )
+    assert refusal(needed, "shop") == said
+    assert reminder(needed, "shop").startswith(said)
     end = "cannot be deleted" if needed.field == "preserve" else "is in use and stays"
     assert end in reminder(needed, "shop")
 

@@ -45,7 +45,7 @@ def coordinate(world: Pretend, part: Attachment) -> Attachment:
 def test_an_address_that_no_pod_can_have_is_told_before_one_that_is_missing() -> None:
     reported = Ownership(reported=frozenset({ip_address("100.100.100.200")}))
     part = Attachment(CONTAINER, NETNS, "net1", EXISTING, "", coordination=FIRST.coordination, ownership=reported)
-    assert "a cloud's own services" in missing_part(part, PodState((Link("net1", 3),)))
+    assert "metadata service" in missing_part(part, PodState((Link("net1", 3),)))
 
 
 def test_one_interface() -> None:

@@ -9,7 +9,15 @@ import pytest
 
 from spiderpool.core.network.plumbing.foreign import check_foreign, impossible
 from spiderpool.core.network.plumbing.planning import plan
-from spiderpool.core.network.plumbing.values import EXISTING, Address, Attachment, Link, Ownership, PodState
+from spiderpool.core.network.plumbing.values import (
+    EXISTING,
+    Address,
+    Attachment,
+    ClusterRanges,
+    Link,
+    Ownership,
+    PodState,
+)
 from spiderpool.errors import AddressHeld, BadConfig
 from tests.core.pods import FIRST, GATEWAY, IDLE_NODE, NETNS, NODE, SECOND_NIC, SETTINGS
 from tests.kernel.questions import CONTAINER
@@ -23,16 +31,17 @@ SEEN = replace(IDLE_NODE, gateways=(ip_address(GATEWAY), ip_address("2001:db8:1:
 
 def part(address: str, ifname: str = "net1", **ownership: object) -> Attachment:
     """What another plugin has given to a pod, on a network whose administrator lets it give everything."""
-    settings = replace(SETTINGS, ipam_cidrs=EVERYWHERE, service_addresses=(BALANCER,))
-    given = Ownership(reported=frozenset({ip_address(address)}), **ownership)  # type: ignore[arg-type]
+    settings = replace(SETTINGS, ipam_cidrs=EVERYWHERE)
+    pods = () if ifname == SETTINGS.first_nic else SETTINGS.overlay_cidrs
+    cluster = ClusterRanges(SETTINGS.service_cidrs, (BALANCER,), pods)
+    given = Ownership(reported=frozenset({ip_address(address)}), cluster=cluster, **ownership)  # type: ignore[arg-type]
     return Attachment(CONTAINER, NETNS, ifname, EXISTING, "", coordination=settings, ownership=given)
 
 
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("100.100.100.200", "a cloud's own services"),
-        ("100.100.2.136", "a cloud's own services"),
+        ("100.100.100.200", "metadata service"),
         ("169.254.169.254", "link-local"),
         ("fe80::a9fe:a9fe", "link-local"),
         ("fd00:ec2::254", "metadata service"),
@@ -62,7 +71,8 @@ def test_an_address_of_somebody_else_is_refused_whatever_the_network_allows(addr
 
 
 def test_what_no_pod_can_have_is_known_without_a_look_at_the_node() -> None:
-    assert "a cloud's own services" in impossible(part("100.100.100.200"))
+    assert "metadata service" in impossible(part("100.100.100.200"))
+    assert impossible(part("100.100.2.136")) == ""
     assert impossible(part("172.31.199.187")) == ""
     assert impossible(part("100.100.100.200", granted=frozenset({ip_address("100.100.100.200")}))) == ""
 
@@ -94,6 +104,16 @@ def test_other_plugins_give_addresses_of_declared_subnets_alone(declared: tuple[
     assert "add its subnet to ipamCIDR" in caught.value.message
     inside = replace(settings, ipam_cidrs=(*settings.ipam_cidrs, ip_network("172.31.192.0/20")))
     check_foreign(replace(wished, coordination=inside), SEEN)
+
+
+def test_a_site_may_have_addresses_beside_those_of_a_metadata_service() -> None:
+    """100.100.0.0/16 has services of Alibaba Cloud; elsewhere it is a range as any other."""
+    wished = part("100.100.2.136")
+    assert wished.coordination is not None
+    undeclared = replace(wished, coordination=replace(wished.coordination, ipam_cidrs=()))
+    with pytest.raises(BadConfig, match="add its subnet to ipamCIDR"):
+        check_foreign(undeclared, SEEN)
+    check_foreign(wished, SEEN)
 
 
 def test_spiderpools_own_addresses_are_not_asked_about() -> None:

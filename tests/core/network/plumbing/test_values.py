@@ -8,7 +8,15 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from spiderpool.core.network.plumbing.steps import AddAddress, AddRoute
-from spiderpool.core.network.plumbing.values import Link, Loan, PodState, default_destination, is_default, is_global
+from spiderpool.core.network.plumbing.values import (
+    Link,
+    Loan,
+    Ownership,
+    PodState,
+    default_destination,
+    is_default,
+    is_global,
+)
 from tests.core.pods import POD_ETH0
 
 pytestmark = pytest.mark.unit
@@ -19,6 +27,12 @@ def test_addresses_and_families_of_an_attachment() -> None:
     assert dual.of(6) == (ip_address("2001:db8::7"),)
     assert dual.versions() == (4, 6)
     assert POD_ETH0.versions() == (4,)
+
+
+def test_foreign_addresses_are_those_that_spiderpool_did_not_give() -> None:
+    ours, theirs = ip_address("10.6.0.9"), ip_address("10.6.0.10")
+    assert Ownership(frozenset({ours}), frozenset({ours, theirs})).foreign == {theirs}
+    assert Ownership(frozenset({ours})).foreign == Ownership().foreign == frozenset()
 
 
 def test_links_and_addresses_of_a_pod() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from spiderpool.core.cloud.loadbalancer.values import MadeBalancer
@@ -37,18 +37,21 @@ class BalancerCount:
         return self.used + self.preserved + self.orphaned
 
 
-def count(made: Iterable[MadeBalancer], claims: Iterable[BalancerClaim], services: Mapping[str, str]) -> BalancerCount:
+def count(
+    made: Iterable[MadeBalancer], claims: Iterable[BalancerClaim], namespace_of: Callable[[str], str | None]
+) -> BalancerCount:
     """Returns how many balancers there are by the tags in the cloud and by the Services together.
 
-    ``services`` has the Namespace of each Service by the name of its balancer. What the cloud shows counts once; what
-    it does not show yet counts by its claim.
+    ``namespace_of`` returns the Namespace of the Service whose balancer has a name; None: there is no such Service.
+    What the cloud shows counts once; what it does not show yet counts by its claim.
     """
     listed = [*made]
     shown = {(each.kind, each.name) for each in listed}
     unseen = {claim for claim in claims if (claim.kind, claim.name) not in shown}
-    namespaces = [each.namespace or services.get(each.name, "") for each in listed]
+    owners = [namespace_of(each.name) for each in listed]
+    namespaces = [each.namespace or owner or "" for each, owner in zip(listed, owners, strict=True)]
     preserved = sum(not each.name for each in listed)
-    orphaned = sum(bool(each.name) and each.name not in services for each in listed)
+    orphaned = sum(bool(each.name) and owner is None for each, owner in zip(listed, owners, strict=True))
     used = len(listed) - preserved - orphaned + len(unseen)
     return BalancerCount(used, preserved, orphaned, Counter(namespaces + [claim.namespace for claim in unseen]))
 

@@ -83,9 +83,10 @@ def limit(configured: int, grants: Iterable[LoadBalancerGrantSpec]) -> int:
 
 
 def _absence(need: GrantNeed, namespace: str) -> str:
+    consequence = ", after which the load balancer is deleted with its Service" if need.field == "preserve" else ""
     return (
         f"no {OBJECT} for Namespace {namespace} has {_wanted(need)}; an administrator can add it, "
-        "or remove the annotation"
+        f"or remove the annotation{consequence}"
     )
 
 

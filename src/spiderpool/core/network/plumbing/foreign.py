@@ -7,11 +7,10 @@ Addresses that Spiderpool gave are not asked about: pools and their administrato
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from ipaddress import ip_network
 
-from spiderpool.core.network.plumbing.values import EXISTING, Address, Attachment, Coordination, Network, Observation
+from spiderpool.core.network.plumbing.values import EXISTING, Address, Attachment, ClusterRanges, Network, Observation
 from spiderpool.errors import AddressHeld, BadConfig
 
 NEVER: Mapping[Network, str] = {
@@ -20,9 +19,8 @@ NEVER: Mapping[Network, str] = {
         "an address of no single machine": ("0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/128", "ff00::/8"),
         "a loopback address": ("127.0.0.0/8", "::1/128"),
         "a link-local address, as metadata services have": ("169.254.0.0/16", "fe80::/10"),
-        "an address of a cloud's own services, such as metadata": ("100.100.0.0/16",),  # Alibaba Cloud
         "an address of a cloud's metadata service": (
-            *("168.63.129.16/32", "192.0.0.192/32"),  # Azure, Oracle
+            *("100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32"),  # Alibaba Cloud, Azure, Oracle
             *("fd00:ec2::/32", "fd20:ce::/64", "fd00:c1::/32"),  # AWS, Google, Oracle
         ),
         "an IPv4 address in IPv6 notation": ("::ffff:0:0/96",),
@@ -30,15 +28,6 @@ NEVER: Mapping[Network, str] = {
     for cidr in cidrs
 }
 """Range → what its addresses are; no pod can have one."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterRanges:
-    """What the cluster uses: for Services, and for pods of its own network, none where the interface is of that."""
-
-    service_cidrs: Collection[Network] = ()
-    service_addresses: Collection[Address] = ()
-    pod_cidrs: Collection[Network] = ()
 
 
 def check_foreign(attachment: Attachment, observed: Observation) -> None:
@@ -51,14 +40,13 @@ def check_foreign(attachment: Attachment, observed: Observation) -> None:
     coordination, ownership = attachment.coordination, attachment.ownership
     if attachment.kind != EXISTING or coordination is None:
         return
-    cluster = ranges_of(coordination, attachment.ifname)
-    for address in sorted(ownership.reported - ownership.granted, key=lambda one: (one.version, one)):
+    for address in sorted(ownership.foreign, key=lambda one: (one.version, one)):
         where = _found(attachment.ifname, address)
         if address in ownership.taken:
             raise AddressHeld(
                 f"{where}, and {ownership.taken[address]} has it: give each address once, and delete the other pod"
             )
-        owner = "a gateway of this node" if address in observed.gateways else owner_of(address, cluster)
+        owner = "a gateway of this node" if address in observed.gateways else owner_of(address, ownership.cluster)
         if owner:
             raise BadConfig(_not_the_pods(where, owner))
         if not any(address in cidr for cidr in coordination.ipam_cidrs):
@@ -71,7 +59,7 @@ def check_foreign(attachment: Attachment, observed: Observation) -> None:
 
 def impossible(attachment: Attachment) -> str:
     """A sentence about an address that another plugin says it gave and that no pod can have; empty if all can be."""
-    for address in attachment.ownership.reported - attachment.ownership.granted:
+    for address in attachment.ownership.foreign:
         if owner := owner_of(address, ClusterRanges()):
             return _not_the_pods(_found(attachment.ifname, address), owner)
     return ""
@@ -86,12 +74,6 @@ def _not_the_pods(where: str, owner: str) -> str:
         f"{where}, which is {owner}, so the node routes it to no pod: leave it out of what that plugin gives, and"
         f" of the addresses that the pod requests"
     )
-
-
-def ranges_of(coordination: Coordination, ifname: str) -> ClusterRanges:
-    """The cluster's ranges for an interface. A pod's first interface may be of the cluster's own network."""
-    pods = () if ifname == coordination.first_nic else coordination.overlay_cidrs
-    return ClusterRanges(coordination.service_cidrs, coordination.service_addresses, pods)
 
 
 def owner_of(address: Address, cluster: ClusterRanges) -> str:

@@ -69,16 +69,31 @@ class Coordination:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterRanges:
+    """What the cluster uses: for Services, and for pods of its own network, none where the interface is of that."""
+
+    service_cidrs: tuple[Network, ...] = ()
+    service_addresses: tuple[Address, ...] = ()
+    pod_cidrs: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Ownership:
     """Whose the addresses of an interface are that another plugin made.
 
     ``granted`` are those that Spiderpool gave to it, ``reported`` those that the other plugin says it gave. ``taken``
-    are addresses of the node's other pods → the pod.
+    are addresses of the node's other pods → the pod, ``cluster`` what the cluster uses itself.
     """
 
     granted: frozenset[Address] = frozenset()
     reported: frozenset[Address] = frozenset()
     taken: Mapping[Address, str] = field(default_factory=dict, hash=False)
+    cluster: ClusterRanges = ClusterRanges()
+
+    @property
+    def foreign(self) -> frozenset[Address]:
+        """Those that another IPAM plugin than Spiderpool's gave."""
+        return self.reported - self.granted
 
 
 @dataclass(frozen=True, slots=True)
