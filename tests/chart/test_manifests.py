@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -72,7 +73,8 @@ def test_manifests_are_valid_for_the_oldest_and_the_newest_kubernetes(name: str)
 
 @pytest.mark.parametrize("name", COMBINATIONS)
 def test_no_object_and_no_variable_is_there_twice(name: str) -> None:
-    objects = [(each["kind"], each["metadata"]["name"]) for each in rendered(*COMBINATIONS[name])]
+    documents = rendered(*COMBINATIONS[name], namespace="net")
+    objects = [(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]) for each in documents]
     assert len(objects) == len({*objects})
     for spec in pod_specs(*COMBINATIONS[name]).values():
         for each in spec["containers"]:
@@ -100,6 +102,30 @@ def test_the_daemons_take_their_settings(name: str) -> None:
     assert controller_settings(source(Daemon.CONTROLLER, *values)).identity == "of-the-pod"
     if "cloud.enabled=true" in values:
         assert cloud_settings(source(Daemon.CLOUD, *values)).identity == "of-the-pod"
+
+
+def test_the_walkthrough_by_the_chart_has_the_settings_of_the_lab() -> None:
+    lab = yaml.safe_load((chart.CHART.parents[1] / "examples/alibaba-cloud/settings.yaml").read_text())
+    values = [
+        *WALKTHROUGH,
+        *CLOUD,
+        "cloud.clusterID=walkthrough",
+        "cloud.loadBalancers.vpcID=vpc-lab",
+    ]
+    wanted, made = (
+        yaml.safe_load(each["data"]["conf.yml"]) for each in (lab, one("ConfigMap", "spiderpool-conf", *values))
+    )
+    for name, value in leaves(wanted):
+        assert dict(leaves(made))[name] == value
+
+
+def leaves(block: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The keys of conf.yml, as paths, and their values."""
+    for key, value in block.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def other(setting: Setting[Any], default: Any) -> Any:
@@ -237,6 +263,9 @@ class TestInitialObjects:
         assert network["metadata"] == {"name": "ipvlan-eth0", "namespace": "net"}
         assert network["spec"] == {"cniType": "custom", "enableCoordinator": True}
 
+    def test_with_a_provider_the_controller_makes_the_networks(self) -> None:
+        assert [each["kind"] for each in self.made(*WALKTHROUGH, "cloud.provider=alibaba")] == ["SpiderCoordinator"]
+
     def test_pools_are_cut_from_subnets_where_there_are_subnets(self) -> None:
         _, subnet, pool = self.made(*POOLS)
         assert (subnet["kind"], pool["kind"]) == ("SpiderSubnet", "SpiderIPPool")
@@ -297,7 +326,7 @@ class TestNamespace:
         assert "system:serviceaccount:net:spiderpool-controller" in json.dumps(policies)
 
 
-OF_THE_CLUSTER = {("Role", "spiderpool-controller-system"), ("RoleBinding", "spiderpool-controller-system")}
+OF_THE_CLUSTER = {("Role", "spiderpool-controller"), ("RoleBinding", "spiderpool-controller")}
 CLUSTER_WIDE = {
     "ClusterRole",
     "ClusterRoleBinding",

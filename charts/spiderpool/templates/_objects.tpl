@@ -17,6 +17,8 @@ spec:
   vethLinkAddress: {{ . }}
   {{- end }}
   vethMTU: {{ $coordinator.vethMTU }}
+{{- /* With a provider the controller makes the networks of ENIs, and leaves one that exists as it is. */}}
+{{- if not .Values.cloud.provider }}
 {{- with .Values.multus.multusCNI.defaultCniCRName }}
 ---
 apiVersion: spiderpool.spidernet.io/v2beta1
@@ -27,6 +29,7 @@ metadata:
 spec:
   cniType: custom
   enableCoordinator: true
+{{- end }}
 {{- end }}
 {{- if .Values.clusterDefaultPool.installIPv4IPPool }}
 {{- include "spiderpool.pool" (dict "root" $ "version" "4") }}

@@ -6,7 +6,6 @@ In a container that is not privileged /proc/sys is read-only: there the host's i
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 from spiderpool.errors import KernelFailure
@@ -59,6 +58,5 @@ def write(path: str, value: str, *, required: bool = True) -> None:
         raise KernelFailure(f"sysctl {path} = {value}: {error.strerror}") from error
 
 
-@cache
 def _writable() -> Path:
     return _OF_HOST if _OF_HOST.is_dir() else _ROOT
