@@ -237,8 +237,7 @@ def chaos_cluster(name: str) -> Iterator[tuple[LabCluster, dict[str, LocalAgent]
         cluster.plane.apply(*(NODE.format(name=node) for node in NODES))
         cluster.start_controller(**QUICK)
         cluster.wait_for("pools are admitted", lambda: _admitted(cluster), 60)
-        kubeconfig = cluster.plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
-        agents = {node: LocalAgent(kubeconfig, cluster.processes, cluster.directory, node) for node in NODES}
+        agents = {node: LocalAgent(cluster.plane, cluster.processes, cluster.directory, node) for node in NODES}
         for agent in agents.values():
             agent.start()
         yield cluster, agents

@@ -354,8 +354,7 @@ def _agent(plane: ControlPlane, processes: Processes, directory: Path, node: Pat
     arguments = ["--netns", node.name, "--listen", server, "--to", server]
     processes.start("fuzz-forward", [sys.executable, "-m", "spiderpool_lab.forward", *arguments])
     environment = {"MULTUS_CLUSTER_NETWORK": "default/fuzz", "SPIDERPOOL_LOG_LEVEL": "error"}
-    kubeconfig = plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
-    agent = LocalAgent(kubeconfig, processes, directory, NODE, AgentOptions(environment=environment, netns=node))
+    agent = LocalAgent(plane, processes, directory, NODE, AgentOptions(environment=environment, netns=node))
     agent.start()
     return agent
 

@@ -421,11 +421,10 @@ def bench_cluster() -> Iterator[Bench]:
     try:
         progress("starting the control plane …")
         plane.start(timeout=60)
-        plane.apply(*chart.definitions(), chart.template("agent-rbac.yaml"))
+        plane.apply(*chart.definitions(), chart.template("agent-rbac.yaml"), chart.template("agent-policy.yaml"))
         plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         plane.apply("\n---\n".join(_node(node) for node in NODES))
-        kubeconfig = plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
-        agents = tuple(LocalAgent(kubeconfig, processes, directory, node, AgentOptions(SETTINGS)) for node in NODES)
+        agents = tuple(LocalAgent(plane, processes, directory, node, AgentOptions(SETTINGS)) for node in NODES)
         progress("starting two agents …")
         for agent in agents:
             agent.start()

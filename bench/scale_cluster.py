@@ -21,13 +21,13 @@ from spiderpool.api.core_v1 import (
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import Object, ObjectMeta
+from spiderpool.api.spiderserver import ENI, Instance, SpiderServer
 from spiderpool.cloud.provider import RegisteredENI
 from spiderpool.controller.certificates import STORE
 from spiderpool.controller.pools import status_of
 from spiderpool.controller.registration import NAME, REGISTRATIONS
 from spiderpool.core.addresses import from_int
 from spiderpool.core.cloud.eni_pools import ENIClaim, new_network, new_pool
-from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
 from spiderpool.core.cloud.nodes import labels_of
 from spiderpool.core.ipam.allocation import new_record
 from spiderpool.core.ipam.endpoints import endpoint
@@ -83,7 +83,6 @@ def node(number: int, size: Size, *, ready: bool = True) -> Node:
             name=node_name(number),
             uid=f"n-{number}",
             labels=labels_of(instance),
-            annotations={INSTANCE_ANNOTATION: text_of(instance)},
         ),
         spec=NodeSpec(providerID=instance.provider_id),
         status=NodeStatus(
@@ -102,8 +101,9 @@ def pool_in_use(addresses: int) -> tuple[SpiderIPPool, list[SpiderIP]]:
 
 
 def _node_and_pods(number: int, size: Size) -> Iterator[Object]:
-    yield node(number, size)
-    instance = _instance(number, size)
+    made, instance = node(number, size), _instance(number, size)
+    yield made
+    yield SpiderServer.of(made, instance)
     claim = ENIClaim(node_name(number), instance, instance.enis[1], ready=True)
     pool = new_pool(f"{node_name(number)}-{DEVICE}-v4", claim, 4, (), NAMESPACE)
     assert pool is not None

@@ -72,7 +72,7 @@ def test_names_of_this_checkout() -> None:
     assert "program spiderpool-agent" in lines
     assert "command spiderpoolctl service plan" in lines
     assert "json {cidr}" in lines
-    assert "key cloud.spidernet.io/instance" in lines
+    assert "key cloud.spidernet.io/assigned" in lines
     assert "crd spiderips.spiderpool.spidernet.io spec.group = " + json.dumps("spiderpool.spidernet.io") in lines
     assert any(line.startswith("annotation clb,nlb address-type ") for line in lines)
 

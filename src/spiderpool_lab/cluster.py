@@ -49,6 +49,8 @@ from spiderpool_lab.topology import WALKTHROUGH, NodeKind, Topology
 
 SOURCE_TREE = Path(__file__).parents[2]
 OUR_NAMESPACE = "kube-system"
+_AGENT = (OUR_NAMESPACE, "spiderpool-agent", NODE_SERVER)
+"""The service account of agents, and the server by which they reach the API server."""
 DEFAULT_NETWORK = f"{OUR_NAMESPACE}/ipvlan-eth0"
 CONTROLLER, FORWARDER, CLOUD = "spiderpool-controller", "forwarder", "spiderpool-cloud"
 EXAMPLE = SOURCE_TREE / "examples" / "alibaba-cloud"
@@ -285,6 +287,7 @@ class LabCluster:
         )
         self.machines.services = self._services(agent_env)
         self.machines.start()
+        self._admit_agents()
         for daemon in self._health_ports:
             self.wait_for(f"{daemon} is ready", partial(self._is_ready, daemon), 60)
         self.progress("waiting until the nodes are Ready")
@@ -333,7 +336,6 @@ class LabCluster:
         self.processes.start(FORWARDER, [sys.executable, "-m", "spiderpool_lab.forward", *arguments])
 
     def _services(self, agent_env: dict[str, str]) -> dict[str, ClusterServices]:
-        agent = self.plane.service_account_kubeconfig(OUR_NAMESPACE, "spiderpool-agent", server=NODE_SERVER)
         proxy = self.plane.kubeconfig("system:kube-proxy", server=NODE_SERVER)
         shim = executable.build(self.directory)
         if self._options.recorded:
@@ -353,7 +355,7 @@ class LabCluster:
                 ),
                 proxy_kubeconfig=str(proxy),
                 kube_proxy=str(binaries.find("kube-proxy")),
-                agent_kubeconfig=str(agent),
+                agent_kubeconfig=str(self.plane.service_account_file(*_AGENT, node.name)),
                 external_cloud=self.discovery,
                 proxy_mode=self.proxy_mode,
                 real=real,
@@ -362,6 +364,17 @@ class LabCluster:
             )
             for node in self.fabric.topology.nodes
         }
+
+    def _admit_agents(self) -> None:
+        """Give the agent of each node its token as soon as there is the Node."""
+        for node in self.fabric.topology.nodes:
+            self.wait_for(
+                f"node {node.name} is registered", partial(self._is_registered, node.name), READY_TIMEOUT[self.nodes]
+            )
+            self.plane.service_account_kubeconfig(*_AGENT, node=node.name)
+
+    def _is_registered(self, node: str) -> bool:
+        return any(each["metadata"]["name"] == node for each in self.objects("nodes"))
 
     def _real_kubelet(self) -> RealKubelet:
         return RealKubelet(

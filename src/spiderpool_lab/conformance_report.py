@@ -59,7 +59,7 @@ def read_junit(text: str) -> list[E2EOutcome]:
 
 
 def _outcome(case: ElementTree.Element) -> E2EOutcome | None:
-    name, status = case.get("name", "").removeprefix(_PREFIX), case.get("status", "")
+    name, status = case.get("name", "").removeprefix(_PREFIX).rstrip(), case.get("status", "")
     seconds, tested = float(case.get("time", "0")), case.find(f"properties/property[@name='{_TESTED}']")
     outcome = partial(E2EOutcome, name, seconds=seconds, tested="" if tested is None else tested.get("value", ""))
     skipped = case.find("skipped")

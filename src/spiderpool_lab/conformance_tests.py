@@ -140,8 +140,8 @@ def is_from_internet(name: str) -> bool:
 
 
 def focus_of(name: str) -> str:
-    """The regular expression of Go that matches this name alone."""
-    return re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", name) + "$"
+    """The regular expression of Go that matches this name alone, which may have a blank at its end there."""
+    return re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", name) + r"\s*$"
 
 
 def subject(name: str) -> str:

@@ -187,15 +187,47 @@ class ControlPlane:
         credentials = {"client-certificate-data": _base64(pair.certificate), "client-key-data": _base64(pair.key)}
         return self._write_kubeconfig(user, credentials, server)
 
-    def service_account_kubeconfig(self, namespace: str, name: str, server: str | None = None) -> Path:
+    def service_account_kubeconfig(
+        self, namespace: str, name: str, server: str | None = None, *, node: str | None = None
+    ) -> Path:
         """Write a kubeconfig with a token of a service account, valid for 24 hours (TokenRequest API).
 
-        Raises SpiderpoolError if the account does not exist.
+        With ``node`` the token is bound to a pod there, as that of a DaemonSet's pod: it names the node, and is good as
+        long as the pod exists. Kubernetes deletes pods of a Node that is missing for 40 s. Raises SpiderpoolError if
+        the account does not exist.
         """
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
-        reply = self._request("POST", path, {"spec": {"expirationSeconds": TOKEN_SECONDS}})
+        spec: dict[str, Any] = {"expirationSeconds": TOKEN_SECONDS}
+        if node is not None:
+            pod = self._ended_pod(namespace, name, node)
+            spec["boundObjectRef"] = {"kind": "Pod", "apiVersion": "v1", "name": pod["name"], "uid": pod["uid"]}
+        reply = self._request("POST", path, {"spec": spec})
         token = {"token": reply["status"]["token"]}
-        return self._write_kubeconfig(f"system:serviceaccount:{namespace}:{name}", token, server)
+        return self._write_kubeconfig(_service_account_user(namespace, name, node), token, server)
+
+    def service_account_file(self, namespace: str, name: str, server: str | None, node: str) -> Path:
+        """The file that :meth:`service_account_kubeconfig` writes, which need not be there yet."""
+        return self._kubeconfig_path(_service_account_user(namespace, name, node), server)
+
+    def _ended_pod(self, namespace: str, account: str, node: str) -> dict[str, Any]:
+        """The metadata of a pod of a service account on a node; it has ended, so that no kubelet runs it."""
+        pods, name = f"/api/v1/namespaces/{namespace}/pods", f"{account}-{node}"
+        path, metadata = f"{pods}/{name}", {"name": name}
+        if not self._exists(path):
+            spec = {
+                "serviceAccountName": account,
+                "schedulerName": "none",
+                "hostNetwork": True,
+                "tolerations": [{"operator": "Exists"}],
+                "containers": [{"name": "main", "image": "none"}],
+            }
+            self._request("POST", pods, {"metadata": metadata, "spec": spec})
+        pod = self._request("GET", path)
+        if "nodeName" not in pod["spec"]:  # it ends before it is bound: from then on its status is the kubelet's
+            self._request("PUT", f"{path}/status", pod | {"status": {"phase": "Succeeded"}})
+            self._request("POST", f"{path}/binding", {"metadata": metadata, "target": {"kind": "Node", "name": node}})
+        found: dict[str, Any] = pod["metadata"]
+        return found
 
     def kubectl(self, *args: str | Path, input: str | None = None, timeout: float = 60.0) -> str:
         """Run kubectl as administrator and return its output.
@@ -492,10 +524,17 @@ def _kubeconfig(user: str, credentials: dict[str, str], server: str, ca: str) ->
     }
 
 
+def _service_account_user(namespace: str, name: str, node: str | None) -> str:
+    return f"system:serviceaccount:{namespace}:{name}" + (f"@{node}" if node else "")
+
+
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
 def _write_private(path: Path, data: bytes) -> None:
-    path.touch(mode=0o600)
-    path.write_bytes(data)
+    """Write a file that others cannot read; whoever waits for it sees all of it."""
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.touch(mode=0o600)
+    unfinished.write_bytes(data)
+    unfinished.replace(path)

@@ -28,6 +28,8 @@ _POLL_INTERVAL = 0.05
 """Seconds between two requests to a node that boots."""
 _LOG_TAIL = 3000
 """Characters of a node's log that an error quotes."""
+_SOURCES = Path(spiderpool.__file__).parents[1]
+"""The folder of the code that runs here: where several checkouts share a venv, it may have another's."""
 _NOT_FIRST = ("sh", "-c", '"$@"; exit', "sh")
 """Runs a command as a child of process 1: abort(3), by which a panicking kernel ends, does not end process 1 itself."""
 
@@ -151,7 +153,8 @@ class Machines:
         identity = [f"umid={node.name}", f"uml_dir={file.parent}/uml"]
         kernel = [*_NOT_FIRST, *uml.kernel_command()]
         disk = [f"ubd0={self._disk(node)}"] if self._disk(node).exists() else []
-        command = [*kernel, *root, *console, *identity, *disk, *self._uml_enis(node)]
+        environment = _without_spaces([f"PYTHONPATH={_SOURCES}"])  # a kernel hands to init what it does not know itself
+        command = [*kernel, *root, *console, *identity, *disk, *self._uml_enis(node), *environment]
         return [*command, f"init={init}", "--", *arguments]
 
     def _uml_enis(self, node: LabNode) -> list[str]:

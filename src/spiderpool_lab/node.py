@@ -90,6 +90,9 @@ IPVS_MODULES = (
 )
 """What kube-proxy needs beyond them in its mode ipvs."""
 
+_WITH_KUBECONFIG = ("sh", "-c", 'until [ -e "$KUBECONFIG" ]; do sleep 0.2; done; exec "$@"', "sh")
+"""Executes a command once there is a kubeconfig: that of an agent needs a pod of its node, and so the Node."""
+
 ProxyMode = Literal["iptables", "ipvs"]
 """How kube-proxy serves Services. Its third mode, nftables, needs tables that User Mode Linux has not."""
 
@@ -328,7 +331,7 @@ def _agent(node: str, kubeconfig: str, extra: dict[str, str]) -> Child:
         "SPIDERPOOL_CNI_BIN_DIR": str(CNI_EXECUTABLES),
         "SPIDERPOOL_CNI_CONF_DIR": str(CNI_CONFIGURATION),
     }
-    return Child("agent", [sys.executable, "-m", "spiderpool.agent.main"], {**env, **extra})
+    return Child("agent", [*_WITH_KUBECONFIG, sys.executable, "-m", "spiderpool.agent.main"], {**env, **extra})
 
 
 def _kube_proxy(node: str, services: ClusterServices) -> Child:

@@ -115,6 +115,7 @@ class NodeView:
 
     async def create(self, wanted: SpiderIP, *, timeout: float) -> SpiderIP:
         await asyncio.sleep(0)
+        assert wanted.spec.node == self.node, "the API server refuses it"
         made = self.store.create(wanted)
         await asyncio.sleep(0)
         self.known[made.name] = made
@@ -122,15 +123,25 @@ class NodeView:
 
     async def replace(self, wanted: SpiderIP, *, timeout: float) -> SpiderIP:
         await asyncio.sleep(0)
+        assert self._may_replace(self.store.objects.get(wanted.name), wanted), "the API server refuses it"
         made = self.store.replace(wanted)
         self.known[made.name] = made
         return made
 
     async def delete(self, held: SpiderIP, *, timeout: float) -> None:
         await asyncio.sleep(0)
+        assert held.spec.node == self.node, "the API server refuses it"
         with suppress(NotFound):
             self.store.delete(held)
         self.known.pop(held.name, None)
+
+    def _may_replace(self, old: SpiderIP | None, new: SpiderIP) -> bool:
+        """Whether the policy for agents lets this node's write this (templates/agent-policy.yaml)."""
+        if old is None or old.spec.node == new.spec.node == self.node:
+            return True
+        if new.spec.node == self.node:
+            return old.spec.owner is not None or old.spec.releasedAt is not None
+        return new.spec == changed(old.spec, owner=None)
 
     async def get(self, name: str, *, timeout: float) -> SpiderIP | None:
         self.store.reads += 1

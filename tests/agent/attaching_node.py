@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
@@ -11,6 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from spiderpool.api.core_v1 import Pod
+from spiderpool.api.nad import STATUS_ANNOTATION
+from spiderpool.api.spidernode import SpiderNode
+from spiderpool.controller.network_status import NetworkStatusReconciler
+from spiderpool.kube.client import Client
+from spiderpool.kube.informer import Informer
 from spiderpool_lab import executable, namespaces
 from spiderpool_lab.binaries import cni_plugins
 from spiderpool_lab.control_plane import ControlPlane
@@ -18,7 +25,7 @@ from spiderpool_lab.processes import Processes
 from tests.agent.runtime import Container, Json, Runtime
 from tests.kernel.environment import World
 from tests.kernel.questions import ETH0, NET1
-from tests.support.eventually import wait_until
+from tests.support.eventually import eventually, wait_until
 from tests.support.local_agent import AgentOptions, LocalAgent
 
 NODE = "n1"
@@ -78,7 +85,7 @@ class AttachingNode:
 
     def _made_agent(self, environment: dict[str, str]) -> LocalAgent:
         return LocalAgent(
-            self.plane.service_account_kubeconfig("kube-system", "spiderpool-agent"),
+            self.plane,
             self.processes,
             self._directory,
             NODE,
@@ -212,20 +219,38 @@ class AttachingNode:
         return links + [line for text in shown for line in text.splitlines() if "table 500" in line]
 
     def status(self, pod: str) -> list[Json]:
-        """A pod's network-status once it is there."""
-        found: list[Json] = []
-
-        def told() -> bool:
-            metadata = json.loads(self.plane.kubectl("get", "pod", pod, "-o", "json"))["metadata"]
-            found[:] = json.loads(metadata.get("annotations", {}).get("k8s.v1.cni.cncf.io/network-status", "[]"))
-            return bool(found)
-
-        wait_until(told, f"network-status of {pod}", timeout=PATIENCE)
+        """A pod's network-status, as the controller writes it with its rights."""
+        kubeconfig = self.plane.service_account_kubeconfig("kube-system", "spiderpool-controller")
+        found: list[Json] = json.loads(asyncio.run(_status_written(kubeconfig, pod)))
         return found
 
 
 def _object(version: str, kind: str, name: str, **more: Any) -> Json:
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, **more}
+
+
+async def _status_written(kubeconfig: Path, pod: str) -> str:
+    try:
+        return await _status(kubeconfig, pod)
+    finally:
+        await asyncio.sleep(0.1)  # connections with TLS are closed a moment after their client
+
+
+async def _status(kubeconfig: Path, pod: str) -> str:
+    async with Client.load(kubeconfig) as client:
+        accounts, pods = Informer(client, SpiderNode), Informer(client, Pod)
+        reconciler = NetworkStatusReconciler(client, accounts, pods)
+        tasks = [asyncio.create_task(each.run()) for each in (accounts, pods, reconciler)]
+
+        async def written() -> str | None:
+            return ((await client.get(Pod, pod, "default")).metadata.annotations or {}).get(STATUS_ANNOTATION)
+
+        try:
+            return await eventually(written, f"network-status of {pod}", timeout=PATIENCE) or ""
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from spiderpool_lab.processes import Processes
 from tests.agent.address_cluster import NAMESPACE, AddressCluster
 from tests.agent.attaching_node import AttachingNode
 from tests.kernel.fixtures import kind, strict, wide, world
-from tests.support.local_agent import AgentOptions, LocalAgent
+from tests.support.local_agent import AgentOptions, LocalAgent, node_objects
 
 __all__ = ["kind", "strict", "wide", "world"]
 
@@ -37,19 +38,21 @@ MakePods = Callable[[int, list[str]], dict[str, str]]
 
 @pytest.fixture
 def make_agent(control_plane: ControlPlane, tmp_path: Path) -> Iterator[MakeAgent]:
-    """Starts agents; ends them when the test ends."""
+    """Starts agents, and makes their Nodes; ends them when the test ends."""
     processes = Processes(tmp_path / "processes")
+    nodes = ExitStack()
 
     def make(node: str, config: str = "", **environment: str) -> LocalAgent:
-        kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
-        agent = LocalAgent(kubeconfig, processes, tmp_path, node, AgentOptions(environment=environment))
+        nodes.enter_context(node_objects(control_plane, node))
+        agent = LocalAgent(control_plane, processes, tmp_path, node, AgentOptions(environment=environment))
         with (tmp_path / f"{node}.yml").open("a") as file:
             file.write(config)
         agent.start()
         return agent
 
-    yield make
-    processes.stop_all()
+    with nodes:
+        yield make
+        processes.stop_all()
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.gc import NodeGC
 from spiderpool.agent.hostports import HostPorts
-from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.api.cni import CNICall, PluginConfig
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
@@ -80,7 +79,6 @@ async def sandbox_node(folder: Path) -> AsyncIterator[SandboxNode]:
         effects = AttachmentEffects(
             DelegateExecutor((folder,), folder / "socket"),
             HostPorts(folder / "hostports.json"),
-            NetworkStatusPublisher(node.client),
             node.account,
             node.recorder,
             kernel,

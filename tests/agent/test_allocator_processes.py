@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from spiderpool_lab.processes import Processes
 from tests.agent.address_cluster import until
 from tests.agent.conftest import MakeAgent, MakePods
 from tests.support.eventually import eventually
-from tests.support.local_agent import LocalAgent
+from tests.support.local_agent import AgentOptions, LocalAgent, node_objects
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(180)]
 
@@ -104,9 +104,9 @@ class Tap:
                 client.write(data)
 
 
-def tapped(plane: ControlPlane, port: int) -> Path:
-    """The agents' kubeconfig, with the tap in place of the API server."""
-    return plane.service_account_kubeconfig("kube-system", "spiderpool-agent", server=f"https://127.0.0.1:{port}")
+def tapped(port: int) -> AgentOptions:
+    """The tap in place of the API server."""
+    return AgentOptions(server=f"https://127.0.0.1:{port}")
 
 
 async def patiently(add: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
@@ -118,6 +118,14 @@ async def patiently(add: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, A
     return answer
 
 
+@pytest.fixture
+def node(control_plane: ControlPlane) -> Iterator[None]:
+    """The Node of the tapped agents."""
+    with node_objects(control_plane, "n1"):
+        yield
+
+
+@pytest.mark.usefixtures("node")
 async def test_an_agent_killed_between_claim_and_answer_grants_the_same_address_again(
     control_plane: ControlPlane, make_pods: MakePods, pool: MakePool, tmp_path: Path
 ) -> None:
@@ -128,7 +136,7 @@ async def test_an_agent_killed_between_claim_and_answer_grants_the_same_address_
     url = urlsplit(control_plane.server)
     tap = Tap(url.hostname or "", url.port or 0)
     async with tap.listening() as port:
-        agent = LocalAgent(tapped(control_plane, port), processes, tmp_path, "n1")
+        agent = LocalAgent(control_plane, processes, tmp_path, "n1", tapped(port))
         try:
             await asyncio.to_thread(agent.start)
             await agent.address("ADD", "default", "pod-001", uids["pod-001"])
@@ -174,6 +182,7 @@ async def test_a_full_pool_refuses_with_its_name_and_an_event_then_serves_when_a
     await eventually(served, timeout=5.0, interval=0.1)
 
 
+@pytest.mark.usefixtures("node")
 async def test_del_succeeds_without_the_api_server_and_the_address_is_released_later(
     control_plane: ControlPlane, make_pods: MakePods, pool: MakePool, tmp_path: Path
 ) -> None:
@@ -183,7 +192,7 @@ async def test_del_succeeds_without_the_api_server_and_the_address_is_released_l
     url = urlsplit(control_plane.server)
     tap = Tap(url.hostname or "", url.port or 0)
     async with tap.listening() as port:
-        agent = LocalAgent(tapped(control_plane, port), processes, tmp_path, "n1")
+        agent = LocalAgent(control_plane, processes, tmp_path, "n1", tapped(port))
         try:
             await asyncio.to_thread(agent.start)
             await agent.address("ADD", "default", "pod-000", uid)

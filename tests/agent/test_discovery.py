@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as changed
 
-from spiderpool.agent.discovery import ENIDiscovery, HostLinks, InstanceCache, OwnNode, read_links
+from spiderpool.agent.discovery import ENIDiscovery, HostLinks, InstanceCache, OwnServer, read_links
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spiderserver import Instance, SpiderServer
 from spiderpool.cloud.alibaba.metadata import MetadataClient
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance, read_instance, text_of
 from spiderpool.core.network.plumbing.values import Link
 from spiderpool.errors import KernelFailure
 from spiderpool.kube.client import Client
@@ -27,6 +28,8 @@ from tests.cloud.alibaba.far_end import ENIS, MAC0, MAC1, FarEnd
 from tests.core.servers import MASTER
 from tests.kernel.environment import World
 from tests.support.eventually import eventually
+from tests.support.local_agent import agent_kubeconfig
+from tests.support.servers import describe
 
 NODE = "with-cards"
 LINKS = HostLinks(
@@ -58,7 +61,7 @@ def test_a_file_of_another_format_broken_or_contradictory_is_not_used(tmp_path: 
     cache = InstanceCache(path)
     cache.store(MASTER)
     text = path.read_text()
-    other_version = json.dumps(json.loads(text) | {"version": 2})
+    other_version = json.dumps(json.loads(text) | {"version": 1})
     for bad in ("", "{", other_version, text.replace("eni-m1", "eni-m0"), text.replace("eni-m1", "\xff")):
         path.write_text(bad, encoding="latin-1")
         assert cache.load() is None
@@ -86,18 +89,19 @@ async def test_links_and_addresses_of_a_node() -> None:
     assert not any(address.startswith(("127.", "fe80", "::1")) for address in links.addresses)
 
 
-# --- on the Node
+# --- in the SpiderServer
 
 
 class Station:
     """A node whose agent reads the metadata of a far end, and whose Node is at the real API server."""
 
-    def __init__(self, client: Client, far_end: FarEnd, cache: Path) -> None:
+    def __init__(self, client: Client, admin: Client, far_end: FarEnd, cache: Path) -> None:
         self.client = client
+        self.admin = admin
         self.far_end = far_end
         self.cache = InstanceCache(cache)
         self.links: HostLinks | None = LINKS
-        self.texts: set[str] = set()  # every annotation that the Node has had
+        self.told: list[Instance] = []  # everything that was published
 
     async def read_links(self) -> HostLinks:
         if self.links is None:
@@ -108,24 +112,25 @@ class Station:
     async def agent(self, interval: float = 0.1) -> AsyncIterator[None]:
         """An agent's discovery for the length of a context."""
         nodes = Informer(self.client, Node, fields=f"metadata.name={NODE}")
-        nodes.subscribe(self._note)
+        servers = Informer(self.client, SpiderServer, fields=f"metadata.name={NODE}")
+        servers.subscribe(self._note)
         async with MetadataClient(self.far_end.endpoint) as source, asyncio.TaskGroup() as group:
-            work = ENIDiscovery(OwnNode(self.client, nodes, NODE), source, self.cache, interval, self.read_links)
-            tasks = [group.create_task(nodes.run()), group.create_task(work.run())]
+            own = OwnServer(self.client, nodes, servers, NODE)
+            work = ENIDiscovery(own, source, self.cache, interval, self.read_links)
+            tasks = [group.create_task(each.run()) for each in (nodes, servers, work)]
             try:
                 yield
             finally:
                 for task in tasks:
                     task.cancel()
 
-    def _note(self, _: Node | None, new: Node | None) -> None:
-        if text := ((new and new.metadata.annotations) or {}).get(INSTANCE_ANNOTATION):
-            self.texts.add(text)
+    def _note(self, _: SpiderServer | None, new: SpiderServer | None) -> None:
+        if new and new.spec not in self.told:
+            self.told.append(new.spec)
 
     async def published(self) -> Instance | None:
-        node = await self.client.get(Node, NODE)
-        text = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
-        return read_instance(text) if text and text != "nonsense" else None
+        found = await self.admin.find(SpiderServer, NODE)
+        return found.spec if found else None
 
     async def addresses(self, eni: int = 1) -> tuple[str, ...] | None:
         published = await self.published()
@@ -152,18 +157,16 @@ def readings(*outcomes: str) -> float:
 
 @pytest.fixture
 async def station(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Station]:
-    """A station with the agent's own rights, and a Node without an annotation."""
-    kubeconfig = await asyncio.to_thread(control_plane.service_account_kubeconfig, "kube-system", "spiderpool-agent")
-    async with (
-        Client.load(control_plane.admin_kubeconfig) as admin,
-        Client.load(kubeconfig) as client,
-        FarEnd().serve() as far_end,
-    ):
+    """A station with the agent's own rights, and a Node whose server nobody has described."""
+    async with Client.load(control_plane.admin_kubeconfig) as admin, FarEnd().serve() as far_end:
         await admin.create(Node(metadata=ObjectMeta(name=NODE)))
+        kubeconfig = await asyncio.to_thread(agent_kubeconfig, control_plane, NODE)
         try:
-            yield Station(client, far_end, tmp_path / "instance.json")
+            async with Client.load(kubeconfig) as client:
+                yield Station(client, admin, far_end, tmp_path / "instance.json")
         finally:
             await admin.delete(Node, NODE)
+            await describe(admin, NODE, None)
 
 
 @pytest.mark.control_plane
@@ -176,7 +179,7 @@ async def test_the_enis_are_published_by_their_linux_names_and_only_when_they_ch
         assert published.enis[0].ipv6_addresses == ("2408:4005:3a0:b00::102",)
         assert published.provider_id == "cn-hangzhou.i-master"
         await station.rounds()
-        assert len(station.texts) == 1  # not the Node's version: other controllers of the cluster write to it as well
+        assert len(station.told) == 1  # not the Node's version: other controllers of the cluster write to it as well
 
 
 @pytest.mark.control_plane
@@ -254,15 +257,30 @@ async def test_an_answer_about_another_machine_is_not_published(station: Station
 async def test_what_somebody_else_writes_is_replaced(station: Station) -> None:
     async with station.agent(interval=60.0):
         await station.shows("192.168.0.156")
-        await station.client.patch(Node, NODE, {"metadata": {"annotations": {INSTANCE_ANNOTATION: None}}})
+        for somebody in (MASTER, None):
+            await describe(station.admin, NODE, somebody)
+            await station.shows("192.168.0.156")
+
+
+@pytest.mark.control_plane
+async def test_another_node_of_the_name_is_described_as_well(station: Station) -> None:
+    async with station.agent(interval=60.0):
         await station.shows("192.168.0.156")
+        await station.admin.delete(Node, NODE)
+        made = await station.admin.create(Node(metadata=ObjectMeta(name=NODE)))
+
+        async def is_described() -> bool:
+            found = await station.admin.find(SpiderServer, NODE)
+            return found is not None and found.is_of(made)
+
+        await eventually(is_described, timeout=20)
 
 
 @pytest.mark.control_plane
 async def test_a_start_without_an_answer_publishes_what_was_known(station: Station) -> None:
     async with station.agent():
         await station.shows("192.168.0.156")
-    await station.client.patch(Node, NODE, {"metadata": {"annotations": {INSTANCE_ANNOTATION: None}}})
+    await describe(station.admin, NODE, None)
     refuses(station.far_end)
     async with station.agent():
         await station.shows("192.168.0.156")
@@ -280,15 +298,15 @@ async def test_a_file_of_another_machine_is_not_published(station: Station) -> N
 
 @pytest.mark.control_plane
 async def test_a_start_without_a_file_takes_nothing_away_at_its_first_reading(station: Station) -> None:
-    """The Node remembers too."""
-    await station.client.patch(Node, NODE, {"metadata": {"annotations": {INSTANCE_ANNOTATION: text_of(MASTER)}}})
+    """The cluster remembers too."""
+    await describe(station.admin, NODE, MASTER)
     async with station.agent(interval=60.0):
         await station.rounds(1)
         await station.shows("192.168.0.156", "192.168.0.157")
 
 
 @pytest.mark.control_plane
-async def test_an_annotation_that_cannot_be_read_is_replaced(station: Station) -> None:
-    await station.client.patch(Node, NODE, {"metadata": {"annotations": {INSTANCE_ANNOTATION: "nonsense"}}})
+async def test_a_description_that_cannot_be_right_is_replaced(station: Station) -> None:
+    await describe(station.admin, NODE, changed(MASTER, enis=MASTER.enis * 2))
     async with station.agent():
         await station.shows("192.168.0.156")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from spiderpool.agent.discovery import ENIDiscovery, HostLinks, InstanceCache, OwnNode
+from spiderpool.agent.discovery import ENIDiscovery, HostLinks, InstanceCache, OwnServer
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance
+from spiderpool.api.spiderserver import Instance, SpiderServer
 from spiderpool.core.network.plumbing.values import Link
 from spiderpool.kube.client import Client
 from spiderpool.kube.informer import Informer
@@ -22,7 +22,7 @@ from tests.support.running import running
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(60)]
 
-NODE = Node(metadata=ObjectMeta(name="n1"))
+NODE = Node(metadata=ObjectMeta(name="n1", uid="uid-n1"))
 LINKS = HostLinks(tuple(Link(f"ens{index}", index, mac=eni.mac) for index, eni in enumerate(MASTER.enis, 1)), ())
 
 
@@ -49,7 +49,7 @@ async def read_links() -> HostLinks:
 
 @pytest.fixture
 async def server() -> AsyncIterator[ApiServer]:
-    async with ApiServer(Node.KIND) as server:
+    async with ApiServer(Node.KIND, SpiderServer.KIND) as server:
         server.put(NODE)
         yield server
 
@@ -58,16 +58,16 @@ async def server() -> AsyncIterator[ApiServer]:
 async def discovering(server: ApiServer, writer: Client, metadata: Metadata, folder: Path) -> AsyncIterator[None]:
     """A discovery that writes by a client of its own; fails at the end if it has ended."""
     async with server.client() as reader:
-        nodes = Informer(reader, Node)
+        nodes, servers = Informer(reader, Node), Informer(reader, SpiderServer)
         cache = InstanceCache(folder / "instance.json")
-        work = ENIDiscovery(OwnNode(writer, nodes, NODE.name), metadata, cache, 0.02, read_links)
-        async with running(nodes.run(), work.run()):
+        work = ENIDiscovery(OwnServer(writer, nodes, servers, NODE.name), metadata, cache, 0.02, read_links)
+        async with running(nodes.run(), servers.run(), work.run()):
             yield
 
 
 async def test_a_bug_of_the_reading_stops_nothing(server: ApiServer, tmp_path: Path) -> None:
     async with server.client() as writer, discovering(server, writer, Metadata(bugs=2), tmp_path):
-        await eventually(lambda: INSTANCE_ANNOTATION in (server.stored(Node)[NODE.name].metadata.annotations or {}))
+        await eventually(lambda: NODE.name in server.stored(SpiderServer))
 
 
 async def test_a_bug_of_the_writing_stops_nothing(server: ApiServer, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.executable import build
 from spiderpool_lab.processes import Processes
 from tests.support.eventually import eventually
-from tests.support.local_agent import LocalAgent, exchange, ipam_call
+from tests.support.local_agent import LocalAgent, exchange, ipam_call, node_objects
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(120)]
 
@@ -47,11 +47,11 @@ def agent(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
     """One agent for all tests of this module."""
     directory = tmp_path_factory.mktemp("agent")
     processes = Processes(directory / "processes")
-    kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
-    agent = LocalAgent(kubeconfig, processes, directory, "n1")
-    agent.start()
-    yield agent
-    processes.stop_all()
+    with node_objects(control_plane, "n1"):
+        agent = LocalAgent(control_plane, processes, directory, "n1")
+        agent.start()
+        yield agent
+        processes.stop_all()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from spiderpool_lab.control_plane import ControlPlane
 from tests.agent.attaching_node import ATTACH, NEWEST, PATIENCE, AttachingNode, attaching_node
 from tests.agent.runtime import Refusal
 from tests.support.eventually import wait_until
-from tests.support.local_agent import AgentOptions, LocalAgent
+from tests.support.local_agent import AgentOptions, LocalAgent, node_objects
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.lab, pytest.mark.timeout(180)]
 
@@ -61,18 +61,18 @@ def test_the_api_server_counts_until_the_caches_are_filled_and_no_longer(node: A
 def test_an_agent_that_may_not_make_interfaces(
     control_plane: ControlPlane, node: AttachingNode, tmp_path: Path
 ) -> None:
-    kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
     confined = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", "--"]
-    agent = LocalAgent(kubeconfig, node.processes, tmp_path, "confined", AgentOptions(prefix=confined))
-    agent.start()
-    try:
-        runtime = replace(node.runtime, socket=agent.socket)
-        with pytest.raises(Refusal, match=r"may not make interfaces .*NET_ADMIN and SYS_ADMIN") as caught:
-            runtime.status(NEWEST)
-        assert caught.value.code == 50
-        assert agent.pid is not None
-    finally:
-        agent.stop()
+    with node_objects(control_plane, "confined"):
+        agent = LocalAgent(control_plane, node.processes, tmp_path, "confined", AgentOptions(prefix=confined))
+        agent.start()
+        try:
+            runtime = replace(node.runtime, socket=agent.socket)
+            with pytest.raises(Refusal, match=r"may not make interfaces .*NET_ADMIN and SYS_ADMIN") as caught:
+                runtime.status(NEWEST)
+            assert caught.value.code == 50
+            assert agent.pid is not None
+        finally:
+            agent.stop()
 
 
 def _is_ready(node: AttachingNode) -> bool:

@@ -20,6 +20,7 @@ from spiderpool_lab import chart
 from spiderpool_lab.control_plane import ControlPlane
 from tests.support.answering_agent import AnsweringAgent, answering, sandbox
 from tests.support.eventually import eventually, wait_until
+from tests.support.local_agent import agent_kubeconfig
 
 pytestmark = pytest.mark.control_plane
 
@@ -72,7 +73,7 @@ async def agent(control_plane: ControlPlane, client: Client) -> AsyncIterator[An
         yield agent
     await client.delete(SpiderNode, NODE)
     await client.delete(Node, NODE)
-    async with Client.load(control_plane.service_account_kubeconfig("kube-system", "spiderpool-agent")) as ours:
+    async with Client.load(agent_kubeconfig(control_plane, NODE)) as ours:
         for left in await client.list(SpiderIP):
             if left.spec.node == NODE:
                 await ours.delete(SpiderIP, left.name)
@@ -126,7 +127,7 @@ class TestPolicy:
     @pytest.mark.parametrize("account", ["spiderpool-agent", "spiderpool-controller"])
     async def test_our_own_accounts_release(self, control_plane: ControlPlane, client: Client, account: str) -> None:
         held = await hold(client)
-        async with Client.load(control_plane.service_account_kubeconfig("kube-system", account)) as ours:
+        async with Client.load(control_plane.service_account_kubeconfig("kube-system", account, node=NODE)) as ours:
             await ours.delete(SpiderIP, held.name)
 
     async def test_all_else_of_a_record_may_be_changed(self, client: Client) -> None:

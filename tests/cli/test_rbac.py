@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from spiderpool.cli.main import FEATURES
@@ -12,6 +14,7 @@ pytestmark = pytest.mark.unit
 
 ROLES = sorted(name for name in chart.templates(*chart.ALL_FEATURES) if name.endswith("-rbac.yaml"))
 """The templates with roles of the daemons."""
+READ = {"get", "list", "watch"}
 
 
 def test_the_chart_has_the_roles_of_all_features() -> None:
@@ -21,9 +24,44 @@ def test_the_chart_has_the_roles_of_all_features() -> None:
     assert made == documents(FEATURES, chart.NAMESPACE)
 
 
+def test_an_agent_writes_objects_of_ours_and_events() -> None:
+    (role,) = (each for each in _documents("agent-rbac") if each["kind"] == "ClusterRole")
+    written = {
+        (resource, verb)
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        if verb not in READ
+    }
+    own = {("spidernodes", verb) for verb in ("create", "patch")} | {("spidernodes/status", "patch")}
+    own |= {("spiderservers", verb) for verb in ("create", "patch")}
+    own |= {("spiderips", verb) for verb in ("create", "update", "delete")}
+    assert written == own | {("events", verb) for verb in ("create", "patch")}
+
+
+def test_a_policy_limits_all_that_an_agent_writes_to_its_node() -> None:
+    limited = {
+        (resource, verb)
+        for policy in _documents("agent-policy")
+        if policy["kind"] == "ValidatingAdmissionPolicy"
+        for rule in policy["spec"]["matchConstraints"]["resourceRules"]
+        for resource in rule["resources"]
+        for verb in rule["operations"]
+    }
+    operations = {"create": "CREATE", "patch": "UPDATE", "update": "UPDATE", "delete": "DELETE"}
+    (role,) = (each for each in _documents("agent-rbac") if each["kind"] == "ClusterRole")
+    for rule in role["rules"]:
+        for verb in {*rule["verbs"]} - READ:
+            assert {(resource, operations[verb]) for resource in rule["resources"]} <= limited
+
+
+def _documents(name: str) -> list[dict[str, Any]]:
+    return chart.documents(chart.template(f"{name}.yaml"))
+
+
 def test_roles_are_no_wider_than_their_features() -> None:
     rules = documents(["nodes"], "kube-system")[1]["rules"]
-    assert {resource for rule in rules for resource in rule["resources"]} == {"nodes", "events"}
+    assert {resource for rule in rules for resource in rule["resources"]} == {"nodes", "spiderservers", "events"}
 
 
 def test_a_resource_that_two_features_need_has_one_rule_with_the_verbs_of_both() -> None:
@@ -47,8 +85,9 @@ WAYS_TO_MORE = {
     "validatingadmissionpolicybindings": {"create", "update", "patch", "delete", "*"},
 }
 """Resource → verbs that lead to the rights of others. Of the GROUPS below, all but reading does."""
+LIMITED = {("controller-rbac.yaml", "pods"): {"patch"}}
+"""Template and resource → verbs that a policy limits to what leads nowhere: of pods to one annotation."""
 GROUPS = {"apps", "batch", "rbac.authorization.k8s.io", "apiextensions.k8s.io"}
-READ_ONLY = {"get", "list", "watch"}
 
 
 @pytest.mark.parametrize("name", ROLES)
@@ -57,8 +96,9 @@ def test_no_daemon_has_a_right_that_leads_to_the_rights_of_others(name: str) -> 
     for rule in (rule for role in roles for rule in role["rules"]):
         assert "*" not in {*rule["apiGroups"], *rule["resources"]}
         for resource in rule["resources"]:
-            assert not WAYS_TO_MORE.get(resource, set()) & {*rule["verbs"]}, resource
+            limited = LIMITED.get((name, resource), set())
+            assert not WAYS_TO_MORE.get(resource, set()) & {*rule["verbs"]} - limited, resource
             if {*rule["apiGroups"]} & GROUPS:
-                assert {*rule["verbs"]} <= READ_ONLY, resource
+                assert {*rule["verbs"]} <= READ, resource
             if resource == "secrets" or resource.endswith("webhookconfigurations"):
                 assert len(rule["resourceNames"]) == 1, resource

@@ -8,13 +8,15 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
 from spiderpool.api.core_v1 import Node
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spiderserver import ENI, Instance, SpiderServer
 from spiderpool.cli.main import cli
-from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
 
 pytestmark = pytest.mark.unit
 
@@ -36,16 +38,20 @@ def service(**spec: object) -> dict[str, object]:
     }
 
 
-def node(name: str, *addresses: str) -> dict[str, object]:
+def node(name: str, *addresses: str) -> list[dict[str, object]]:
     network = "vsw-1", "172.31.192.0/20", None, "172.31.207.253", None
     eni = ENI(f"eni-{name}", "00:16:3e:00:00:01", True, "172.31.199.183", addresses, (), *network)
-    text = text_of(Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", f"i-{name}", "ecs.g7.large", (eni,)))
-    return {
-        "kind": Node.KIND.name,
-        "metadata": {"name": name, "annotations": {INSTANCE_ANNOTATION: text}},
-        "spec": {"providerID": f"cn-hangzhou.i-{name}"},
-        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
-    }
+    instance = Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", f"i-{name}", "ecs.g7.large", (eni,))
+    made = Node(metadata=ObjectMeta(name=name, uid=f"uid-{name}"))
+    return [
+        {
+            "kind": Node.KIND.name,
+            "metadata": {"name": name, "uid": f"uid-{name}"},
+            "spec": {"providerID": f"cn-hangzhou.i-{name}"},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        },
+        {"kind": "SpiderServer"} | msgspec.to_builtins(SpiderServer.of(made, instance)),
+    ]
 
 
 def slice_of(name: str, *pods: tuple[str, str]) -> dict[str, object]:
@@ -72,14 +78,14 @@ def test_services_of_a_file_that_no_cluster_has_seen() -> None:
 
 
 def test_servers_are_the_nodes_of_the_cluster() -> None:
-    done = run(listed(service(), node("a"), node("b"), {"kind": "Pod", "metadata": {"name": "p"}}))
+    done = run(listed(service(), *node("a"), *node("b"), {"kind": "Pod", "metadata": {"name": "p"}}))
     assert "i-a:30080 weight 100, i-b:30080 weight 100" in done.output
 
 
 def test_servers_are_pods_by_their_enis() -> None:
     requested = service(annotations={"service.beta.kubernetes.io/backend-type": "eni"})
     pods = slice_of("web", ("172.31.199.185", "a")), slice_of("other", ("172.31.199.186", "a"))
-    done = run(listed(requested, node("a", "172.31.199.185"), *pods))
+    done = run(listed(requested, *node("a", "172.31.199.185"), *pods))
     assert "eni-a" in done.output
     assert "172.31.199.186" not in done.output
 

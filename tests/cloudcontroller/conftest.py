@@ -25,15 +25,16 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.spidernode import SpiderNode
+from spiderpool.api.spiderserver import ENI, Instance, SpiderServer
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.core.addresses import AddressSet, from_int, object_name
 from spiderpool.core.cloud.eni_pools import is_known_to_agent
-from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
 from spiderpool.core.ipam.allocation import usable
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.ports import free_ports
@@ -43,6 +44,7 @@ from tests.cloudcontroller.service_cluster import Clock, cluster
 from tests.support.environment import bare_environment
 from tests.support.eventually import eventually
 from tests.support.running import running
+from tests.support.servers import describe
 
 __all__ = ["cluster"]
 
@@ -69,6 +71,7 @@ class CloudCluster:
         self.tag = next(TAGS)
         self.cluster = Cluster(self.client, self.recorder)
         self.nodes = Informer(self.client, Node)
+        self.servers = NodeServers(Informer(self.client, SpiderServer))
         self.pools = Informer(self.client, SpiderIPPool)
         self.ips = Informer(self.client, SpiderIP)
         self.networks = Informer(self.client, SpiderMultusConfig)
@@ -119,10 +122,9 @@ class CloudCluster:
         self, name: str, *, ready: str = "True", provider_id: str | None = None, taints: list[Taint] | None = None
     ) -> None:
         """The Node of a server, whose agent has reported."""
-        metadata = ObjectMeta(
-            name=self.node_name(name), annotations={INSTANCE_ANNOTATION: text_of(self.instance(name))}
-        )
-        await self.client.create(Node(metadata=metadata, spec=NodeSpec(providerID=provider_id, taints=taints)))
+        metadata, spec = ObjectMeta(name=self.node_name(name)), NodeSpec(providerID=provider_id, taints=taints)
+        await self.client.create(Node(metadata=metadata, spec=spec))
+        await describe(self.client, self.node_name(name), self.instance(name))
         await self.set_ready(name, ready)
 
     def publish(self, name: str) -> None:
@@ -160,8 +162,7 @@ class CloudCluster:
     async def report(self, name: str) -> None:
         """The node's agent reads its metadata and reports; the pools follow."""
         instance = self.instance(name)
-        body = {"metadata": {"annotations": {INSTANCE_ANNOTATION: text_of(instance)}}}
-        await self.client.patch(Node, self.node_name(name), body)
+        await describe(self.client, self.node_name(name), instance)
         desired = {each for eni in instance.enis for each in eni.addresses}
         enis = {eni.identity for eni in instance.enis}
         await eventually(lambda: desired == self._in_pools(enis))
@@ -236,12 +237,20 @@ async def cloud_cluster(
         cloud_cluster = CloudCluster(client, simulated, Recorder(client, "spiderpool-cloud"), tmp_path)
         informers: list[Informer[Any]] = [
             cloud_cluster.nodes,
+            cloud_cluster.servers.informer,
             cloud_cluster.pools,
             cloud_cluster.ips,
             cloud_cluster.networks,
         ]
+        listers = ENIPoolListers(
+            cloud_cluster.nodes,
+            cloud_cluster.servers,
+            cloud_cluster.pools,
+            cloud_cluster.ips,
+            cloud_cluster.networks,
+        )
         rules = ENIPoolRules(frozenset({4}), "kube-system", True, 60.0)
-        discovery = ENIPoolReconciler(client, ENIPoolListers(*informers), cloud_cluster.recorder, rules)
+        discovery = ENIPoolReconciler(client, listers, cloud_cluster.recorder, rules)
         work = [*(informer.run() for informer in informers), cloud_cluster.recorder.run(), discovery.run()]
         try:
             async with running(*work) as cloud_cluster.tasks:
@@ -250,7 +259,7 @@ async def cloud_cluster(
                 yield cloud_cluster
         finally:
             # Not waited for: pools of other tests may have a finalizer, and nobody here to remove it.
-            everything = ("nodes,spidernodes,spiderips,spiderippools", "--all", "--wait=false")
+            everything = ("nodes,spidernodes,spiderservers,spiderips,spiderippools", "--all", "--wait=false")
             control_plane.kubectl("delete", *everything, timeout=60)
             namespaced = ("spidermultusconfigs,events", "--all", "--all-namespaces", "--wait=false")
             control_plane.kubectl("delete", *namespaced, timeout=60)

@@ -14,6 +14,7 @@ from spiderpool.api.core_v1 import Event, Node, NodeSpec, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, Endpoint, EndpointPort, EndpointSlice
 from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec, SpiderLoadBalancerGrant
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cloud.alibaba.clb import ClassicLoadBalancers
 from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
 from spiderpool.cloud.alibaba.pod_enis import PodENIs
@@ -28,6 +29,7 @@ from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from spiderpool_lab.alibaba.account import ENIAddresses
 from spiderpool_lab.alibaba.balancers import CLB
 from spiderpool_lab.control_plane import ControlPlane
@@ -189,6 +191,7 @@ async def reconciling(
             Informer(client, Service),
             Informer(client, EndpointSlice),
             Informer(client, Node),
+            servers := NodeServers(Informer(client, SpiderServer)),
             Informer(client, SpiderLoadBalancerGrant),
         )
         recorder, api = Recorder(client, "spiderpool-cloud"), simulated.client()
@@ -210,7 +213,13 @@ async def reconciling(
             ),
             ServiceTimings(period=3.0, gather=0.05, first_pause=0.2, last_pause=1.0, confirm=5.0, clock=clock),
         )
-        informers: list[Informer[Any]] = [listers.services, listers.slices, listers.nodes, listers.grants]
+        informers: list[Informer[Any]] = [
+            listers.services,
+            listers.slices,
+            listers.nodes,
+            servers.informer,
+            listers.grants,
+        ]
         async with running(*(each.run() for each in informers)):
             for informer in informers:
                 await informer.synced(10)

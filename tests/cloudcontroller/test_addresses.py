@@ -30,7 +30,7 @@ ENI = "eni-master-0"
 def make(
     cloud_cluster: CloudCluster, policy: PreallocationPolicy = POLICY, families: tuple[int, ...] = (4,)
 ) -> AddressReconciler:
-    listers = AddressListers(cloud_cluster.nodes, cloud_cluster.pools, cloud_cluster.ips)
+    listers = AddressListers(cloud_cluster.nodes, cloud_cluster.servers, cloud_cluster.pools, cloud_cluster.ips)
     return AddressReconciler(
         cloud_cluster.cluster,
         cloud_cluster.simulated.ecs(),

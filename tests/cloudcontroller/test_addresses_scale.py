@@ -13,11 +13,13 @@ from bench.scale_cluster import Size, cluster, node
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cloudcontroller.addresses import TICK, AddressListers, AddressReconciler, AddressRules
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.core.cloud.preallocation import PreallocationPolicy
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from tests.support.caches import fill, note, unused_client
 from tests.support.calls import counted_calls
 from tests.support.eventually import eventually
@@ -31,8 +33,10 @@ POLICY = PreallocationPolicy(low=5, high=8, idle=0.0)
 @asynccontextmanager
 async def reconciler(size: Size) -> AsyncIterator[tuple[AddressReconciler, AddressListers]]:
     async with unused_client() as client:
-        listers = AddressListers(Informer(client, Node), Informer(client, SpiderIPPool), Informer(client, SpiderIP))
-        fill({Node: listers.nodes, SpiderIPPool: listers.pools, SpiderIP: listers.ips}, cluster(size))
+        servers = NodeServers(Informer(client, SpiderServer))
+        nodes, pools, ips = Informer(client, Node), Informer(client, SpiderIPPool), Informer(client, SpiderIP)
+        listers = AddressListers(nodes, servers, pools, ips)
+        fill({Node: nodes, SpiderServer: servers.informer, SpiderIPPool: pools, SpiderIP: ips}, cluster(size))
         rules = AddressRules(POLICY, 60.0)
         cloud = QuietCloud(size)
         yield AddressReconciler(Cluster(client, Recorder(client, "test")), cloud, listers, rules), listers

@@ -19,6 +19,7 @@ from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeAccount, ObservedPool, SpiderNode
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cloud.provider import CloudError, CloudServer, CloudUnavailable, NotPermitted, RegisteredENI, Throttled
 from spiderpool.cloudcontroller.addresses import (
     FAILURE_PAUSE,
@@ -29,14 +30,16 @@ from spiderpool.cloudcontroller.addresses import (
 )
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.eni_descriptions import CONFIRMATION_LAG
-from spiderpool.cloudcontroller.nodes import NodeReconciler
+from spiderpool.cloudcontroller.nodes import NodeListers, NodeReconciler
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, PreallocationPolicy
 from spiderpool.core.ipam.evidence import SHUTDOWN
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from tests.cloudcontroller.service_cluster import Clock
 from tests.support.api_server import ApiServer, Fault
+from tests.support.caches import note
 
 pytestmark = pytest.mark.unit
 
@@ -116,7 +119,8 @@ async def searching(server: ApiServer, cloud: Cloud, *others: Node) -> AsyncIter
         nodes, clock = Informer(client, Node), Clock()
         for each in server.stored(Node).values():
             nodes.note(each)
-        reconciler = NodeReconciler(Cluster(client, Recorder(client, "test")), cloud, nodes, PERIOD, clock=clock)
+        listers = NodeListers(nodes, NodeServers(Informer(client, SpiderServer)))
+        reconciler = NodeReconciler(Cluster(client, Recorder(client, "test")), cloud, listers, PERIOD, clock=clock)
 
         async def look() -> None:
             await reconciler.search_lost_servers()
@@ -193,7 +197,9 @@ class Returning:
 @asynccontextmanager
 async def returning(server: ApiServer) -> AsyncIterator[Returning]:
     async with server.client() as client:
-        listers = AddressListers(Informer(client, Node), Informer(client, SpiderIPPool), Informer(client, SpiderIP))
+        servers = NodeServers(Informer(client, SpiderServer))
+        pools, ips = Informer(client, SpiderIPPool), Informer(client, SpiderIP)
+        listers = AddressListers(Informer(client, Node), servers, pools, ips)
         objects = list(cluster(SIZE))
         (pool,) = (each for each in objects if isinstance(each, SpiderIPPool) and each.spec.nodeName == [LOST])
         address = (pool.spec.ips or [""])[0].rpartition("-")[2]
@@ -203,7 +209,10 @@ async def returning(server: ApiServer) -> AsyncIterator[Returning]:
         metadata = replace(pool.metadata, annotations={RELEASING_ANNOTATION: address})
         server.put(owner, replace(pool, metadata=metadata, spec=replace(pool.spec, excludeIPs=[address])))
         server.put(account_of(server.stored(SpiderIPPool)[pool.name]))
-        listers.nodes.note(server.stored(Node)[LOST])
+        node = server.stored(Node)[LOST]
+        listers.nodes.note(node)
+        described = (each.spec for each in objects if isinstance(each, SpiderServer) and each.name == LOST)
+        note(servers.informer, SpiderServer.of(node, next(described)), 1)
         listers.pools.note(server.stored(SpiderIPPool)[pool.name])
         cloud, clock = Cloud(), Clock()
         free = len(eni_of(1, SIZE).addresses) - 1

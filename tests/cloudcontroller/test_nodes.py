@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from spiderpool.api.core_v1 import Taint
-from spiderpool.cloudcontroller.nodes import NodeReconciler
+from spiderpool.cloudcontroller.nodes import NodeListers, NodeReconciler
 from spiderpool.core.ipam.evidence import SHUTDOWN, why_stopped
 from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 from spiderpool_lab.alibaba.faults import Fault
@@ -23,8 +23,9 @@ pytestmark = pytest.mark.control_plane
 
 @pytest.fixture
 async def nodes(cloud_cluster: CloudCluster) -> AsyncIterator[NodeReconciler]:
+    listers = NodeListers(cloud_cluster.nodes, cloud_cluster.servers)
     nodes = NodeReconciler(
-        cloud_cluster.cluster, cloud_cluster.simulated.ecs(), cloud_cluster.nodes, 60.0, clock=cloud_cluster.clock
+        cloud_cluster.cluster, cloud_cluster.simulated.ecs(), listers, 60.0, clock=cloud_cluster.clock
     )
     task = asyncio.create_task(nodes.run())
     yield nodes

@@ -9,10 +9,10 @@ import pytest
 
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
+from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.core.cloud.alibaba import kinds
 from spiderpool.core.cloud.alibaba.annotations import CLASS, PREFIX
 from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL
-from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
 from spiderpool.kube.client import Invalid
 from spiderpool_lab.alibaba.balancers import CLB
 from spiderpool_lab.alibaba.clb_balancers import DEFAULTS
@@ -20,6 +20,7 @@ from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.control_plane import ControlPlane
 from tests.cloudcontroller.conftest import BLOCK, CloudCluster, Start
 from tests.cloudcontroller.service_cluster import ENI_BACKENDS, NAMESPACE, REGION, ZONES, ServiceCluster, empty
+from tests.support.servers import describe
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(180)]
 
@@ -84,8 +85,7 @@ async def test_enis_that_a_node_tells_need_no_call(cluster: ServiceCluster) -> N
     eni = ENI(
         "eni-a", "00:16:3e:00:00:01", True, "172.31.192.2", ("172.31.192.10",), (), "vsw-1", BLOCK, None, None, None
     )
-    text = text_of(Instance("alibaba", REGION, f"{REGION}-i", "i-a", "ecs.g7.large", (eni,)))
-    await cluster.client.patch(Node, "a", {"metadata": {"annotations": {INSTANCE_ANNOTATION: text}}})
+    await describe(cluster.client, "a", Instance("alibaba", REGION, f"{REGION}-i", "i-a", "ecs.g7.large", (eni,)))
     await cluster.endpoints("web", ("172.31.192.10", "a"))
     await cluster.create("web", annotations=ENI_BACKENDS)
     await cluster.address("web")

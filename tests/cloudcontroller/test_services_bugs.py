@@ -10,6 +10,7 @@ from spiderpool.api.core_v1 import Event, Node, Service
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cloud.loadbalancers import LoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
@@ -17,6 +18,7 @@ from spiderpool.cloudcontroller.services import ServiceReconciler
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from tests.support.api_server import ApiServer
 from tests.support.eventually import eventually
 from tests.support.running import running
@@ -46,13 +48,14 @@ class NoENIs:
 
 async def test_a_bug_of_the_rounds_stops_nothing() -> None:
     kinds = Kinds()
-    models = (Service, EndpointSlice, Node, SpiderLoadBalancerGrant)
+    models = (Service, EndpointSlice, Node, SpiderServer, SpiderLoadBalancerGrant)
     async with ApiServer(Event.KIND, *(model.KIND for model in models)) as server, server.client() as client:
         server.put(Service(metadata=ObjectMeta(name="web", namespace="default")))
         listers = ServiceListers(
             Informer(client, Service),
             Informer(client, EndpointSlice),
             Informer(client, Node),
+            NodeServers(Informer(client, SpiderServer)),
             Informer(client, SpiderLoadBalancerGrant),
         )
         services = ServiceReconciler(

@@ -53,8 +53,7 @@ def agents(
 ) -> Iterator[dict[str, LocalAgent]]:
     """Run the agents of nodes. Yields them by name of the node."""
     processes = Processes(directory / "processes")
-    kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
-    started = {name: LocalAgent(kubeconfig, processes, directory, name, AgentOptions(settings)) for name in names}
+    started = {name: LocalAgent(control_plane, processes, directory, name, AgentOptions(settings)) for name in names}
     try:
         for agent in started.values():
             agent.start()

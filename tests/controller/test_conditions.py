@@ -14,13 +14,14 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import IpvlanConfig, MultusConfigSpec, SpiderMultusConfig
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
 from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
-from spiderpool.controller.networks import NetworkReconciler
+from spiderpool.api.spiderserver import SpiderServer
+from spiderpool.controller.networks import NetworkListers, NetworkReconciler
 from spiderpool.controller.networks import readiness as network_readiness
 from spiderpool.controller.reservedips import readiness
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, text_of
 from spiderpool.core.network.nads import attachment
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from spiderpool_lab.control_plane import ControlPlane
 from tests.core.servers import MASTER
 from tests.support.api_server import ApiServer
@@ -40,11 +41,11 @@ SECOND = SpiderMultusConfig(
 """A network on the second NIC."""
 
 
-def server_with(name: str, *devices: str) -> Node:
+def put_node(server: ApiServer, name: str, *devices: str) -> None:
     """A node that reports NICs."""
     enis = tuple(replace(eni, device=device) for eni, device in zip(MASTER.enis, devices, strict=False))
-    annotations = {INSTANCE_ANNOTATION: text_of(replace(MASTER, enis=enis))}
-    return Node(metadata=ObjectMeta(name=name, annotations=annotations))
+    server.put(Node(metadata=ObjectMeta(name=name)))
+    server.put(SpiderServer.of(server.stored(Node)[name], replace(MASTER, enis=enis)))
 
 
 @pytest.mark.unit
@@ -95,14 +96,17 @@ class TestConditions:
         assert condition.message == f"pods may name NetworkAttachmentDefinition {SECOND.key}{message}"
 
     async def test_the_condition_of_a_network_follows_the_nics_that_nodes_report(self) -> None:
-        kinds = (SpiderMultusConfig, NetworkAttachmentDefinition, Node)
+        kinds = (SpiderMultusConfig, NetworkAttachmentDefinition, Node, SpiderServer)
         async with ApiServer(*(kind.KIND for kind in kinds)) as server, server.client() as client:
-            server.put(SECOND, attachment(SECOND), server_with("n1", "eth0"))
+            server.put(SECOND, attachment(SECOND))
+            put_node(server, "n1", "eth0")
             configs = Informer(client, SpiderMultusConfig)
             attachments = Informer(client, NetworkAttachmentDefinition)
             nodes = Informer(client, Node)
-            caches: list[Informer[Any]] = [configs, attachments, nodes]
-            reconciler = NetworkReconciler(client, configs, attachments, nodes, Recorder(client, "test"))
+            servers = NodeServers(Informer(client, SpiderServer))
+            caches: list[Informer[Any]] = [configs, attachments, nodes, servers.informer]
+            listers = NetworkListers(configs, attachments, nodes, servers)
+            reconciler = NetworkReconciler(client, listers, Recorder(client, "test"))
             tasks = [asyncio.create_task(each.run()) for each in caches]
             for each in caches:
                 await each.synced(5)
@@ -115,9 +119,10 @@ class TestConditions:
 
             try:
                 await eventually(lambda: is_told(True))
-                server.put(server_with("n2", "eth1"))
+                put_node(server, "n2", "eth1")
                 await eventually(lambda: is_told(False))
-                server.remove(server_with("n2"))
+                server.remove(server.stored(SpiderServer)["n2"])
+                server.remove(server.stored(Node)["n2"])
                 await eventually(lambda: is_told(True))
                 server.put(Node(metadata=ObjectMeta(name="n3")))
                 await eventually(lambda: is_told(False), "one node may have any NIC")

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.agent.discovery import ENIDiscovery, HostLinks, InstanceCache, OwnNode
+from spiderpool.agent.discovery import ENIDiscovery, HostLinks, InstanceCache, OwnServer
 from spiderpool.api.core_v1 import Event, Node, Pod
 from spiderpool.api.ip import IP_NODE_LABEL, IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.api.spiderserver import ENI, Instance, SpiderServer
 from spiderpool.cloud.alibaba.metadata import MetadataClient
 from spiderpool.core.cloud.eni_pools import DEVICE_LABEL, RELEASING_ANNOTATION, UNREGISTERED_ANNOTATION, new_network
-from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
 from spiderpool.core.network.plumbing.values import Link
 from spiderpool.kube.client import Client, Invalid, NotFound
 from spiderpool.kube.informer import Informer
@@ -30,7 +30,8 @@ from tests.cloud.alibaba.far_end import ENIS, MAC0, MAC1, FarEnd
 from tests.conftest import install
 from tests.controller.conftest import Running, start_controller, wait
 from tests.support.eventually import eventually
-from tests.support.local_agent import LocalAgent
+from tests.support.local_agent import LocalAgent, agent_kubeconfig
+from tests.support.servers import describe
 
 pytestmark = pytest.mark.control_plane
 
@@ -133,14 +134,11 @@ def server(node: str, number: int, *, second: tuple[str, ...] = ()) -> Instance:
     return Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", f"i-{node}", "ecs.g7.large", (first, other))
 
 
-async def says(client: Client, node: str, told: Instance | str | None) -> None:
+async def says(client: Client, node: str, told: Instance | None) -> None:
     """Make a Node, or let it say something else."""
-    text = text_of(told) if isinstance(told, Instance) else told
-    body = {"metadata": {"name": node, "annotations": {INSTANCE_ANNOTATION: text} if text else {}}}
-    try:
-        await client.patch(Node, node, {"metadata": {"annotations": {INSTANCE_ANNOTATION: text}}})
-    except NotFound:
-        await client.apply(Node, body, node)
+    if await client.find(Node, node) is None:
+        await client.create(Node(metadata=ObjectMeta(name=node)))
+    await describe(client, node, told)
 
 
 async def pool(client: Client, name: str) -> SpiderIPPool | None:
@@ -247,17 +245,18 @@ async def test_a_hand_written_pool_keeps_its_addresses_and_the_eni_gives_the_oth
     await until(admin, "m3-eth1-v4", has("192.168.3.12"))
 
 
-@pytest.mark.parametrize("text", ["nonsense", None])
-async def test_a_node_that_says_nothing_sensible_changes_nothing(admin: Client, text: str | None) -> None:
-    await says(admin, "m4", server("m4", 4, second=("192.168.4.11",)))
+@pytest.mark.parametrize("sensible", [False, None])
+async def test_a_node_that_says_nothing_sensible_changes_nothing(admin: Client, sensible: bool | None) -> None:
+    whole = server("m4", 4, second=("192.168.4.11",))
+    await says(admin, "m4", whole)
     before = await until(admin, "m4-eth1-v4", has("192.168.4.11"))
-    await says(admin, "m4", text)
+    await says(admin, "m4", None if sensible is None else replace(whole, enis=whole.enis * 2))
     await says(admin, "m5", server("m5", 5, second=("192.168.5.11",)))
     await until(admin, "m5-eth1-v4", has("192.168.5.11"))
     after = await pool(admin, "m4-eth1-v4")
     assert after is not None
     assert after.spec == before.spec
-    if text:
+    if sensible is False:
         await eventually(recorded(admin, "Node", "m4", "CardsNotReadable"), timeout=PATIENCE)
 
 
@@ -352,7 +351,7 @@ PRIVATE = f"{ENIS}{MAC1}/private-ipv4s"
 @asynccontextmanager
 async def agent_of(plane: ControlPlane, node: str, far_end: FarEnd, cache: Path) -> AsyncIterator[None]:
     """The agent's discovery of a node, reading ten times a second."""
-    kubeconfig = await asyncio.to_thread(plane.service_account_kubeconfig, "kube-system", "spiderpool-agent")
+    kubeconfig = await asyncio.to_thread(agent_kubeconfig, plane, node)
 
     async def look() -> HostLinks:
         return HostLinks(LINKS, ())
@@ -363,8 +362,9 @@ async def agent_of(plane: ControlPlane, node: str, far_end: FarEnd, cache: Path)
         asyncio.TaskGroup() as group,
     ):
         nodes = Informer(client, Node, fields=f"metadata.name={node}")
-        work = ENIDiscovery(OwnNode(client, nodes, node), source, InstanceCache(cache), 0.1, look)
-        tasks = [group.create_task(nodes.run()), group.create_task(work.run())]
+        servers = Informer(client, SpiderServer, fields=f"metadata.name={node}")
+        work = ENIDiscovery(OwnServer(client, nodes, servers, node), source, InstanceCache(cache), 0.1, look)
+        tasks = [group.create_task(each.run()) for each in (nodes, servers, work)]
         try:
             yield
         finally:
@@ -376,9 +376,8 @@ async def test_from_the_metadata_service_to_the_pod_and_back(
     plane: ControlPlane, admin: Client, tmp_path: Path
 ) -> None:
     processes = Processes(tmp_path / "processes")
-    kubeconfig = await asyncio.to_thread(plane.service_account_kubeconfig, "kube-system", "spiderpool-agent")
-    local = LocalAgent(kubeconfig, processes, tmp_path, "m20")
     await says(admin, "m20", None)
+    local = await asyncio.to_thread(LocalAgent, plane, processes, tmp_path, "m20")
     async with FarEnd().serve() as far_end, agent_of(plane, "m20", far_end, tmp_path / "instance.json"):
         try:
             await until(admin, "m20-eth0-v4", has("172.31.199.185"))

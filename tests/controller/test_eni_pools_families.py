@@ -12,26 +12,24 @@ from spiderpool.api.core_v1 import Event, Node
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.core.cloud.eni_pools import subnet_version
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, text_of
-from spiderpool.core.cloud.nodes import instance_of
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from tests.support.api_server import ApiServer
+from tests.support.caches import note
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
 
 
-def reporting(node: Node) -> Node:
-    """A Node whose second ENI has lost an IPv4 address, and has an IPv6 address now."""
-    instance = instance_of(node)
-    assert instance is not None
-    first, second = instance.enis
+def changed(server: SpiderServer) -> SpiderServer:
+    """A server whose second ENI has lost an IPv4 address, and has an IPv6 address now."""
+    first, second = server.spec.enis
     fields = {"addresses": second.addresses[1:], "ipv6_addresses": ("fd00::1",), "subnet6": "fd00::/64"}
-    annotation = {INSTANCE_ANNOTATION: text_of(replace(instance, enis=(first, replace(second, **fields))))}
-    return replace(node, metadata=replace(node.metadata, annotations=(node.metadata.annotations or {}) | annotation))
+    return replace(server, spec=replace(server.spec, enis=(first, replace(second, **fields))))
 
 
 async def test_a_pool_that_cannot_be_written_does_not_keep_that_of_the_other_family_from_being_made() -> None:
@@ -40,16 +38,19 @@ async def test_a_pool_that_cannot_be_written_does_not_keep_that_of_the_other_fam
         made = list(cluster(Size(1, 0)))
         (pool,) = (each for each in made if isinstance(each, SpiderIPPool))
         (node,) = (each for each in made if isinstance(each, Node))
+        (described,) = (each for each in made if isinstance(each, SpiderServer))
         server.put(pool)
         listers = ENIPoolListers(
             Informer(client, Node),
+            NodeServers(Informer(client, SpiderServer)),
             Informer(client, SpiderIPPool),
             Informer(client, SpiderIP),
             Informer(client, SpiderMultusConfig),
         )
         listers.pools.note(server.stored(SpiderIPPool)[pool.name])
         server.put(replace(pool, spec=replace(pool.spec, disable=True)))  # not noticed, so that writes are refused
-        listers.nodes.note(reporting(node))
+        listers.nodes.note(node)
+        note(listers.servers.informer, changed(described), 1)
         rules = ENIPoolRules(frozenset({4, 6}), NAMESPACE, primary_eni=False, node_grace=0.0)
         task = asyncio.create_task(ENIPoolReconciler(client, listers, Recorder(client, "test"), rules).run())
         await eventually(lambda: {subnet_version(each) for each in server.stored(SpiderIPPool).values()} == {4, 6})

@@ -13,10 +13,12 @@ from spiderpool.api.ip import IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from tests.support.api_server import ApiServer
 from tests.support.eventually import eventually
 
@@ -44,6 +46,7 @@ def reconciler(server: ApiServer, client: Client, node_grace: float = 0.0) -> EN
     """A reconciler that knows the pools of this moment, and no Node."""
     listers = ENIPoolListers(
         Informer(client, Node),
+        NodeServers(Informer(client, SpiderServer)),
         Informer(client, SpiderIPPool),
         Informer(client, SpiderIP),
         Informer(client, SpiderMultusConfig),

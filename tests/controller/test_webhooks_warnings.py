@@ -9,10 +9,10 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller import webhooks
 from spiderpool.controller.webhooks import Webhooks, webhook_path
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, text_of
 from tests.core.servers import MASTER
 from tests.support.admission import admission_caller
 from tests.support.api_server import ApiServer, Fault
@@ -48,9 +48,10 @@ async def test_a_network_on_a_nic_that_no_node_reports_is_warned_of(master: str,
         "spec": {"cniType": "ipvlan", "ipvlan": {"master": [master]}},
     }
     request = {"uid": "u", "operation": "CREATE", "name": "n", "object": network, "userInfo": {"username": "admin"}}
-    kinds = (Node, SpiderIPPool, SpiderMultusConfig, NetworkAttachmentDefinition)
+    kinds = (Node, SpiderServer, SpiderIPPool, SpiderMultusConfig, NetworkAttachmentDefinition)
     async with ApiServer(*(kind.KIND for kind in kinds)) as server, server.client() as client:
-        server.put(Node(metadata=ObjectMeta(name="n1", annotations={INSTANCE_ANNOTATION: text_of(MASTER)})))
+        server.put(Node(metadata=ObjectMeta(name="n1")))
+        server.put(SpiderServer.of(server.stored(Node)["n1"], MASTER))
         async with admission_caller(Webhooks(client, frozenset((4,)))) as caller:
             answer = await caller.post(webhook_path("validate", SpiderMultusConfig.KIND), json={"request": request})
             response = (await answer.json())["response"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from spiderpool.core.cloud.instances import ENI, Instance
+from spiderpool.api.spiderserver import ENI, Instance
 
 ETH0 = ENI(
     identity="eni-m0",

@@ -25,6 +25,7 @@ from spiderpool.kube.informer import Informer
 from spiderpool_lab import namespaces
 from spiderpool_lab.control_plane import ControlPlane
 from tests.support.eventually import eventually
+from tests.support.local_agent import agent_kubeconfig
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(90)]
 
@@ -93,8 +94,7 @@ async def test_refusals_are_told_apart(client: Client, control_plane: ControlPla
     wrong.metadata.name = "Not A Name"
     with pytest.raises(Invalid, match=r"metadata\.name"):
         await client.create(wrong)
-    agent = control_plane.service_account_kubeconfig("kube-system", "spiderpool-agent")
-    async with Client.load(agent) as limited:
+    async with Client.load(agent_kubeconfig(control_plane, "n1")) as limited:
         with pytest.raises(Forbidden, match="configmaps"):
             await limited.list(ConfigMap)
     with pytest.raises(Expired):

@@ -42,6 +42,8 @@ OUTCOMES = [
 
 def test_outcomes_are_those_of_tests_that_were_not_filtered_out() -> None:
     assert read_junit(GINKGO) == OUTCOMES
+    name = OUTCOMES[0].name
+    assert read_junit(GINKGO.replace(name, f"{name} ")) == OUTCOMES, "the list of tests shows no blank at the end"
 
 
 def test_why_a_test_failed_is_also_read_where_only_the_text_says_it() -> None:

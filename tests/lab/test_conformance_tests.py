@@ -62,6 +62,7 @@ def test_no_conformance_test_is_left_out() -> None:
 def test_the_focus_of_a_name_matches_it_and_no_longer_one() -> None:
     name = '[sig-node] Probing *not* a "cat /tmp" probe (x|y) 1.5? {a} ^ $ + \\'
     assert re.search(conformance_tests.focus_of(name), f"Kubernetes e2e suite {name}")
+    assert re.search(conformance_tests.focus_of(name), f"{name} "), "some end with a blank, which lists do not show"
     assert not re.search(conformance_tests.focus_of(name), f"{name} again")
     assert "\\ " not in conformance_tests.focus_of(name), "Go refuses to escape a space"
 

@@ -200,6 +200,21 @@ def test_a_service_account_without_a_role_may_read_nothing(control_plane: Contro
         control_plane.kubectl("--kubeconfig", kubeconfig, "get", "pods")
 
 
+def test_a_service_account_of_a_node_has_a_token_that_names_it(control_plane: ControlPlane) -> None:
+    control_plane.apply(manifest("ServiceAccount", "daemon"), manifest("Node", "somewhere"))
+    try:
+        for _ in range(2):  # the second time there is the pod
+            kubeconfig = control_plane.service_account_kubeconfig("default", "daemon", node="somewhere")
+            assert kubeconfig != control_plane.service_account_kubeconfig("default", "daemon")
+            told = control_plane.kubectl("--kubeconfig", kubeconfig, "auth", "whoami", "-o", "json")
+            extra = json.loads(told)["status"]["userInfo"]["extra"]
+            assert extra["authentication.kubernetes.io/node-name"] == ["somewhere"]
+        pod = json.loads(control_plane.kubectl("get", "pod", "daemon-somewhere", "-o", "json"))
+        assert pod["status"]["phase"] == "Succeeded", "a kubelet would run it"
+    finally:
+        control_plane.kubectl("delete", "node/somewhere", "pod/daemon-somewhere", "serviceaccount/daemon")
+
+
 def test_a_service_account_that_is_not_there_gets_no_token(control_plane: ControlPlane) -> None:
     with pytest.raises(SpiderpoolError, match='serviceaccounts \\\\"missing\\\\" not found'):
         control_plane.service_account_kubeconfig("default", "missing")

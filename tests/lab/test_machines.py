@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import spiderpool
 from spiderpool.errors import IOFailure
 from spiderpool_lab import namespaces
 from spiderpool_lab.control_plane import NODE_HOST
@@ -131,6 +132,11 @@ def test_ipvlan_child_with_a_registered_address_passes(child: str, master: NodeC
     assert ping_from(master, child, GATEWAY)
     assert ping_from(master, child, WORKER.enis[0].address)
     assert fabric.counters() == before
+
+
+def test_a_node_runs_the_code_of_its_lab(master: NodeClient) -> None:
+    code = "import spiderpool; print(spiderpool.__file__, end='')"
+    assert master.exec([sys.executable, "-c", code]).stdout == spiderpool.__file__
 
 
 def test_commands_report_their_end(master: NodeClient) -> None:

@@ -25,10 +25,8 @@ from spiderpool.core import annotations as ours
 from spiderpool.core.admission.multusconfig import _json_object
 from spiderpool.core.admission.pod_injection import InjectionRequest, NewPod, network_selector, with_nic_resources
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, UNREGISTERED_ANNOTATION, releasing
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, devices_of, read_instance, reported_devices
-from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, reported_enis
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.printing import dry_run
-from spiderpool.core.cloud.nodes import instance_of
 from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, releasing_of
 from spiderpool.core.ipam import hints
 from spiderpool.core.ipam.candidates import allocation_plan
@@ -136,7 +134,7 @@ def _of_node(text: str) -> object:
 
 
 def _node(text: str) -> Node:
-    return Node(metadata=ObjectMeta(name="n", annotations={INSTANCE_ANNOTATION: text, ASSIGNED_ANNOTATION: text}))
+    return Node(metadata=ObjectMeta(name="n", annotations={ASSIGNED_ANNOTATION: text}))
 
 
 def _pool(text: str, subnet: str) -> SpiderIPPool:
@@ -170,11 +168,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "injection": _injected,
     "configuration of a network": _nad,
     "customCNI": _json_object,
-    "server of a Node": read_instance,
     "addresses of a Node": _of_node,
-    "server of a Node for its identity": lambda text: instance_of(_node(text)),
-    "ENIs of all Nodes": lambda text: reported_enis([_node(text)]),
-    "devices of all Nodes": lambda text: reported_devices([devices_of(_node(text))]),
     "addresses that a pool gives back": lambda text: releasing_of(_pool(text, "10.0.0.0/8")),
     "IPv4 addresses that a pool leaves out": lambda text: releasing(_pool(text, "10.0.0.0/8")),
     "IPv6 addresses that a pool leaves out": lambda text: releasing(_pool(text, "fd00::/64")),

@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from spiderpool import daemon
-from spiderpool.agent.discovery import ENIDiscovery, InstanceCache, OwnNode
+from spiderpool.agent.discovery import ENIDiscovery, InstanceCache, OwnServer
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler, AddressRules
 from spiderpool.cloudcontroller.cluster import Cluster
-from spiderpool.cloudcontroller.nodes import NodeReconciler
+from spiderpool.cloudcontroller.nodes import NodeListers, NodeReconciler
 from spiderpool.core.cloud.preallocation import PreallocationPolicy
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.lease import Election, LeaseLock, LeaseTimings
+from spiderpool.kube.node_servers import NodeServers
 from tests.simulation.api_server import SimulatedApiServer
 from tests.simulation.cloud import SimulatedCloud
 from tests.simulation.cloud_provider import SimulatedMetadata, SimulatedProvider
@@ -35,16 +37,15 @@ SEARCH = 60.0
 POLICY = PreallocationPolicy(low=2, high=3, batch=3, idle=5.0, fence=25.0)
 """Small, since a run is short."""
 
-Discovery = Callable[[Client, Informer[Node]], Coroutine[Any, Any, None]]
+Discovery = Callable[[OwnServer], Coroutine[Any, Any, None]]
 
 
 def discovery(cloud: SimulatedCloud, node: str, directory: Path) -> Discovery:
     """As `agent.discovery.discover`."""
     metadata = SimulatedMetadata(cloud, node)
 
-    async def discover(client: Client, nodes: Informer[Node]) -> None:
-        own, cache = OwnNode(client, nodes, node), InstanceCache(directory / "instance.json")
-        await ENIDiscovery(own, metadata, cache, READING, metadata.links).run()
+    async def discover(own: OwnServer) -> None:
+        await ENIDiscovery(own, metadata, InstanceCache(directory / "instance.json"), READING, metadata.links).run()
 
     return discover
 
@@ -71,14 +72,15 @@ class SimulatedCloudLeader:
     def __init__(self, client: Client, provider: SimulatedProvider, families: frozenset[int]) -> None:
         self.not_ready_reason: str | None = daemon.NOT_SYNCED
         nodes, pools, ips = Informer(client, Node), Informer(client, SpiderIPPool), Informer(client, SpiderIP)
-        self._informers: list[Informer[Any]] = [nodes, pools, ips]
+        servers = NodeServers(Informer(client, SpiderServer))
+        self._informers: list[Informer[Any]] = [nodes, servers.informer, pools, ips]
         recorder, clock = Recorder(client, "spiderpool-cloud"), asyncio.get_running_loop().time
         cluster = Cluster(client, recorder)
         rules = AddressRules(POLICY, DESCRIPTION, families, primary_eni=False)
         self._work = [
             recorder.run,
-            NodeReconciler(cluster, provider, nodes, SEARCH, clock=clock).run,
-            AddressReconciler(cluster, provider, AddressListers(nodes, pools, ips), rules, clock=clock).run,
+            NodeReconciler(cluster, provider, NodeListers(nodes, servers), SEARCH, clock=clock).run,
+            AddressReconciler(cluster, provider, AddressListers(nodes, servers, pools, ips), rules, clock=clock).run,
         ]
 
     async def run(self) -> None:

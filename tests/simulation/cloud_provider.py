@@ -11,6 +11,7 @@ from contextvars import Context
 from typing import TypeVar
 
 from spiderpool.agent.discovery import HostLinks
+from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.cloud.provider import (
     CloudConflict,
     CloudError,
@@ -20,7 +21,7 @@ from spiderpool.cloud.provider import (
     RegisteredENI,
     Throttled,
 )
-from spiderpool.core.cloud.instances import ENI, Instance, ordered
+from spiderpool.core.cloud.instances import ordered
 from spiderpool.core.network.plumbing.values import Link
 from tests.simulation.cloud import BLOCKS, LARGEST_LAG, REGION, SERVER_TYPE, VSWITCH, ZONE, Card, Server, SimulatedCloud
 

@@ -26,6 +26,7 @@ from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.core.ipam.gc import MIRROR_POD_ANNOTATION, STATIC_POD_ANNOTATION
 from spiderpool.core.ipam.pod_context import AddressPolicy
@@ -47,8 +48,8 @@ KINDS: tuple[Kind, ...] = tuple(
     each.KIND
     for each in (
         *(Pod, Node, Namespace, Event, Lease, StatefulSet, ReplicaSet, Job, VirtualMachine, VirtualMachineInstance),
-        *(SpiderIP, SpiderIPPool, SpiderReservedIP, SpiderEndpoint, SpiderSubnet, SpiderCoordinator, SpiderNode),
-        *(NetworkAttachmentDefinition, SpiderMultusConfig),
+        *(SpiderIP, SpiderIPPool, SpiderReservedIP, SpiderEndpoint, SpiderSubnet, SpiderCoordinator),
+        *(SpiderNode, SpiderServer, SpiderMultusConfig, NetworkAttachmentDefinition),
     )
 )
 EPOCH = 1_800_000_000.0
@@ -394,7 +395,7 @@ class Cluster:
     def _collect_dependents(self) -> None:
         """Kubernetes' garbage collection: what belongs to a pod or a Node goes with it."""
         uids = {body["metadata"]["uid"] for body in (*self.pods(), *self.bodies(Node).values())}
-        for kind, owner_kind in ((SpiderEndpoint, "Pod"), (SpiderNode, "Node")):
+        for kind, owner_kind in ((SpiderEndpoint, "Pod"), (SpiderNode, "Node"), (SpiderServer, "Node")):
             for (_, namespace, name), body in list(self.bodies(kind).items()):
                 owners = body["metadata"].get("ownerReferences") or ()
                 if any(owner["kind"] == owner_kind and owner["uid"] not in uids for owner in owners):

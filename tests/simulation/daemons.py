@@ -22,12 +22,12 @@ from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.containers import Containers
 from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.agent.delegates import DelegateExecutor
+from spiderpool.agent.discovery import OwnServer
 from spiderpool.agent.gc import NodeGC
 from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.kernel_probe import KernelProbe
 from spiderpool.agent.main import ADDRESSED, ATTACHED, CHAINED, FIRST_LISTS, HOST_PORTS, LOCK
-from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.record_store import ClusterReads
 from spiderpool.agent.repair import RecordRepair
@@ -43,10 +43,12 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.spidernode import SpiderNode
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.endpoints import EndpointListers, EndpointReconciler
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
+from spiderpool.controller.network_status import NetworkStatusReconciler
 from spiderpool.controller.pools import PoolListers, PoolReconciler
 from spiderpool.controller.subnets import SubnetReconciler
 from spiderpool.core.ipam.gc import GCPolicy
@@ -55,6 +57,7 @@ from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.lease import Election, LeaseLock, LeaseTimings
+from spiderpool.kube.node_servers import NodeServers
 from tests.simulation.api_server import SimulatedApiServer
 from tests.simulation.kernel import SimulatedKernel
 from tests.simulation.loop import Process, SimulatedLoop
@@ -115,7 +118,7 @@ class AgentOptions:
     policy: PodPolicy
     clock: Clock
     boot_id: str
-    discover: Callable[[Client, Informer[Node]], Coroutine[Any, Any, None]]
+    discover: Callable[[OwnServer], Coroutine[Any, Any, None]]
     """Its report of the server's ENIs."""
 
 
@@ -198,11 +201,8 @@ class AgentProcess(Daemon):
         allocator = Allocator(cluster.records, pools, reads=reads, clock=self._settings.clock)
         addresses = PodAddresses(cluster, allocator, recorder, self._settings.policy, account)
         ipam = IPAMPlugin(cluster, addresses, containers, account)
-        publisher = NetworkStatusPublisher(client)
         delegates = DelegateExecutor((self._directory,), self._directory / "socket")
-        effects = AttachmentEffects(
-            delegates, HostPorts(self._directory / HOST_PORTS), publisher, account, recorder, self._kernel
-        )
+        effects = AttachmentEffects(delegates, HostPorts(self._directory / HOST_PORTS), account, recorder, self._kernel)
         attacher = Attacher(cluster, addresses, attached, effects)
         coordinator = CoordinatorPlugin(cluster, chained, attached)
         gc = NodeGC(cluster, addresses, attacher, coordinator, ipam)
@@ -210,10 +210,12 @@ class AgentProcess(Daemon):
         self._server = CNIServer(cluster, plugins, AgentAPI(cluster, addresses, ipam, ADD_TIMEOUT), ADD_TIMEOUT)
         try:
             async with asyncio.TaskGroup() as group:
-                for work in (cluster.run(), allocator.run(), recorder.run(), publisher.run()):
+                for work in (cluster.run(), allocator.run(), recorder.run()):
                     group.create_task(work)
                 await cluster.synced(FIRST_LISTS)
-                discovering = self._settings.discover(client, cluster.nodes)
+                discovering = self._settings.discover(
+                    OwnServer(client, cluster.nodes, cluster.servers, self._kernel.node)
+                )
                 for work in (discovering, gc.run(), repair.run(account), account.run()):
                     group.create_task(work)
                 await asyncio.Event().wait()
@@ -256,14 +258,14 @@ class SimulatedLeader:
         pods, nodes = Informer(client, Pod), Informer(client, Node)
         networks, endpoints = Informer(client, NetworkAttachmentDefinition), Informer(client, SpiderEndpoint)
         subnets, accounts = Informer(client, SpiderSubnet), Informer(client, SpiderNode)
-        configs = Informer(client, SpiderMultusConfig)
+        configs, servers = Informer(client, SpiderMultusConfig), NodeServers(Informer(client, SpiderServer))
         self._informers: list[Informer[Any]] = [
-            *(pools, ips, pods, nodes, networks, endpoints, subnets, accounts, configs)
+            *(pools, ips, pods, nodes, networks, endpoints, subnets, accounts, configs, servers.informer)
         ]
         recorder = Recorder(client, "spiderpool-controller")
         listers = PoolListers(pools, ips, nodes, networks)
         collection = GCListers(ips, pods, nodes, accounts, pools)
-        enis = ENIPoolListers(nodes, pools, ips, configs)
+        enis = ENIPoolListers(nodes, servers, pools, ips, configs)
         eni_rules = ENIPoolRules(families, NAMESPACE, primary_eni=False, node_grace=60.0)
         self._work = [
             recorder.run,
@@ -272,6 +274,7 @@ class SimulatedLeader:
             SubnetReconciler(client, subnets, pools, recorder, debounce=0.3).run,
             ClusterGC(client, collection, recorder, GCTimings(clock=clock), GCPolicy()).run,
             ENIPoolReconciler(client, enis, recorder, eni_rules).run,
+            NetworkStatusReconciler(client, accounts, pods).run,
         ]
 
     async def run(self) -> None:

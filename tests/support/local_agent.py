@@ -8,13 +8,15 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from spiderpool.api.cni import CNICall, frame_call
 from spiderpool.errors import NotReady
+from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 
 CONFIG = b'{"cniVersion":"1.0.0","name":"bench","type":"ipvlan","ipam":{"type":"spiderpool"}}'
@@ -26,21 +28,26 @@ class AgentOptions:
 
     ``settings`` are further lines of its conf.yml, ``environment`` is added to its environment. With ``netns``, the
     process is in this network namespace, from which the API server's loopback address must lead to the API server.
+    ``server`` is the URL of what stands before the API server.
     """
 
     settings: str = "enableIPv4: true"
     environment: Mapping[str, str] = field(default_factory=dict)
     netns: Path | None = None
+    server: str | None = None
     prefix: Sequence[str] = ()
     """A program with arguments that executes the agent."""
 
 
 class LocalAgent:
-    """A real agent process of a node. It authenticates by ``kubeconfig``; its files are in ``directory``."""
+    """A real agent process of a node; its files are in ``directory``. ``access`` is its cluster, or a kubeconfig.
+
+    In a cluster it has a token of its node, which ends when there has been no Node of that name for 40 s.
+    """
 
     def __init__(
         self,
-        kubeconfig: Path,
+        access: ControlPlane | Path,
         processes: Processes,
         directory: Path,
         node: str,
@@ -52,6 +59,7 @@ class LocalAgent:
         self.socket.parent.mkdir(exist_ok=True)
         self._name = f"agent-{node}"
         self._processes = processes
+        kubeconfig = access if isinstance(access, Path) else agent_kubeconfig(access, node, options.server)
         self._environment = _environment(kubeconfig, directory, node, self.socket, options)
         self._prefix = [*(["nsenter", f"--net={options.netns}", "--"] if options.netns else []), *options.prefix]
 
@@ -119,6 +127,21 @@ class LocalAgent:
         except OSError:
             return False
         return status == 200
+
+
+def agent_kubeconfig(plane: ControlPlane, node: str, server: str | None = None) -> Path:
+    """A kubeconfig with the rights of a node's agent."""
+    return plane.service_account_kubeconfig("kube-system", "spiderpool-agent", server, node=node)
+
+
+@contextmanager
+def node_objects(plane: ControlPlane, *names: str) -> Iterator[None]:
+    """Nodes that exist while the context lasts."""
+    plane.apply(*(json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}) for name in names))
+    try:
+        yield
+    finally:
+        plane.kubectl("delete", "nodes", *names, "--ignore-not-found")
 
 
 def ipam_call(command: str, namespace: str, pod: str, uid: str, interface: str = "eth0") -> CNICall:

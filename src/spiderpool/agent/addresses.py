@@ -16,7 +16,6 @@ from spiderpool.api.cni import PodArgs
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.core.cloud.nodes import instance_of
 from spiderpool.core.ipam import allocation, candidates, unused_annotations
 from spiderpool.core.ipam.allocation import Grant
 from spiderpool.core.ipam.candidates import AllocationPlan, RequestKey
@@ -308,7 +307,7 @@ class PodAddresses:
         cluster, uid, namespace = self._cluster, _holder_uid(pod, uid), pod.metadata.namespace or ""
         held = self._allocator.held(uid)
         node = cluster.nodes.get(cluster.node_name)
-        server = instance_of(node) if node else None
+        server = cluster.server()
         around = PodSurroundings(
             cluster.node_name,
             node,

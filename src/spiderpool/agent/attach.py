@@ -33,7 +33,6 @@ from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.failures import noted
 from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.locks import KeyedLock
-from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.agent.pod_kernel import PodKernel
 from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.agent.sandboxes import on_file
@@ -61,7 +60,7 @@ from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
 from spiderpool.core.network.coordinator import rule_table
 from spiderpool.core.network.hostports import host_ports, unserved
 from spiderpool.core.network.plumbing.values import Attachment, Loan
-from spiderpool.core.network.status import AttachedNetwork
+from spiderpool.core.network.status import AttachedNetwork, network_status
 from spiderpool.errors import AddressInUse, SpiderpoolError, raise_all
 from spiderpool.kube.events import Recorder
 from spiderpool.telemetry import logger
@@ -78,7 +77,6 @@ class AttachmentEffects:
 
     delegates: DelegateExecutor
     host_ports: HostPorts
-    publisher: NetworkStatusPublisher
     account: AccountPublisher
     recorder: Recorder
     kernel: PodKernel = interfaces
@@ -95,7 +93,6 @@ class Attacher:
         self._store = store
         self._delegates = effects.delegates
         self._host_ports = effects.host_ports
-        self._publisher = effects.publisher
         self._account = effects.account
         self._recorder = effects.recorder
         self._kernel = effects.kernel
@@ -124,9 +121,9 @@ class Attacher:
                 given = {name: [grant.address for grant in granted] for name, granted in grants.items()}
                 self._store.save(sandbox.with_addresses(given))
                 results = await self._create_all(call, attachment, grants)
+                self._keep_status(call, attachment, results)
             finally:
                 self._account.change(call.container_id)
-        self._publish(attachment, results)
         return results[0]
 
     async def delete(self, call: CNICall) -> None:
@@ -335,12 +332,14 @@ class Attacher:
             self._recorder.event(attachment.pod, "Warning", EVENT_HOST_PORT, "; ".join(faults))
         return await self._host_ports.add(call.container_id, host_ports(attachment.ports, addresses))
 
-    def _publish(self, attachment: PodAttachment, results: list[Result]) -> None:
+    def _keep_status(self, call: CNICall, attachment: PodAttachment, results: list[Result]) -> None:
+        """Note what the pod is told of its networks: the account has it, and the controller writes it to the pod."""
         attached = (
             AttachedNetwork(plan.request.network, plan.interface, result, plan.request.gateways or ())
             for plan, result in zip(attachment.interfaces, results, strict=True)
         )
-        self._publisher.publish(attachment.pod, tuple(attached))
+        sandbox = self._store.load(call.container_id) or assumed_record(call)
+        self._store.save(msgspec.structs.replace(sandbox, status=network_status(attached)))
 
     async def _undo(self, begun: SandboxRecord, cause: BaseException) -> None:
         """Remove the interfaces that were begun, the last one first; failures become notes of ``cause``."""

@@ -20,6 +20,7 @@ import msgspec
 
 from spiderpool.agent.json_files import JSONFiles, digest
 from spiderpool.api.cni import CNICall, PodArgs, parse_args
+from spiderpool.api.nad import NetworkStatusEntry
 from spiderpool.core.network.attachment import InterfacePlan
 from spiderpool.core.network.chains import Chain, DelegatedNetwork, Invocation
 from spiderpool.core.network.coordinator import OwnCIDRs
@@ -89,6 +90,8 @@ class SandboxRecord(msgspec.Struct, frozen=True):
     """When its last ADD first wrote this file, in seconds since the node's start; 0 where that is not known."""
     loans: dict[str, Loan] = {}
     """Devices of the node that its interfaces borrow, by interface."""
+    status: tuple[NetworkStatusEntry, ...] = ()
+    """What its last ADD has made, as the pod's annotation shows it; empty until then."""
 
     def may_be(self, netns_id: str) -> bool:
         """Whether this may be the sandbox's namespace; false where it is known to be another one."""

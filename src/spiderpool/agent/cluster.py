@@ -13,6 +13,7 @@ from spiderpool.api.ippool import POOL_NODE_LABEL, SpiderIPPool
 from spiderpool.api.ipquota import EXHAUSTED_LABEL, SpiderIPQuota
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.spiderserver import Instance, SpiderServer
 from spiderpool.core.addresses import FAMILIES, AddressSet
 from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION, is_alive
 from spiderpool.core.ipam.node_gc import is_holder
@@ -62,6 +63,7 @@ class ClusterCache:
         self.namespaces = Informer(client, Namespace, from_cache=True)
         self._namespace_reads: dict[str, float] = {}  # name → loop time of the last read; of cached ones alone
         self.nodes = Informer(client, Node, fields=f"metadata.name={node}", from_cache=True)
+        self.servers = Informer(client, SpiderServer, fields=f"metadata.name={node}", optional=True, from_cache=True)
         for pools in (self._own_pools, self._shared_pools):
             pools.subscribe(self._pool_changed)
         self._reserved_ips.subscribe(self._reserved_changed)
@@ -113,6 +115,11 @@ class ClusterCache:
     def pool_change(self) -> asyncio.Event:
         """An event that is set at the next change of a pool."""
         return self._pool_change
+
+    def server(self) -> Instance | None:
+        """The cloud server of this node; None while it is not described."""
+        node, found = self.nodes.get(self.node_name), self.servers.get(self.node_name)
+        return found.spec if node and found and found.is_of(node) else None
 
     def reserved(self, version: int) -> AddressSet:
         """The reserved addresses of a family; the same object until they change."""
@@ -226,6 +233,7 @@ class ClusterCache:
             self.coordinators,
             self.namespaces,
             self.nodes,
+            self.servers,
         ]
 
 

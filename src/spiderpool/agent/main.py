@@ -18,14 +18,13 @@ from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.containers import Containers
 from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.agent.delegates import DelegateExecutor
-from spiderpool.agent.discovery import discover
+from spiderpool.agent.discovery import OwnServer, discover
 from spiderpool.agent.gc import NodeGC
 from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.install import install
 from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.kernel_probe import KernelProbe
 from spiderpool.agent.metadata_access import keep_from_metadata
-from spiderpool.agent.network_status import NetworkStatusPublisher
 from spiderpool.agent.node_network import NodeNetwork, Tuning
 from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.record_store import ClusterReads
@@ -114,10 +113,9 @@ async def _serve(settings: AgentSettings) -> None:
         addresses = PodAddresses(cluster, allocator, recorder, policy, account)
         ipam = IPAMPlugin(cluster, addresses, containers, account)
         api = AgentAPI(cluster, addresses, ipam, settings.add_timeout)
-        publisher = NetworkStatusPublisher(client)
         delegates = DelegateExecutor((settings.cni_bin_dir,), settings.socket)
         host_ports = HostPorts(settings.socket.parent / HOST_PORTS)
-        effects = AttachmentEffects(delegates, host_ports, publisher, account, recorder)
+        effects = AttachmentEffects(delegates, host_ports, account, recorder)
         attacher = Attacher(cluster, addresses, attached, effects)
         coordinator = CoordinatorPlugin(cluster, chained, attached)
         gc = NodeGC(cluster, addresses, attacher, coordinator, ipam)
@@ -130,10 +128,10 @@ async def _serve(settings: AgentSettings) -> None:
             log.warning("no pod can be attached", fault=fault)
         await _detect_marks()
         await host_ports.read()
-        for work in (cluster.run(), allocator.run(), recorder.run(), publisher.run()):
+        for work in (cluster.run(), allocator.run(), recorder.run()):
             group.create_task(work)
         if settings.common.cloud.provider:
-            group.create_task(discover(client, cluster.nodes, settings))
+            group.create_task(discover(OwnServer(client, cluster.nodes, cluster.servers, settings.node), settings))
         async with server.listen(settings.socket), probe_sites(settings, api):
             await cluster.listed(FIRST_LISTS)
             group.create_task(node.run())

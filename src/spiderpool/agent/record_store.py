@@ -24,6 +24,9 @@ class RecordStore(Protocol):
     means that the outcome of a call is unknown.
     """
 
+    node: str
+    """The name of this node."""
+
     def of(self, pod_uid: str, interface: str) -> list[SpiderIP]:
         """Cached records that one interface of a pod holds, in the order in which they were written."""
 

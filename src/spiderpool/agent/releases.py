@@ -151,13 +151,19 @@ class Releases:
         self._forget(record.name)
 
     async def _end_holding(self, record: SpiderIP, *, cool: bool) -> None:
-        """Mark a record as released where its pool has a cooldown, else delete it. Raises Conflict or NotFound."""
+        """Mark a record as released where its pool has a cooldown, else delete it. Raises Conflict or NotFound.
+
+        One of another node becomes this node's before: an agent may end no others.
+        """
         pool = (self._pool(record.spec.pool) or await self._reads.pool(record.spec.pool)) if cool else None
         self._unanswered.add(record.name)
         try:
+            own = allocation.moved_to(record, self._records.node)
             if pool and not pool.terminating and pool.spec.cooldownSeconds:
-                await self._records.replace(allocation.released(record, self._clock()), timeout=RELEASE_TIMEOUT)
+                await self._records.replace(allocation.released(own, self._clock()), timeout=RELEASE_TIMEOUT)
             else:
+                if record.spec.node != self._records.node:
+                    record = await self._records.replace(own, timeout=RELEASE_TIMEOUT)
                 await self._records.delete(record, timeout=RELEASE_TIMEOUT)
         except ApiRefusal:
             self._unanswered.discard(record.name)

@@ -5,12 +5,13 @@ Nothing here is derived from SpiderIPs, so that these can be judged by it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from spiderpool.agent.attachment_store import AttachmentStore, SandboxRecord
 from spiderpool.agent.containers import Containers, PodContainers
 from spiderpool.api.cni import PodArgs
+from spiderpool.api.nad import NetworkStatusEntry
 from spiderpool.api.spidernode import NodeSandbox, SandboxInterface
 from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.kernel.sandboxes import Readings, read_namespaces
@@ -29,10 +30,17 @@ class SandboxOnFile:
     """Its network namespace is empty where no call has told it."""
     interfaces: frozenset[str] = frozenset()
     """The interfaces that are given addresses; programs in the pod may make others."""
+    status: tuple[NetworkStatusEntry, ...] = ()
+    """What the pod is told of its networks."""
+    attached_at: float = 0.0
+    """When its last ADD began, in seconds since the node's start."""
 
     def seen(self, interfaces: list[SandboxInterface] | None) -> NodeSandbox:
         """Its entry in the account of the node."""
-        return NodeSandbox(self.pod.uid, self.pod.namespace, self.pod.name, self.target.container_id, interfaces)
+        networks = list(self.status) or None
+        return NodeSandbox(
+            self.pod.uid, self.pod.namespace, self.pod.name, self.target.container_id, interfaces, networks
+        )
 
 
 class NodeSandboxes:
@@ -61,7 +69,7 @@ class NodeSandboxes:
         """
         chained = {each.container_id: each for each in self._chained.all()}
         addressed = (each for pod in self._addressed.all(strict=True) for each in _addressed(pod, chained))
-        attached = map(on_file, self._attached.all(strict=True))
+        attached = _status_of_last(map(on_file, self._attached.all(strict=True)))
         return {each.target.container_id: each for each in (*addressed, *attached)}
 
     async def read(self, chosen: Collection[SandboxOnFile]) -> list[NodeSandbox]:
@@ -87,7 +95,18 @@ def on_file(record: SandboxRecord) -> SandboxOnFile:
     pod = record.pod or NOBODY
     uid = record.pod_uid or pod.uid
     names = frozenset(each.name for each in record.interfaces)
-    return SandboxOnFile(PodArgs(pod.namespace, pod.name, uid), SandboxTarget(record.container_id, record.netns), names)
+    args, target = PodArgs(pod.namespace, pod.name, uid), SandboxTarget(record.container_id, record.netns)
+    return SandboxOnFile(args, target, names, record.status, record.attached_at)
+
+
+def _status_of_last(sandboxes: Iterable[SandboxOnFile]) -> list[SandboxOnFile]:
+    """Sandboxes of which a pod is told only of its last one; the runtime removes former ones late."""
+    listed = list(sandboxes)
+    last: dict[str, SandboxOnFile] = {}
+    for each in listed:
+        if each.pod.uid not in last or each.attached_at > last[each.pod.uid].attached_at:
+            last[each.pod.uid] = each
+    return [each if each is last[each.pod.uid] else replace(each, status=()) for each in listed]
 
 
 def _addressed(pod: PodContainers, chained: dict[str, SandboxRecord]) -> Iterator[SandboxOnFile]:

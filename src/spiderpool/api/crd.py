@@ -17,6 +17,7 @@ from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
 
 KINDS: tuple[type[Object], ...] = (
@@ -29,6 +30,7 @@ KINDS: tuple[type[Object], ...] = (
     SpiderCoordinator,
     SpiderEndpoint,
     SpiderNode,
+    SpiderServer,
     SpiderLoadBalancerGrant,
     NetworkAttachmentDefinition,
 )

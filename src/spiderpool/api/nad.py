@@ -16,6 +16,28 @@ STATUS_ANNOTATION = "k8s.v1.cni.cncf.io/network-status"
 DEFAULT_NETWORK_ANNOTATION = "v1.multus-cni.io/default-network"
 
 
+class NetworkDNS(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
+    """DNS of an interface (CNI specification 1.1.0, section 5)."""
+
+    nameservers: Annotated[list[str] | None, field_doc("Addresses of name servers.")] = None
+    domain: Annotated[str | None, field_doc("The domain for names without dots.")] = None
+    search: Annotated[list[str] | None, field_doc("Domains that are searched.")] = None
+    options: Annotated[list[str] | None, field_doc("Options of the resolver.")] = None
+
+
+class NetworkStatusEntry(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
+    """An interface in the annotation of a pod's network status (section 5 of the standard)."""
+
+    name: Annotated[str, field_doc("namespace/name of the network.")]
+    interface: Annotated[str, field_doc("Name of the interface in the pod.")]
+    dns: Annotated[NetworkDNS, field_doc("Its DNS.")]
+    ips: Annotated[list[str] | None, field_doc("Its addresses, without prefix length.")] = None
+    mac: Annotated[str | None, field_doc("Its MAC address.")] = None
+    mtu: Annotated[int | None, field_doc("Its MTU.")] = None
+    default: Annotated[bool | None, field_doc("Whether it is the pod's default interface.")] = None
+    gateway: Annotated[list[str] | None, field_doc("Gateways of the default route that the pod requests of it.")] = None
+
+
 class NADSpec(msgspec.Struct, omit_defaults=True):
     """The CNI configuration of the network."""
 

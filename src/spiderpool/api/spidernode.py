@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.meta import Column, Kind, Object, ObjectMeta, Scope, field_doc, spiderpool_kind
+from spiderpool.api.nad import NetworkStatusEntry
 
 
 class SpiderNodeSpec(msgspec.Struct, omit_defaults=True, gc=False):
@@ -52,6 +53,13 @@ class NodeSandbox(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
         list[SandboxInterface] | None,
         field_doc(
             "Its interfaces; absent when they cannot be read or are too many, and then it may hold anything of its pod."
+        ),
+    ] = None
+    networks: Annotated[
+        list[NetworkStatusEntry] | None,
+        field_doc(
+            "What the ADD has made: the controller writes it to the pod as k8s.v1.cni.cncf.io/network-status. Absent "
+            "where another plugin attaches the pod, and of a sandbox that has been replaced."
         ),
     ] = None
 

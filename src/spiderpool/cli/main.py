@@ -104,7 +104,8 @@ def plan_services(manifests: TextIO, values: Path | None, only_grants: bool) -> 
     Nodes and EndpointSlices in the file are the servers, and what its SpiderLoadBalancerGrants lack follows as a
     manifest. No cluster and no cloud is called:
 
-    kubectl get services,nodes,endpointslices,spiderloadbalancergrants -A -o yaml | spiderpoolctl service plan -
+    kubectl get services,nodes,spiderservers,endpointslices,spiderloadbalancergrants -A -o yaml \
+      | spiderpoolctl service plan -
     """
     printed = grants if only_grants else plans
     try:

@@ -16,10 +16,12 @@ def _rule(group: str, resources: Sequence[str], verbs: Sequence[str]) -> dict[st
 
 
 EVENTS = _rule("", ["events"], ["create", "patch"])
+SERVERS = _rule("spiderpool.spidernet.io", ["spiderservers"], READ)
 RULES: dict[str, list[dict[str, Any]]] = {
-    "nodes": [_rule("", ["nodes"], ["get", *READ, "patch", "delete"]), EVENTS],
+    "nodes": [_rule("", ["nodes"], ["get", *READ, "patch", "delete"]), SERVERS, EVENTS],
     "addresses": [
         _rule("", ["nodes"], [*READ, "patch"]),
+        SERVERS,
         EVENTS,
         _rule("spiderpool.spidernet.io", ["spiderippools"], [*READ, "patch"]),
         _rule("spiderpool.spidernet.io", ["spiderips"], ["get", *READ]),
@@ -27,6 +29,7 @@ RULES: dict[str, list[dict[str, Any]]] = {
     ],
     "balancers": [
         _rule("", ["nodes"], READ),
+        SERVERS,
         EVENTS,
         _rule("", ["services"], ["get", *READ, "patch"]),
         _rule("", ["services/status"], ["patch"]),

@@ -14,7 +14,9 @@ from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
 from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec, SpiderLoadBalancerGrant
 from spiderpool.api.meta import Object, ObjectMeta, Scope
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cloud.loadbalancers import KindOf
+from spiderpool.core.cloud.instances import described
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, reported_enis
 from spiderpool.core.cloud.loadbalancer.grants import limit, missing, suggested
 from spiderpool.core.cloud.loadbalancer.kinds import read_options
@@ -31,13 +33,14 @@ T = TypeVar("T", bound=Object)
 def plans(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> str:
     """Returns the plans for all Services of type LoadBalancer in YAML documents, as if they had no balancers yet.
 
-    Nodes and EndpointSlices among the documents, also in Lists, are the servers. What administrators must have granted
-    and the SpiderLoadBalancerGrants among them lack follows as a manifest. Raises BadConfig.
+    Nodes, their SpiderServers and EndpointSlices among the documents, also in Lists, are the servers. What
+    administrators must have granted and the SpiderLoadBalancerGrants among them lack follows as a manifest. Raises
+    BadConfig.
     """
     documents = list(_documents(text))
     services = _services(documents, kind_of)
     nodes, slices = _typed(documents, "Node", Node), _typed(documents, "EndpointSlice", EndpointSlice)
-    enis = reported_enis(nodes)
+    enis = reported_enis(described(nodes, _typed(documents, "SpiderServer", SpiderServer)))
     snapshots = [BackendSnapshot(nodes, _slices_of(service, slices), enis) for service in services]
     manifest = _missing_grants(documents, services, configuration, kind_of)
     return "\n\n".join(

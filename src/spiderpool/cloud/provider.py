@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from spiderpool.core.cloud.instances import Instance
+from spiderpool.api.spiderserver import Instance
 from spiderpool.errors import SpiderpoolError
 
 

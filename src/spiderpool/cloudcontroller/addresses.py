@@ -35,7 +35,6 @@ from spiderpool.cloudcontroller.eni_pools import ENIPools
 from spiderpool.core.addresses import object_name
 from spiderpool.core.cloud import preallocation
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, is_known_to_agent
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION
 from spiderpool.core.cloud.preallocation import (
     ASSIGNED_ANNOTATION,
     Assign,
@@ -53,6 +52,7 @@ from spiderpool.core.ipam.allocation import address_text
 from spiderpool.errors import is_bug
 from spiderpool.kube import client as kube
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from spiderpool.kube.turns import in_turns
 from spiderpool.telemetry import CLOUD_ADDRESSES, logger
 
@@ -77,6 +77,7 @@ class AddressListers:
     """Informers to read from; their owner runs them."""
 
     nodes: Informer[Node]
+    servers: NodeServers
     pools: Informer[SpiderIPPool]
     ips: Informer[SpiderIP]
 
@@ -122,6 +123,7 @@ class AddressReconciler:
         self._changed = asyncio.Event()  # set when a Node, a pool or the set of SpiderIPs changed: plan again
         listers.ips.subscribe(self._on_ip)
         listers.nodes.subscribe(self._on_node)
+        listers.servers.subscribe(lambda _: self._changed.set())
         listers.pools.subscribe(self._on_pool)
 
     async def run(self) -> None:
@@ -135,8 +137,9 @@ class AddressReconciler:
 
     async def step(self) -> bool:
         """Reads the ENIs from the cloud if that is due, and carries out all plans. Returns whether one succeeded."""
-        parse, rules = self._cloud.parse_provider_id, self._rules
-        families = [each async for each in eni_families(self._listers.nodes, parse, rules.families, rules.primary_eni)]
+        listers, parse, rules = self._listers, self._cloud.parse_provider_id, self._rules
+        found = eni_families(listers.nodes, listers.servers, parse, rules.families, rules.primary_eni)
+        families = [each async for each in found]
         if self._clock() >= self._describe_at or any(each.eni.identity not in self._requested for each in families):
             await self._describe(families)
         by_node: dict[str, list[ENIFamily]] = {}
@@ -425,9 +428,8 @@ def _pause(error: CloudError) -> float:
 
 def _part_of_node(node: Node) -> tuple[object, ...]:
     """Returns the parts of a Node that decide about its addresses."""
-    annotations = node.metadata.annotations or {}
-    reports = annotations.get(INSTANCE_ANNOTATION), annotations.get(ASSIGNED_ANNOTATION)
-    return *reports, node.spec.providerID, node.ready_status
+    assigned = (node.metadata.annotations or {}).get(ASSIGNED_ANNOTATION)
+    return assigned, node.spec.providerID, node.ready_status
 
 
 def _part_of_pool(pool: SpiderIPPool) -> tuple[object, ...]:

@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 
 from spiderpool.api.core_v1 import Node
-from spiderpool.core.cloud.instances import ENI, Instance, ProviderIDParser
-from spiderpool.core.cloud.nodes import instance_of, mismatch
+from spiderpool.api.spiderserver import ENI, Instance
+from spiderpool.core.cloud.instances import ProviderIDParser
+from spiderpool.core.cloud.nodes import mismatch
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from spiderpool.kube.turns import in_turns
 
 
@@ -48,13 +50,13 @@ class ENIFamilyState:
 
 
 async def eni_families(
-    nodes: Informer[Node], parse: ProviderIDParser, versions: Collection[int], primary: bool
+    nodes: Informer[Node], servers: NodeServers, parse: ProviderIDParser, versions: Collection[int], primary: bool
 ) -> AsyncIterator[ENIFamily]:
     """Yields the families of the ENIs of all nodes whose kubelet reports and whose server is the Node's."""
     listed: set[str] = set()  # after a move, two nodes may report one ENI: the ready one comes first
     ordered = sorted(nodes.items(), key=lambda each: (not each.ready, each.name))
     async for node in in_turns(ordered):
-        instance = instance_of(node)
+        instance = servers.of(node)
         if instance is None or node.ready_status == "Unknown":
             continue
         if mismatch(node, instance, parse):

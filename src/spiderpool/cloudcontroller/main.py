@@ -12,12 +12,13 @@ from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cloud import registry
 from spiderpool.cloud.loadbalancers import configuration_of
 from spiderpool.cloud.registry import CloudConnection
 from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler, AddressRules
 from spiderpool.cloudcontroller.cluster import Cluster
-from spiderpool.cloudcontroller.nodes import NodeReconciler
+from spiderpool.cloudcontroller.nodes import NodeListers, NodeReconciler
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
 from spiderpool.cloudcontroller.services import ServiceReconciler
 from spiderpool.core.cloud.instances import ProviderIDParser
@@ -26,6 +27,7 @@ from spiderpool.kernel.nic_path import NICPath
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from spiderpool.settings import CloudSettings, cloud_settings, load_source
 from spiderpool.telemetry import configure, logger
 
@@ -51,6 +53,7 @@ class CloudLeader:
         self._recorder = Recorder(client, COMPONENT)
         self._cluster = Cluster(client, self._recorder)
         self._nodes = Informer(client, Node)
+        self._servers = NodeServers(Informer(client, SpiderServer, optional=True))  # Helm adds no CRDs in an update
         self._pools = Informer(client, SpiderIPPool)
         self._ips = Informer(client, SpiderIP)
         self.not_ready_reason: str | None = daemon.NOT_SYNCED
@@ -69,13 +72,15 @@ class CloudLeader:
     def _informers(self) -> list[Informer[Any]]:
         """The informers that the enabled features need, but for those of load balancers."""
         preallocation: list[Informer[Any]] = [self._pools, self._ips]
-        return [self._nodes, *(preallocation if self._settings.preallocation.enabled else [])]
+        return [self._nodes, self._servers.informer, *(preallocation if self._settings.preallocation.enabled else [])]
 
     def _reconcilers(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """The tasks of the enabled features."""
         return [
             self._recorder.run,
-            NodeReconciler(self._cluster, self._cloud.servers, self._nodes, self._settings.node_period).run,
+            NodeReconciler(
+                self._cluster, self._cloud.servers, NodeListers(self._nodes, self._servers), self._settings.node_period
+            ).run,
             *([self._address_reconciler().run] if self._settings.preallocation.enabled else []),
             *([self._reconcile_services] if self._settings.balancing.enabled else []),
         ]
@@ -88,6 +93,7 @@ class CloudLeader:
             Informer(self._client, Service),
             Informer(self._client, EndpointSlice),
             self._nodes,
+            self._servers,
             Informer(self._client, SpiderLoadBalancerGrant, optional=True),  # its CRD may come after us
         )
         services = ServiceReconciler(
@@ -108,7 +114,7 @@ class CloudLeader:
             low=preallocation.low, high=preallocation.high, idle=preallocation.idle, fence=preallocation.fence
         )
         rules = AddressRules(policy, preallocation.period, common.families, common.cloud.primary_eni)
-        listers = AddressListers(self._nodes, self._pools, self._ips)
+        listers = AddressListers(self._nodes, self._servers, self._pools, self._ips)
         return AddressReconciler(self._cluster, self._cloud.servers, listers, rules)
 
 

@@ -6,16 +6,16 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 from spiderpool.api.core_v1 import Node
+from spiderpool.api.spiderserver import Instance
 from spiderpool.cloud.provider import CloudProvider, CloudServer
 from spiderpool.cloudcontroller.cluster import Cluster
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance
 from spiderpool.core.cloud.nodes import (
     ServerQuery,
     identity_patch,
-    instance_of,
     judge,
     mismatch,
     queries,
@@ -25,6 +25,7 @@ from spiderpool.errors import is_bug
 from spiderpool.kube.attempts import Attempts
 from spiderpool.kube.client import Conflict, NotFound
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
@@ -34,6 +35,14 @@ WORKERS = 2
 log = logger("nodes")
 
 
+@dataclass(frozen=True, slots=True)
+class NodeListers:
+    """Informers to read from; their owner runs them."""
+
+    nodes: Informer[Node]
+    servers: NodeServers
+
+
 class NodeReconciler:
     """Keeps Nodes as their servers are. ``period`` is the time between two searches for lost servers, in seconds."""
 
@@ -41,7 +50,7 @@ class NodeReconciler:
         self,
         cluster: Cluster,
         cloud: CloudProvider,
-        nodes: Informer[Node],
+        listers: NodeListers,
         period: float,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -49,7 +58,8 @@ class NodeReconciler:
         self._client = cluster.client
         self._recorder = cluster.recorder
         self._cloud = cloud
-        self._nodes = nodes
+        self._nodes = nodes = listers.nodes
+        self._servers = listers.servers
         self._period = period
         self._clock = clock
         self._queue = WorkQueue(self._reconcile, "nodes")
@@ -59,6 +69,7 @@ class NodeReconciler:
         self._deletions = Attempts(partial(_failed, "node not deleted"))  # by UID
         self._by_uid = nodes.index(lambda node: (node.metadata.uid,))
         nodes.subscribe(self._on_node)
+        listers.servers.subscribe(self._queue.add)
 
     async def run(self) -> None:
         """Reconciles until cancelled."""
@@ -76,7 +87,7 @@ class NodeReconciler:
         node = self._nodes.get(name)
         if node is not None and node.ready:
             await self._set_stopped(node, stopped=False)
-        if node is not None and (instance := instance_of(node)) is not None:
+        if node is not None and (instance := self._servers.of(node)) is not None:
             await self._identify(self._nodes.get(name) or node, instance)
 
     async def _identify(self, node: Node, instance: Instance) -> None:
@@ -103,7 +114,7 @@ class NodeReconciler:
 
         What fails waits for the next search, and keeps nothing else from being done.
         """
-        due = queries(self._nodes.items(), self._cloud.parse_provider_id)
+        due = queries(self._nodes.items(), self._cloud.parse_provider_id, self._servers.of)
         suspected = {uid for query in due for uid in query.suspects}
         self._missing = {uid: since for uid, since in self._missing.items() if uid in suspected}
         states: dict[str, CloudServer] = {}  # Node UID → its server
@@ -163,6 +174,4 @@ def _failed(message: str, of: str, error: Exception) -> None:
 
 def _part(node: Node) -> tuple[object, ...]:
     """Returns the parts of a Node that decide about its identity, and whether its server is stopped."""
-    report = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
-    state = node.spec.providerID, node.spec.taints, node.ready_status
-    return node.metadata.uid, report, node.metadata.labels, *state
+    return node.metadata.uid, node.metadata.labels, node.spec.providerID, node.spec.taints, node.ready_status

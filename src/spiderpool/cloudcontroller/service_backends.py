@@ -22,6 +22,7 @@ class ServiceBackends:
         self, listers: ServiceListers, finder: ENIFinder, configuration: BalancerConfiguration, timings: ServiceTimings
     ) -> None:
         self._nodes = listers.nodes
+        self._servers = listers.servers
         self._finder = finder
         self._configuration = configuration
         self._timings = timings
@@ -38,7 +39,7 @@ class ServiceBackends:
 
     async def _enis_of(self, addresses: Collection[str]) -> Mapping[str, str]:
         """Returns the ENIs of addresses as nodes report them, the others as the cloud answers, which is cached."""
-        reported = backends.reported_enis(self._nodes.items())
+        reported = backends.reported_enis(map(self._servers.of, self._nodes.items()))
         now = self._timings.clock()
         cached = {address: eni for address, (eni, until) in self._enis.items() if until > now}
         unknown = [address for address in addresses if address not in reported and address not in cached]

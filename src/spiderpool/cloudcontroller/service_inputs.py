@@ -10,6 +10,7 @@ from typing import Any
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +37,5 @@ class ServiceListers:
     services: Informer[Service]
     slices: Informer[Any]
     nodes: Informer[Node]
+    servers: NodeServers
     grants: Informer[SpiderLoadBalancerGrant]

@@ -17,7 +17,6 @@ from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
 from spiderpool.cloudcontroller.service_removal import BalancerRemoval, preserves
 from spiderpool.cloudcontroller.service_state import ServiceStates
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION
 from spiderpool.core.cloud.loadbalancer import checking, grants, planning
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of
@@ -65,6 +64,7 @@ class ServiceReconciler:
         listers.slices.subscribe(self._on_slice)
         listers.services.subscribe(self._on_service)
         listers.nodes.subscribe(self._on_node)
+        listers.servers.subscribe(lambda _: self._queue_all())
         listers.grants.subscribe(self._on_grant)
 
     async def run(self) -> None:
@@ -110,8 +110,11 @@ class ServiceReconciler:
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
         if old is None or new is None or _relevant_part(old) != _relevant_part(new):
-            for service in self._listers.services.items():
-                self._queue_later(service.key)
+            self._queue_all()
+
+    def _queue_all(self) -> None:
+        for service in self._listers.services.items():
+            self._queue_later(service.key)
 
     def _on_grant(self, old: SpiderLoadBalancerGrant | None, new: SpiderLoadBalancerGrant | None) -> None:
         specs = [grant.spec for grant in (old, new) if grant is not None]
@@ -394,5 +397,4 @@ def _reason(error: SpiderpoolError) -> str:
 def _relevant_part(node: Node) -> Iterable[object]:
     """Returns the parts of a node that decide whether it is a backend; its heartbeats change others all the time."""
     ready = [condition.status for condition in node.status.conditions or () if condition.type == "Ready"]
-    instance = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
-    return node.metadata.labels, node.spec, ready, instance
+    return node.metadata.labels, node.spec, ready

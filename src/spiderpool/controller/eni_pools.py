@@ -1,7 +1,7 @@
 """Pools and networks of ENIs: one SpiderIPPool per ENI and address family, one SpiderMultusConfig per interface name.
 
-The source is the annotation in which each node's agent reports its server's ENIs. Nothing here calls the cloud. A pool
-whose ENI is gone is deleted only when no SpiderIP of it is left.
+The source is the SpiderServer in which each node's agent reports its server's ENIs. Nothing here calls the cloud. A
+pool whose ENI is gone is deleted only when no SpiderIP of it is left.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
 from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.api.spiderserver import Instance, SpiderServer
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.cloud.eni_pools import (
     UNREGISTERED_ANNOTATION,
@@ -35,15 +36,15 @@ from spiderpool.core.cloud.eni_pools import (
     subnet_version,
     unregistered_text,
 )
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance, read_instance
 from spiderpool.core.ipam.allocation import pools_of
 from spiderpool.core.ipam.pool_blocks import blocks_of, pools_near
 from spiderpool.core.labels import label_value
-from spiderpool.errors import BadConfig, Undecodable
+from spiderpool.errors import BadConfig
 from spiderpool.kube.attempts import on_all
 from spiderpool.kube.client import AlreadyExists, Client, Invalid, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from spiderpool.kube.workqueue import WorkQueue, resync
 from spiderpool.telemetry import UNREGISTERED, logger
 
@@ -63,6 +64,7 @@ class ENIPoolListers:
     """The caches that pools of ENIs are computed from."""
 
     nodes: Informer[Node]
+    servers: NodeServers
     pools: Informer[SpiderIPPool]
     ips: Informer[SpiderIP]
     networks: Informer[SpiderMultusConfig]
@@ -90,17 +92,18 @@ class ENIPoolReconciler:
         self._recorder = recorder
         self._rules = rules
         self._queue = WorkQueue(self._reconcile, "discovery")
-        self._servers: dict[str, Instance | None] = {}  # Node name → its server; None: no annotation, or malformed
+        self._servers: dict[str, Instance | None] = {}  # Node name → its server; None: not described, or not right
         self._reported: dict[str, dict[str, SpiderIP]] = {}  # pool name → records by UID reported as unregistered
         self._gone_since: dict[str, float] = {}  # pool name → loop time when its Node was first found missing
         self._complaints: dict[str, str] = {}  # subject of a warning → its last message, so as not to repeat it
-        self._nodes_by_eni = listers.nodes.index(_enis_of, lambda node: node.name)
+        self._nodes_by_eni = listers.servers.informer.index(_enis_of, lambda server: server.name)
         self._pools_by_eni = listers.pools.index(lambda pool: [eni] if (eni := _eni_of(pool)) else [])
         self._enis_by_node = listers.pools.index(_nodes_of_eni_pool, lambda pool: _eni_of(pool) or "")
         self._pools_by_block = listers.pools.index(blocks_of)
         self._ips_by_pool = listers.ips.index(pools_of)
         listers.pools.subscribe(self._on_pool)
         listers.nodes.subscribe(self._on_node)
+        listers.servers.subscribe(self._on_server)
 
     async def run(self) -> None:
         """Reconcile until cancelled: first all ENIs, then those that change or whose SpiderIPs do."""
@@ -115,27 +118,27 @@ class ENIPoolReconciler:
     # --- Which events cause a reconciliation -----------------------------------------------------------------------
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
-        if old is not None and new is not None and _report_of(old) == _report_of(new) and old.ready == new.ready:
+        if old is not None and new is not None and _part(old) == _part(new):
             return
-        name = new.name if new is not None else old.name if old is not None else ""
+        if (node := new or old) is not None:
+            self._look(node.name, new)
+
+    def _on_server(self, name: str) -> None:
+        self._look(name, self._listers.nodes.get(name))
+
+    def _look(self, name: str, node: Node | None) -> None:
+        """Reconcile the ENIs that a Node's server had and has; None: there is no Node of this name."""
         before = self._servers.pop(name, None)
-        if new is None:
+        after = self._listers.servers.of(node) if node is not None else None
+        if node is None:
             self._complaints.pop(f"node/{name}", None)
-        after = self._read(new) if new is not None else None
-        if new is not None:
+        else:
             self._servers[name] = after
+            if defect := self._listers.servers.defect(name):
+                message = f"its SpiderServer contradicts itself and is not used, pools stay as they are: {defect}"
+                self._warn(f"node/{name}", node, "CardsNotReadable", message)
         self._touch(*(eni.identity for server in (before, after) if server for eni in server.enis))
         self._touch(*self._enis_by_node.get(name))
-
-    def _read(self, node: Node) -> Instance | None:
-        """The server of a node; None, with a warning, when the annotation is malformed."""
-        text = _report_of(node)
-        try:
-            return read_instance(text) if text else None
-        except Undecodable as error:
-            message = f"annotation {INSTANCE_ANNOTATION} is not used, pools stay as they are: {error.message}"
-            self._warn(f"node/{node.name}", node, "CardsNotReadable", message)
-            return None
 
     def _on_pool(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         if old is not None and new is not None and _relevant(old) == _relevant(new):
@@ -325,18 +328,14 @@ class ENIPoolReconciler:
             log.warning("ENI without its pool or network", key=key, reason=reason, message=message)
 
 
-def _report_of(node: Node) -> str | None:
-    """The annotation in which the node's agent reports its server."""
-    return (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
+def _part(node: Node) -> tuple[object, ...]:
+    """The parts of a Node that decide about its ENIs; most events are heartbeats."""
+    return node.metadata.uid, node.ready
 
 
-def _enis_of(node: Node) -> list[str]:
-    """IDs of the ENIs that a node reports; none when the annotation is absent or malformed."""
-    text = _report_of(node)
-    try:
-        return [eni.identity for eni in read_instance(text).enis] if text else []
-    except Undecodable:  # reported by the subscriber
-        return []
+def _enis_of(server: SpiderServer) -> set[str]:
+    """IDs of the ENIs that a node reports."""
+    return {eni.identity for eni in server.spec.enis}
 
 
 def _eni_of(pool: SpiderIPPool) -> str | None:

@@ -21,6 +21,7 @@ from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.admission_server import AdmissionServer, accept_client_certificates
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
@@ -37,7 +38,8 @@ from spiderpool.controller.endpoints import EndpointListers, EndpointReconciler
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
 from spiderpool.controller.network_policies import UnenforcedPolicyReporter
-from spiderpool.controller.networks import NetworkReconciler
+from spiderpool.controller.network_status import NetworkStatusReconciler
+from spiderpool.controller.networks import NetworkListers, NetworkReconciler
 from spiderpool.controller.pools import PoolListers, PoolReconciler
 from spiderpool.controller.preparation import prepare
 from spiderpool.controller.quotas import NamespaceQuotas, QuotaReconciler
@@ -50,6 +52,7 @@ from spiderpool.core.ipam.gc import GCPolicy
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from spiderpool.settings import ControllerSettings, controller_settings, load_source
 from spiderpool.telemetry import configure, logger
 
@@ -85,6 +88,7 @@ class ControllerLeader:
         self._service_cidrs = Informer(client, ServiceCIDR, optional=True)
         self._nodes = Informer(client, Node)
         self._accounts = Informer(client, SpiderNode, optional=True)  # Helm does not add CRDs during an update
+        self._servers = NodeServers(Informer(client, SpiderServer, optional=True))
         self._services = Informer(client, Service)
         self._endpoints = Informer(client, SpiderEndpoint)
         self._subnets = Informer(client, SpiderSubnet)
@@ -129,7 +133,8 @@ class ControllerLeader:
             self._kubeadm,
             self._service_cidrs,
             self._nodes,
-            *([self._accounts] if self._settings.gc_enabled else []),
+            self._accounts,
+            self._servers.informer,
             self._services,
             self._endpoints,
             *([self._subnets] if self._settings.common.enable_spider_subnet else []),
@@ -146,10 +151,11 @@ class ControllerLeader:
             recorder.run,
             self._pool_reconciler().run,
             ReservedIPReconciler(client, self._reserved).run,
-            NetworkReconciler(client, self._configs, self._attachments, self._nodes, recorder).run,
+            NetworkReconciler(client, self._network_listers(), recorder).run,
             self._coordinator().run,
             self._service_addresses().run,
             EndpointReconciler(client, endpoints).run,
+            NetworkStatusReconciler(client, self._accounts, self._pods).run,
             QuotaReconciler(client, self._namespaces, recorder).run,
             UnenforcedPolicyReporter(client, self._ips, self._pods, recorder).run,
             *([self._gc().run] if settings.gc_enabled else []),
@@ -164,6 +170,9 @@ class ControllerLeader:
         namespace, debounce = settings.common.namespace, settings.status_debounce
         return PoolReconciler(self._client, listers, self._recorder, namespace=namespace, debounce=debounce)
 
+    def _network_listers(self) -> NetworkListers:
+        return NetworkListers(self._configs, self._attachments, self._nodes, self._servers)
+
     def _coordinator(self) -> CoordinatorReconciler:
         settings = self._settings
         listers = CoordinatorListers(self._coordinators, self._kubeadm, self._service_cidrs)
@@ -171,7 +180,9 @@ class ControllerLeader:
         return CoordinatorReconciler(self._client, listers, self._recorder, detector, default=settings.coordinator_name)
 
     def _service_addresses(self) -> ServiceAddressReconciler:
-        listers = ServiceAddressListers(self._coordinators, self._services, self._nodes, self._pools)
+        listers = ServiceAddressListers(
+            self._coordinators, self._services, self._nodes, self._servers.informer, self._pools
+        )
         return ServiceAddressReconciler(self._client, listers, self._recorder)
 
     def _gc(self) -> ClusterGC:
@@ -197,7 +208,7 @@ class ControllerLeader:
         settings = self._settings
         families, primary = settings.common.families, settings.common.cloud.primary_eni
         rules = ENIPoolRules(families, settings.common.namespace, primary, settings.gc_node_grace)
-        listers = ENIPoolListers(self._nodes, self._pools, self._ips, self._configs)
+        listers = ENIPoolListers(self._nodes, self._servers, self._pools, self._ips, self._configs)
         return ENIPoolReconciler(self._client, listers, self._recorder, rules)
 
     def _subnet_reconciler(self) -> SubnetReconciler:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -25,10 +26,21 @@ from spiderpool.kube.client import Client, Conflict, NotFound
 from spiderpool.kube.conditions import not_ready, ready, write
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
+from spiderpool.kube.node_servers import NodeServers
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
 log = logger("networks")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkListers:
+    """Informers to read from; their owner runs them."""
+
+    configs: Informer[SpiderMultusConfig]
+    attachments: Informer[NetworkAttachmentDefinition]
+    nodes: Informer[Node]
+    servers: NodeServers
 
 
 class NetworkReconciler:
@@ -38,25 +50,22 @@ class NetworkReconciler:
     definition under a former name is deleted here.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        configs: Informer[SpiderMultusConfig],
-        attachments: Informer[NetworkAttachmentDefinition],
-        nodes: Informer[Node],
-        recorder: Recorder,
-    ) -> None:
+    def __init__(self, client: Client, listers: NetworkListers, recorder: Recorder) -> None:
+        configs, attachments, nodes = listers.configs, listers.attachments, listers.nodes
         self._client = client
         self._configs = configs
         self._attachments = attachments
         self._recorder = recorder
         self._queue = WorkQueue(self._reconcile, "networks")
         self._applied: dict[str, NetworkAttachmentDefinition] = {}  # key of a config → what was applied for it last
-        self._nodes_by_devices = nodes.index(_all_devices_of, lambda node: node.name)
-        self._devices = reported_devices(self._nodes_by_devices)
+        self._nodes = nodes
+        self._servers = listers.servers
+        self._devices_by_node: dict[str, frozenset[str] | None] = {}  # None: not reported
+        self._devices: frozenset[str] | None = None  # NICs of all nodes; None unless all of them report theirs
         configs.subscribe(self._on_config)
         attachments.subscribe(self._on_attachment)
         nodes.subscribe(self._on_node)
+        listers.servers.subscribe(self._on_server)
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
@@ -75,9 +84,18 @@ class NetworkReconciler:
                 for name in _owning_configs(stored):
                     self._queue.add(f"{stored.metadata.namespace}/{name}")
 
-    def _on_node(self, _: Node | None, __: Node | None) -> None:
+    def _on_node(self, old: Node | None, new: Node | None) -> None:
+        is_heartbeat = old is not None and new is not None and old.metadata.uid == new.metadata.uid
+        if not is_heartbeat and (node := new or old):
+            self._on_server(node.name)
+
+    def _on_server(self, name: str) -> None:
         """Look at all configs when the NICs have changed that the nodes report together."""
-        if (devices := reported_devices(self._nodes_by_devices)) != self._devices:
+        self._devices_by_node.pop(name, None)
+        if (node := self._nodes.get(name)) is not None:
+            self._devices_by_node[name] = devices_of(self._servers.of(node))
+        different = set(self._devices_by_node.values())  # few: most nodes of a cluster name theirs alike
+        if (devices := reported_devices(different)) != self._devices:
             self._devices = devices
             for config in self._configs.items():
                 self._queue.add(config.key)
@@ -168,11 +186,6 @@ def readiness(
     # Nodes report ENIs alone: a bond or a VLAN device may be there all the same.
     missing = missing_masters(config.spec or MultusConfigSpec(), devices)
     return ready(f"{text}; but {missing}" if missing else text)
-
-
-def _all_devices_of(node: Node) -> Iterable[frozenset[str] | None]:
-    """The NICs of a node, by which it is filed together with those that report the same."""
-    return [devices_of(node)]
 
 
 def _owning_configs(stored: NetworkAttachmentDefinition) -> Iterable[str]:

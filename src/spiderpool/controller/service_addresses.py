@@ -13,7 +13,7 @@ from typing import Any
 from spiderpool.api.coordinator import EXTERNAL_IP, LOAD_BALANCER, SpiderCoordinator
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.core.cloud.nodes import instance_of
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.core.network.service_addresses import (
     PoolAddresses,
     ServiceAddress,
@@ -47,6 +47,7 @@ class ServiceAddressListers:
     coordinators: Informer[SpiderCoordinator]
     services: Informer[Service]
     nodes: Informer[Node]
+    servers: Informer[SpiderServer]
     pools: Informer[SpiderIPPool]
 
 
@@ -62,10 +63,12 @@ class ServiceAddressReconciler:
         self._reported: dict[str, dict[str, str]] = {}  # SpiderCoordinator → Service → what its last Event reported
         self._written = 0  # addresses of the last write
         self._node_addresses = listers.nodes.index(_addresses_of_node, lambda node: node.name)
+        self._server_addresses = listers.servers.index(_addresses_of_server, lambda server: server.name)
         self._pools_by_subnet = listers.pools.index(lambda pool: [pool.spec.subnet], pool_addresses)
         listers.coordinators.subscribe(self._on_coordinator)
-        for informer, part in ((listers.services, _served), (listers.nodes, _addresses_of_node)):
-            self._follow(informer, part)
+        self._follow(listers.services, _served)
+        self._follow(listers.nodes, _addresses_of_node)
+        self._follow(listers.servers, _addresses_of_server)
         self._follow(
             listers.pools, lambda pool: (pool.spec.subnet, pool.spec.ips, pool.spec.excludeIPs, pool.spec.gateway)
         )
@@ -115,7 +118,7 @@ class ServiceAddressReconciler:
         for service in self._services.items():
             refused = []
             for found in addresses_of(service, kinds):
-                if str(found.address) in self._node_addresses:
+                if str(found.address) in self._node_addresses or str(found.address) in self._server_addresses:
                     continue  # pods reach it on that node, whose kube-proxy serves it as well
                 reason = objection(found, self._pools_with(found))
                 if reason is None:
@@ -144,7 +147,9 @@ def _served(service: Service) -> tuple[ServiceAddress, ...]:
 
 
 def _addresses_of_node(node: Node) -> tuple[str, ...]:
-    """The addresses of a node, and those of its ENIs that are its own."""
-    instance = instance_of(node)
-    own = [eni.primary_address for eni in instance.enis] if instance else []
-    return (*(each.address for each in node.status.addresses or ()), *own)
+    return tuple(each.address for each in node.status.addresses or ())
+
+
+def _addresses_of_server(server: SpiderServer) -> tuple[str, ...]:
+    """The addresses of its ENIs that are its own, and no pod's."""
+    return tuple(eni.primary_address for eni in server.spec.enis)

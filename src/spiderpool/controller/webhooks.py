@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ from spiderpool.api.meta import Kind, Object
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.reviews import ALLOWED, AdmissionRequest, Answer, Decide, invalid, patched, refused
 from spiderpool.core.admission.coordinator import default_coordinator, validate_coordinator
@@ -45,11 +47,11 @@ from spiderpool.core.admission.warnings import (
     names_in,
     subnet_warnings,
 )
-from spiderpool.core.cloud.instances import devices_of, reported_devices
+from spiderpool.core.cloud.instances import described, devices_of, reported_devices
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.multusconfig import attachment_name
 from spiderpool.errors import SpiderpoolError
-from spiderpool.kube.client import Client
+from spiderpool.kube.client import Client, NotFound
 from spiderpool.settings import ControllerSettings
 from spiderpool.telemetry import logger
 
@@ -240,7 +242,10 @@ class Webhooks:
     async def _warn_of_multusconfig(self, change: AdmissionChange) -> Iterable[str]:
         pools = [pool.name for pool in await self._client.list(SpiderIPPool, timeout=READ_TIMEOUT)]
         nodes = await self._client.list(Node, timeout=READ_TIMEOUT)
-        return multusconfig_warnings(change.new, pools, reported_devices(map(devices_of, nodes)))
+        servers: list[SpiderServer] = []
+        with suppress(NotFound):  # Helm adds no CRDs in an update
+            servers = await self._client.list(SpiderServer, timeout=READ_TIMEOUT)
+        return multusconfig_warnings(change.new, pools, reported_devices(map(devices_of, described(nodes, servers))))
 
     # --- Answers
 

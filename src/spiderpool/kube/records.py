@@ -24,7 +24,7 @@ class NodeRecords:
 
     def __init__(self, client: Client, node: str) -> None:
         self._client = client
-        self._node = node
+        self.node = node
         self.informer = Informer(client, SpiderIP, labels=f"{IP_NODE_LABEL}={label_value(node)}")
         self._by_pod = self.informer.index(_holding_pods)
         self._addresses_by_pool = self.informer.index(lambda record: [record.spec.pool], address_of)
@@ -92,7 +92,7 @@ class NodeRecords:
 
         Our watch tells nothing of records of other nodes, so they would stay in the cache for ever.
         """
-        if record.spec.node == self._node:
+        if record.spec.node == self.node:
             self.informer.note(record)
         else:
             self.informer.forget(record)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION
 from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 from spiderpool_lab.stories import audit
 from spiderpool_lab.stories.stage import Stage, pod, replicated
@@ -155,7 +154,7 @@ def node_deleted(stage: Stage) -> None:
         stage.cluster.plane.kubectl("delete", "node", node)
     finally:
         stage.restart(node, "kubelet")  # a kubelet registers its Node when it starts
-    stage.wait("another Node, described and initialized", lambda: _is_initialized(_node(stage, node), uid))
+    stage.wait("another Node, described and initialized", lambda: _is_initialized(stage, node, uid))
     stage.node_ready(node)
     stage.apply(pod("after", node))
     stage.ready("after", *names)
@@ -170,12 +169,14 @@ def _uids(stage: Stage) -> dict[str, str]:
     return {name: one["metadata"]["uid"] for name, one in stage.pods().items()}
 
 
-def _is_initialized(node: Json, former: str) -> bool:
+def _is_initialized(stage: Stage, name: str, former: str) -> bool:
     """Whether a Node is another than the one with the former UID, and agent and cloud controller have seen it."""
-    metadata, spec = node.get("metadata", {}), node.get("spec", {})
+    node = _node(stage, name)
+    spec, uid = node.get("spec", {}), node.get("metadata", {}).get("uid", former)
+    servers = [one["metadata"] for one in stage.cluster.objects("spiderservers")]
     return (
-        metadata.get("uid", former) != former
-        and INSTANCE_ANNOTATION in metadata.get("annotations", {})
+        uid != former
+        and any(one["name"] == name and one["ownerReferences"][0]["uid"] == uid for one in servers)
         and "providerID" in spec
         and UNINITIALIZED not in {taint["key"] for taint in spec.get("taints", [])}
     )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, STATUS_ANNOTATION
@@ -170,9 +171,15 @@ def _link_faults(stage: Stage, pair: _Pair) -> Iterator[str]:
         found = link_mtus(client.exec(listing, pod=f"{stage.namespace}/{name}").stdout, client.exec(listing).stdout)
         if found != wanted:
             yield f"MTUs of {name}: {found} instead of {wanted}"
-        status = json.loads(stage.pod(name)["metadata"]["annotations"][STATUS_ANNOTATION])
+        status = json.loads(stage.wait(f"{name} has its network status", partial(_status, stage, name)))
         if [one.get("mtu") for one in status] != [pair.eni.mtu]:
             yield f"the status of {name} names no MTU of {pair.eni.mtu}: {status}"
+
+
+def _status(stage: Stage, name: str) -> str:
+    """The annotation with a pod's networks; empty as long as it is not written."""
+    text: str = stage.pod(name)["metadata"].get("annotations", {}).get(STATUS_ANNOTATION, "")
+    return text
 
 
 # --- packets

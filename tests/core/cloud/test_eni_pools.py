@@ -15,6 +15,7 @@ from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import IpvlanConfig, MacvlanConfig, MultusConfigSpec
 from spiderpool.api.spidernode import NodeAccount, ObservedPool, SpiderNode
+from spiderpool.api.spiderserver import ENI
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.admission.ippool import PoolContext, default_ippool, validate_ippool
 from spiderpool.core.admission.multusconfig import default_multusconfig, validate_multusconfig
@@ -39,7 +40,6 @@ from spiderpool.core.cloud.eni_pools import (
     subnet_version,
     unregistered_text,
 )
-from spiderpool.core.cloud.instances import ENI
 from spiderpool.core.ipam.allocation import usable
 from spiderpool.errors import BadConfig
 from tests.core.servers import ETH0, ETH1, MASTER

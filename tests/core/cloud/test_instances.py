@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,24 +10,20 @@ from msgspec.structs import replace
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spiderserver import ENI, Instance, SpiderServer
 from spiderpool.core.cloud.instances import (
-    ENI,
-    INSTANCE_ANNOTATION,
-    Instance,
     completed,
     defect,
+    described,
     device_of,
     devices_of,
     is_this_machine,
     merged,
     ordered,
-    read_instance,
     reported_devices,
-    text_of,
     with_devices,
 )
 from spiderpool.core.network.plumbing.values import Link
-from spiderpool.errors import Undecodable
 from tests.core.servers import ETH0, ETH1, MASTER, with_addresses, with_eni
 
 pytestmark = pytest.mark.unit
@@ -38,30 +35,37 @@ def changed(**fields: object) -> Instance:
     return with_eni(MASTER, replace(ETH1, **fields))
 
 
-def test_a_description_survives_the_annotation() -> None:
-    assert read_instance(text_of(MASTER)) == MASTER
+NODE = Node(metadata=ObjectMeta(name="master", uid="uid-1"))
+WRONG = with_eni(MASTER, replace(ETH1, identity=ETH0.identity))
+
+
+def test_a_description_survives_its_object() -> None:
+    made = SpiderServer.of(NODE, MASTER)
+    assert msgspec.json.decode(msgspec.json.encode(made), type=SpiderServer) == made
     assert MASTER.provider_id == "cn-hangzhou.i-master"
     assert MASTER.primary == ETH0
     assert MASTER.eni("eni-m1") == ETH1
     assert MASTER.eni("eni-x") is None
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", text_of(MASTER).replace("eni-m1", "eni-m0")])
-def test_an_annotation_that_cannot_be_right_is_refused(text: str) -> None:
-    with pytest.raises(Undecodable):
-        read_instance(text)
+def test_a_description_counts_for_its_own_node_and_if_it_can_be_right() -> None:
+    again = Node(metadata=ObjectMeta(name="master", uid="uid-2"))
+    server, wrong = SpiderServer.of(NODE, MASTER), SpiderServer.of(NODE, WRONG)
+    assert [*described([NODE, again], [server])] == [MASTER, None]
+    assert [*described([NODE], [wrong])] == [*described([NODE], [])] == [None]
+
+
+def test_a_description_is_no_larger_than_a_server() -> None:
+    many = replace(ETH1, addresses=tuple(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(9000)))
+    assert defect(with_eni(MASTER, many)) == "it has more than 256 ENIs or 8192 addresses"
 
 
 def test_the_nics_of_all_nodes_are_known_once_each_reports_its_own() -> None:
-    def devices(text: str | None) -> frozenset[str] | None:
-        return devices_of(Node(metadata=ObjectMeta(annotations={INSTANCE_ANNOTATION: text} if text else None)))
-
     one, two = with_eni(MASTER, replace(ETH1, device="eth1")), with_eni(MASTER, replace(ETH1, device="eth2"))
     expected = frozenset(eni.device for eni in (*one.enis, *two.enis) if eni.device)
-    assert reported_devices([devices(text_of(one)), devices(text_of(two))]) == expected
+    assert reported_devices(map(devices_of, [one, two])) == expected
     assert {"eth1", "eth2"} <= {*expected}
-    for other in (None, "{", text_of(MASTER).replace("eni-m1", "eni-m0")):
-        assert reported_devices([devices(text_of(one)), devices(other)]) is None
+    assert reported_devices(map(devices_of, [one, None])) is None
     assert reported_devices([]) is None
     assert reported_devices([frozenset()]) is None, "no name is known"
 

@@ -9,11 +9,10 @@ from msgspec.structs import replace
 
 from spiderpool.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Taint
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
+from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.core.cloud.nodes import (
     ServerQuery,
     identity_patch,
-    instance_of,
     judge,
     labels_of,
     mismatch,
@@ -55,13 +54,11 @@ OTHER = Taint("team", "a", "NoExecute", "2026-01-01T00:00:00Z")
 def make_node(
     name: str = "master",
     *,
-    server: Instance | None = SERVER,
     ready: str = "True",
     labels: dict[str, str] | None = None,
     **spec: object,
 ) -> Node:
-    annotations = {INSTANCE_ANNOTATION: text_of(server)} if server else None
-    metadata = ObjectMeta(name=name, uid=f"uid-{name}", resourceVersion="7", labels=labels, annotations=annotations)
+    metadata = ObjectMeta(name=name, uid=f"uid-{name}", resourceVersion="7", labels=labels)
     status = NodeStatus(conditions=[NodeCondition("Ready", ready)])
     return Node(metadata=metadata, spec=NodeSpec(**spec), status=status)  # type: ignore[arg-type]
 
@@ -95,33 +92,29 @@ class TestIdentity:
         assert mismatch(make_node(providerID="kind://x"), SERVER, parse)
         assert not mismatch(make_node(), SERVER, parse)
 
-    def test_a_broken_report_is_none(self) -> None:
-        node = make_node()
-        node.metadata.annotations = {INSTANCE_ANNOTATION: "{"}
-        assert instance_of(node) is None
-
 
 def member(number: int, ready: str, region: str = "cn-hangzhou") -> Node:
-    return make_node(f"n{number}", server=None, ready=ready, providerID=f"{region}.i-{number}")
+    return make_node(f"n{number}", ready=ready, providerID=f"{region}.i-{number}")
 
 
 class TestLoss:
     def test_nothing_is_asked_while_all_is_well(self) -> None:
-        assert queries([member(1, "True"), member(2, "False")], parse) == []
+        assert queries([member(1, "True"), member(2, "False")], parse, lambda _: None) == []
 
     def test_a_sole_silent_node_has_no_witness(self) -> None:
-        assert queries([member(1, "Unknown")], parse) == []
-        assert queries([member(1, "Unknown"), member(2, "False")], parse) == []
-        assert queries([member(1, "Unknown"), member(2, "True", "cn-beijing")], parse) == []
+        assert queries([member(1, "Unknown")], parse, lambda _: None) == []
+        assert queries([member(1, "Unknown"), member(2, "False")], parse, lambda _: None) == []
+        assert queries([member(1, "Unknown"), member(2, "True", "cn-beijing")], parse, lambda _: None) == []
 
     def test_every_part_has_witnesses(self) -> None:
-        found = queries([*(member(n, "Unknown") for n in range(200)), member(900, "True")], parse)
+        found = queries([*(member(n, "Unknown") for n in range(200)), member(900, "True")], parse, lambda _: None)
         assert [len(each.suspects) for each in found] == [90, 90, 20]
         assert all(each.witnesses == {"i-900"} for each in found)
 
     def test_a_node_with_another_server_is_not_judged(self) -> None:
-        silent = make_node("n1", server=replace(SERVER, identity="i-9"), ready="Unknown", providerID="cn-hangzhou.i-1")
-        assert queries([silent, member(2, "True")], parse) == []
+        silent = make_node("n1", ready="Unknown", providerID="cn-hangzhou.i-1")
+        reported = {"n1": replace(SERVER, identity="i-9")}
+        assert queries([silent, member(2, "True")], parse, lambda node: reported.get(node.name)) == []
 
     def test_gone_takes_two_answers_a_period_apart(self) -> None:
         query = ServerQuery("r", {"uid": "i-1"}, frozenset({"i-2"}))

@@ -26,6 +26,7 @@ from spiderpool.core.ipam.allocation import (
     is_acceptable,
     is_exclusive,
     main_reason,
+    moved_to,
     new_record,
     occupied,
     pools_of,
@@ -195,6 +196,15 @@ def test_a_record_that_its_owner_has_given_up_is_its_pods_alone() -> None:
     given_up = disowned(owned)
     assert (given_up.spec, given_up.metadata.labels) == (plain.spec, plain.metadata.labels)
     assert owned.spec.owner == owner
+
+
+def test_a_record_of_another_node_becomes_this_nodes_to_be_ended_here() -> None:
+    held = new_record(ASK, POOL, 1)
+    moved = moved_to(held, "here")
+    assert (moved.spec, moved.metadata.labels) == (
+        changed(held.spec, node="here"),
+        (held.metadata.labels or {}) | {"ipam.spidernet.io/node": "here"},
+    )
 
 
 def test_a_released_record_has_the_time_of_its_release() -> None:

@@ -124,7 +124,7 @@ def test_load_balancers_come_and_go_although_the_cloud_throttles_loses_and_refus
     cluster.plane.apply(EXAMPLE / "load-balancers.yaml")
     cluster.wait_for("the load balancers serve", lambda: cloud_checks.balancers_serve(cluster), PATIENCE)
     assert len(admin.state()["clbs"]) == len(cloud_checks.PORTS)
-    text = cluster.plane.kubectl("get", "services,nodes,endpointslices", "--all-namespaces", "-o", "yaml")
+    text = cluster.plane.kubectl("get", "services,nodes,spiderservers,endpointslices", "--all-namespaces", "-o", "yaml")
     planned = plans(text, BalancerConfiguration(cluster=cluster.name), registry.DEFAULT.kind_of)
     assert all(balancer["name"] in planned for balancer in admin.state()["clbs"]), planned
     assert all(f"{server}:" in planned for server in ("i-master", "i-worker"))

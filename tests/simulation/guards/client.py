@@ -34,7 +34,7 @@ GUARDS = (
         "record_of_another_node",
         "a record that went to another node stays in the cache, and its address is never tried again",
         "kube/records.py",
-        "if record.spec.node == self._node:",
+        "if record.spec.node == self.node:",
         "if True:",
         "kube/test_records.py",
     ),

@@ -21,12 +21,13 @@ from aiohttp.connector import Connection
 from msgspec.structs import replace
 
 from spiderpool.api.decoding import decode
+from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.cloud.provider import NetworkPath
-from spiderpool.core.cloud.instances import ENI, Instance, ordered
+from spiderpool.core.cloud.instances import ordered
 from spiderpool.errors import KernelFailure, SpiderpoolError
 
 PROVIDER = "alibaba"
-"""Name of this provider in conf.yml and in the annotation of Nodes."""
+"""Name of this provider in conf.yml and in SpiderServers."""
 ADDRESS = IPv4Address("100.100.100.200")
 ENDPOINT = f"http://{ADDRESS}"
 

@@ -20,8 +20,8 @@ from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import IpvlanConfig, MultusConfigSpec, SpiderMultusConfig
 from spiderpool.api.spidernode import SpiderNode
+from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.core.addresses import AddressSet
-from spiderpool.core.cloud.instances import ENI, Instance
 from spiderpool.core.ipam.allocation import address_of, address_text, usable
 from spiderpool.errors import BadConfig
 

@@ -9,116 +9,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from itertools import chain
 from typing import TypeAlias
 
-import msgspec
 from msgspec.structs import replace
 
 from spiderpool.api.core_v1 import Node
-from spiderpool.api.decoding import decode
+from spiderpool.api.spiderserver import ENI, Instance, SpiderServer
 from spiderpool.core.addresses import Network, from_int, parse_subnet, to_int
 from spiderpool.core.network.plumbing.values import Link
-from spiderpool.errors import Undecodable
-
-INSTANCE_ANNOTATION = "cloud.spidernet.io/instance"
-"""On a Node: its server and ENIs as JSON, written by the node's agent."""
 
 ProviderIDParser: TypeAlias = Callable[[str], tuple[str, str] | None]
 """Returns region and instance of a Node's ``spec.providerID``; None for a text of another form. Each cloud has one."""
 
-GATEWAY_FROM_END = 3
-"""Where metadata names no gateway: the third last address of the vSwitch's block, which the cloud reserves for it."""
-
 STACKED = frozenset({"bridge", "ipvlan", "ipvtap", "macvlan", "macvtap", "vlan"})
 """Kinds of links that may have the MAC address of the ENI below them."""
 
-REMEMBERED = 8192
-"""Descriptions that are remembered as they were read, by their text."""
+MOST_ENIS, MOST_ADDRESSES = 256, 8192
+"""ENIs of a server, and addresses of all of them, beyond which a description is none of a server."""
 
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 
-class ENI(msgspec.Struct, frozen=True):
-    """One elastic network interface (ENI) of a server, with the addresses that pods may use on it."""
-
-    identity: str
-    mac: str
-    primary: bool
-    primary_address: str
-    """The server's own IPv4 address; never a pod's."""
-    addresses: tuple[str, ...]
-    """Secondary IPv4 addresses."""
-    ipv6_addresses: tuple[str, ...]
-    vswitch: str
-    subnet: str
-    subnet6: str | None
-    gateway: str | None
-    gateway6: str | None
-    device: str | None = None
-    """Linux name of the ENI; None while no link has its MAC address."""
-
-    def addresses_of(self, version: int) -> tuple[str, ...]:
-        """Returns the addresses of a family that pods may use."""
-        return self.addresses if version == 4 else self.ipv6_addresses
-
-    def subnet_of(self, version: int) -> str | None:
-        """Returns the block of the vSwitch as CIDR; None when it has none of this family."""
-        return self.subnet if version == 4 else self.subnet6
-
-    def gateway_of(self, version: int) -> str | None:
-        """Returns the gateway that metadata names, else the third last address of the block; None without a block."""
-        named, block = (self.gateway, self.subnet) if version == 4 else (self.gateway6, self.subnet6)
-        return named or (str(ip_network(block)[-GATEWAY_FROM_END]) if block else None)
+def described(nodes: Iterable[Node], servers: Iterable[SpiderServer]) -> Iterator[Instance | None]:
+    """Yields for each node its server; None where there is no description of it that can be right."""
+    by_name = {server.name: server for server in servers}
+    for node in nodes:
+        found = by_name.get(node.name)
+        yield found.spec if found and found.is_of(node) and defect(found.spec) is None else None
 
 
-class Instance(msgspec.Struct, frozen=True):
-    """One cloud server."""
-
-    provider: str
-    region: str
-    zone: str
-    identity: str
-    instance_type: str
-    enis: tuple[ENI, ...] = msgspec.field(name="cards")
-    """``cards`` in the annotation, whose JSON is older than the name here."""
-
-    @property
-    def provider_id(self) -> str:
-        """``region.instance``, as we write it to ``spec.providerID`` of the Node."""
-        return f"{self.region}.{self.identity}"
-
-    def eni(self, identity: str) -> ENI | None:
-        """Returns an ENI by its identity; None when there is none."""
-        return next((eni for eni in self.enis if eni.identity == identity), None)
-
-    @property
-    def primary(self) -> ENI | None:
-        """The ENI with which the server was made; None when none is marked so."""
-        return next((eni for eni in self.enis if eni.primary), None)
-
-
-def text_of(instance: Instance) -> str:
-    """Returns JSON, the same text for the same value."""
-    return msgspec.json.encode(instance).decode()
-
-
-@lru_cache(REMEMBERED)
-def read_instance(text: str) -> Instance:
-    """Parses the JSON of `text_of`. Raises Undecodable, also for a description that contradicts itself.
-
-    Every heartbeat of a Node brings the same text again, so results are remembered.
-    """
-    try:
-        instance = decode(text, Instance)
-    except msgspec.DecodeError as error:
-        raise Undecodable(f"not the description of a server: {error}") from error
-    if reason := defect(instance):
-        raise Undecodable(f"the description of the server contradicts itself: {reason}")
-    return instance
+def devices_of(instance: Instance | None) -> frozenset[str] | None:
+    """Returns the Linux names of a server's ENIs; None where the server is not described."""
+    return frozenset(eni.device for eni in instance.enis if eni.device) if instance else None
 
 
 def reported_devices(nodes: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
@@ -131,19 +56,15 @@ def reported_devices(nodes: Iterable[frozenset[str] | None]) -> frozenset[str] |
     return frozenset(found) or None
 
 
-def devices_of(node: Node) -> frozenset[str] | None:
-    """Returns the Linux names of a node's ENIs; None when it does not report them."""
-    text = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
-    try:
-        instance = read_instance(text) if text else None
-    except Undecodable:
-        instance = None
-    return frozenset(eni.device for eni in instance.enis if eni.device) if instance else None
-
-
 def defect(instance: Instance, known: Instance | None = None) -> str | None:
     """Returns why a description cannot be right; None when it can. ``known`` is the last good one of this machine."""
-    return next(chain(_identity_defects(instance, known), _set_defects(instance), _eni_defects(instance.enis)), None)
+    found = _size_defects(instance), _identity_defects(instance, known), _set_defects(instance)
+    return next(chain(*found, _eni_defects(instance.enis)), None)
+
+
+def _size_defects(instance: Instance) -> Iterator[str]:
+    if len(instance.enis) > MOST_ENIS or sum(len(_all_addresses(eni)) for eni in instance.enis) > MOST_ADDRESSES:
+        yield f"it has more than {MOST_ENIS} ENIs or {MOST_ADDRESSES} addresses"
 
 
 def _identity_defects(instance: Instance, known: Instance | None) -> Iterator[str]:

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from spiderpool.api.core_v1 import Node, Taint
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, Instance, ProviderIDParser, read_instance
+from spiderpool.api.spiderserver import Instance
+from spiderpool.core.cloud.instances import ProviderIDParser
 from spiderpool.core.ipam.evidence import SHUTDOWN
 from spiderpool.core.ipam.new_nodes import UNINITIALIZED
-from spiderpool.errors import Undecodable
 
 MAX_SUSPECTS, MAX_WITNESSES = 90, 10
 """Instances of one query; together as many as one call to the cloud may name."""
-
-
-def instance_of(node: Node) -> Instance | None:
-    """Returns the server that the node's agent reported; None when there is no readable report."""
-    text = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
-    try:
-        return read_instance(text) if text else None
-    except Undecodable:
-        return None
 
 
 def mismatch(node: Node, instance: Instance, parse: ProviderIDParser) -> str | None:
@@ -95,8 +86,10 @@ class ServerQuery:
     """Instances that certainly exist, since their Nodes are ready: an answer that lacks one is wrong."""
 
 
-def queries(nodes: Iterable[Node], parse: ProviderIDParser) -> list[ServerQuery]:
-    """Returns what to ask the cloud to find lost servers.
+def queries(
+    nodes: Iterable[Node], parse: ProviderIDParser, server_of: Callable[[Node], Instance | None]
+) -> list[ServerQuery]:
+    """Returns what to ask the cloud to find lost servers; ``server_of`` is what a node reports.
 
     A region in which no Node is ready has no query: without witnesses an answer cannot be trusted.
     """
@@ -104,7 +97,8 @@ def queries(nodes: Iterable[Node], parse: ProviderIDParser) -> list[ServerQuery]
     alive: dict[str, list[str]] = {}  # region → instances
     for node in nodes:
         named = parse(node.spec.providerID or "")
-        if named is None or _has_mismatch(node, parse):
+        reported = server_of(node)
+        if named is None or (reported is not None and mismatch(node, reported, parse)):
             continue
         region, identity = named
         match node.ready_status:
@@ -120,11 +114,6 @@ def queries(nodes: Iterable[Node], parse: ProviderIDParser) -> list[ServerQuery]
         if region in alive
         for part in _parts(suspects, MAX_SUSPECTS)
     ]
-
-
-def _has_mismatch(node: Node, parse: ProviderIDParser) -> bool:
-    instance = instance_of(node)
-    return instance is not None and mismatch(node, instance, parse) is not None
 
 
 def _parts(suspects: dict[str, str], size: int) -> list[dict[str, str]]:

@@ -144,6 +144,12 @@ def released(record: SpiderIP, now: float) -> SpiderIP:
     return replace(record, spec=replace(record.spec, releasedAt=moment))
 
 
+def moved_to(record: SpiderIP, node: str) -> SpiderIP:
+    """The record of another node's pod, which uses it no more, as this node's: an agent ends only those of its own."""
+    labels = (record.metadata.labels or {}) | {IP_NODE_LABEL: label_value(node)}
+    return replace(record, metadata=replace(record.metadata, labels=labels), spec=replace(record.spec, node=node))
+
+
 def disowned(record: SpiderIP) -> SpiderIP:
     """The record without its sticky owner, whose pod has another address: it is its former pod's alone."""
     labels = {key: value for key, value in (record.metadata.labels or {}).items() if key != IP_OWNER_LABEL}

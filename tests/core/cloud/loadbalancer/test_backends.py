@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as changed
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.discovery_v1 import EndpointSlice
-from spiderpool.core.cloud.instances import ENI, INSTANCE_ANNOTATION, Instance, text_of
+from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.core.cloud.loadbalancer.backends import (
     BackendSnapshot,
     PortBackends,
@@ -182,8 +183,10 @@ def test_the_addresses_whose_enis_must_be_known() -> None:
 def test_enis_are_known_from_what_nodes_say() -> None:
     subnet = "vsw-1", "10.0.0.0/24", "fd00::/64", "10.0.0.253", None
     eni = ENI("eni-1", "00:16:3e:00:00:01", True, "10.0.0.9", ("10.0.0.1", "10.0.0.2"), ("fd00::1",), *subnet)
-    text = text_of(Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", "i-a", "ecs.g7.large", (eni,)))
-    nodes = [node("a"), node("b"), node("c")]
-    nodes[0].metadata.annotations = {INSTANCE_ANNOTATION: text}
-    nodes[1].metadata.annotations = {INSTANCE_ANNOTATION: "nonsense"}
-    assert reported_enis(nodes) == dict.fromkeys(("10.0.0.1", "10.0.0.2", "fd00::1"), "eni-1")
+    one = Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", "i-a", "ecs.g7.large", (eni,))
+    assert reported_enis([one, None]) == dict.fromkeys(("10.0.0.1", "10.0.0.2", "fd00::1"), "eni-1")
+    other = changed(eni, identity="eni-2", addresses=("10.0.0.2", "10.0.0.3"), ipv6_addresses=())
+    found = reported_enis([one, changed(one, identity="i-b", enis=(other,))])
+    assert found == {"10.0.0.1": "eni-1", "fd00::1": "eni-1", "10.0.0.3": "eni-2"}, (
+        "no node takes an address by a claim"
+    )

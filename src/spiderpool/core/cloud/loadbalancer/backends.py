@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 from spiderpool.api.core_v1 import Node, Service, ServicePort
 from spiderpool.api.discovery_v1 import Endpoint, EndpointSlice
-from spiderpool.core.cloud.instances import INSTANCE_ANNOTATION, read_instance
+from spiderpool.api.spiderserver import Instance
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
 from spiderpool.core.cloud.loadbalancer.values import BackendServer
-from spiderpool.errors import Undecodable
 
 EXCLUDING_LABELS = (
     "node.kubernetes.io/exclude-from-external-load-balancers",
@@ -40,18 +39,18 @@ class PortBackends:
     unresolved: frozenset[tuple[str, int]] = frozenset()
 
 
-def reported_enis(nodes: Iterable[Node]) -> dict[str, str]:
-    """Returns the ENI of every address that nodes report in their annotation; skips annotations it cannot read."""
+def reported_enis(instances: Iterable[Instance | None]) -> dict[str, str]:
+    """Returns the ENI of every address that nodes report; without those that two ENIs are said to have.
+
+    The cloud is asked for the others instead: no node leads traffic to itself by claiming an address.
+    """
     found: dict[str, str] = {}
-    for node in nodes:
-        text = (node.metadata.annotations or {}).get(INSTANCE_ANNOTATION)
-        try:
-            enis = read_instance(text).enis if text else ()
-        except Undecodable:  # the cloud is asked for these addresses instead
-            continue
-        for eni in enis:
-            found |= dict.fromkeys((*eni.addresses, *eni.ipv6_addresses), eni.identity)
-    return found
+    twice: set[str] = set()
+    for eni in (eni for instance in instances if instance for eni in instance.enis):
+        for address in (*eni.addresses, *eni.ipv6_addresses):
+            if found.setdefault(address, eni.identity) != eni.identity:
+                twice.add(address)
+    return {address: eni for address, eni in found.items() if address not in twice}
 
 
 def exclusion(node: Node, options: BalancerOptions) -> str | None:
