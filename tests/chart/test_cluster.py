@@ -100,6 +100,27 @@ class TestLife:
             with pytest.raises(BadConfig, match=told):
                 installation.helm("install", name, chart.CHART, "--dry-run=server", namespace=namespace)
 
+    def test_in_another_namespace_roles_and_policies_are_those_of_its_accounts(
+        self, installation: Installation
+    ) -> None:
+        installation.install(*CLOUD)
+        installation.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        installation.plane.apply(RECORD)
+
+        def deleted(account: str) -> str:
+            user = f"--as=system:serviceaccount:{account}"
+            try:
+                return installation.plane.kubectl("delete", "spiderip", "10.9.0.9", "--dry-run=server", user)
+            except SpiderpoolError as error:
+                return error.message
+
+        def is_enforced() -> bool:
+            return "the token of spiderpool-agent is bound to no pod" in deleted(f"{NAMESPACE}:spiderpool-agent")
+
+        wait_until(is_enforced, "the policy of agents", timeout=30.0)
+        assert "deleted" in deleted(f"{NAMESPACE}:spiderpool-controller")
+        assert "forbidden" in deleted("kube-system:spiderpool-controller"), "another account of that name"
+
     def test_nothing_but_custom_resources_stays(self, installation: Installation) -> None:
         before = everything(installation.plane)
         installation.install(*CLOUD)
@@ -186,6 +207,14 @@ class TestPreparation:
         file.write_text(f"apiVersion: spiderpool.spidernet.io/v2beta1\nmetadata: {{name: default}}\n{text}\n")
         env = {"KUBECONFIG": str(plane.admin_kubeconfig), "SPIDERPOOL_INITIAL_OBJECTS": str(file)}
         await prepare(controller_settings(SettingsSource(env, {})))
+
+
+RECORD = """
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderIP
+metadata: {name: 10.9.0.9}
+spec: {address: 10.9.0.9/16, pool: any, node: none, namespace: default, pod: none, podUID: u, interface: eth0}
+"""
 
 
 def webhook(name: str) -> dict[str, Any]:

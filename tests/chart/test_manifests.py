@@ -367,7 +367,7 @@ class TestRoles:
         assert "services" in self.resources("ClusterRole", "spiderpool-cloud", *CLOUD)
         assert "spiderippools" not in self.resources("ClusterRole", "spiderpool-cloud", *CLOUD)
         few = (*CLOUD, "cloud.loadBalancers.enabled=false")
-        assert self.resources("ClusterRole", "spiderpool-cloud", *few) == {"nodes", "events"}
+        assert self.resources("ClusterRole", "spiderpool-cloud", *few) == {"nodes", "spiderservers", "events"}
 
     def test_the_job_may_not_change_custom_resources_that_others_keep(self) -> None:
         assert "customresourcedefinitions" in self.resources("ClusterRole", "spiderpool-init")

@@ -17,11 +17,18 @@ ROLES = sorted(name for name in chart.templates(*chart.ALL_FEATURES) if name.end
 READ = {"get", "list", "watch"}
 
 
-def test_the_chart_has_the_roles_of_all_features() -> None:
-    made = chart.documents(chart.template("cloud-rbac.yaml"))
+OPTIONAL = {"addresses": "cloud.alibaba.assign", "balancers": "cloud.loadBalancers.enabled"}
+"""Feature → the value of the chart that switches it on; nodes are always served."""
+
+
+@pytest.mark.parametrize("features", [[], ["addresses"], ["balancers"], ["addresses", "balancers"]], ids="+".join)
+def test_the_chart_has_the_roles_of_the_features_that_are_on(features: list[str]) -> None:
+    switches = [f"{value}={str(feature in features).lower()}" for feature, value in OPTIONAL.items()]
+    made = chart.documents(chart.template("cloud-rbac.yaml", *chart.ALL_FEATURES, *switches))
     for each in made:
-        each["metadata"].pop("labels", None)
-    assert made == documents(FEATURES, chart.NAMESPACE)
+        del each["metadata"]["labels"]
+    assert made == documents(["nodes", *features], chart.NAMESPACE)
+    assert {"nodes", *OPTIONAL} == {*FEATURES}
 
 
 def test_an_agent_writes_objects_of_ours_and_events() -> None:

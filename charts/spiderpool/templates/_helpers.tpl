@@ -228,3 +228,10 @@ cloud:
   loadBalancers:
     {{- toYaml .Values.cloud.loadBalancers | nindent 4 }}
 {{- end }}
+
+{{/* URL of the webhooks, without a slash at its end, where the environment of the controller has one. */}}
+{{- define "spiderpool.webhookURL" -}}
+{{- range .Values.spiderpoolController.extraEnv }}
+{{- if eq .name "SPIDERPOOL_WEBHOOK_URL" }}{{ trimSuffix "/" .value }}{{ end }}
+{{- end }}
+{{- end }}
