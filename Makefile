@@ -1,7 +1,7 @@
 # Every target first makes the machine ready (scripts/bootstrap); that takes no time when nothing is missing.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap binaries demo stories test full lint coverage fmt bench scale chaos simulate fuzz conformance sbom audit clean clean-cache
+.PHONY: help bootstrap binaries demo stories test full lint coverage fmt bench scale chaos simulate fuzz conformance images sbom audit clean clean-cache
 
 # Groups of tests (tests/conftest.py) run side by side; WORKERS=0 runs them one after the other in this process.
 WORKERS ?= 2
@@ -25,6 +25,7 @@ stories: binaries  ## Play what happens to pods, nodes and daemons; NODES=real, 
 
 test: binaries  ## Run every test but those marked full (ARGS=--full: those too); ARGS='-k name -x' are passed to pytest
 	@.venv/bin/python -m spiderpool_lab.images >/dev/null
+	@.venv/bin/python -m spiderpool_lab.product --cached >/dev/null
 	@exec .venv/bin/pytest --numprocesses $(WORKERS) --dist loadscope $(ARGS)
 
 full: bootstrap  ## Run all that takes hours: every test, the stories on both kinds of nodes, Kubernetes' own tests; writes their pages in docs/
@@ -66,6 +67,9 @@ fuzz: binaries  ## Send random bytes and calls to the agent's CNI endpoint for a
 conformance: bootstrap  ## Run Kubernetes' own tests of a network on real nodes; FOCUS='DNS', KUBERNETES=1.30, ARGS=--help shows the options
 	@.venv/bin/python -m spiderpool_lab.binaries conformance >/dev/null
 	@exec .venv/bin/python -m spiderpool_lab.conformance $(if $(FOCUS),--focus '$(FOCUS)') $(ARGS)
+
+images: bootstrap  ## Build the images of the product for amd64 and arm64 under dist/images, with bills of materials; ARGS=--help shows the options
+	@exec .venv/bin/python -m spiderpool_lab.product $(ARGS)
 
 sbom:  ## Write dist/sbom.json: what the product consists of, with versions and hashes, as CycloneDX 1.5
 	@uv=$$(scripts/bootstrap uv) && mkdir -p dist && \

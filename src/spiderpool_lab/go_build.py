@@ -51,6 +51,8 @@ OTHERS = {
     "coredns": "./coredns",
 }
 PACKAGES = {**KUBERNETES, **REFERENCE_PLUGINS, **OTHERS}
+GO = Path(sys.prefix) / "bin" / "go"
+"""The Go of our Python environment."""
 
 _TAGS = "no_btrfs,no_aufs,no_zfs,no_devmapper"
 """Leave out containerd's snapshotters for file systems that no node has."""
@@ -95,15 +97,17 @@ def key(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def build(programs: Iterable[str], target: Path, cache: Path) -> None:
+def build(programs: Iterable[str], target: Path, cache: Path, architecture: str = "") -> None:
     """Build programs of one module into ``target``. Raises IOFailure with the compiler's last lines.
 
-    ``cache`` gets the downloaded modules and compiled packages.
+    ``cache`` gets the downloaded modules and compiled packages. The architecture is that of this machine by default.
     """
     wanted = {program: PACKAGES[program] for program in programs}
     folder = module(next(iter(wanted)))
     target.mkdir(parents=True, exist_ok=True)
     environment = _environment(cache) | {"GOTMPDIR": str(target)}  # removed with it, also after an interrupt
+    if architecture:
+        environment["GOARCH"] = architecture
     tests = {program: wanted.pop(program) for program in list(wanted) if program.endswith(".test")}
     if wanted:
         _go("build", f"-o={target}/", *wanted.values(), cwd=folder, env=environment)
@@ -119,9 +123,8 @@ def _executable_name(package: str) -> str:
 
 
 def _go(command: str, *arguments: str, cwd: Path, env: Mapping[str, str]) -> None:
-    go = Path(sys.prefix) / "bin" / "go"
     flags = ["-v", "-trimpath", f"-tags={_TAGS}", f"-ldflags={_linker_flags()}"]
-    run([go, command, *flags, *arguments], cwd=cwd, env=env, show=_BuildProgress())
+    run([GO, command, *flags, *arguments], cwd=cwd, env=env, show=_BuildProgress())
 
 
 def _linker_flags() -> str:

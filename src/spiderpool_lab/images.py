@@ -77,32 +77,42 @@ def _image(name: str) -> Image:
 def _archive(image: Image) -> Path:
     parts = image.parts()
     identity = [repr((image.names, image.config)), *(part.key for part in parts)]
-    target = _folder() / f"{image.names[0].rpartition('/')[2].replace(':', '-')}-{_digest(*identity)}.tar"
+    target = folder() / f"{image.names[0].rpartition('/')[2].replace(':', '-')}-{digest(*identity)}.tar"
     if not target.exists():
-        with binaries.scratch_folder(_folder()) as work:
-            binaries.prune(_folder())
+        with binaries.scratch_folder(folder()) as work:
+            prune()
             if not target.exists():
                 print_progress(f"making image {image.names[0]}")
-                layers = [_layer(part, work) for part in parts]
-                oci.write_archive(work / "archive.tar", image.names, layers, image.config)
+                layers = [layer(part, work) for part in parts]
+                oci.write_archive(work / "archive.tar", image.names, [oci.Platform(layers, image.config)])
                 binaries.publish(work / "archive.tar", target)
     return binaries.used(target)
 
 
-def _layer(part: Part, work: Path) -> Path:
-    target = _folder() / "layers" / f"{_digest(part.key)}.tar"
+def layer(part: Part, work: Path) -> Path:
+    """The layer of a part, made if it is missing. Call it with the lock of `folder`; ``work`` is a scratch folder."""
+    target = folder() / "layers" / f"{digest(part.key)}.tar"
     if not target.exists():
-        with oci.LayerWriter(work / "layer.tar") as layer:
-            part.write(layer, work)
+        with oci.LayerWriter(work / "layer.tar") as writer:
+            part.write(writer, work)
         binaries.publish(work / "layer.tar", target)
-    return target
+    return binaries.used(target)
 
 
-def _folder() -> Path:
+def folder() -> Path:
+    """Where archives and layers are kept."""
     return binaries.cache() / "images"
 
 
-def _digest(*values: str) -> str:
+def prune() -> None:
+    """Remove archives and layers that nobody has used for long. Call it with the lock of `folder`."""
+    (folder() / "layers").mkdir(exist_ok=True)
+    binaries.prune(folder())
+    binaries.prune(folder() / "layers")
+
+
+def digest(*values: str) -> str:
+    """The name in the cache of what is made of these values."""
     return hashlib.sha256("\n".join((str(_VERSION), *values)).encode()).hexdigest()[:16]
 
 

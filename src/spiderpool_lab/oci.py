@@ -1,10 +1,11 @@
 """Writes images as archives that containerd imports: tar files in the layout of the OCI image specification, 1.1.
 
-Layers are not compressed, and equal input makes equal bytes.
+Equal input makes equal bytes.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -17,17 +18,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from spiderpool.errors import IOFailure
 
 NAME_ANNOTATION = "io.containerd.image.name"
 """Names an image in the index of an archive; containerd reads it when it imports one."""
+TAG_ANNOTATION = "org.opencontainers.image.ref.name"
+"""The tag alone, by which other programs find an image in an archive."""
 MERGED = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 """Folders of ``/`` that are links to those of ``/usr`` (the usr-merge of Debian)."""
 LEFT_OUT = re.compile(r"usr/share/(doc|man|info|locale|lintian|bug|perl)\b|usr/lib/[^/]+/(gconv|perl)\b")
 """Folders of packages that no program of a lab's pods reads."""
 _PACKAGE_TIMEOUT = 60.0
+
+
+def architecture() -> str:
+    """The architecture of this machine, by the name that images, Debian and Go have for it."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,21 @@ class Config:
     environment: Mapping[str, str] = field(
         default_factory=lambda: {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     )
+    user: str = ""
+    """User and group; empty: root."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
+    """RFC 3339; empty: not stated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """An image for one architecture. ``layers`` are tar files, the lowest first; those named ``.gz`` are compressed."""
+
+    layers: Sequence[Path]
+    config: Config
+    architecture: str = field(default_factory=architecture)
+    """By the name that images have for it."""
 
 
 class LayerWriter:
@@ -80,20 +103,30 @@ class LayerWriter:
             self.folder(f"/usr/{name}")
             self.link(f"/{name}", f"usr/{name}")
 
-    def package(self, deb: Path) -> None:
-        """Add the files of a Debian package, without its scripts and documentation. Raises IOFailure."""
+    def tree(self, root: Path) -> None:
+        """Add all that is below a folder, in the order of the paths, without set-user-ID and set-group-ID bits."""
+        for path in sorted(root.rglob("*")):
+            place, mode = f"/{path.relative_to(root)}", path.lstat().st_mode & 0o1777
+            if path.is_symlink():
+                self.link(place, str(path.readlink()))
+            elif path.is_dir():
+                self.folder(place, mode)
+            else:
+                self.file(place, path, mode)
+
+    def package(self, deb: Path, left_out: re.Pattern[str] = LEFT_OUT) -> None:
+        """Add the files of a Debian package, without its scripts and what is ``left_out``. Raises IOFailure."""
         command = ["dpkg-deb", "--fsys-tarfile", str(deb)]
         done = subprocess.run(command, capture_output=True, timeout=_PACKAGE_TIMEOUT, check=False)
         if done.returncode:
             raise IOFailure(f"{deb.name} cannot be unpacked: {done.stderr.decode().strip()}")
         with tarfile.open(fileobj=io.BytesIO(done.stdout)) as packed:
             for entry in packed:
-                self._add_packed(packed, entry)
+                entry.name = _merged(entry.name)
+                if not left_out.match(entry.name):
+                    self._add_packed(packed, entry)
 
     def _add_packed(self, packed: tarfile.TarFile, entry: tarfile.TarInfo) -> None:
-        entry.name = _merged(entry.name)
-        if LEFT_OUT.match(entry.name):
-            return
         if entry.islnk():
             entry.linkname = _merged(entry.linkname)
         entry.uname = entry.gname = ""
@@ -123,61 +156,94 @@ def _merged(path: str) -> str:
     return f"usr/{path}" if path.split("/")[0] in MERGED else path
 
 
-def write_archive(target: Path, names: Sequence[str], layers: Sequence[Path], config: Config) -> None:
-    """Write an archive with one image under all its names. ``layers`` are tar files, the lowest first."""
+def write_archive(target: Path, names: Sequence[str], platforms: Sequence[Platform]) -> str:
+    """Write an archive with one image under all its names, and return its digest.
+
+    An image for several architectures is an index of its own, which every client chooses from.
+    """
     with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as archive:
-        described = [_add_layer(archive, layer) for layer in layers]
-        digests = [layer["digest"] for layer in described]
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": _add_json(archive, "config", _image_config(config, digests)),
-            "layers": described,
-        }
-        described_manifest = _add_json(archive, "manifest", manifest)
-        index = {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": [{**described_manifest, "annotations": {NAME_ANNOTATION: name}} for name in names],
-        }
-        _add_bytes(archive, "index.json", _encoded(index))
+        blobs = _Blobs(archive)
+        manifests = [_add_manifest(blobs, each) for each in platforms]
+        image = manifests[0] if len(manifests) == 1 else blobs.json("index", _index(manifests))
+        named = [{**image, "annotations": _annotations(name)} for name in names]
+        _add_bytes(archive, "index.json", _encoded(_index(named)))
         _add_bytes(archive, "oci-layout", _encoded({"imageLayoutVersion": "1.0.0"}))
+    return str(image["digest"])
 
 
-def _image_config(config: Config, layer_digests: Sequence[str]) -> dict[str, Any]:
-    """The image configuration; a layer that is not compressed has its own digest as DiffID."""
+class _Blobs:
+    """Adds blobs to an archive, equal ones once."""
+
+    def __init__(self, archive: tarfile.TarFile) -> None:
+        self._archive = archive
+        self._seen: set[str] = set()
+
+    def json(self, kind: str, value: object) -> dict[str, Any]:
+        data = _encoded(value)
+        return self._add(f"{kind}.v1+json", io.BytesIO(data), len(data))
+
+    def layer(self, path: Path) -> dict[str, Any]:
+        kind = "layer.v1.tar+gzip" if path.suffix == ".gz" else "layer.v1.tar"
+        with path.open("rb") as content:
+            return self._add(kind, content, os.fstat(content.fileno()).st_size)
+
+    def _add(self, kind: str, content: IO[bytes], size: int) -> dict[str, Any]:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+        if digest not in self._seen:
+            self._seen.add(digest)
+            content.seek(0)
+            entry = _entry(f"blobs/sha256/{digest}", tarfile.REGTYPE, 0o644)
+            entry.size = size
+            self._archive.addfile(entry, content)
+        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": size}
+
+
+def _add_manifest(blobs: _Blobs, image: Platform) -> dict[str, Any]:
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": blobs.json("config", _image_config(image)),
+        "layers": [blobs.layer(layer) for layer in image.layers],
+    }
+    return {**blobs.json("manifest", manifest), "platform": {"architecture": image.architecture, "os": "linux"}}
+
+
+def _index(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
-        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
-        "os": "linux",
-        "config": {
-            "Entrypoint": [*config.entrypoint],
-            "Cmd": [*config.arguments],
-            "Env": [f"{name}={value}" for name, value in config.environment.items()],
-            "WorkingDir": "/",
-        },
-        "rootfs": {"type": "layers", "diff_ids": [*layer_digests]},
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [*manifests],
     }
 
 
-def _add_layer(archive: tarfile.TarFile, layer: Path) -> dict[str, Any]:
-    with layer.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-        content.seek(0)
-        entry = _entry(f"blobs/sha256/{digest}", tarfile.REGTYPE, 0o644)
-        entry.size = os.fstat(content.fileno()).st_size
-        archive.addfile(entry, content)
-    return _descriptor("application/vnd.oci.image.layer.v1.tar", digest, entry.size)
+def _annotations(name: str) -> dict[str, str]:
+    return {NAME_ANNOTATION: name, TAG_ANNOTATION: name.rpartition(":")[2]}
 
 
-def _add_json(archive: tarfile.TarFile, kind: str, value: object) -> dict[str, Any]:
-    data = _encoded(value)
-    digest = hashlib.sha256(data).hexdigest()
-    _add_bytes(archive, f"blobs/sha256/{digest}", data)
-    return _descriptor(f"application/vnd.oci.image.{kind}.v1+json", digest, len(data))
+def _image_config(image: Platform) -> dict[str, Any]:
+    config = image.config
+    described: dict[str, Any] = {
+        "Entrypoint": [*config.entrypoint],
+        "Cmd": [*config.arguments],
+        "Env": [f"{name}={value}" for name, value in config.environment.items()],
+        "WorkingDir": "/",
+    }
+    optional = {"User": config.user, "Labels": {**config.labels}}
+    return {
+        "architecture": image.architecture,
+        "os": "linux",
+        "config": described | {name: value for name, value in optional.items() if value},
+        "rootfs": {"type": "layers", "diff_ids": [_diff_id(layer) for layer in image.layers]},
+    } | ({"created": config.created} if config.created else {})
 
 
-def _descriptor(media_type: str, digest: str, size: int) -> dict[str, Any]:
-    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": size}
+def _diff_id(layer: Path) -> str:
+    """The digest of a layer before it was compressed."""
+    digest = hashlib.sha256()
+    with gzip.open(layer) if layer.suffix == ".gz" else layer.open("rb") as content:
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _add_bytes(archive: tarfile.TarFile, path: str, data: bytes) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from spiderpool.agent.install import install
+from spiderpool.settings import AgentSettings
 from spiderpool_lab import binaries, executable
 from spiderpool_lab.processes import Processes
 from tests.agent.conftest import MakeAgent
@@ -48,7 +49,8 @@ class Containerd:
 
     def offer(self, *, status: bool) -> None:
         """Install the executable and a list."""
-        install(self.folder / "bin", self.folder / "net.d", executable.build(self.folder), status=status)
+        built, bin_dir, conf_dir = executable.build(self.folder), self.folder / "bin", self.folder / "net.d"
+        install(AgentSettings(cni_executable=built, cni_bin_dir=bin_dir, cni_conf_dir=conf_dir, cni_status=status))
         expected = "1.1.0" if status else "1.0.0"
         wait_until(lambda: expected in self._info()["cniconfig"], f"the list of {expected}", timeout=20)
 

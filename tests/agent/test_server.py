@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import stat
 import subprocess
 import time
@@ -17,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spiderpool.agent.install import install, network_list
+from spiderpool.agent.install import install
 from spiderpool.agent.server import MAX_READ
 from spiderpool.api.cni import CNICall
-from spiderpool.errors import BadConfig
+from spiderpool.settings import AgentSettings
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.executable import build
 from spiderpool_lab.processes import Processes
@@ -58,7 +57,8 @@ def agent(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
 def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The CNI executable, installed under its names."""
     directory = tmp_path_factory.mktemp("cni")
-    install(directory / "bin", directory / "net.d", build(directory), status=False)
+    bin_dir, conf_dir = directory / "bin", directory / "net.d"
+    install(AgentSettings(cni_executable=build(directory), cni_bin_dir=bin_dir, cni_conf_dir=conf_dir))
     return directory / "bin" / "spiderpool-attach"
 
 
@@ -230,27 +230,6 @@ def test_the_executable_without_an_agent_says_try_again(executable: Path, tmp_pa
     answer = json.loads(done.stdout)
     assert (done.returncode, answer["code"]) == (1, 11)
     assert "spiderpool-agent is not running on this node" in answer["msg"]
-
-
-def test_installation_is_by_rename_and_complete(executable: Path) -> None:
-    folder = executable.parent
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "coordinator",
-        "ifacer",
-        "spiderpool",
-        "spiderpool-attach",
-    ]
-    assert all(os.access(path, os.X_OK) for path in folder.iterdir())
-    conflist = folder.parent / "net.d" / "00-spiderpool.conflist"
-    assert conflist.read_bytes() == network_list(status=False)
-    assert json.loads(conflist.read_text())["plugins"] == [
-        {"type": "spiderpool-attach", "capabilities": {"portMappings": True}}
-    ]
-
-
-def test_a_missing_executable_is_told(tmp_path: Path) -> None:
-    with pytest.raises(BadConfig, match="set SPIDERPOOL_CNI_EXECUTABLE"):
-        install(tmp_path, tmp_path, tmp_path / "missing", status=False)
 
 
 UNREACHABLE = """

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -92,11 +93,11 @@ def read_blob(archive: Path, descriptor: dict[str, Any]) -> bytes:
 def test_an_archive_holds_an_image_under_all_its_names(layer: Path, tmp_path: Path) -> None:
     archive = tmp_path / "image.tar"
     config = oci.Config(["/run"], ["now"], {"HOME": "/"})
-    oci.write_archive(archive, ["example.com/a:1", "example.com/b:1"], [layer, layer], config)
+    digest = oci.write_archive(archive, ["example.com/a:1", "example.com/b:1"], [oci.Platform([layer, layer], config)])
     assert json.loads(content(archive, "oci-layout")) == {"imageLayoutVersion": "1.0.0"}
     manifests = json.loads(content(archive, "index.json"))["manifests"]
     assert [entry["annotations"][oci.NAME_ANNOTATION] for entry in manifests] == ["example.com/a:1", "example.com/b:1"]
-    assert manifests[0]["digest"] == manifests[1]["digest"]
+    assert manifests[0]["digest"] == manifests[1]["digest"] == digest
     manifest = json.loads(read_blob(archive, manifests[0]))
     assert [read_blob(archive, described) for described in manifest["layers"]] == [layer.read_bytes()] * 2
     described = json.loads(read_blob(archive, manifest["config"]))
@@ -106,7 +107,50 @@ def test_an_archive_holds_an_image_under_all_its_names(layer: Path, tmp_path: Pa
 
 def test_equal_input_makes_equal_bytes(layer: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        oci.write_archive(tmp_path / name, ["example.com/a:1"], [layer], oci.Config())
+        oci.write_archive(tmp_path / name, ["example.com/a:1"], [oci.Platform([layer], oci.Config())])
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     with tarfile.open(fileobj=io.BytesIO((tmp_path / "a").read_bytes())) as archive:
         assert len(archive.getnames()) == 5
+
+
+def test_an_image_for_several_architectures_is_an_index_whose_parts_share_blobs(layer: Path, tmp_path: Path) -> None:
+    compressed = tmp_path / "layer.tar.gz"
+    compressed.write_bytes(gzip.compress(layer.read_bytes(), mtime=0))
+    config = oci.Config(["/run"], user="1:1", labels={"a": "b"}, created="2026-01-02T03:04:05Z")
+    platforms = [oci.Platform([compressed], config, name) for name in ("amd64", "arm64")]
+    archive = tmp_path / "image.tar"
+    digest = oci.write_archive(archive, ["example.com/a:1"], platforms)
+    (entry,) = json.loads(content(archive, "index.json"))["manifests"]
+    assert entry["annotations"] == {oci.NAME_ANNOTATION: "example.com/a:1", oci.TAG_ANNOTATION: "1"}
+    assert (entry["digest"], entry["mediaType"]) == (digest, "application/vnd.oci.image.index.v1+json")
+    manifests = json.loads(read_blob(archive, entry))["manifests"]
+    assert [each["platform"]["architecture"] for each in manifests] == ["amd64", "arm64"]
+    for described in manifests:
+        manifest = json.loads(read_blob(archive, described))
+        (blob,) = manifest["layers"]
+        assert blob["mediaType"] == "application/vnd.oci.image.layer.v1.tar+gzip"
+        assert gzip.decompress(read_blob(archive, blob)) == layer.read_bytes()
+        read = json.loads(read_blob(archive, manifest["config"]))
+        assert read["rootfs"]["diff_ids"] == [f"sha256:{hashlib.sha256(layer.read_bytes()).hexdigest()}"]
+        assert (read["config"]["User"], read["config"]["Labels"], read["created"]) == (
+            "1:1",
+            {"a": "b"},
+            config.created,
+        )
+    with tarfile.open(archive) as opened:
+        assert len(opened.getnames()) == 8  # two configurations, two manifests, and what both share
+
+
+def test_a_tree_is_written_in_order_without_rights_of_users(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "usr/bin").mkdir(parents=True)
+    (root / "usr/bin/su").write_text("su")
+    (root / "usr/bin/su").chmod(0o4755)
+    (root / "bin").symlink_to("usr/bin")
+    with oci.LayerWriter(tmp_path / "layer.tar") as writer:
+        writer.tree(root)
+    found = entries(tmp_path / "layer.tar")
+    assert list(found) == ["bin", "usr", "usr/bin", "usr/bin/su"]
+    assert found["bin"].linkname == "usr/bin"
+    assert found["usr/bin/su"].mode == 0o755
+    assert {(each.uid, each.gid, each.mtime) for each in found.values()} == {(0, 0, 0)}

@@ -21,7 +21,7 @@ from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.discovery import OwnServer, discover
 from spiderpool.agent.gc import NodeGC
 from spiderpool.agent.hostports import HostPorts
-from spiderpool.agent.install import install
+from spiderpool.agent.install import install, uninstall
 from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.kernel_probe import KernelProbe
 from spiderpool.agent.metadata_access import keep_from_metadata
@@ -57,22 +57,31 @@ TUNED = "node-tuned"
 LOCK = "agent.lock"
 """File beside the socket that the working agent has locked."""
 
+UNINSTALL = "uninstall"
+
 PROGRAM = daemon.Program(
     "spiderpool-agent",
     "Attaches the pods of one node to underlay networks and gives them their addresses, on behalf of the CNI plugins.",
+    {
+        UNINSTALL: "once the agent of this node has ended, remove the network list and the executables that it has "
+        "installed; pods keep their network, and the files beside the socket stay for another installation",
+    },
 )
 
 log = logger("agent")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: the agent until SIGTERM or SIGINT. Exits 1 on errors of ours, 2 on unknown arguments."""
-    daemon.parse_arguments(PROGRAM, arguments)
+    """Entry point: the agent until SIGTERM or SIGINT, or the ``uninstall`` command.
+
+    Exits 1 on errors of ours, 2 on unknown arguments.
+    """
+    command = {None: run, UNINSTALL: take_away}[daemon.parse_arguments(PROGRAM, arguments)]
 
     def begin() -> Coroutine[Any, Any, None]:
         settings = agent_settings(load_source())
         configure(settings.common.log_level)
-        return run(settings)
+        return command(settings)
 
     daemon.run(begin)
 
@@ -81,6 +90,12 @@ async def run(settings: AgentSettings) -> None:
     """Serve the node until this task is cancelled, once no other agent of the node does."""
     async with SoleAgent(settings.socket.parent / LOCK).held():
         await _serve(settings)
+
+
+async def take_away(settings: AgentSettings) -> None:
+    """Remove what `install` has put on the node, once no agent works there, which would install it again."""
+    async with SoleAgent(settings.socket.parent / LOCK).held():
+        uninstall(settings)
 
 
 async def _serve(settings: AgentSettings) -> None:
@@ -142,8 +157,7 @@ async def _serve(settings: AgentSettings) -> None:
             group.create_task(account.run())
             group.create_task(host_ports.run(lambda: {each.container_id for each in attacher.sandboxes()}))
             if settings.install_cni:
-                directories = (settings.cni_bin_dir, settings.cni_conf_dir)
-                install(*directories, settings.cni_executable, status=settings.cni_status)
+                await asyncio.to_thread(install, settings)
             api.started()
             log.info("ready", node=settings.node)
             await asyncio.Event().wait()

@@ -185,6 +185,22 @@ INSTALL_CNI: Final = Setting(
     readers=AGENT,
     variables=("SPIDERPOOL_INSTALL_CNI",),
 )
+CNI_PLUGINS: Final = Setting(
+    kind=kinds.PATH,
+    default=Path("/usr/libexec/spiderpool/plugins"),
+    help="directory of the CNI project's reference plugins in our image",
+    readers=AGENT,
+    variables=("SPIDERPOOL_CNI_PLUGINS",),
+    page="usage/images.md",
+)
+INSTALL_PLUGINS: Final = Setting(
+    kind=kinds.FLAG,
+    default=False,
+    help="install these plugins too, but for those that somebody else has installed",
+    readers=AGENT,
+    variables=("SPIDERPOOL_INSTALL_PLUGINS",),
+    page="usage/images.md",
+)
 CNI_STATUS: Final = Setting(
     kind=kinds.FLAG,
     default=False,
