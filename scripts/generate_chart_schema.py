@@ -44,6 +44,7 @@ SERVED: Final[Mapping[str, Setting[Any]]] = {
     "global.clusterDnsDomain": table.CLUSTER_DOMAIN,
     "global.ciliumConfigMap": table.CILIUM_CONFIG,
     "coordinator.name": table.COORDINATOR_NAME,
+    "plugins.installCNI": table.INSTALL_PLUGINS,
     "spiderpoolAgent.tuneSysctlConfig": table.TUNE_NODE,
     "spiderpoolAgent.httpPort": table.AGENT_HEALTH_PORT,
     "spiderpoolAgent.networkResourcePlugin.enabled": table.DEVICE_PLUGIN,

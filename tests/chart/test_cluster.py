@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
-from spiderpool.controller.preparation import prepare
+from spiderpool.controller.main import clean
 from spiderpool.errors import BadConfig, SpiderpoolError
-from spiderpool.kube.client import Invalid
 from spiderpool.settings import SettingsSource, controller_settings
 from spiderpool_lab import chart
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
-from tests.chart.combinations import CLOUD, COMBINATIONS, POOLS, WALKTHROUGH
+from tests.chart.combinations import CLOUD, COMBINATIONS, WALKTHROUGH
 from tests.support.eventually import wait_until
+from tests.support.job_account import job_account
 
 pytestmark = pytest.mark.control_plane
 
@@ -142,79 +142,27 @@ def test_the_api_server_takes_every_object(plane: ControlPlane, name: str) -> No
     plane.kubectl("apply", "--dry-run=server", "-f", "-", input=yaml.safe_dump_all(ours))
 
 
-class TestPreparation:
-    async def prepare(self, plane: ControlPlane, tmp_path: Path, *values: str) -> None:
-        """What the Job before an installation does, with the objects that the chart gives it."""
-        (config,) = [
-            each
-            for each in chart.documents(chart.template("init.yaml", *(values or WALKTHROUGH)))
-            if each["kind"] == "ConfigMap"
-        ]
-        file = tmp_path / "objects.yaml"
-        file.write_text(config["data"]["objects.yaml"])
-        env = {"KUBECONFIG": str(plane.admin_kubeconfig), "SPIDERPOOL_INITIAL_OBJECTS": str(file)}
-        await prepare(controller_settings(SettingsSource(env, {})))
-
-    async def test_objects_are_made_once_and_left_alone_afterwards(self, plane: ControlPlane, tmp_path: Path) -> None:
-        await self.prepare(plane, tmp_path, *WALKTHROUGH, *POOLS)
-        assert "ipvlan-eth0" in plane.kubectl("get", "spidermultusconfigs", "-n", "kube-system")
-        assert "default-v4-subnet" in plane.kubectl("get", "spidersubnets")
-        assert "default-v4-ippool" in plane.kubectl("get", "spiderippools")
-        edit = '{"spec": {"cniType": "ipvlan", "ipvlan": {"master": ["eth0"]}}}'
-        plane.kubectl("patch", "spidermultusconfig", "ipvlan-eth0", "-n", "kube-system", "--type=merge", "-p", edit)
-        await self.prepare(plane, tmp_path, *WALKTHROUGH, *POOLS)
-        assert '"eth0"' in plane.kubectl("get", "spidermultusconfig", "ipvlan-eth0", "-n", "kube-system", "-o", "json")
-
-    async def test_custom_resources_get_new_fields_and_keep_their_objects(
-        self, plane: ControlPlane, tmp_path: Path
-    ) -> None:
-        await self.prepare(plane, tmp_path)
-        crd = "spidercoordinators.spiderpool.spidernet.io"
-        field = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/vethMTU"
-        plane.kubectl("patch", "crd", crd, "--type=json", "-p", json.dumps([{"op": "remove", "path": field}]))
-        uid = plane.kubectl("get", "spidercoordinator", "default", "-o", "jsonpath={.metadata.uid}")
-        await self.prepare(plane, tmp_path)
-        assert "vethMTU" in plane.kubectl("get", "crd", crd, "-o", "json")
-        assert plane.kubectl("get", "spidercoordinator", "default", "-o", "jsonpath={.metadata.uid}") == uid
-        wait_until(lambda: self._takes_mtu(plane), "the field is served", timeout=20.0)
-
-    def _takes_mtu(self, plane: ControlPlane) -> bool:
-        try:
-            plane.kubectl("patch", "spidercoordinator", "default", "--type=merge", "-p", '{"spec": {"vethMTU": 1400}}')
-        except SpiderpoolError:
-            return False
-        return "1400" in plane.kubectl("get", "spidercoordinator", "default", "-o", "json")
-
-    async def test_the_definition_of_another_project_is_left_as_it_is(
-        self, plane: ControlPlane, tmp_path: Path
-    ) -> None:
-        await self.prepare(plane, tmp_path)
-        crd = "network-attachment-definitions.k8s.cni.cncf.io"
-        plane.kubectl("patch", "crd", crd, "--type=merge", "-p", '{"spec": {"names": {"shortNames": ["theirs"]}}}')
-        await self.prepare(plane, tmp_path)
-        assert "theirs" in plane.kubectl("get", "crd", crd, "-o", "json")
-
-    async def test_an_object_that_is_refused_is_told(self, plane: ControlPlane, tmp_path: Path) -> None:
-        await self.prepare(plane, tmp_path)
-        plane.kubectl("delete", "spidercoordinator", "default")
-        with pytest.raises(Invalid, match="mode"):
-            await self._prepare_file(plane, tmp_path, "kind: SpiderCoordinator\nspec: {mode: sideways}")
-        with pytest.raises(BadConfig, match="kind 'Pod' is none of"):
-            await self._prepare_file(plane, tmp_path, "kind: Pod")
-
-    async def _prepare_file(self, plane: ControlPlane, tmp_path: Path, text: str) -> None:
-        file = tmp_path / "bad.yaml"
-        file.write_text(f"apiVersion: spiderpool.spidernet.io/v2beta1\nmetadata: {{name: default}}\n{text}\n")
-        env = {"KUBECONFIG": str(plane.admin_kubeconfig), "SPIDERPOOL_INITIAL_OBJECTS": str(file)}
-        await prepare(controller_settings(SettingsSource(env, {})))
-
-
+LEASE = "{{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {{name: {}, namespace: kube-system}}}}"
 RECORD = """
 apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderIP
 metadata: {name: 10.9.0.9}
 spec: {address: 10.9.0.9/16, pool: any, node: none, namespace: default, pod: none, podUID: u, interface: eth0}
 """
+
+
+async def test_the_job_after_a_removal_has_the_rights_that_it_needs(plane: ControlPlane) -> None:
+    cleanup = chart.documents(chart.template("cleanup.yaml"))
+    plane.apply(yaml.safe_dump_all(each for each in cleanup if each["kind"] == "DaemonSet"))
+    (job,) = [each for each in cleanup if each["kind"] == "Job"]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    env = {each["name"]: each.get("value", "kube-system") for each in container["env"]}
+    for lease in ("spiderpool-controller-leases", "spiderpool-cloud-leases"):
+        plane.apply(LEASE.format(lease))
+    env["KUBECONFIG"] = str(job_account(plane, "cleanup.yaml", "spiderpool-cleanup"))
+    await clean(controller_settings(SettingsSource(env, {})))
+    assert "spiderpool" not in plane.kubectl("get", "leases", "-n", "kube-system", "-o", "name")
+    plane.kubectl("delete", "daemonset", "spiderpool-uninstall", "-n", "kube-system")
 
 
 def webhook(name: str) -> dict[str, Any]:

@@ -133,13 +133,13 @@ class TestSpiderpoolsChart:
         assert told in refusal(f"{row['value']}={_flag(other(row))}")
 
     def test_what_has_no_effect_is_named_in_the_notes(self, tmp_path: Path) -> None:
-        values = {"plugins": {"installCNI": True}, "multus": {"multusCNI": {"log": {"logLevel": "info"}}}}
+        values = {"plugins": {"installOvsCNI": False}, "multus": {"multusCNI": {"log": {"logLevel": "info"}}}}
         file = tmp_path / "values.yaml"
         file.write_text(yaml.safe_dump(values))
         given: tuple[tuple[tuple[str | Path, ...], bool], ...] = (((), False), (("--values", file), True))
         for extra, named in given:
             notes = chart.helm("install", "x", chart.CHART, "--dry-run=client", *extra).partition("NOTES:")[2]
-            assert ("have no effect" in notes, "plugins.installCNI" in notes) == (named, named)
+            assert ("have no effect" in notes, "plugins.installOvsCNI" in notes) == (named, named)
             assert ("multus.multusCNI.log" in notes) is named
 
 

@@ -235,3 +235,35 @@ cloud:
 {{- if eq .name "SPIDERPOOL_WEBHOOK_URL" }}{{ trimSuffix "/" .value }}{{ end }}
 {{- end }}
 {{- end }}
+
+{{/* The folders of a node in which the agent installs, and that of its socket. */}}
+{{- define "spiderpool.nodeFoldersEnv" -}}
+- name: SPIDERPOOL_CNI_BIN_DIR
+  value: /host/opt/cni/bin
+- name: SPIDERPOOL_CNI_CONF_DIR
+  value: /host/etc/cni/net.d
+{{- end }}
+
+{{- define "spiderpool.nodeFoldersMounts" -}}
+- name: socket
+  mountPath: {{ dir .Values.global.ipamUNIXSocketHostPath }}
+- name: cni-executables
+  mountPath: /host/opt/cni/bin
+- name: cni-configuration
+  mountPath: /host/etc/cni/net.d
+{{- end }}
+
+{{- define "spiderpool.nodeFoldersVolumes" -}}
+- name: socket
+  hostPath:
+    path: {{ dir .Values.global.ipamUNIXSocketHostPath }}
+    type: DirectoryOrCreate
+- name: cni-executables
+  hostPath:
+    path: {{ .Values.global.cniBinHostPath }}
+    type: DirectoryOrCreate
+- name: cni-configuration
+  hostPath:
+    path: {{ .Values.global.cniConfHostPath }}
+    type: DirectoryOrCreate
+{{- end }}

@@ -82,6 +82,7 @@ class ControllerSettings:
     protect_used: bool = bound(table.PROTECT_USED)
     update_custom_resources: bool = bound(table.UPDATE_CUSTOM_RESOURCES)
     initial_objects: Path | None = bound(table.INITIAL_OBJECTS)
+    uninstaller: str = bound(table.UNINSTALLER)
     pod_inject: PodInject = field(default_factory=PodInject)
 
 

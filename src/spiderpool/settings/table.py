@@ -384,6 +384,14 @@ INITIAL_OBJECTS: Final = Setting(
     variables=("SPIDERPOOL_INITIAL_OBJECTS",),
     page="usage/install.md",
 )
+UNINSTALLER: Final = Setting(
+    kind=kinds.TEXT,
+    default="",
+    help="DaemonSet in our Namespace whose pods must be ready before `spiderpool-controller clean` ends",
+    readers=CONTROLLER,
+    variables=("SPIDERPOOL_UNINSTALLER",),
+    page="usage/install.md",
+)
 CONTROLLER_HEALTH_PORT: Final = Setting(
     kind=kinds.PORT,
     default=5720,
