@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _build(architectures: list[str], target: Path) -> int:
     commit = Commit.current()
     target.mkdir(parents=True, exist_ok=True)
-    too_large = []
+    sizes = {}
     for image in DESCRIPTIONS:
         with binaries.scratch_folder(folder()) as work:
             platforms = [build(image, architecture, work) for architecture in architectures]
@@ -60,10 +60,16 @@ def _build(architectures: list[str], target: Path) -> int:
             bill = target / f"{image}-{tag()}-{built.architecture}.cdx.json"
             bill.write_text(sbom.document(built, commit))
             _print(built)
-            too_large += [f"{image} for {built.architecture}"] * (built.size > LIMIT)
+            sizes[f"{image} for {built.architecture}"] = built.size
         print(f"{archive}\n  {digest}", flush=True)
+    too_large = [name for name, size in sizes.items() if size > LIMIT]
+    limit = f"{LIMIT / 1e6:.0f} MB"
     if too_large:
-        print_progress(f"error: larger than {LIMIT / 1e6:.0f} MB: {', '.join(too_large)}")
+        print_progress(f"error: larger than {limit}: {', '.join(too_large)}")
+    else:
+        print(
+            f"{len(sizes)} images are in {target}, each within {limit}; the largest has {max(sizes.values()) / 1e6:.1f}"
+        )
     return bool(too_large)
 
 
