@@ -120,10 +120,10 @@ class TestCommandLine:
         assert end.value.code == 2
         assert "usage:" in capsys.readouterr().err
 
-    def test_only_the_controller_has_a_command(self) -> None:
+    def test_agent_and_controller_have_commands(self) -> None:
         assert daemon.parse_arguments(controller.PROGRAM, ["clean"]) == "clean"
         assert [daemon.parse_arguments(program, []) for program in DAEMONS.values()] == [None] * 3
-        assert [name for name, program in DAEMONS.items() if program.commands] == ["spiderpool-controller"]
+        assert [name for name, program in DAEMONS.items() if program.commands] == ["spiderpool-agent", "spiderpool-controller"]
 
     @pytest.mark.parametrize("name", MODULES)
     @pytest.mark.parametrize(

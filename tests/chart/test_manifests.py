@@ -73,12 +73,12 @@ def test_manifests_are_valid_for_the_oldest_and_the_newest_kubernetes(name: str)
 
 @pytest.mark.parametrize("name", COMBINATIONS)
 def test_no_object_and_no_variable_is_there_twice(name: str) -> None:
-    documents = rendered(*COMBINATIONS[name], namespace="net")
+    documents = rendered(*COMBINATIONS[name])
     objects = [(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]) for each in documents]
     assert len(objects) == len({*objects})
     for spec in pod_specs(*COMBINATIONS[name]).values():
-        for each in spec["containers"]:
-            names = [variable["name"] for variable in each["env"]]
+        for each in (*spec["containers"], *spec.get("initContainers", ())):
+            names = [variable["name"] for variable in each.get("env", ())]
             assert len(names) == len({*names})
             ours = {variable for variable in names if variable.startswith(("SPIDERPOOL_", "MULTUS_", "METADATA_"))}
             assert ours <= {*VARIABLES}, "a variable that nobody reads"
