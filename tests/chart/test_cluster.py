@@ -121,6 +121,16 @@ class TestLife:
         assert "deleted" in deleted(f"{NAMESPACE}:spiderpool-controller")
         assert "forbidden" in deleted("kube-system:spiderpool-controller"), "another account of that name"
 
+    def test_what_an_upgrade_leaves_as_it_is_is_said(self, installation: Installation) -> None:
+        installation.install()
+        installation.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        installation.plane.apply(COORDINATOR)
+        command = ("upgrade", "spiderpool", chart.CHART, "--no-hooks", "--dry-run=server")
+        notes = installation.helm(*command, *flags("coordinator.mode=underlay")).partition("NOTES:")[2]
+        assert 'mode: "overlay" (coordinator.mode: "underlay")' in notes
+        assert "left as it is" not in installation.helm(*command, *flags("coordinator.mode=overlay"))
+        installation.plane.kubectl("delete", "spidercoordinator", "default")
+
     def test_nothing_but_custom_resources_stays(self, installation: Installation) -> None:
         before = everything(installation.plane)
         installation.install(*CLOUD)
@@ -143,6 +153,12 @@ def test_the_api_server_takes_every_object(plane: ControlPlane, name: str) -> No
 
 
 LEASE = "{{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {{name: {}, namespace: kube-system}}}}"
+COORDINATOR = """
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderCoordinator
+metadata: {name: default}
+spec: {mode: overlay}
+"""
 RECORD = """
 apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderIP
