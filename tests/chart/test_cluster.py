@@ -100,6 +100,13 @@ class TestLife:
             with pytest.raises(BadConfig, match=told):
                 installation.helm("install", name, chart.CHART, "--dry-run=server", namespace=namespace)
 
+    def test_an_agent_of_another_kind_of_installation_is_refused(self, installation: Installation) -> None:
+        installation.plane.kubectl("create", "namespace", "other")
+        installation.plane.apply(FOREIGN_AGENT)
+        with pytest.raises(BadConfig, match="spiderpool-agent in Namespace other is not of this chart: its pods"):
+            installation.helm("install", "spiderpool", chart.CHART, "--no-hooks", namespace="other")
+        installation.plane.kubectl("delete", "namespace", "other")
+
     def test_in_another_namespace_roles_and_policies_are_those_of_its_accounts(
         self, installation: Installation
     ) -> None:
@@ -153,6 +160,16 @@ def test_the_api_server_takes_every_object(plane: ControlPlane, name: str) -> No
 
 
 LEASE = "{{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {{name: {}, namespace: kube-system}}}}"
+FOREIGN_AGENT = """
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: spiderpool-agent, namespace: other}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec: {containers: [{name: agent, image: agent}]}
+"""
 COORDINATOR = """
 apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderCoordinator

@@ -78,4 +78,10 @@
 {{- fail (printf "\n\nSpiderpool is installed in this cluster already, as release %s in Namespace %s. A cluster has one: change that one by\n  helm upgrade %s … --namespace %s\nor remove it first by\n  helm uninstall %s --namespace %s\n" $release $namespace $release $namespace $release $namespace) }}
 {{- end }}
 {{- end }}
+{{- with lookup "apps/v1" "DaemonSet" .Release.Namespace "spiderpool-agent" }}
+{{- $ours := include "spiderpool.selector" (dict "root" $ "component" "spiderpool-agent") | fromYaml }}
+{{- if ne (toJson .spec.selector.matchLabels) (toJson $ours) }}
+{{- fail (printf "\n\nDaemonSet spiderpool-agent in Namespace %s is not of this chart: its pods have other labels, which cannot be changed. Remove the installation that it belongs to first; pods that run keep their network.\n" $.Release.Namespace) }}
+{{- end }}
+{{- end }}
 {{- end }}
