@@ -64,6 +64,7 @@ SERVED: Final[Mapping[str, Setting[Any]]] = {
     "cloud.primaryCard": table.PRIMARY_ENI,
     "cloud.metadataEndpoint": table.METADATA_ENDPOINT,
     "cloud.blockPodMetadata": table.BLOCK_POD_METADATA,
+    "cloud.metadataAllowedNamespaces": table.METADATA_NAMESPACES,
     "cloud.region": table.CLOUD_REGION,
     "cloud.clusterID": table.CLUSTER_ID,
     "cloud.internalEndpoints": table.INTERNAL_ENDPOINTS,

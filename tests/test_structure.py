@@ -129,6 +129,7 @@ def test_files_with_exceptions_from_limits_still_need_them() -> None:
 CAUGHT_ELSEWHERE = {
     "agent/discovery.py: _publish_for": "agent/test_discovery_bugs.py::test_a_bug_of_the_writing_stops_nothing",
     "agent/discovery.py: run": "agent/test_discovery_bugs.py::test_a_bug_of_the_reading_stops_nothing",
+    "agent/metadata_access.py: run": "agent/test_metadata_namespaces.py::test_a_bug_of_a_load_does_not_end_the_looks",
     "controller/registration.py: _reconcile_forever": "controller/test_registration_bugs.py::test_a_bug_is_tried_again",
     "kube/informer.py: run": "kube/test_informer.py::test_a_bug_does_not_stop_the_informer",
     "kube/lease.py: run": "kube/test_lease.py::TestElection::"

@@ -16,6 +16,7 @@ from spiderpool.agent.coordinator import CoordinatorPlugin
 from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.gc import NodeGC
 from spiderpool.agent.hostports import HostPorts
+from spiderpool.agent.metadata_access import MetadataAccess
 from spiderpool.api.cni import CNICall, PluginConfig
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
@@ -66,25 +67,27 @@ class SandboxNode:
 
 
 @asynccontextmanager
-async def sandbox_node(folder: Path) -> AsyncIterator[SandboxNode]:
+async def sandbox_node(folder: Path, metadata: MetadataAccess | None = None) -> AsyncIterator[SandboxNode]:
     """A node with the pod ``p``."""
     async with addressing_node(folder, ONE) as node:
         spec = NADSpec(msgspec.json.encode(LIST).decode())
-        metadata = ObjectMeta(name="default", namespace="kube-system")
-        node.server.put(NetworkAttachmentDefinition(metadata=metadata, spec=spec))
+        named = ObjectMeta(name="default", namespace="kube-system")
+        node.server.put(NetworkAttachmentDefinition(metadata=named, spec=spec))
         await eventually(lambda: node.cluster.networks.get("kube-system/default"))
         await node.pod("p")
         ledger = Ledger()
         kernel = SimulatedKernel("n1", "10.0.0.253", ledger, Random(1))
+        metadata = metadata or MetadataAccess()
         effects = AttachmentEffects(
             DelegateExecutor((folder,), folder / "socket"),
             HostPorts(folder / "hostports.json"),
             node.account,
             node.recorder,
             kernel,
+            metadata,
         )
         attached = AttachmentStore(folder / "sandboxes", kernel.is_gone)
         attacher = Attacher(node.cluster, node.addresses, attached, effects)
-        coordinator = CoordinatorPlugin(node.cluster, AttachmentStore(folder / "chained"), attached)
+        coordinator = CoordinatorPlugin(node.cluster, AttachmentStore(folder / "chained"), attached, metadata)
         gc = NodeGC(node.cluster, node.addresses, attacher, coordinator, node.ipam)
         yield SandboxNode(node, ledger, kernel, attacher, coordinator, gc)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -419,3 +420,38 @@ def _mac(node: AttachingNode, netns: str, link: str) -> str:
 
 def _resource_version(node: AttachingNode, pod: str) -> str:
     return node.plane.kubectl("get", "pod", pod, "-o", "jsonpath={.metadata.resourceVersion}")
+
+
+METADATA = "100.100.100.200"
+
+
+def test_a_pod_reaches_the_metadata_service_if_the_administrator_names_its_namespace(node: AttachingNode) -> None:
+    """By each interface, made by the agent or by another plugin, as long as the pod runs."""
+    node.world.ip(node.world.router, "address", "add", f"{METADATA}/32", "dev", "lo")
+    sources = (ETH0[4].pod, NET1[4].pod)
+
+    def filters() -> str:
+        return node.world.inside(node.world.node, "tc", "filter", "show", "dev", "eth1", "egress")
+
+    def is_answered(netns: str, expected: bool) -> bool:
+        asks = (f"ping -c 1 -W 1 -I {source} {METADATA} >/dev/null; echo $?" for source in sources)
+        statuses = node.world.inside(netns, "sh", "-c", "; ".join(asks)).split()
+        return [status == "0" for status in statuses] == [expected, expected]
+
+    try:
+        for name, namespaces, allowed in (("named", "shop,default", True), ("other", "shop", False)):
+            node.start_again(CLOUD_PROVIDER="alibaba", SPIDERPOOL_METADATA_ALLOWED_NAMESPACES=namespaces)
+            wait_until(filters, "rules", timeout=PATIENCE)
+            empty, pod = filters(), node.pod(name, networks="coordinated")
+            result = node.runtime.add(ATTACH, pod)
+            assert is_answered(pod.netns, allowed)
+            for later, still in (("shop", False), ("default", True)):  # the pod runs on
+                node.start_again(CLOUD_PROVIDER="alibaba", SPIDERPOOL_METADATA_ALLOWED_NAMESPACES=later)
+                wait_until(partial(is_answered, pod.netns, still), "rules", timeout=PATIENCE)
+            node.end(name)
+            node.runtime.delete(ATTACH, pod, result)
+            assert filters() == empty
+    finally:
+        node.start_again()
+        wait_until(lambda: not filters(), "removal of the rules", timeout=PATIENCE)
+        node.world.ip(node.world.router, "address", "del", f"{METADATA}/32", "dev", "lo")

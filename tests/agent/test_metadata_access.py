@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from spiderpool.agent.metadata_access import keep_from_metadata
+from spiderpool.agent.metadata_access import MetadataAccess
 from spiderpool.telemetry import METADATA_OPEN
 from spiderpool_lab import namespaces
 from tests.kernel.environment import World, run
@@ -37,7 +37,7 @@ async def keeping(world: World, stop: asyncio.Event, provider: str = "alibaba", 
     loop = asyncio.get_running_loop()
 
     async def body() -> None:
-        task = asyncio.create_task(keep_from_metadata(provider, blocked=blocked))
+        task = asyncio.create_task(MetadataAccess(provider, blocked=blocked).run())
         await asyncio.to_thread(asyncio.run_coroutine_threadsafe(stop.wait(), loop).result)
         task.cancel()
         await asyncio.wait([task])
@@ -77,9 +77,7 @@ async def test_without_a_cloud_nothing_is_loaded_and_what_was_is_removed(wide: W
     METADATA_OPEN.set(0)
     before = rules(wide)
     for _ in range(2):
-        await asyncio.to_thread(
-            namespaces.call_in, wide.node, lambda: asyncio.run(keep_from_metadata("", blocked=True))
-        )
+        await asyncio.to_thread(namespaces.call_in, wide.node, lambda: asyncio.run(MetadataAccess().run()))
         assert rules(wide) == before
         assert not is_open()
         stop = asyncio.Event()

@@ -12,6 +12,7 @@ import yaml
 from scripts import generate_chart_schema as generator
 
 from spiderpool.errors import BadConfig
+from spiderpool.settings import table
 from spiderpool.settings.setting import Setting
 from spiderpool_lab import chart
 
@@ -56,6 +57,10 @@ class TestSchema:
         expected = list(setting.default) if isinstance(setting.default, tuple) else setting.default
         expected = "" if expected is None else expected
         assert (default == expected) is (path not in generator.DIFFERENT_DEFAULTS)
+
+    def test_every_key_of_the_settings_can_be_set_by_a_value(self) -> None:
+        keys = {key for setting in table.SETTINGS if setting not in generator.SERVED.values() for key in setting.keys}
+        assert keys == {"ipamUnixSocketPath"}, "the CNI executable has it built in"
 
     def test_every_value_is_explained(self) -> None:
         leaves = [value for path, value in OURS.items() if not generator.is_block(path, value.default)]

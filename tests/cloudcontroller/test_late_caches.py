@@ -28,6 +28,7 @@ from spiderpool.cloudcontroller.addresses import (
     AddressReconciler,
     AddressRules,
 )
+from spiderpool.cloudcontroller.agent_delays import REPORT_AFTER
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.eni_descriptions import CONFIRMATION_LAG
 from spiderpool.cloudcontroller.nodes import NodeListers, NodeReconciler
@@ -40,6 +41,8 @@ from spiderpool.kube.node_servers import NodeServers
 from tests.cloudcontroller.service_cluster import Clock
 from tests.support.api_server import ApiServer, Fault
 from tests.support.caches import note
+from tests.support.eventually import eventually
+from tests.support.running import running
 
 pytestmark = pytest.mark.unit
 
@@ -181,6 +184,7 @@ class Returning:
     """As it was before the address was excluded."""
     address: str
     listers: AddressListers
+    recorder: Recorder
 
     def hold_another(self) -> None:
         """A pod gets another address of the pool, so that there are too few."""
@@ -217,8 +221,9 @@ async def returning(server: ApiServer) -> AsyncIterator[Returning]:
         cloud, clock = Cloud(), Clock()
         free = len(eni_of(1, SIZE).addresses) - 1
         rules = AddressRules(PreallocationPolicy(low=free, high=free, fence=FENCE), period=30.0)
-        reconciler = AddressReconciler(Cluster(client, Recorder(client, "test")), cloud, listers, rules, clock=clock)
-        yield Returning(reconciler, cloud, clock, pool, address, listers)
+        recorder = Recorder(client, "test")
+        reconciler = AddressReconciler(Cluster(client, recorder), cloud, listers, rules, clock=clock)
+        yield Returning(reconciler, cloud, clock, pool, address, listers, recorder)
 
 
 def is_fenced(server: ApiServer, node: Returning) -> bool:
@@ -277,6 +282,24 @@ class TestAddresses:
             server.remove(waited[0])
 
         assert await give_back(server, hang, lambda: server.put(*waited))
+
+    async def test_one_that_waits_for_an_agent_for_minutes_is_reported_once(self, server: ApiServer) -> None:
+        async with returning(server) as node, running(node.recorder.run()):
+            known = server.stored(SpiderNode)[LOST]
+            server.remove(known)
+            await node.look(0.0)
+            for _ in range(3):
+                await node.look(FENCE)
+                assert not server.stored(Event), "an agent may be away for a moment"
+            for _ in range(3):
+                await node.look(REPORT_AFTER)
+            await eventually(lambda: server.stored(Event))
+            (event,) = server.stored(Event).values()
+            assert (event.involvedObject.name, event.reason, event.count) == (LOST, "AgentPoolsNotObserved", 1)
+            assert "made no SpiderNode" in (event.message or "")
+            server.put(known)
+            await node.look(FAILURE_PAUSE)
+            assert node.cloud.returned == {node.address}
 
     async def test_one_that_may_be_gone_is_given_to_no_pod_though_addresses_run_short(self, server: ApiServer) -> None:
         async with returning(server) as node:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
@@ -57,3 +58,30 @@ async def test_a_network_on_a_nic_that_no_node_reports_is_warned_of(master: str,
             response = (await answer.json())["response"]
     assert response["allowed"]
     assert [each.partition("master: ")[2] for each in response.get("warnings", ())] == said
+
+
+async def test_a_coordinator_that_nodes_do_not_follow_is_warned_of() -> None:
+    coordinator = {"metadata": {"name": "second"}, "spec": {"podCIDRType": "none", "ipamCIDR": ["10.3.0.0/16"]}}
+    request = {"uid": "u", "operation": "CREATE", "name": "second", "object": coordinator}
+    async with ApiServer(SpiderCoordinator.KIND) as server, server.client() as client:
+        server.put(SpiderCoordinator(metadata=ObjectMeta(name="default")))
+        async with admission_caller(Webhooks(client, frozenset((4,)))) as caller:
+            path = webhook_path("validate", SpiderCoordinator.KIND)
+            answer = await caller.post(path, json={"request": {**request, "userInfo": {"username": "admin"}}})
+            (warning,) = (await answer.json())["response"]["warnings"]
+    assert "while there is SpiderCoordinator default" in warning
+
+
+async def test_a_network_whose_coordinator_the_defaults_remove_is_warned_of() -> None:
+    spec = {"cniType": "custom", "coordinator": {"ipamCIDR": ["10.3.0.0/16"]}}
+    network = {"metadata": {"name": "n", "namespace": "ns"}, "spec": spec}
+    request = {"uid": "u", "operation": "CREATE", "name": "n", "object": network}
+    async with (
+        ApiServer() as server,
+        server.client() as client,
+        admission_caller(Webhooks(client, frozenset((4,)))) as caller,
+    ):
+        path = webhook_path("mutate", SpiderMultusConfig.KIND)
+        for user, told in (("admin", 1), ("system:serviceaccount:kube-system:spiderpool-controller", 0)):
+            answer = await caller.post(path, json={"request": {**request, "userInfo": {"username": user}}})
+            assert len((await answer.json())["response"].get("warnings", ())) == told

@@ -177,6 +177,44 @@ class TestCache:
                 await informer.synced(5)
                 assert informer.items() == []
 
+    async def test_an_optional_kind_that_is_no_longer_served_has_no_objects(
+        self, server: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A CRD was deleted while the watch was interrupted, so no watch said that its objects went."""
+        monkeypatch.setattr(informer_module, "FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(informer_module, "LAST_PAUSE", 0.05)
+        monkeypatch.setattr(informer_module, "ABSENT_PAUSE", 0.1)
+        server.put(record("10.0.0.1"))
+        informer = Informer(client, SpiderIP, optional=True)
+        seen: list[tuple[str, str]] = []
+        informer.subscribe(lambda old, new: seen.append((old.name if old else "", new.name if new else "")))
+        pools = informer.index(lambda record: [record.spec.pool])
+        async with running(informer):
+            await equal(informer, server)
+            server.inject(Fault("*", 1000, status=404))
+            server.cut_watches()
+            await eventually(lambda: not informer.items(), "the objects of a kind that is gone are gone")
+            assert (seen, list(pools)) == ([("", "10.0.0.1"), ("10.0.0.1", "")], [])
+            server.clear_faults()
+            await equal(informer, server)  # the very same object, as after a false answer
+
+    async def test_one_answer_that_an_optional_kind_is_not_served_empties_no_cache(
+        self, server: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(informer_module, "FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(informer_module, "LAST_PAUSE", 0.05)
+        server.put(record("10.0.0.1"))
+        informer = Informer(client, SpiderIP, optional=True)
+        lost: list[SpiderIP | None] = []
+        async with running(informer):
+            await equal(informer, server)
+            informer.subscribe(lambda _, new: lost.append(new), replay=False)
+            server.inject(Fault("watch", status=404))
+            server.cut_watches()
+            server.put(record("10.0.0.2"))
+            await equal(informer, server)
+            assert None not in lost
+
     async def test_a_subscriber_that_fails_misses_one_event_only(
         self, server: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from spiderpool.agent import interfaces
 from spiderpool.errors import KernelFailure
-from spiderpool.kernel import metadata_filter, rtnetlink, traffic_control
+from spiderpool.kernel import marks, metadata_filter, rtnetlink, traffic_control
 from spiderpool.kernel.programs import IPTABLES
 from spiderpool_lab import namespaces
 from tests.kernel.environment import NODE, World, run, seen_by, serve
@@ -74,6 +74,21 @@ async def test_by_the_pods_own_nic(cloud: World, kind: str) -> None:
     await interfaces.remove(CONTAINER, pod, "eth0", node=cloud.node)
 
 
+async def test_addresses_that_are_allowed_pass_by_the_pods_own_nic(cloud: World, kind: str) -> None:
+    pod = cloud.pod()
+    await interfaces.add(interface(pod, kind, versions=(4,)), node=cloud.node)
+    await interfaces.add(second(pod, kind, versions=(4,)), node=cloud.node)
+    sources = (ETH0[4].pod, NET1[4].pod)
+    for allowed in ((True, False), (False, True), (True, True), (False, False)):
+        passing = [IPv4Address(source) for source, passes in zip(sources, allowed, strict=True) if passes]
+        on_node(cloud, partial(block, passing))
+        assert [await reaches(pod, METADATA, source) for source in sources] == [*allowed]
+        assert await reaches(cloud.node, METADATA)
+    on_node(cloud, unblock)
+    await interfaces.remove(CONTAINER, pod, "net1", node=cloud.node)
+    await interfaces.remove(CONTAINER, pod, "eth0", node=cloud.node)
+
+
 async def test_through_the_node(cloud: World, kind: str) -> None:
     """By a route of the pod's own, and by a Service whose endpoint is the metadata service."""
     pod = cloud.pod()
@@ -99,6 +114,36 @@ def packet_filter(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: p
         (tmp_path / "nft").write_text("#!/bin/sh\necho 'Operation not supported' >&2\nexit 1\n")
         (tmp_path / "nft").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.setattr(marks, "_backends", ["nft", "iptables"])
+
+
+@pytest.mark.usefixtures("packet_filter")
+async def test_addresses_that_are_allowed_pass_through_the_node(cloud: World, kind: str) -> None:
+    pod = cloud.pod()
+    await interfaces.add(interface(pod, kind, versions=(4,)), node=cloud.node)
+    cloud.inside(cloud.node, IPTABLES[4], "-t", "nat", "-A", "POSTROUTING", "-d", METADATA, "-j", "MASQUERADE")
+    cloud.ip(pod, "route", "add", METADATA, "via", ETH0[4].node, "dev", "veth0", "src", ETH0[4].pod)
+    others = [IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")]
+    for allowed, passes in ((others, False), ([*others, IPv4Address(ETH0[4].pod)], True), ([], False)):
+        on_node(cloud, metadata_filter.through_node(ADDRESS, allowed).load)
+        assert await reaches(pod, METADATA) is passes
+    on_node(cloud, through_node.unload)
+    await interfaces.remove(CONTAINER, pod, "eth0", node=cloud.node)
+
+
+@pytest.mark.usefixtures("packet_filter")
+async def test_what_is_translated_for_an_address_that_is_allowed_passes(cloud: World) -> None:
+    """The connection's first source counts; here it is the node's, as a pod's would be with IPVS."""
+    to = ("-j", "DNAT", "--to-destination", f"{METADATA}:{PORT}")
+    nat = (IPTABLES[4], "-t", "nat", "-A", "OUTPUT", "-d", SERVICE[4], "-p", "tcp", "--dport", str(PORT))
+    cloud.inside(cloud.node, *nat, *to)
+    for allowed, passes in (([IPv4Address("10.0.0.1")], False), ([IPv4Address(NODE)], True), ([], False)):
+        on_node(cloud, metadata_filter.through_node(ADDRESS, allowed).load)
+        assert await reaches(cloud.node, SERVICE[4], NODE) is passes
+    on_node(cloud, through_node.unload)
+    saved = cloud.inside(cloud.node, "sh", "-c", "(iptables-legacy-save; nft list ruleset) 2>/dev/null || true")
+    assert metadata_filter.CHAIN not in saved
+    assert metadata_filter.TABLE not in saved
 
 
 @pytest.mark.usefixtures("packet_filter")

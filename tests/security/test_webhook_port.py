@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from http.client import HTTPSConnection
 from pathlib import Path
 from socket import create_connection, socket
+from typing import Self
 
 import pytest
 
@@ -239,6 +240,45 @@ class TestTime:
                 writer.close()
 
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def asks(streams: Streams) -> int:
+    """The status of the answer to a review on a connection."""
+    reader, writer = streams
+    writer.write(head(len(review())) + review())
+    async with asyncio.timeout(2):
+        status = int((await reader.readline()).split()[1])
+        length = int((await reader.readuntil(b"\r\n\r\n")).lower().split(b"content-length: ")[1].split()[0])
+        await reader.readexactly(length)
+    return status
+
+
+class Callers:
+    """Callers of a port, from addresses of loopback; all go at the end."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._made: list[asyncio.StreamWriter] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for writer in self._made:
+            writer.close()
+
+    async def connect(self, address: str, *, probe: bool = False) -> Streams:
+        """A connection, on which one of the kubelet's probes was answered, if it may."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, local_addr=(address, 0))
+        self._made.append(writer)
+        if probe:
+            writer.write(b"GET /webhook-health-check HTTP/1.1\r\n\r\n")
+            async with asyncio.timeout(2):
+                assert b"200" in await reader.readline()
+        return reader, writer
+
+
 class TestFairness:
     async def test_an_address_with_few_reviews_goes_before_one_with_many(self) -> None:
         release, begun = asyncio.Event(), []
@@ -275,6 +315,42 @@ class TestFairness:
             assert b"200" in await reader.readline()
             for _, each in [*crowd, (reader, writer)]:
                 each.close()
+
+    async def test_callers_without_a_review_at_many_addresses_drop_none_that_had_one(self) -> None:
+        limits = AdmissionLimits(connections=8, kept=2)
+        async with AdmissionServer({PATH: allow}, limits=limits).listening("127.0.0.1", 0) as port, Callers(port) as on:
+            first = await on.connect("127.0.0.3")
+            second = await on.connect("127.0.0.3")
+            for _ in range(2):
+                assert [await asks(each) for each in (first, second)] == [200, 200]
+                for number in range(20):
+                    await on.connect(f"127.0.1.{number}", probe=True)
+
+    async def test_callers_with_a_review_at_many_addresses_keep_no_new_one_out(self) -> None:
+        limits = AdmissionLimits(connections=8, kept=2)
+        async with AdmissionServer({PATH: allow}, limits=limits).listening("127.0.0.1", 0) as port, Callers(port) as on:
+            for number in range(20):
+                assert await asks(await on.connect(f"127.0.1.{number}")) == 200
+            new = await on.connect("127.0.0.3")
+            later = [await on.connect(f"127.0.2.{number}") for number in range(3)]
+            assert [await asks(each) for each in (new, *later)] == [200] * 4
+
+    async def test_the_address_with_the_most_loses_none_that_is_handled(self) -> None:
+        release, begun = asyncio.Event(), []
+
+        async def slow(request: AdmissionRequest) -> Answer:
+            begun.append(request.uid)
+            await release.wait()
+            return ALLOWED
+
+        limits = AdmissionLimits(connections=5)
+        async with AdmissionServer({PATH: slow}, limits=limits).listening("127.0.0.1", 0) as port, Callers(port) as on:
+            reviews = [asyncio.create_task(asks(await on.connect("127.0.0.3"))) for _ in range(3)]
+            await eventually(lambda: len(begun) == 3, "all are handled")
+            for number in range(9):
+                await on.connect(f"127.0.1.{number}")
+            release.set()
+            assert await asyncio.gather(*reviews) == [200] * 3
 
 
 class TestRequests:

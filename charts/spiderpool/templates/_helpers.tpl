@@ -216,6 +216,8 @@ agent:
     enabled: {{ .Values.spiderpoolAgent.networkResourcePlugin.enabled }}
     resourceAdvertisement:
       {{- toYaml .Values.spiderpoolAgent.networkResourcePlugin.resourceAdvertisement | nindent 6 }}
+metadataService:
+  allowedNamespaces: {{ toJson .Values.cloud.metadataAllowedNamespaces }}
 cloud:
   provider: {{ .Values.cloud.provider | quote }}
   primaryCard: {{ .Values.cloud.primaryCard }}

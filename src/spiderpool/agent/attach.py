@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import assert_never
 
@@ -33,6 +33,7 @@ from spiderpool.agent.delegates import DelegateExecutor
 from spiderpool.agent.failures import noted
 from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.locks import KeyedLock
+from spiderpool.agent.metadata_access import MetadataAccess
 from spiderpool.agent.pod_kernel import PodKernel
 from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.agent.sandboxes import on_file
@@ -80,6 +81,7 @@ class AttachmentEffects:
     account: AccountPublisher
     recorder: Recorder
     kernel: PodKernel = interfaces
+    metadata: MetadataAccess = field(default_factory=MetadataAccess)
 
 
 class Attacher:
@@ -96,6 +98,7 @@ class Attacher:
         self._account = effects.account
         self._recorder = effects.recorder
         self._kernel = effects.kernel
+        self._metadata = effects.metadata
         self._containers = KeyedLock()  # by container ID: one call at a time works on a sandbox and its file
         self._routes = PodRoutes(cluster, self._containers, AddressHolders(cluster, (store,)))
 
@@ -229,6 +232,8 @@ class Attacher:
                 begun.append(plan)
                 results.append(await self._create(call, attachment, plan, grants.get(plan.interface, ())))
             await self._open_ports(call, attachment, results[0])
+            if self._metadata.admits(call.pod):
+                await self._metadata.admit(self._store.load(call.container_id))
         except BaseException as error:
             await _finish(self._undo(sandbox_record(call, begun), error))
             if isinstance(error, AddressInUse):
@@ -343,6 +348,7 @@ class Attacher:
 
     async def _undo(self, begun: SandboxRecord, cause: BaseException) -> None:
         """Remove the interfaces that were begun, the last one first; failures become notes of ``cause``."""
+        await self._metadata.withdraw(begun.container_id)
         await self._host_ports.remove(begun.container_id)
         sandbox = self._store.load(begun.container_id) or begun  # the file also has the results of executed plugins
         for interface in reversed(sandbox.interfaces[: len(begun.interfaces)]):
@@ -354,7 +360,7 @@ class Attacher:
     # --- DEL
 
     async def _remove(self, sandbox: SandboxRecord, netns: str, pod: PodArgs | None, *, ended: bool) -> None:
-        """Remove the host ports, all interfaces, the last one first, then the file. Raises after all were tried.
+        """Remove what leads to the pod, all interfaces, the last one first, then the file. Raises after all were tried.
 
         ``ended`` says that it is a sandbox which this agent has attached, see `PodAddresses.release`.
         """
@@ -366,6 +372,7 @@ class Attacher:
             self._account.change(sandbox.container_id)
 
     async def _remove_all(self, sandbox: SandboxRecord, netns: str, pod: PodArgs | None, *, ended: bool) -> None:
+        await self._metadata.withdraw(sandbox.container_id)
         await self._host_ports.remove(sandbox.container_id)
         netns = await self._own_netns(sandbox, netns, pod, known=ended)
         failures: list[SpiderpoolError] = []

@@ -25,6 +25,7 @@ from spiderpool.agent.attachment_store import (
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.failures import noted
 from spiderpool.agent.locks import KeyedLock
+from spiderpool.agent.metadata_access import MetadataAccess
 from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.api.cni import CNICall, CoordinatorConfig
 from spiderpool.api.cni_result import all_addresses, read_result
@@ -48,8 +49,15 @@ log = logger("coordinator")
 class CoordinatorPlugin:
     """ADD, DEL, CHECK and GC of the plugin. ``attached`` are the sandboxes that the agent attaches itself."""
 
-    def __init__(self, cluster: ClusterCache, chained: AttachmentStore, attached: AttachmentStore) -> None:
+    def __init__(
+        self,
+        cluster: ClusterCache,
+        chained: AttachmentStore,
+        attached: AttachmentStore,
+        metadata: MetadataAccess | None = None,
+    ) -> None:
         self._cluster = cluster
+        self._metadata = metadata or MetadataAccess()
         self._chained = chained
         self._attached = attached
         self._containers = KeyedLock()  # by container ID: one call at a time works on a sandbox and its file
@@ -69,6 +77,7 @@ class CoordinatorPlugin:
                 return
             self._chained.save(sandbox)
             attached = await interfaces.add(attachment)
+            await self._metadata.admit(sandbox)
         log.info("coordinated", interface=call.ifname, host_interface=attached.host_interface)
 
     async def delete(self, call: CNICall) -> None:
@@ -124,6 +133,7 @@ class CoordinatorPlugin:
 
     async def _delete(self, container_id: str, netns: str, ifname: str) -> None:
         """Remove the routes and rules of an interface, then its entry in the sandbox's file."""
+        await self._metadata.withdraw(container_id, ifname)
         known = self._chained.load(container_id)
         present = (one for store in (self._chained, self._attached) for one in store.all())
         others = (one for one in present if one.container_id != container_id)

@@ -24,7 +24,7 @@ from spiderpool.agent.hostports import HostPorts
 from spiderpool.agent.install import install, uninstall
 from spiderpool.agent.ipam import IPAMPlugin
 from spiderpool.agent.kernel_probe import KernelProbe
-from spiderpool.agent.metadata_access import keep_from_metadata
+from spiderpool.agent.metadata_access import MetadataAccess
 from spiderpool.agent.node_network import NodeNetwork, Tuning
 from spiderpool.agent.pool_cache import NodePools
 from spiderpool.agent.record_store import ClusterReads
@@ -130,9 +130,14 @@ async def _serve(settings: AgentSettings) -> None:
         api = AgentAPI(cluster, addresses, ipam, settings.add_timeout)
         delegates = DelegateExecutor((settings.cni_bin_dir,), settings.socket)
         host_ports = HostPorts(settings.socket.parent / HOST_PORTS)
-        effects = AttachmentEffects(delegates, host_ports, account, recorder)
+        metadata = MetadataAccess(
+            settings.common.cloud.provider,
+            blocked=settings.block_pod_metadata,
+            namespaces=settings.metadata_namespaces,
+        )
+        effects = AttachmentEffects(delegates, host_ports, account, recorder, metadata=metadata)
         attacher = Attacher(cluster, addresses, attached, effects)
-        coordinator = CoordinatorPlugin(cluster, chained, attached)
+        coordinator = CoordinatorPlugin(cluster, chained, attached, metadata)
         gc = NodeGC(cluster, addresses, attacher, coordinator, ipam)
         kernel = KernelProbe()
         plugins = Plugins(attacher, ipam, coordinator, gc, kernel)
@@ -143,6 +148,7 @@ async def _serve(settings: AgentSettings) -> None:
             log.warning("no pod can be attached", fault=fault)
         await _detect_marks()
         await host_ports.read()
+        metadata.restore((attached, chained))
         for work in (cluster.run(), allocator.run(), recorder.run()):
             group.create_task(work)
         if settings.common.cloud.provider:
@@ -150,8 +156,7 @@ async def _serve(settings: AgentSettings) -> None:
         async with server.listen(settings.socket), probe_sites(settings, api):
             await cluster.listed(FIRST_LISTS)
             group.create_task(node.run())
-            provider = settings.common.cloud.provider
-            group.create_task(keep_from_metadata(provider, blocked=settings.block_pod_metadata))
+            group.create_task(metadata.run())
             group.create_task(gc.run())
             group.create_task(repair.run(account))
             group.create_task(account.run())

@@ -1,17 +1,24 @@
-"""Keeps pods from the cloud's metadata service, or gives them access again where the settings say so.
+"""Keeps pods from the cloud's metadata service, but for those of Namespaces that the settings name; or none at all.
 
 Outside clouds there is none, and its address may be anybody's: there nothing is loaded.
+
+What may pass is an address, so it must be nobody else's while it may: a pod's addresses are let through once it has its
+interfaces, and no more before it loses them. Their Namespace is that of the runtime's call, which no tenant writes.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from functools import partial
 from ipaddress import IPv4Address
+from typing import Protocol
 
+from spiderpool.agent.attachment_store import AttachmentStore, SandboxRecord
+from spiderpool.api.cni import PodArgs
 from spiderpool.cloud import registry
-from spiderpool.errors import is_bug
+from spiderpool.errors import IOFailure, is_bug
 from spiderpool.kernel import metadata_filter
 from spiderpool.kernel.events import address_changes
 from spiderpool.kernel.namespaces import run_inside
@@ -27,47 +34,146 @@ OPEN = "pods reach the cloud's metadata service"
 log = logger("metadata-access")
 
 
-async def keep_from_metadata(provider: str, *, blocked: bool) -> None:
-    """Keep pods from a provider's metadata service, or not; without a provider remove what was loaded earlier."""
-    if provider:
-        await _look_after(registry.provider(provider).metadata_address, blocked=blocked)
-    else:
-        await _remove([each.metadata_address for each in registry.PROVIDERS.values()])
+class MetadataFilter(Protocol):
+    """The part of a node's kernel that keeps pods from a service: `spiderpool.kernel.metadata_filter`."""
+
+    def load(self, address: IPv4Address, allowed: Collection[IPv4Address] = (), /) -> None:
+        """Keep pods from it, but for some addresses of theirs. Raises KernelFailure."""
+
+    def unload(self, address: IPv4Address, /) -> None:
+        """Undo `load`. Raises KernelFailure."""
 
 
-async def _remove(addresses: list[IPv4Address]) -> None:
-    for address in addresses:
-        try:
-            await run_inside(None, partial(metadata_filter.unload, address))
-        except Exception as error:
-            details = getattr(error, "details", "")
-            log.warning(
-                "rules of a cloud stay", address=str(address), error=str(error), details=details, exc_info=is_bug(error)
-            )
+class MetadataAccess:
+    """The rules of one node: of ``provider``, or without one none.
 
+    Unless ``blocked``, all pods reach the service; else those of ``namespaces``.
+    """
 
-async def _look_after(address: IPv4Address, *, blocked: bool) -> None:
-    """Load the rules at once, after each change of the node's addresses, which they let pass, and every minute."""
-    work = partial(metadata_filter.load if blocked else metadata_filter.unload, address)
-    changed = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_follow_addresses(changed))
-        said = ""
-        while True:
-            changed.clear()
+    def __init__(
+        self,
+        provider: str = "",
+        *,
+        blocked: bool = True,
+        namespaces: Collection[str] = (),
+        kernel: MetadataFilter = metadata_filter,
+    ) -> None:
+        self._kernel = kernel
+        self._address = registry.provider(provider).metadata_address if provider else None
+        self._blocked = blocked
+        self._namespaces = frozenset(namespaces) if provider and blocked else frozenset[str]()
+        self._allowed: dict[tuple[str, str], frozenset[IPv4Address]] = {}  # container ID and interface → addresses
+        self._loaded: tuple[IPv4Address, ...] | None = None  # None: not known to be loaded
+        self._loading = asyncio.Lock()
+        self._said = ""  # the last failure that was logged
+
+    async def run(self) -> None:
+        """Load the rules at once, after each change of the node's addresses, which they let pass, and every minute.
+
+        Without a provider remove what was loaded earlier, and return.
+        """
+        if self._address is None:
+            return await self._remove([each.metadata_address for each in registry.PROVIDERS.values()])
+        changed = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_follow_addresses(changed))
+            while True:
+                changed.clear()
+                await self._load(anew=True)  # NICs, addresses and the rules themselves may have changed
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK):
+                        await changed.wait()
+
+    def restore(self, stores: Iterable[AttachmentStore]) -> None:
+        """Know the pods that an earlier agent has attached, before the first call is served."""
+        if not self._namespaces:
+            return
+        for store in stores:
             try:
-                await run_inside(None, work)
-                METADATA_OPEN.set(not blocked)
-                said = ""
+                for sandbox in store.all():
+                    if not store.is_gone(sandbox):
+                        self._note(sandbox)
+            except IOFailure as error:
+                log.warning("pods keep no access to the metadata service, restart them", error=error.message)
+
+    def admits(self, pod: PodArgs | None) -> bool:
+        """Whether a pod is one of those that may reach the service."""
+        return pod is not None and pod.namespace in self._namespaces
+
+    async def admit(self, sandbox: SandboxRecord | None) -> None:
+        """Let the addresses of a sandbox pass, which has its interfaces, if its Namespace may. Raises nothing."""
+        if sandbox is not None and self._note(sandbox):
+            await self._load()
+
+    async def withdraw(self, container_id: str, interface: str = "") -> None:
+        """Let addresses pass no more that an interface is about to lose, or a sandbox as a whole. Raises nothing."""
+        gone = [key for key in self._allowed if key[0] == container_id and interface in ("", key[1])]
+        for key in gone:
+            del self._allowed[key]
+        if gone:
+            await self._load()
+
+    def _note(self, sandbox: SandboxRecord) -> bool:
+        """Whether addresses of a sandbox may pass."""
+        if not self.admits(sandbox.pod):
+            return False
+        for interface in sandbox.interfaces:
+            addresses = (each for each in interface.given if isinstance(each, IPv4Address))
+            self._allowed[sandbox.container_id, interface.name] = frozenset(addresses)
+        return True
+
+    def _wanted(self) -> tuple[IPv4Address, ...]:
+        wanted = sorted({address for addresses in self._allowed.values() for address in addresses})
+        if left_out := len(wanted[metadata_filter.MOST_ALLOWED :]):
+            log.warning("addresses beyond the limit do not reach the metadata service", addresses=left_out)
+        return tuple(wanted[: metadata_filter.MOST_ALLOWED])
+
+    async def _load(self, *, anew: bool = False) -> None:
+        """Load the rules as they should be now, if they may not be so. A failure is logged, and tried again."""
+        if self._address is None:
+            return
+        async with self._loading:
+            wanted = self._wanted()
+            if self._loaded == wanted and not anew:
+                return
+            self._loaded = None
+            work = (
+                partial(self._kernel.load, self._address, wanted)
+                if self._blocked
+                else partial(self._kernel.unload, self._address)
+            )
+            try:
+                await _completed(work)
             except Exception as error:
-                METADATA_OPEN.set(1)
-                if str(error) != said:
-                    said = str(error)
-                    details = getattr(error, "details", "")
-                    log.warning(OPEN, error=said, details=details, exc_info=is_bug(error))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK):
-                    await changed.wait()
+                self._report(error)
+            else:
+                METADATA_OPEN.set(not self._blocked)
+                self._loaded, self._said = wanted, ""
+
+    def _report(self, error: Exception) -> None:
+        METADATA_OPEN.set(1)
+        if str(error) != self._said:
+            self._said = str(error)
+            details = getattr(error, "details", "")
+            log.warning(OPEN, error=self._said, details=details, exc_info=is_bug(error))
+
+    async def _remove(self, addresses: Iterable[IPv4Address]) -> None:
+        for address in addresses:
+            try:
+                await run_inside(None, partial(self._kernel.unload, address))
+            except Exception as error:
+                facts = {"address": str(address), "error": str(error), "details": getattr(error, "details", "")}
+                log.warning("rules of a cloud stay", **facts, exc_info=is_bug(error))
+
+
+async def _completed(work: partial[None]) -> None:
+    """Run work to its end, also when cancelled: a later load must come after it."""
+    running = asyncio.ensure_future(run_inside(None, work))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
 
 
 async def _follow_addresses(changed: asyncio.Event) -> None:

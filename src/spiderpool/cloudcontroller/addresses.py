@@ -28,13 +28,14 @@ from spiderpool.cloud.provider import (
     Throttled,
     VSwitchFull,
 )
+from spiderpool.cloudcontroller.agent_delays import AgentDelays
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.eni_descriptions import ENIDescriptions
 from spiderpool.cloudcontroller.eni_families import ENIFamily, ENIFamilyState, eni_families
 from spiderpool.cloudcontroller.eni_pools import ENIPools
 from spiderpool.core.addresses import object_name
 from spiderpool.core.cloud import preallocation
-from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, is_known_to_agent
+from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, is_known_to_agent, not_observed_text
 from spiderpool.core.cloud.preallocation import (
     ASSIGNED_ANNOTATION,
     Assign,
@@ -116,6 +117,7 @@ class AddressReconciler:
         self._pools = ENIPools(listers.pools)
         self._ips_by_address = listers.ips.index(lambda record: (address_text(record),))
         self._descriptions = ENIDescriptions(cloud, clock)
+        self._delays = AgentDelays(cluster.recorder, clock)
         self._requested: set[str] = set()  # ENIs of the last request for descriptions
         self._full_until: dict[str, float] = {}  # vSwitch → time before which no address is requested from it
         self._states: dict[tuple[str, int], ENIFamilyState] = {}  # key of an ENIFamily → state
@@ -159,6 +161,7 @@ class AddressReconciler:
         """Forget the state of ENIs that are gone, and of vSwitches that may have addresses again."""
         present, now = {family.key for family in families}, self._clock()
         self._states = {key: state for key, state in self._states.items() if key in present}
+        self._delays.retain(present)
         self._full_until = {vswitch: until for vswitch, until in self._full_until.items() if until > now}
 
     async def _wait(self) -> None:
@@ -222,6 +225,8 @@ class AddressReconciler:
         releasing = frozenset(each for pool in pools for each in releasing_of(pool))
         held = frozenset(address for address in registered if address in self._ips_by_address)
         self._note_times(remembered, registered - held, releasing)
+        if not releasing:
+            self._delays.end(family.key)
         assigned = frozenset(_assigned(family.node).get(eni.identity, ())) & registered
         reported = frozenset(family.eni.addresses_of(version))
         recently_assigned = self._descriptions.recently_assigned(eni.identity, version)
@@ -345,7 +350,9 @@ class AddressReconciler:
         if not is_known_to_agent(family.eni.identity, pools, account):
             self._state(family).unassign_not_before = self._clock() + FAILURE_PAUSE
             log.info("addresses are kept until the node's agent knows that they go", eni=family.eni.identity)
+            self._delays.begin(family, not_observed_text(family.eni.identity, pools, account))
             return
+        self._delays.end(family.key)
         primary = self._described(family).primary_address
         fenced = [each for each in addresses if each != primary and not any(gives(pool, each) for pool in pools)]
         unused = [each for each in fenced if not await self._is_held(each)]

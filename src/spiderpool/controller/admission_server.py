@@ -3,6 +3,7 @@
 aiohttp's server bounds neither the number of connections, nor the time of a request, nor pipelined requests, and
 anybody who reaches this port may call it. Where a limit is reached, those lose first who have the most of it: of the
 address with the most connections the oldest that is not handled, of the address with the most bytes the largest.
+Connections on which a review was answered, as API servers' were, are lost to none on which there was none.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ class AdmissionLimits:
     """What all callers together may use, and how long one may take; times are seconds."""
 
     connections: int = 512
+    kept: int = 128
+    """Of these, connections with an answered review that go last. The others are for new ones, so that callers who have
+    answers too keep no API server out that comes anew."""
     held: int = 32 << 20
     """Bytes of requests and of answers that wait to be taken. The process takes a few times as much meanwhile."""
     handled: int = 32
@@ -75,6 +79,8 @@ class _Caller:
     """When it came, or got its last answer."""
     held: int = 0
     handled: bool = False
+    answered: bool = False
+    """Whether a review of its was answered."""
     known: bool = False
     """Whether it has shown a client certificate."""
 
@@ -190,11 +196,17 @@ class AdmissionServer:
         staying = [caller for caller in self._callers if not caller.task.cancelling()]
         if len(staying) <= self._limits.connections:
             return
-        callers = _least_known(staying)
+        callers = self._unanswered_first(_least_known(staying))
         by_address = Counter(caller.address for caller in callers)
-        most = max(by_address.values())
-        candidates = [caller for caller in callers if by_address[caller.address] == most]
-        _drop(min(candidates, key=lambda caller: (caller.handled, caller.since)), "connections")
+        idle = [caller for caller in callers if not caller.handled] or callers
+        _drop(min(idle, key=lambda caller: (-by_address[caller.address], caller.since)), "connections")
+
+    def _unanswered_first(self, callers: list[_Caller]) -> list[_Caller]:
+        """Those without an answered review; those with one where they are too many, or all."""
+        answered = [caller for caller in callers if caller.answered]
+        if len(answered) > self._limits.kept or len(answered) == len(callers):
+            return answered
+        return [caller for caller in callers if not caller.answered]
 
     def _hold(self, caller: _Caller, size: int) -> None:
         """Count bytes that are kept for a caller; drop the one with the most when that is too much for all."""
@@ -305,7 +317,9 @@ class AdmissionServer:
         try:
             async with asyncio.timeout(self._limits.answer), self._slots.slot(caller.address, len(body)):
                 caller.handled = True
-                return 200, await answered(self._webhooks[head.path], body)
+                text = await answered(self._webhooks[head.path], body)
+                caller.answered = True
+                return 200, text
         except msgspec.DecodeError as error:
             raise BadCall(400, f"not an AdmissionReview: {error}") from error
         except TimeoutError:

@@ -42,9 +42,11 @@ from spiderpool.core.admission.reservedip import default_reservedip, validate_re
 from spiderpool.core.admission.subnet import default_subnet, validate_subnet, why_subnet_in_use
 from spiderpool.core.admission.warnings import (
     ObjectName,
+    coordinator_warnings,
     ippool_warnings,
     multusconfig_warnings,
     names_in,
+    removed_coordinator_warnings,
     subnet_warnings,
 )
 from spiderpool.core.cloud.instances import described, devices_of, reported_devices
@@ -161,7 +163,12 @@ class Webhooks:
                 self._validate_multusconfig,
                 warn=self._warn_of_multusconfig,
             ),
-            Hook(SpiderCoordinator, _from_new(default_coordinator), _validate_coordinator),
+            Hook(
+                SpiderCoordinator,
+                _from_new(default_coordinator),
+                _validate_coordinator,
+                warn=self._warn_of_coordinator,
+            ),
         )
         return [hook for hook in hooks if hook.kind in kinds(self._settings)]
 
@@ -246,6 +253,10 @@ class Webhooks:
         with suppress(NotFound):  # Helm adds no CRDs in an update
             servers = await self._client.list(SpiderServer, timeout=READ_TIMEOUT)
         return multusconfig_warnings(change.new, pools, reported_devices(map(devices_of, described(nodes, servers))))
+
+    async def _warn_of_coordinator(self, change: AdmissionChange) -> Iterable[str]:
+        others = await self._client.list(SpiderCoordinator, timeout=READ_TIMEOUT)
+        return coordinator_warnings(change.new, [each.name for each in others])
 
     # --- Answers
 
@@ -339,6 +350,8 @@ def _from_new(default: Callable[[Any], Any]) -> Callable[[AdmissionChange], Awai
 
 
 async def _default_multusconfig(change: AdmissionChange) -> SpiderMultusConfig:
+    if change.is_of_spec and not change.trusted:
+        change.warnings.extend(removed_coordinator_warnings(change.new))
     return default_multusconfig(change.new, change.old)
 
 

@@ -48,7 +48,7 @@ class InformerOptions(TypedDict, total=False):
 
     labels: str | None
     fields: str | None
-    optional: bool  # the server may not serve the kind: there are no objects until it does
+    optional: bool  # the server may not serve the kind, or no longer: there are no objects until it does
     from_cache: bool  # lists may come from an API server's cache: cheap, and older than etcd, but never than our own
 
 
@@ -237,15 +237,15 @@ class Informer(Generic[T]):
 
     async def run(self) -> None:
         """List and watch until cancelled. Repeating is safe: a list replaces the cache, and old events are ignored."""
-        pause = FIRST_PAUSE
+        pause, absences = FIRST_PAUSE, 0
         while True:
             error = await self._list_and_watch()
+            absences = absences + 1 if self._optional and isinstance(error, NotFound) else 0
             if error is None and asyncio.get_running_loop().time() - self._watch_began >= STEADY:
                 pause = FIRST_PAUSE
                 continue
-            if self._optional and isinstance(error, NotFound):
-                self._synced.set()
-                pause = ABSENT_PAUSE
+            if absences:
+                pause = await self._on_absence(absences)
             text = str(error) if error else "the API server ended the watch at once"
             log.warning("watch interrupted", kind=self._kind.KIND.plural, error=text, pause=pause)
             pause = await self._wait(pause)
@@ -267,6 +267,26 @@ class Informer(Generic[T]):
             self._version = ""
             return error
         return None
+
+    async def _on_absence(self, times: int) -> float:
+        """The server does not serve the kind, for so many times in a row: what is cached is gone after the second.
+
+        One answer is not enough: a server that has just started may give it. Returns the pause until the next try.
+        """
+        self._synced.set()
+        if times > 1:
+            await self._empty()
+        return LAST_PAUSE if self._objects else ABSENT_PAUSE
+
+    async def _empty(self) -> None:
+        """Drop all objects, none for good: the same ones may come with the next list."""
+        self._version, self._partial = "", None
+        turn = Turn()
+        for key, old in list(self._objects.items()):
+            if self._objects.pop(key, None) is not None:
+                self._notify(key, old, None)
+            if turn.is_over():
+                await turn.next()
 
     async def _wait(self, pause: float) -> float:
         """Sleep about ``pause`` seconds; returns the next, longer pause."""

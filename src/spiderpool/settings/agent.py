@@ -42,6 +42,7 @@ class AgentSettings:
     global_namespaces: tuple[str, ...] = bound(table.GLOBAL_NAMESPACES)
     tune_node: bool = bound(table.TUNE_NODE)
     block_pod_metadata: bool = bound(table.BLOCK_POD_METADATA)
+    metadata_namespaces: tuple[str, ...] = bound(table.METADATA_NAMESPACES)
     add_timeout: float = bound(table.ADD_TIMEOUT)
     """Seconds."""
     metrics_port: int | None = derived(_metrics_port, table.ENABLE_METRICS, table.METRICS_PORT)

@@ -249,6 +249,16 @@ BLOCK_POD_METADATA: Final = Setting(
     variables=("SPIDERPOOL_BLOCK_POD_METADATA",),
     page="security.md",
 )
+METADATA_NAMESPACES: Final = Setting(
+    kind=kinds.NAMES,
+    default=(),
+    help="Namespaces whose pods reach the metadata service all the same",
+    readers=AGENT,
+    variables=("SPIDERPOOL_METADATA_ALLOWED_NAMESPACES",),
+    keys=("metadataService.allowedNamespaces",),
+    shown="none",
+    page="security.md",
+)
 ADD_TIMEOUT: Final = Setting(
     kind=kinds.SECONDS,
     default=60.0,

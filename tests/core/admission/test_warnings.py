@@ -7,8 +7,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.multusconfig import SpiderMultusConfig
-from spiderpool.core.admission.warnings import ippool_warnings, multusconfig_warnings, names_in, subnet_warnings
+from spiderpool.core.admission.warnings import (
+    coordinator_warnings,
+    ippool_warnings,
+    multusconfig_warnings,
+    names_in,
+    removed_coordinator_warnings,
+    subnet_warnings,
+)
 from tests.core.admission.objects import pool, subnet
 
 pytestmark = pytest.mark.unit
@@ -97,3 +105,69 @@ def test_networks_that_name_what_is_not_there(
 ) -> None:
     config = msgspec.convert({"metadata": {"name": "n", "namespace": "ns"}, "spec": spec}, SpiderMultusConfig)
     assert list(multusconfig_warnings(config, ["a", "a2"], devices)) == said
+
+
+IPVLAN = {"cniType": "ipvlan", "ipvlan": {"master": ["eth0"]}, "coordinator": {"ipamCIDR": ["10.3.0.0/16"]}}
+CHAIN = {"chainCNIJsonData": ['{"type": "other"}']}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "has no effect, since this network has Spiderpool's IPAM, whose addresses are always routed; it is for"),
+        ({"disableIPAM": True}, "has no effect, since this network gives no addresses; it is for other IPAM plugins"),
+        (CHAIN, None),  # that plugin may give addresses
+        ({"disableIPAM": True, **CHAIN}, None),
+        (CHAIN | {"enableCoordinator": False}, "has no effect with enableCoordinator: false"),
+        (CHAIN | {"coordinator": {"mode": "disabled", "ipamCIDR": ["10.3.0.0/16"]}}, "has no effect with mode: disab"),
+        (CHAIN | {"coordinator": {"ipamCIDR": ["169.254.7.0/24", "10.3.0.0/16"]}}, "169.254.7.0/24 has no effect, si"),
+        ({"coordinator": {"mode": "disabled"}, "enableCoordinator": False}, None),
+        ({"coordinator": {"ipamCIDR": []}}, None),
+    ],
+)
+def test_a_network_whose_ipam_cidr_has_no_effect(changes: dict[str, Any], said: str | None) -> None:
+    document = {"metadata": {"name": "n", "namespace": "ns"}, "spec": IPVLAN | changes}
+    warnings = list(multusconfig_warnings(msgspec.convert(document, SpiderMultusConfig), [], None))
+    assert len(warnings) == (0 if said is None else 1)
+    assert all(each.startswith(f"spec.coordinator.ipamCIDR: {said}") for each in warnings)
+
+
+@pytest.mark.parametrize(
+    ("spec", "removed"),
+    [
+        ({"cniType": "custom", "coordinator": {"ipamCIDR": ["10.3.0.0/16"]}}, True),
+        ({"coordinator": {}}, True),
+        ({"cniType": "custom"}, False),
+        (IPVLAN, False),
+        (None, False),
+    ],
+)
+def test_a_coordinator_that_the_defaults_remove(spec: dict[str, Any] | None, removed: bool) -> None:
+    config = msgspec.convert({"metadata": {"name": "n", "namespace": "ns"}, "spec": spec}, SpiderMultusConfig)
+    assert any(removed_coordinator_warnings(config)) is removed
+
+
+@pytest.mark.parametrize(
+    ("subnets", "others", "said"),
+    [
+        (["10.3.0.0/16", "fd00:40::/64", "0.0.0.0/0", "ten"], ["default", "later"], []),
+        (
+            ["127.0.0.1/32", "10.3.0.0/16", "fe80::/64", "100.100.100.200/32"],
+            [],
+            [
+                "spec.ipamCIDR: 127.0.0.1/32, fe80::/64, 100.100.100.200/32 has no effect, "
+                "since no pod may have an address of that kind"
+            ],
+        ),
+        (
+            None,
+            ["default", "a"],
+            ["spec: has no effect while there is SpiderCoordinator a, since nodes follow the first by name"],
+        ),
+    ],
+)
+def test_a_coordinator_of_which_something_has_no_effect(
+    subnets: list[str] | None, others: list[str], said: list[str]
+) -> None:
+    coordinator = msgspec.convert({"metadata": {"name": "default"}, "spec": {"ipamCIDR": subnets}}, SpiderCoordinator)
+    assert list(coordinator_warnings(coordinator, others)) == said

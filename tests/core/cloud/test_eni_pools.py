@@ -32,6 +32,7 @@ from spiderpool.core.cloud.eni_pools import (
     network_name,
     new_network,
     new_pool,
+    not_observed_text,
     patch_of,
     plan_update,
     pool_name,
@@ -388,3 +389,23 @@ def test_an_agent_knows_the_pools_of_an_eni_in_their_present_generation(
     assert is_known_to_agent("eni-1", pools, account) is known
     assert not is_known_to_agent("eni-1", pools, None)
     assert not is_known_to_agent("eni-9", pools, account), "nothing is known of an ENI without a pool"
+
+
+@pytest.mark.parametrize(
+    ("observed", "text"),
+    [
+        ([("v4", 1), ("v6", 3)], "names generation 1 of pool v4, not generation 2"),
+        ([("v4", 2)], "names none of pool v6, not generation 3"),
+        ([], "is empty, which an agent of an earlier version leaves so"),
+    ],
+)
+def test_what_an_agent_does_not_know_is_named(observed: list[tuple[str, int]], text: str) -> None:
+    pools = [eni_pool("v4", 2), eni_pool("v6", 3), eni_pool("other", 9, "eni-2")]
+    account = SpiderNode(metadata=ObjectMeta(name="n"), status=NodeAccount(pools=[ObservedPool(*e) for e in observed]))
+    assert not_observed_text("eni-1", pools, account) == f"status.pools of SpiderNode n {text}"
+    if observed:
+        assert not_observed_text("eni-9", pools, account) == "the ENI has no pool"
+
+
+def test_an_agent_without_a_spider_node_is_named() -> None:
+    assert not_observed_text("eni-1", [], None) == "the agent of the node has made no SpiderNode of its name"

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
 from spiderpool.api.core_v1 import Namespace, Node
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
@@ -20,12 +21,16 @@ from spiderpool.api.multusconfig import (
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.core.addresses import AddressSet, Network
-from spiderpool.core.admission.faults import shown
+from spiderpool.core.admission.faults import parse_prefix, shown
 from spiderpool.core.admission.ranges import subnet_or_none
 from spiderpool.core.ipam.allocation import usable
 from spiderpool.core.network.multusconfig import BLOCK_FIELDS, Block, interface_block
+from spiderpool.core.network.plumbing.foreign import NEVER
+from spiderpool.core.network.plumbing.values import DISABLED
 from spiderpool.core.network.pod_networks import qualified
 
+MOST_CIDRS = 100
+"""Subnets of a list that are looked at: each takes some time, and nobody writes so many by hand."""
 NOT_SERVED = "is not served, pods of this network will not start"
 
 
@@ -79,6 +84,7 @@ def multusconfig_warnings(
     ``devices`` are the NICs of all nodes, None where they are not known.
     """
     spec = config.spec or MultusConfigSpec()
+    yield from _network_coordinator_warnings(spec)
     block, path = interface_block(spec), f"spec.{BLOCK_FIELDS.get(spec.cniType or '')}"
     if block is None:
         return
@@ -89,6 +95,53 @@ def multusconfig_warnings(
         yield f"{path}.ippools.matchMasterSubnet: {NOT_SERVED}; remove it"
     if missing := missing_masters(spec, devices):
         yield f"{path}.{missing}"
+
+
+def removed_coordinator_warnings(config: SpiderMultusConfig) -> Iterator[str]:
+    """What the defaults of a network take away."""
+    spec = config.spec or MultusConfigSpec()
+    if spec.cniType in ("custom", None) and spec.coordinator is not None:
+        yield (
+            "spec.coordinator: is removed, since it has no effect with cniType custom; "
+            "write the plugin coordinator into spec.customCNI"
+        )
+
+
+def coordinator_warnings(coordinator: SpiderCoordinator, others: Iterable[str]) -> Iterator[str]:
+    """What of valid settings has no effect; ``others`` are the names of all SpiderCoordinators."""
+    if coordinator.name > (first := min(others, default=coordinator.name)):
+        yield f"spec: has no effect while there is SpiderCoordinator {first}, since nodes follow the first by name"
+    yield from _ipam_cidr_warnings(coordinator.spec or CoordinatorSpec(), "spec.ipamCIDR")
+
+
+def _network_coordinator_warnings(spec: MultusConfigSpec) -> Iterator[str]:
+    """What of a network's own settings of the coordinator has no effect."""
+    settings, path = spec.coordinator, "spec.coordinator.ipamCIDR"
+    if settings is None or not settings.ipamCIDR:
+        return
+    if spec.enableCoordinator is False:
+        yield f"{path}: has no effect with enableCoordinator: false"
+    elif settings.mode in DISABLED:
+        yield f"{path}: has no effect with mode: {settings.mode}"
+    elif not spec.chainCNIJsonData:
+        given = "gives no addresses" if spec.disableIPAM else "has Spiderpool's IPAM, whose addresses are always routed"
+        yield f"{path}: has no effect, since this network {given}; it is for other IPAM plugins"
+    else:
+        yield from _ipam_cidr_warnings(settings, path)
+
+
+def _ipam_cidr_warnings(settings: CoordinatorSpec, path: str) -> Iterator[str]:
+    if never := [text for text in (settings.ipamCIDR or ())[:MOST_CIDRS] if _is_never_a_pods(text)]:
+        yield f"{path}: {shown(never)} has no effect, since no pod may have an address of that kind"
+
+
+def _is_never_a_pods(text: str) -> bool:
+    """Whether no address of a CIDR is routed to a pod, whatever the settings say."""
+    prefix = parse_prefix(text)
+    if prefix is None:
+        return False
+    first, last = prefix.network[0], prefix.network[-1]
+    return any(first in network and last in network for network in NEVER)
 
 
 def missing_masters(spec: MultusConfigSpec, devices: Collection[str] | None) -> str:

@@ -180,14 +180,34 @@ def releasing_words(pool: SpiderIPPool) -> list[str]:
 
 def is_known_to_agent(eni: str, pools: Iterable[SpiderIPPool], account: SpiderNode | None) -> bool:
     """Whether the agent of an ENI's node serves pods from the present generation of the ENI's pools."""
-    observed = (account.status.pools if account and account.status else None) or ()
-    known = {(each.name, each.generation) for each in observed}
-    present = {
-        (pool.name, pool.metadata.generation or 0)
-        for pool in pools
-        if (pool.metadata.labels or {}).get(POOL_ENI_LABEL) == eni
-    }
+    present, known = _generations(eni, pools).items(), _observed(account).items()
     return bool(present) and present <= known
+
+
+def not_observed_text(eni: str, pools: Iterable[SpiderIPPool], account: SpiderNode | None) -> str:
+    """Returns what keeps :func:`is_known_to_agent` from being so."""
+    if account is None:
+        return "the agent of the node has made no SpiderNode of its name"
+    known = _observed(account)
+    if not known:
+        return f"status.pools of SpiderNode {account.name} is empty, which an agent of an earlier version leaves so"
+    for name, generation in sorted(_generations(eni, pools).items()):
+        if known.get(name) != generation:
+            said = f"generation {known[name]}" if name in known else "none"
+            return f"status.pools of SpiderNode {account.name} names {said} of pool {name}, not generation {generation}"
+    return "the ENI has no pool"
+
+
+def _generations(eni: str, pools: Iterable[SpiderIPPool]) -> dict[str, int]:
+    """The present generation of each pool of an ENI."""
+    of_eni = (pool for pool in pools if (pool.metadata.labels or {}).get(POOL_ENI_LABEL) == eni)
+    return {pool.name: pool.metadata.generation or 0 for pool in of_eni}
+
+
+def _observed(account: SpiderNode | None) -> dict[str, int]:
+    """The generation of each pool from which a node's agent says that it serves pods."""
+    observed = account.status.pools if account and account.status else None
+    return {each.name: each.generation for each in observed or ()}
 
 
 def patch_of(pool: SpiderIPPool, update: PoolUpdate) -> dict[str, Any] | None:

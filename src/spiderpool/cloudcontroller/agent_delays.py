@@ -1,0 +1,50 @@
+"""Says by an Event when addresses stay registered only because a node's agent does not say that it knows its pools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from spiderpool.cloudcontroller.eni_families import ENIFamily
+from spiderpool.kube.events import Recorder
+from spiderpool.telemetry import logger
+
+REPORT_AFTER = 300.0
+"""Seconds after which an agent is late that should have followed its pools: it takes some seconds."""
+EVENT = "AgentPoolsNotObserved"
+REMEDY = (
+    "Check that spiderpool-agent runs on this node in the version of spiderpool-cloud; if it hangs, restart its pod"
+)
+
+log = logger("addresses")
+
+
+class AgentDelays:
+    """The ENIs whose addresses wait for an agent, reported once for each node until none of its ENIs waits."""
+
+    def __init__(self, recorder: Recorder, clock: Callable[[], float]) -> None:
+        self._recorder = recorder
+        self._clock = clock
+        self._since: dict[tuple[str, int], tuple[str, float]] = {}  # key of a waiting ENIFamily → node, and since when
+        self._reported: set[str] = set()  # nodes
+
+    def begin(self, family: ENIFamily, reason: str) -> None:
+        """Addresses wait, for this reason: for the first time or still."""
+        node, now = family.node.name, self._clock()
+        _, since = self._since.setdefault(family.key, (node, now))
+        if now - since < REPORT_AFTER or node in self._reported:
+            return
+        self._reported.add(node)
+        text = f"spare addresses of ENI {family.eni.identity} stay registered: {reason}. {REMEDY}"
+        self._recorder.event(family.node, "Warning", EVENT, text)
+        log.warning("agent does not know the pools", node=node, eni=family.eni.identity, reason=reason)
+
+    def end(self, key: tuple[str, int]) -> None:
+        """Nothing waits for the agent in this family, or the family is gone."""
+        node, _ = self._since.pop(key, ("", 0.0))
+        if node not in {each for each, _ in self._since.values()}:
+            self._reported.discard(node)
+
+    def retain(self, keys: set[tuple[str, int]]) -> None:
+        """End all families but these."""
+        for key in self._since.keys() - keys:
+            self.end(key)

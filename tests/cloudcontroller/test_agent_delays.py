@@ -1,0 +1,53 @@
+"""When addresses wait for an agent, and how often that is said."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from spiderpool.api.core_v1 import Event, Node
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spiderserver import Instance
+from spiderpool.cloudcontroller.agent_delays import REPORT_AFTER, AgentDelays
+from spiderpool.cloudcontroller.eni_families import ENIFamily
+from spiderpool.kube.events import Recorder
+from tests.cloudcontroller.service_cluster import Clock
+from tests.core.servers import ETH0
+from tests.support.api_server import ApiServer
+from tests.support.eventually import eventually
+from tests.support.running import running
+
+pytestmark = pytest.mark.unit
+
+NODE = Node(metadata=ObjectMeta(name="n1", uid="uid-n1"))
+FAMILIES = [ENIFamily(NODE, Instance("alibaba", "r", "z", "i-1", "type", (ETH0,)), ETH0, version) for version in (4, 6)]
+
+
+async def test_a_node_is_reported_once_until_none_of_its_enis_waits() -> None:
+    clock = Clock()
+    async with ApiServer(Event.KIND) as server, server.client() as client:
+        recorder = Recorder(client, "test")
+        delays = AgentDelays(recorder, clock)
+
+        def reports() -> list[str]:
+            return sorted(event.message or "" for event in server.stored(Event).values())
+
+        def wait(reason: str, seconds: float) -> None:
+            clock.now += seconds
+            for family in FAMILIES:
+                delays.begin(family, reason)
+
+        async with running(recorder.run()):
+            for _ in range(4):
+                wait("first", REPORT_AFTER / 2)
+            await eventually(reports)
+            delays.end(FAMILIES[0].key)
+            wait("still", REPORT_AFTER)
+            delays.retain(set())
+            wait("second", REPORT_AFTER)
+            wait("second", REPORT_AFTER)
+            await eventually(lambda: len(reports()) == 2)
+            await asyncio.sleep(0.05)
+        assert [text.split(": ")[1].split(".")[0] for text in reports()] == ["first", "second"]
+        assert all(f"ENI {ETH0.identity} stay registered" in text for text in reports())
