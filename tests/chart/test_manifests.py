@@ -185,7 +185,8 @@ class TestAgent:
         assert spec["hostNetwork"] is True
         assert "ports" not in agent, "with declared ports a pod in the nodes' network cannot be replaced freely"
         paths = {each["hostPath"]["path"] for each in spec["volumes"] if "hostPath" in each}
-        assert paths == {"/var/run/spidernet", "/opt/cni/bin", "/etc/cni/net.d", "/var/run/netns", "/proc/sys/net"}
+        cni = {"/opt/cni/bin", "/etc/cni/net.d", "/var/lib/cni"}
+        assert paths == {"/var/run/spidernet", "/var/run/netns", "/proc/sys/net", *cni}
 
     def test_where_the_cni_files_of_the_nodes_are_is_said_once(self) -> None:
         elsewhere = ("global.cniBinHostPath=/a/bin", "global.cniConfHostPath=/a/net.d")
