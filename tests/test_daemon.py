@@ -123,8 +123,10 @@ class TestCommandLine:
     def test_agent_and_controller_have_commands(self) -> None:
         assert daemon.parse_arguments(controller.PROGRAM, ["clean"]) == "clean"
         assert [daemon.parse_arguments(program, []) for program in DAEMONS.values()] == [None] * 3
-        with_commands = [name for name, program in DAEMONS.items() if program.commands]
-        assert with_commands == ["spiderpool-agent", "spiderpool-controller"]
+        assert [name for name, program in DAEMONS.items() if program.commands] == [
+            "spiderpool-agent",
+            "spiderpool-controller",
+        ]
 
     @pytest.mark.parametrize("name", MODULES)
     @pytest.mark.parametrize(
