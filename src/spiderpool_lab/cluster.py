@@ -21,6 +21,7 @@ import yaml
 from spiderpool.errors import IOFailure, NotReady
 from spiderpool_lab import (
     binaries,
+    chart,
     cloud,
     cni_calls,
     executable,
@@ -47,7 +48,6 @@ from spiderpool_lab.stand_in import StandIn
 from spiderpool_lab.topology import WALKTHROUGH, NodeKind, Topology
 
 SOURCE_TREE = Path(__file__).parents[2]
-CHART = SOURCE_TREE / "charts" / "spiderpool"
 OUR_NAMESPACE = "kube-system"
 _AGENT = (OUR_NAMESPACE, "spiderpool-agent", NODE_SERVER)
 """The service account of agents, and the server by which they reach the API server."""
@@ -274,7 +274,7 @@ class LabCluster:
         self.progress("control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler")
         self.plane.start()
         dns = [COREDNS] if self.nodes is NodeKind.REAL else []
-        self.plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/*.yaml")), *dns)
+        self.plane.apply(*chart.definitions(), *chart.requirements(), *dns)
         self.progress("spiderpool-controller, spiderpool-cloud")
         self._configuration.write_text(yaml.safe_dump(self._settings()))
         self.start_controller()

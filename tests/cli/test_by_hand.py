@@ -16,15 +16,15 @@ from spiderpool.cli.main import cli
 from spiderpool.core.addresses import object_name
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client, Forbidden
+from spiderpool_lab import chart
 from spiderpool_lab.control_plane import ControlPlane
-from tests.conftest import CHART
 from tests.support.answering_agent import AnsweringAgent, answering, sandbox
 from tests.support.eventually import eventually, wait_until
 from tests.support.local_agent import agent_kubeconfig
 
 pytestmark = pytest.mark.control_plane
 
-POLICY = CHART / "templates" / "release-policy.yaml"
+POLICY = chart.template("release-policy.yaml")
 NODE, BOOT = "by-hand", "7d3c"
 IN_USE = "a pod may still use"
 PROBE = """
@@ -52,7 +52,7 @@ def policy(control_plane: ControlPlane) -> Iterator[None]:
         wait_until(lambda: is_enforced(control_plane), "the policy is enforced", timeout=30.0)
         yield
     finally:
-        control_plane.kubectl("delete", "-f", str(POLICY))
+        control_plane.kubectl("delete", "-f", "-", input=POLICY)
         wait_until(lambda: not is_enforced(control_plane), "the policy is gone", timeout=30.0)
         control_plane.kubectl("delete", "spiderips", "--all")
 

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from spiderpool.cli.main import FEATURES
 from spiderpool.cli.rbac import documents
+from spiderpool_lab import chart
 
 pytestmark = pytest.mark.unit
 
-TEMPLATES = Path(__file__).parents[2] / "charts" / "spiderpool" / "templates"
+ROLES = sorted(name for name in chart.templates(*chart.ALL_FEATURES) if name.endswith("-rbac.yaml"))
+"""The templates with roles of the daemons."""
 READ = {"get", "list", "watch"}
 
 
-def test_the_chart_has_the_roles_of_all_features() -> None:
-    assert list(yaml.safe_load_all((TEMPLATES / "cloud-rbac.yaml").read_text())) == documents(FEATURES, "kube-system")
+OPTIONAL = {"addresses": "cloud.alibaba.assign", "balancers": "cloud.loadBalancers.enabled"}
+"""Feature → the value of the chart that switches it on; nodes are always served."""
+
+
+@pytest.mark.parametrize("features", [[], ["addresses"], ["balancers"], ["addresses", "balancers"]], ids="+".join)
+def test_the_chart_has_the_roles_of_the_features_that_are_on(features: list[str]) -> None:
+    switches = [f"{value}={str(feature in features).lower()}" for feature, value in OPTIONAL.items()]
+    made = chart.documents(chart.template("cloud-rbac.yaml", *chart.ALL_FEATURES, *switches))
+    for each in made:
+        del each["metadata"]["labels"]
+    assert made == documents(["nodes", *features], chart.NAMESPACE)
+    assert {"nodes", *OPTIONAL} == {*FEATURES}
 
 
 def test_an_agent_writes_objects_of_ours_and_events() -> None:
@@ -53,7 +63,7 @@ def test_a_policy_limits_all_that_an_agent_writes_to_its_node() -> None:
 
 
 def _documents(name: str) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((TEMPLATES / f"{name}.yaml").read_text()))
+    return chart.documents(chart.template(f"{name}.yaml"))
 
 
 def test_roles_are_no_wider_than_their_features() -> None:
@@ -82,18 +92,18 @@ WAYS_TO_MORE = {
     "validatingadmissionpolicybindings": {"create", "update", "patch", "delete", "*"},
 }
 """Resource → verbs that lead to the rights of others. Of the GROUPS below, all but reading does."""
-LIMITED = {("controller-rbac", "pods"): {"patch"}}
-"""File and resource → verbs that a policy limits to what leads nowhere: of pods to one annotation."""
+LIMITED = {("controller-rbac.yaml", "pods"): {"patch"}}
+"""Template and resource → verbs that a policy limits to what leads nowhere: of pods to one annotation."""
 GROUPS = {"apps", "batch", "rbac.authorization.k8s.io", "apiextensions.k8s.io"}
 
 
-@pytest.mark.parametrize("file", sorted(TEMPLATES.glob("*-rbac.yaml")), ids=lambda path: path.stem)
-def test_no_daemon_has_a_right_that_leads_to_the_rights_of_others(file: Path) -> None:
-    roles = [each for each in yaml.safe_load_all(file.read_text()) if each["kind"] in ("Role", "ClusterRole")]
+@pytest.mark.parametrize("name", ROLES)
+def test_no_daemon_has_a_right_that_leads_to_the_rights_of_others(name: str) -> None:
+    roles = [each for each in chart.documents(chart.template(name)) if each["kind"] in ("Role", "ClusterRole")]
     for rule in (rule for role in roles for rule in role["rules"]):
         assert "*" not in {*rule["apiGroups"], *rule["resources"]}
         for resource in rule["resources"]:
-            limited = LIMITED.get((file.stem, resource), set())
+            limited = LIMITED.get((name, resource), set())
             assert not WAYS_TO_MORE.get(resource, set()) & {*rule["verbs"]} - limited, resource
             if {*rule["apiGroups"]} & GROUPS:
                 assert {*rule["verbs"]} <= READ, resource

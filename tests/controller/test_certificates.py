@@ -23,6 +23,7 @@ from spiderpool.controller.certificates import (
     parse,
     renewed,
 )
+from spiderpool.controller.installation import AGAIN
 from tests.support.api_server import ApiServer, Fault
 from tests.support.eventually import eventually
 
@@ -177,7 +178,7 @@ class TestSecret:
         async with ApiServer(Secret.KIND) as server, server.client() as client:
             certificates = Certificates(client, "kube-system", HOSTS)
             task = asyncio.create_task(certificates.run())
-            told = f"Secret {self.KEY} does not exist: apply charts/spiderpool/templates/controller-webhooks.yaml"
+            told = f"Secret {self.KEY} does not exist: {AGAIN}"
             await eventually(lambda: certificates.problem == told)
             server.put(self.secret(other=b"x"))
             await eventually(lambda: certificates.trusted)
@@ -214,7 +215,7 @@ class TestSecret:
             server.inject(Fault("patch", status=422))
             certificates = Certificates(client, "kube-system", HOSTS)
             task = asyncio.create_task(certificates.run())
-            told = f"Secret {self.KEY} cannot be used: delete it and apply charts/spiderpool/templates/"
+            told = f"Secret {self.KEY} cannot be used: delete it and {AGAIN}"
             await eventually(lambda: (certificates.problem or "").startswith(told))
             server.remove(self.secret())
             server.put(self.secret())

@@ -63,6 +63,21 @@ class TestDirectory:
             with pytest.raises(CIDRsUnknown, match=r"10-broken\.conflist"):
                 detected_type(tmp_path)
 
+    @pytest.mark.parametrize(("name", "found"), [("10-calico.conflist", "calico"), ("10-flannel.conflist", "cluster")])
+    def test_a_file_that_only_root_may_read_tells_by_its_name(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, found: str
+    ) -> None:
+        def refuse(path: Path) -> bytes:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr(Path, "read_bytes", refuse)
+        (tmp_path / "00-multus.conf").touch()
+        (tmp_path / name).touch()
+        assert detected_type(tmp_path) == found
+        (tmp_path / "05-unknown.conflist").touch()
+        with pytest.raises(CIDRsUnknown, match=r"05-unknown\.conflist"):
+            detected_type(tmp_path)
+
     def test_the_name_goes_before_the_plugins(self) -> None:
         assert network_type(CNIFile("cilium", plugins=[CNIPlugin("calico")])) == "cilium"
         assert network_type(CNIFile(type="calico")) == "calico"

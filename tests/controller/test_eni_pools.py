@@ -27,7 +27,7 @@ from spiderpool.kube.informer import Informer
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 from tests.cloud.alibaba.far_end import ENIS, MAC0, MAC1, FarEnd
-from tests.conftest import CHART, TEMPLATES
+from tests.conftest import install
 from tests.controller.conftest import Running, start_controller, wait
 from tests.support.eventually import eventually
 from tests.support.local_agent import LocalAgent, agent_kubeconfig
@@ -45,8 +45,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     plane = ControlPlane(directory, Processes(directory / "processes"))
     plane.start()
     try:
-        plane.apply(*sorted(CHART.glob("crds/*.yaml")), *TEMPLATES)
-        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        install(plane)
         yield plane
     finally:
         plane.stop()

@@ -18,6 +18,7 @@ from spiderpool.api.core_v1 import Secret
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.controller import registration
 from spiderpool.controller.certificates import STORE, Certificates
+from spiderpool.controller.installation import AGAIN
 from spiderpool.controller.registration import NAME, NAMESPACE_NAME_LABEL, Registration, matches, unregister, webhooks
 from spiderpool.settings import CommonSettings, ControllerSettings, PodInject
 from tests.support.api_server import ApiServer
@@ -107,7 +108,7 @@ async def test_a_configuration_that_is_missing_is_told_and_not_made(monkeypatch:
         server.put(MUTATING)
         async with registering(server) as running:
             await eventually(lambda: filled(server, MutatingWebhookConfiguration), "the other one is written")
-            told = f"ValidatingWebhookConfiguration {NAME} does not exist: apply charts/spiderpool/templates/"
+            told = f"ValidatingWebhookConfiguration {NAME} does not exist: {AGAIN}"
             await eventually(lambda: told in (running.not_ready_reason or ""))
             before, begun = server.requests["patch"], time.monotonic()
             await eventually(lambda: server.requests["patch"] >= before + 12, "it tries again")

@@ -13,19 +13,21 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from spiderpool.controller.installation import AGAIN
 from spiderpool.errors import SpiderpoolError
+from spiderpool_lab import chart
 from spiderpool_lab.binaries import find
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.ports import free_ports
 from spiderpool_lab.processes import Processes
-from tests.conftest import CHART, TEMPLATES
+from tests.conftest import install
 from tests.controller.conftest import CONFIG, REGISTRATIONS, Running, refuses, start_controller, unregister, wait
 from tests.support.relay import Relay
 
 pytestmark = pytest.mark.control_plane
 
 SECRET = ("secret", "spiderpool-webhook-certs", "-n", "kube-system")
-MANIFEST = CHART / "templates" / "controller-webhooks.yaml"
+MANIFEST = chart.template("controller-webhooks.yaml")
 
 POOL = """
 apiVersion: spiderpool.spidernet.io/v2beta1
@@ -42,8 +44,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     plane = ControlPlane(directory, Processes(directory / "processes"))
     plane.start()
     try:
-        plane.apply(*sorted(CHART.glob("crds/*.yaml")), *TEMPLATES)
-        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        install(plane)
         yield plane
     finally:
         plane.stop()
@@ -234,7 +235,7 @@ class TestCertificates:
         plane.kubectl("patch", *SECRET, "--type=merge", "-p", '{"immutable":true}')
         running = start_controller(plane, tmp_path / "immutable")
         replicas.running.append(running)
-        reason = "Secret kube-system/spiderpool-webhook-certs cannot be used: delete it and apply charts/"
+        reason = f"Secret kube-system/spiderpool-webhook-certs cannot be used: delete it and {AGAIN}"
         wait(running, lambda: running.probe("readiness")[1].startswith(reason), "the reason")
         plane.kubectl("delete", *SECRET)
         plane.apply(MANIFEST)
@@ -261,7 +262,7 @@ class TestCertificates:
         plane.kubectl("delete", *REGISTRATIONS)
         running = start_controller(plane, tmp_path / "alone")
         replicas.running.append(running)
-        remedy = "does not exist: apply charts/spiderpool/templates/controller-webhooks.yaml"
+        remedy = f"does not exist: {AGAIN}"
         wait(running, lambda: running.is_leading, "not leading")
         secret = (503, f"Secret kube-system/spiderpool-webhook-certs {remedy}")
         wait(running, lambda: running.probe("readiness") == secret, "the reason")
@@ -281,7 +282,7 @@ class TestCertificates:
         plane, _ = replicas.plane, replicas.start()
         before = [_data(plane), *(get(plane, kind)["webhooks"] for kind in REGISTRATIONS)]
         plane.apply(MANIFEST)
-        plane.kubectl("apply", "--server-side", "--field-manager=helm", "--force-conflicts", "-f", MANIFEST)
+        plane.kubectl("apply", "--server-side", "--field-manager=helm", "--force-conflicts", "-f", "-", input=MANIFEST)
         assert [_data(plane), *(get(plane, kind)["webhooks"] for kind in REGISTRATIONS)] == before
 
     def test_an_edited_registration_is_put_right(self, replicas: Replicas) -> None:
@@ -311,7 +312,7 @@ class TestCertificates:
 
 def _only(kind: str) -> str:
     """The objects of a kind in the chart's file, as YAML."""
-    return next(text for text in MANIFEST.read_text().split("---\n") if f"\nkind: {kind}\n" in text)
+    return next(text for text in MANIFEST.split("---\n") if f"\nkind: {kind}\n" in text)
 
 
 def _data(plane: ControlPlane) -> dict[str, bytes]:

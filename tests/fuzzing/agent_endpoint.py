@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from spiderpool.api.cni import CNICall, frame_call
-from spiderpool_lab import namespaces
-from spiderpool_lab.cluster import CHART
+from spiderpool_lab import chart, namespaces
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 from tests.fuzzing.mutation import mutated
@@ -352,7 +351,7 @@ def fuzz_cluster() -> Iterator[Target]:
         plane = ControlPlane(directory / "plane", processes)
         try:
             plane.start()
-            plane.apply(*sorted(CHART.glob("crds/*.yaml")), *sorted(CHART.glob("templates/agent-*.yaml")))
+            plane.apply(*chart.definitions(), *chart.requirements())
             plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
             with fuzz_target(plane, processes, directory) as target:
                 yield target

@@ -28,10 +28,10 @@ from spiderpool.controller.certificates import STORE
 from spiderpool.controller.registration import NAME, REGISTRATIONS, webhooks
 from spiderpool.kube.client import ApiRefusal, Client, Forbidden, Invalid
 from spiderpool.settings import ControllerSettings, PodInject
+from spiderpool_lab import chart
 from spiderpool_lab.binaries import find
 from spiderpool_lab.certificates import Authority
 from spiderpool_lab.control_plane import ControlPlane
-from tests.conftest import CHART
 from tests.controller.conftest import unregister
 from tests.support.eventually import eventually
 
@@ -234,7 +234,7 @@ class TestWebhooks:
     async def test_without_a_word_of_the_installation_no_url_is_admitted(
         self, control_plane: ControlPlane, thief: Client
     ) -> None:
-        control_plane.apply(CHART / "templates" / "controller-policy.yaml")
+        control_plane.apply(chart.template("controller-policy.yaml"))
 
         async def is_refused() -> bool:
             try:

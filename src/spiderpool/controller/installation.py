@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from spiderpool.errors import BadConfig
 
-MANIFEST = "charts/spiderpool/templates/controller-webhooks.yaml"
-"""The file that makes them."""
+AGAIN = "repeat the installation (helm upgrade --reuse-values)"
+"""What makes them once more."""
 
 
 def missing(what: str) -> BadConfig:
     """The error about an object that does not exist."""
-    return BadConfig(f"{what} does not exist: apply {MANIFEST}")
+    return BadConfig(f"{what} does not exist: {AGAIN}")
 
 
 def unusable(what: str, why: Exception) -> BadConfig:
     """The error about an object that cannot hold what the controller has to write."""
-    return BadConfig(f"{what} cannot be used: delete it and apply {MANIFEST}; {why}")
+    return BadConfig(f"{what} cannot be used: delete it and {AGAIN}; {why}")

@@ -23,6 +23,7 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.controller import removal
 from spiderpool.controller.admission_server import AdmissionServer, accept_client_certificates
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
 from spiderpool.controller.certificates import CertificateLifetimes, Certificates, erase
@@ -41,6 +42,7 @@ from spiderpool.controller.network_policies import UnenforcedPolicyReporter
 from spiderpool.controller.network_status import NetworkStatusReconciler
 from spiderpool.controller.networks import NetworkListers, NetworkReconciler
 from spiderpool.controller.pools import PoolListers, PoolReconciler
+from spiderpool.controller.preparation import prepare
 from spiderpool.controller.quotas import NamespaceQuotas, QuotaReconciler
 from spiderpool.controller.registration import Registration, hosts, unregister
 from spiderpool.controller.reservedips import ReservedIPReconciler
@@ -48,7 +50,7 @@ from spiderpool.controller.service_addresses import ServiceAddressListers, Servi
 from spiderpool.controller.subnets import SubnetReconciler
 from spiderpool.controller.webhooks import Webhooks
 from spiderpool.core.ipam.gc import GCPolicy
-from spiderpool.kube.client import Client, NotFound
+from spiderpool.kube.client import Client, Forbidden, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.node_servers import NodeServers
@@ -57,10 +59,14 @@ from spiderpool.telemetry import configure, logger
 
 COMPONENT = "spiderpool-controller"
 LEASE = "spiderpool-controller-leases"
+LEASE_OF_CLOUD = "spiderpool-cloud-leases"
 PROGRAM = daemon.Program(
     COMPONENT,
     "Serves Spiderpool's admission webhooks and, as leader, reconciles its objects and collects leaked addresses.",
-    {"clean": "empty what outlives the controller (webhook registrations, certificates), delete its Lease, then end"},
+    {
+        "prepare": "bring the custom resources up to date, make the initial objects where there are none, then end",
+        "clean": "empty what outlives the controller (webhook registrations, certificates), delete Leases, then end",
+    },
 )
 
 log = logger("controller")
@@ -252,9 +258,9 @@ async def serve(settings: ControllerSettings) -> None:
 
 
 async def clean(settings: ControllerSettings) -> None:
-    """Empty what outlives the controller (webhook registrations, certificates), and delete its Lease.
+    """Empty what outlives the controller (webhook registrations, certificates), and delete the daemons' Leases.
 
-    Absent ones are no error.
+    Absent ones are no error. Where there is a DaemonSet that cleans the nodes, wait for it as well.
     """
     namespace = settings.common.namespace
     async with Client.load(settings.common.kubeconfig) as client:
@@ -262,15 +268,19 @@ async def clean(settings: ControllerSettings) -> None:
         await erase(client, namespace)
         with suppress(NotFound):
             await client.delete(Lease, LEASE, namespace)
-    log.info("webhooks unregistered")
+        with suppress(NotFound, Forbidden):  # the controller's own account may not
+            await client.delete(Lease, LEASE_OF_CLOUD, namespace)
+        log.info("webhooks unregistered")
+        if settings.uninstaller:
+            await removal.nodes_are_clean(client, namespace, settings.uninstaller)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: a replica until SIGTERM, or the ``clean`` command.
+    """Entry point: a replica until SIGTERM, or one of the commands.
 
     Exits 1 with log lines on errors of ours, 2 on other arguments.
     """
-    command = {None: serve, "clean": clean}[daemon.parse_arguments(PROGRAM, arguments)]
+    command = {None: serve, "prepare": prepare, "clean": clean}[daemon.parse_arguments(PROGRAM, arguments)]
 
     def begin() -> Coroutine[Any, Any, None]:
         settings = controller_settings(load_source())

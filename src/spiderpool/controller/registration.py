@@ -56,7 +56,7 @@ def hosts(settings: ControllerSettings) -> list[str]:
     if settings.webhook_url:
         return [urlsplit(settings.webhook_url).hostname or settings.webhook_host]
     service = f"{settings.service}.{settings.common.namespace}.svc"
-    return [service, f"{service}.cluster.local"]
+    return [service, f"{service}.{settings.cluster_domain}"]
 
 
 def webhooks(verb: str, settings: ControllerSettings, trusted: bytes) -> list[Webhook]:

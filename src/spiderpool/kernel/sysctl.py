@@ -1,6 +1,7 @@
 """Sysctls of the network namespace in which the calling thread is.
 
 /proc/sys/net shows the namespace of the process that opens it, so these functions run inside `namespaces.run_inside`.
+In a container that is not privileged /proc/sys is read-only: there the host's is mounted elsewhere, to be written.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from pathlib import Path
 from spiderpool.errors import KernelFailure
 
 _ROOT = Path("/proc/sys")
+_OF_HOST = Path("/host/proc/sys")
+"""Where a container has what it may write, if it has such a mount (charts/spiderpool/templates/agent.yaml)."""
 
 
 def read(path: str) -> str:
@@ -48,8 +51,12 @@ def write(path: str, value: str, *, required: bool = True) -> None:
         KernelFailure: it does not exist (if ``required``), /proc/sys is read-only, or the kernel refuses the value.
     """
     try:
-        (_ROOT / path).write_text(value)
+        (_writable() / path).write_text(value)
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not required:
             return
         raise KernelFailure(f"sysctl {path} = {value}: {error.strerror}") from error
+
+
+def _writable() -> Path:
+    return _OF_HOST if _OF_HOST.is_dir() else _ROOT

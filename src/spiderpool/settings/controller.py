@@ -53,6 +53,7 @@ class ControllerSettings:
     webhook_client_ca: Path | None = bound(table.WEBHOOK_CLIENT_CA)
     """None: whoever reaches the webhooks may call them."""
     service: str = bound(table.SERVICE)
+    cluster_domain: str = bound(table.CLUSTER_DOMAIN)
     health_port: int = bound(table.CONTROLLER_HEALTH_PORT)
     coordinator_name: str = bound(table.COORDINATOR_NAME)
     gc_enabled: bool = bound(table.GC_ENABLED)
@@ -79,6 +80,9 @@ class ControllerSettings:
     certificate_life: float = bound(table.CERTIFICATE_LIFE)
     authority_life: float = bound(table.AUTHORITY_LIFE)
     protect_used: bool = bound(table.PROTECT_USED)
+    update_custom_resources: bool = bound(table.UPDATE_CUSTOM_RESOURCES)
+    initial_objects: Path | None = bound(table.INITIAL_OBJECTS)
+    uninstaller: str = bound(table.UNINSTALLER)
     pod_inject: PodInject = field(default_factory=PodInject)
 
 

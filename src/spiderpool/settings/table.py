@@ -370,6 +370,38 @@ SERVICE: Final = Setting(
     variables=("SPIDERPOOL_CONTROLLER_DEPLOYMENT_NAME",),
     page="reference/high-availability.md",
 )
+CLUSTER_DOMAIN: Final = Setting(
+    kind=kinds.TEXT,
+    default="cluster.local",
+    help="DNS domain of the cluster, for the certificate of the webhooks",
+    readers=CONTROLLER,
+    variables=("SPIDERPOOL_CLUSTER_DOMAIN",),
+    page="reference/high-availability.md",
+)
+UPDATE_CUSTOM_RESOURCES: Final = Setting(
+    kind=kinds.FLAG,
+    default=True,
+    help="`spiderpool-controller prepare` brings the custom resources up to date",
+    readers=CONTROLLER,
+    variables=("SPIDERPOOL_UPDATE_CUSTOM_RESOURCES",),
+    page="usage/install.md",
+)
+INITIAL_OBJECTS: Final = Setting(
+    kind=kinds.OPTIONAL_PATH,
+    default=None,
+    help="YAML file with the objects that `spiderpool-controller prepare` makes where there are none",
+    readers=CONTROLLER,
+    variables=("SPIDERPOOL_INITIAL_OBJECTS",),
+    page="usage/install.md",
+)
+UNINSTALLER: Final = Setting(
+    kind=kinds.TEXT,
+    default="",
+    help="DaemonSet in our Namespace whose pods must be ready before `spiderpool-controller clean` ends",
+    readers=CONTROLLER,
+    variables=("SPIDERPOOL_UNINSTALLER",),
+    page="usage/install.md",
+)
 CONTROLLER_HEALTH_PORT: Final = Setting(
     kind=kinds.PORT,
     default=5720,

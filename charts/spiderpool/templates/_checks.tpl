@@ -1,0 +1,87 @@
+{{/* The value at a path, as JSON; nothing if it is not set. Arguments: values, path. */}}
+{{- define "spiderpool.valueAt" -}}
+{{- $found := .values }}
+{{- $isSet := true }}
+{{- range splitList "." .path }}
+{{- if not $isSet }}
+{{- else if not (kindIs "map" $found) }}{{ $isSet = false }}
+{{- else if not (hasKey $found .) }}{{ $isSet = false }}
+{{- else }}{{ $found = get $found . }}
+{{- end }}
+{{- end }}
+{{- if $isSet }}{{ toJson $found }}{{ end }}
+{{- end }}
+
+{{/* Sentences about values of compatibility.yaml, and about values that do not fit each other, as a JSON list. */}}
+{{- define "spiderpool.faults" -}}
+{{- $faults := list }}
+{{- range (.Files.Get "compatibility.yaml" | fromYaml).refused }}
+{{- $value := include "spiderpool.valueAt" (dict "values" $.Values "path" .value) }}
+{{- $accepted := list }}
+{{- range .accepts }}{{ $accepted = append $accepted (toJson .) }}{{ end }}
+{{- if and $value (not (has $value $accepted)) }}
+{{- $faults = append $faults (printf "%s is %s, which this chart does not serve: %s" .value $value .instead) }}
+{{- end }}
+{{- end }}
+{{- $v := .Values }}
+{{- if not (or $v.ipam.enableIPv4 $v.ipam.enableIPv6) }}
+{{- $faults = append $faults "ipam.enableIPv4 and ipam.enableIPv6 are both false: pods would get no address; set at least one to true" }}
+{{- end }}
+{{- if and (not $v.ipam.enableIPv4) $v.clusterDefaultPool.installIPv4IPPool }}
+{{- $faults = append $faults "clusterDefaultPool.installIPv4IPPool is true while ipam.enableIPv4 is false: set ipam.enableIPv4=true as well" }}
+{{- end }}
+{{- if and (not $v.ipam.enableIPv6) $v.clusterDefaultPool.installIPv6IPPool }}
+{{- $faults = append $faults "clusterDefaultPool.installIPv6IPPool is true while ipam.enableIPv6 is false: set ipam.enableIPv6=true as well" }}
+{{- end }}
+{{- range list "4" "6" }}
+{{- $installed := get $v.clusterDefaultPool (printf "installIPv%sIPPool" .) }}
+{{- $subnet := printf "ipv%sSubnet" . }}
+{{- if and $installed (not (get $v.clusterDefaultPool $subnet)) }}
+{{- $faults = append $faults (printf "clusterDefaultPool.%s is empty while clusterDefaultPool.installIPv%sIPPool is true: write the subnet of the pool" $subnet .) }}
+{{- end }}
+{{- end }}
+{{- with ($v.spiderpoolAgent.updateStrategy.rollingUpdate | default dict).maxSurge }}
+{{- if ne (toString .) "0" }}
+{{- $faults = append $faults (printf "spiderpoolAgent.updateStrategy.rollingUpdate.maxSurge is %v: two agents of a node cannot work at a time, so the new one would wait for ever; set maxUnavailable" .) }}
+{{- end }}
+{{- end }}
+{{- range list "spiderpoolController" "spiderpoolCloud" }}
+{{- $values := get $v . }}
+{{- $budget := $values.podDisruptionBudget }}
+{{- if and $budget.enabled (regexMatch "^[0-9]+$" (toString $budget.minAvailable)) (ge (int $budget.minAvailable) (int $values.replicas)) }}
+{{- $faults = append $faults (printf "%s.podDisruptionBudget.minAvailable is %v with %v replicas: no node that has one could be drained; set %s.replicas to more" . $budget.minAvailable $values.replicas .) }}
+{{- end }}
+{{- end }}
+{{- if and $v.cloud.enabled (not $v.cloud.provider) }}
+{{- $faults = append $faults "cloud.enabled is true while cloud.provider is empty: set cloud.provider to alibaba" }}
+{{- end }}
+{{- if gt (int $v.cloud.alibaba.minFreeAddresses) (int $v.cloud.alibaba.maxFreeAddresses) }}
+{{- $faults = append $faults (printf "cloud.alibaba.minFreeAddresses is %v and maxFreeAddresses %v: write a maximum that is not below the minimum" $v.cloud.alibaba.minFreeAddresses $v.cloud.alibaba.maxFreeAddresses) }}
+{{- end }}
+{{- $oidc := $v.cloud.credentials.oidc }}
+{{- if ne (empty $oidc.roleARN) (empty $oidc.providerARN) }}
+{{- $faults = append $faults "cloud.credentials.oidc has one of roleARN and providerARN: set both, or neither" }}
+{{- end }}
+{{- toJson $faults }}
+{{- end }}
+
+{{/* Ends the rendering if the values cannot be served, or if another release is installed. */}}
+{{- define "spiderpool.check" -}}
+{{- with include "spiderpool.faults" . | fromJsonArray }}
+{{- fail (printf "\n\nThese values cannot be served:\n- %s\n" (join "\n- " .)) }}
+{{- end }}
+{{- with lookup "rbac.authorization.k8s.io/v1" "ClusterRole" "" "spiderpool-agent" }}
+{{- $owner := .metadata.annotations | default dict }}
+{{- $release := get $owner "meta.helm.sh/release-name" }}
+{{- $namespace := get $owner "meta.helm.sh/release-namespace" }}
+{{- if and $release (or (ne $release $.Release.Name) (ne $namespace $.Release.Namespace)) }}
+{{- fail (printf "\n\nSpiderpool is installed in this cluster already, as release %s in Namespace %s. A cluster has one: change that one by\n  helm upgrade %s … --namespace %s\nor remove it first by\n  helm uninstall %s --namespace %s\n" $release $namespace $release $namespace $release $namespace) }}
+{{- end }}
+{{- end }}
+{{- with lookup "apps/v1" "DaemonSet" .Release.Namespace "spiderpool-agent" }}
+{{- $ours := include "spiderpool.selector" (dict "root" $ "component" "spiderpool-agent") | fromYaml }}
+{{- if ne (toJson .spec.selector.matchLabels) (toJson $ours) }}
+{{- fail (printf "\n\nDaemonSet spiderpool-agent in Namespace %s is not of this chart: its pods have other labels, which cannot be changed. Remove the installation that it belongs to first; pods that run keep their network.\n" $.Release.Namespace) }}
+{{- end }}
+{{- end }}
+{{- end }}

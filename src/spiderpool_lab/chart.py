@@ -1,0 +1,73 @@
+"""Our chart as helm renders it, so that labs and tests apply what users install."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spiderpool.errors import BadConfig
+from spiderpool_lab import binaries
+
+CHART = Path(__file__).parents[2] / "charts" / "spiderpool"
+RELEASE, NAMESPACE = "spiderpool", "kube-system"
+
+WITHOUT_DAEMONS = re.compile(r".*-(policy|rbac|webhooks)\.yaml")
+"""Templates of what daemons need in a cluster, wherever they run: ServiceAccounts, roles, policies, what they fill."""
+ALL_FEATURES = ("cloud.enabled=true", "cloud.provider=alibaba", "cloud.alibaba.assign=true")
+"""Values with which the roles of all daemons and features are rendered."""
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""In C where libyaml is there: ten times as fast."""
+_SOURCE = re.compile(r"^# Source: spiderpool/templates/(\S+)\n", re.MULTILINE)
+
+
+def definitions() -> list[Path]:
+    """The files of the CustomResourceDefinitions, which are no templates."""
+    return sorted(CHART.glob("crds/*.yaml"))
+
+
+def requirements(*, without: Iterable[str] = ()) -> list[str]:
+    """The manifests of what daemons need in a cluster, but for those of the templates ``without``."""
+    found = templates(*ALL_FEATURES)
+    names = sorted(name for name in found if WITHOUT_DAEMONS.fullmatch(name))
+    return [found[name] for name in names if name not in without]
+
+
+def template(name: str, *values: str) -> str:
+    """The manifests that one template makes. Raises KeyError where it makes none."""
+    return templates(*(values or ALL_FEATURES))[name]
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    """The objects of manifests."""
+    return [document for document in yaml.load_all(text, _LOADER) if document]
+
+
+@cache
+def templates(*values: str, namespace: str = NAMESPACE) -> dict[str, str]:
+    """The name of each template, and the manifests that it makes with these values (``key=value``).
+
+    Raises BadConfig where the chart refuses them.
+    """
+    flags = [word for value in values for word in ("--set", value)]
+    done = helm("template", RELEASE, CHART, "--namespace", namespace, *flags)
+    made: dict[str, str] = {}
+    _, *parts = _SOURCE.split(done)
+    for name, text in zip(parts[::2], parts[1::2], strict=True):
+        made[name] = made.get(name, "") + "---\n" + text.removesuffix("---\n")
+    return made
+
+
+def helm(*arguments: str | Path) -> str:
+    """What helm prints. Raises BadConfig with its error."""
+    (program,) = binaries.provide([binaries.HELM])
+    done = subprocess.run([program.path, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BadConfig(f"helm {arguments[0]}: {done.stderr.strip()}")
+    return done.stdout

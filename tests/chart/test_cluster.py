@@ -1,0 +1,222 @@
+"""The chart in a cluster: a real API server, without nodes, so its Jobs do not run; what they do is called here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spiderpool.controller.main import clean
+from spiderpool.errors import BadConfig, SpiderpoolError
+from spiderpool.settings import SettingsSource, controller_settings
+from spiderpool_lab import chart
+from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.processes import Processes
+from tests.chart.combinations import CLOUD, COMBINATIONS, WALKTHROUGH
+from tests.support.eventually import wait_until
+from tests.support.job_account import job_account
+
+pytestmark = pytest.mark.control_plane
+
+NAMESPACE = "net"
+SECRET = ("secret", "spiderpool-webhook-certs", "--namespace", NAMESPACE)
+REGISTRATION = ("validatingwebhookconfiguration", "spiderpool-controller")
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane of its own, in which nothing of ours is installed."""
+    directory = tmp_path_factory.mktemp("installation")
+    plane = ControlPlane(directory, Processes(directory / "processes"), dual_stack=True)
+    plane.start()
+    try:
+        yield plane
+    finally:
+        plane.stop()
+
+
+class Installation:
+    """helm on one cluster."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self.plane = plane
+
+    def helm(self, *arguments: str | Path, namespace: str = NAMESPACE) -> str:
+        config = ("--kubeconfig", self.plane.admin_kubeconfig, "--namespace", namespace)
+        return chart.helm(*arguments, *config)
+
+    def install(self, *values: str) -> None:
+        self.helm("install", "spiderpool", chart.CHART, "--no-hooks", "--create-namespace", *flags(*values))
+
+    def object(self, *words: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.plane.kubectl("get", *words, "-o", "json"))
+        return found
+
+
+@pytest.fixture
+def installation(plane: ControlPlane) -> Iterator[Installation]:
+    installed = Installation(plane)
+    yield installed
+    installed.helm("uninstall", "spiderpool", "--no-hooks", "--ignore-not-found")
+
+
+def flags(*values: str) -> list[str]:
+    return [word for value in values for word in ("--set", value)]
+
+
+class TestLife:
+    def test_an_upgrade_and_a_rollback_keep_what_the_controller_has_written(self, installation: Installation) -> None:
+        installation.install(*WALKTHROUGH)
+        key = {"data": {"tls.key": "a2V5"}}
+        installation.plane.kubectl("patch", *SECRET, "--type=merge", "--patch", json.dumps(key))
+        written = {"webhooks": [webhook("spiderippool.spiderpool.spidernet.io")]}
+        installation.plane.kubectl("patch", *REGISTRATION, "--type=merge", "--patch", json.dumps(written))
+        before = installation.object(*SECRET)["data"], installation.object(*REGISTRATION)["webhooks"]
+        assert before[0] == key["data"]
+        steps: tuple[tuple[str | Path, ...], ...] = (
+            ("upgrade", "spiderpool", chart.CHART, "--reuse-values", *flags("spiderpoolController.replicas=2")),
+            ("rollback", "spiderpool", "1"),
+        )
+        for step in steps:
+            installation.helm(*step, "--no-hooks")
+            assert (installation.object(*SECRET)["data"], installation.object(*REGISTRATION)["webhooks"]) == before
+
+    def test_what_was_deleted_is_made_again_by_the_same_command(self, installation: Installation) -> None:
+        installation.install()
+        installation.plane.kubectl("delete", *SECRET)
+        installation.helm("upgrade", "spiderpool", chart.CHART, "--reuse-values", "--no-hooks")
+        assert installation.object(*SECRET)["type"] == "Opaque"
+
+    def test_a_second_release_is_refused_with_the_name_of_the_first(self, installation: Installation) -> None:
+        installation.install()
+        told = "Spiderpool is installed in this cluster already, as release spiderpool in Namespace net"
+        for name, namespace in (("spiderpool", "kube-system"), ("other", NAMESPACE)):
+            with pytest.raises(BadConfig, match=told):
+                installation.helm("install", name, chart.CHART, "--no-hooks", namespace=namespace)
+            with pytest.raises(BadConfig, match=told):
+                installation.helm("install", name, chart.CHART, "--dry-run=server", namespace=namespace)
+
+    def test_an_agent_of_another_kind_of_installation_is_refused(self, installation: Installation) -> None:
+        installation.plane.kubectl("create", "namespace", "other")
+        installation.plane.apply(FOREIGN_AGENT)
+        with pytest.raises(BadConfig, match="spiderpool-agent in Namespace other is not of this chart: its pods"):
+            installation.helm("install", "spiderpool", chart.CHART, "--no-hooks", namespace="other")
+        installation.plane.kubectl("delete", "namespace", "other")
+
+    def test_in_another_namespace_roles_and_policies_are_those_of_its_accounts(
+        self, installation: Installation
+    ) -> None:
+        installation.install(*CLOUD)
+        installation.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        installation.plane.apply(RECORD)
+
+        def deleted(account: str) -> str:
+            user = f"--as=system:serviceaccount:{account}"
+            try:
+                return installation.plane.kubectl("delete", "spiderip", "10.9.0.9", "--dry-run=server", user)
+            except SpiderpoolError as error:
+                return error.message
+
+        def is_enforced() -> bool:
+            return "the token of spiderpool-agent is bound to no pod" in deleted(f"{NAMESPACE}:spiderpool-agent")
+
+        wait_until(is_enforced, "the policy of agents", timeout=30.0)
+        assert "deleted" in deleted(f"{NAMESPACE}:spiderpool-controller")
+        assert "forbidden" in deleted("kube-system:spiderpool-controller"), "another account of that name"
+
+    def test_what_an_upgrade_leaves_as_it_is_is_said(self, installation: Installation) -> None:
+        installation.install()
+        installation.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        installation.plane.apply(COORDINATOR)
+        command = ("upgrade", "spiderpool", chart.CHART, "--no-hooks", "--dry-run=server")
+        notes = installation.helm(*command, *flags("coordinator.mode=underlay")).partition("NOTES:")[2]
+        assert 'mode: "overlay" (coordinator.mode: "underlay")' in notes
+        assert "left as it is" not in installation.helm(*command, *flags("coordinator.mode=overlay"))
+        installation.plane.kubectl("delete", "spidercoordinator", "default")
+
+    def test_nothing_but_custom_resources_stays(self, installation: Installation) -> None:
+        before = everything(installation.plane)
+        installation.install(*CLOUD)
+        assert everything(installation.plane) > before
+        installation.helm("uninstall", "spiderpool", "--no-hooks", "--wait")
+        left = everything(installation.plane) - before
+        assert {each for each in left if not each.startswith(("customresourcedefinition", "namespace/net"))} == set()
+
+    def test_an_installation_that_was_refused_is_repaired_by_the_same_command(self, installation: Installation) -> None:
+        with pytest.raises(BadConfig, match="does not match pattern"):
+            installation.install("cloud.provider=aws")
+        installation.install("cloud.provider=alibaba")
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_the_api_server_takes_every_object(plane: ControlPlane, name: str) -> None:
+    made = chart.templates(*COMBINATIONS[name])
+    ours = [each for text in made.values() for each in chart.documents(text) if "monitoring" not in each["apiVersion"]]
+    plane.kubectl("apply", "--dry-run=server", "-f", "-", input=yaml.safe_dump_all(ours))
+
+
+LEASE = "{{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {{name: {}, namespace: kube-system}}}}"
+FOREIGN_AGENT = """
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: spiderpool-agent, namespace: other}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec: {containers: [{name: agent, image: agent}]}
+"""
+COORDINATOR = """
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderCoordinator
+metadata: {name: default}
+spec: {mode: overlay}
+"""
+RECORD = """
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderIP
+metadata: {name: 10.9.0.9}
+spec: {address: 10.9.0.9/16, pool: any, node: none, namespace: default, pod: none, podUID: u, interface: eth0}
+"""
+
+
+async def test_the_job_after_a_removal_has_the_rights_that_it_needs(plane: ControlPlane) -> None:
+    cleanup = chart.documents(chart.template("cleanup.yaml"))
+    plane.apply(yaml.safe_dump_all(each for each in cleanup if each["kind"] == "DaemonSet"))
+    (job,) = [each for each in cleanup if each["kind"] == "Job"]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    env = {each["name"]: each.get("value", "kube-system") for each in container["env"]}
+    for lease in ("spiderpool-controller-leases", "spiderpool-cloud-leases"):
+        plane.apply(LEASE.format(lease))
+    env["KUBECONFIG"] = str(job_account(plane, "cleanup.yaml", "spiderpool-cleanup"))
+    await clean(controller_settings(SettingsSource(env, {})))
+    assert "spiderpool" not in plane.kubectl("get", "leases", "-n", "kube-system", "-o", "name")
+    plane.kubectl("delete", "daemonset", "spiderpool-uninstall", "-n", "kube-system")
+
+
+def webhook(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "clientConfig": {"service": {"name": "spiderpool-controller", "namespace": NAMESPACE}, "caBundle": ""},
+        "rules": [],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+
+
+KINDS = (
+    "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,"
+    "mutatingwebhookconfigurations,validatingwebhookconfigurations,customresourcedefinitions,namespaces"
+)
+NAMESPACED = "serviceaccounts,roles,rolebindings,secrets,configmaps,services,deployments,daemonsets,jobs,leases"
+
+
+def everything(plane: ControlPlane) -> set[str]:
+    """Kind and name of all objects that a chart could leave behind, but for what every Namespace has."""
+    names = plane.kubectl("get", KINDS, "-o", "name") + plane.kubectl("get", NAMESPACED, "-A", "-o", "name")
+    of_kubernetes = ("serviceaccount/default", "configmap/kube-root-ca.crt")
+    return {each for each in names.split() if each not in of_kubernetes}

@@ -1,0 +1,376 @@
+"""What the chart renders: valid for every supported Kubernetes, with the settings that the values ask for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+from scripts import generate_chart_schema as generator
+
+from spiderpool.settings import SettingsSource, agent_settings, cloud_settings, controller_settings
+from spiderpool.settings.setting import Daemon, Setting
+from spiderpool.settings.source import VARIABLES
+from spiderpool_lab import chart
+from tests.chart.combinations import COMBINATIONS, POOLS, WALKTHROUGH
+
+pytestmark = pytest.mark.unit
+
+OLDEST, NEWEST = "1.30", "1.37"
+OF_OTHERS = "monitoring.coreos.com/v1"
+"""Kinds that are no part of Kubernetes."""
+CONTAINERS = {
+    Daemon.AGENT: "spiderpool-agent",
+    Daemon.CONTROLLER: "spiderpool-controller",
+    Daemon.CLOUD: "spiderpool-cloud",
+}
+CLOUD = ("cloud.enabled=true", "cloud.provider=alibaba")
+
+
+@cache
+def rendered(*values: str, namespace: str = chart.NAMESPACE) -> list[dict[str, Any]]:
+    made = chart.templates(*values, namespace=namespace)
+    return [each for text in made.values() for each in chart.documents(text)]
+
+
+def one(kind: str, name: str, *values: str, namespace: str = chart.NAMESPACE) -> dict[str, Any]:
+    """The only object of that kind and name."""
+    found = rendered(*values, namespace=namespace)
+    (match,) = [each for each in found if (each["kind"], each["metadata"]["name"]) == (kind, name)]
+    return match
+
+
+def pod_specs(*values: str) -> dict[str, dict[str, Any]]:
+    """Name of each DaemonSet, Deployment and Job → the spec of its pods."""
+    found = [each for each in rendered(*values) if "template" in each.get("spec", {})]
+    return {each["metadata"]["name"]: each["spec"]["template"]["spec"] for each in found}
+
+
+def container(name: str, *values: str) -> dict[str, Any]:
+    (only,) = pod_specs(*values)[name]["containers"]
+    return dict(only)
+
+
+@cache
+def fault(text: str, version: str) -> str | None:
+    """Why an object is not valid for a version of Kubernetes."""
+    try:
+        kubernetes_validate.validate(json.loads(text), version, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        return f"{version}: {error.message} at {list(error.path)}"
+    return None
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_manifests_are_valid_for_the_oldest_and_the_newest_kubernetes(name: str) -> None:
+    texts = [json.dumps(each) for each in rendered(*COMBINATIONS[name]) if each["apiVersion"] != OF_OTHERS]
+    assert [wrong for text in texts for version in (OLDEST, NEWEST) if (wrong := fault(text, version))] == []
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_no_object_and_no_variable_is_there_twice(name: str) -> None:
+    documents = rendered(*COMBINATIONS[name])
+    objects = [(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]) for each in documents]
+    assert len(objects) == len({*objects})
+    for spec in pod_specs(*COMBINATIONS[name]).values():
+        for each in (*spec["containers"], *spec.get("initContainers", ())):
+            names = [variable["name"] for variable in each.get("env", ())]
+            assert len(names) == len({*names})
+            ours = {variable for variable in names if variable.startswith(("SPIDERPOOL_", "MULTUS_", "METADATA_"))}
+            assert ours <= {*VARIABLES}, "a variable that nobody reads"
+
+
+def test_the_chart_has_nothing_that_helm_complains_about() -> None:
+    assert "0 chart(s) failed" in chart.helm("lint", "--strict", chart.CHART)
+
+
+def source(daemon: Daemon, *values: str) -> SettingsSource:
+    """The environment and conf.yml of a daemon's container."""
+    env = {each["name"]: each.get("value", "of-the-pod") for each in container(CONTAINERS[daemon], *values)["env"]}
+    conf = one("ConfigMap", "spiderpool-conf", *values)["data"]["conf.yml"]
+    return SettingsSource(env, yaml.safe_load(conf))
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_the_daemons_take_their_settings(name: str) -> None:
+    values = COMBINATIONS[name]
+    assert agent_settings(source(Daemon.AGENT, *values)).node == "of-the-pod"
+    assert controller_settings(source(Daemon.CONTROLLER, *values)).identity == "of-the-pod"
+    if "cloud.enabled=true" in values:
+        assert cloud_settings(source(Daemon.CLOUD, *values)).identity == "of-the-pod"
+
+
+def test_the_walkthrough_by_the_chart_has_the_settings_of_the_lab() -> None:
+    lab = yaml.safe_load((chart.CHART.parents[1] / "examples/alibaba-cloud/settings.yaml").read_text())
+    values = [
+        *WALKTHROUGH,
+        *CLOUD,
+        "cloud.clusterID=walkthrough",
+        "cloud.loadBalancers.vpcID=vpc-lab",
+    ]
+    wanted, made = (
+        yaml.safe_load(each["data"]["conf.yml"]) for each in (lab, one("ConfigMap", "spiderpool-conf", *values))
+    )
+    for name, value in leaves(wanted):
+        assert dict(leaves(made))[name] == value
+
+
+def leaves(block: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The keys of conf.yml, as paths, and their values."""
+    for key, value in block.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def other(setting: Setting[Any], default: Any) -> Any:
+    """A value that is not the default."""
+    if setting.choices:
+        return next(choice for choice in setting.choices if choice and choice != default)
+    match default:
+        case bool():
+            return not default
+        case int() | float():
+            return default + 1
+        case [*_]:
+            return ["other"]
+    return "other/other" if "/" in default else "other"
+
+
+OFFERS = "spiderpoolAgent.networkResourcePlugin.resourceAdvertisement"
+JOB = "spiderpoolInit.updateCustomResources"
+AS_THEY_ARE = {"cloud.provider": "alibaba", "ipam.enableIPv6": True, OFFERS: []}
+"""Values that stay, since others need them or have no sense without them."""
+DEFAULTS = {value.path: value.default for value in generator.values()}
+CHANGED = {
+    path: AS_THEY_ARE[path] if path in AS_THEY_ARE else other(setting, DEFAULTS[path])
+    for path, setting in generator.SERVED.items()
+} | {"cloud.alibaba.maxFreeAddresses": 30}
+"""Another value for everything that becomes a setting."""
+OF_ONE_DAEMON = {
+    "spiderpoolAgent.": Daemon.AGENT,
+    "spiderpoolController.": Daemon.CONTROLLER,
+    "spiderpoolCloud.": Daemon.CLOUD,
+}
+
+
+@pytest.mark.parametrize("path", [path for path in generator.SERVED if path != JOB])
+def test_each_value_reaches_its_setting_in_every_daemon_that_reads_it(path: str) -> None:
+    flags = [f"{each}={json.dumps(value)}" for each, value in CHANGED.items() if each not in (OFFERS, JOB)]
+    values = ["cloud.enabled=true", *(flag.replace('"', "").replace("[", "{").replace("]", "}") for flag in flags)]
+    setting, changed = generator.SERVED[path], CHANGED[path]
+    expected = tuple(changed) if isinstance(changed, list) else changed
+    one_alone = next((daemon for prefix, daemon in OF_ONE_DAEMON.items() if path.startswith(prefix)), None)
+    readers = [one_alone] if one_alone in setting.readers else setting.readers
+    assert {daemon: source(daemon, *values).read(setting) for daemon in readers} == dict.fromkeys(readers, expected)
+
+
+class TestAgent:
+    def test_it_has_the_rights_that_it_needs_and_no_more(self) -> None:
+        spec = pod_specs(*WALKTHROUGH)["spiderpool-agent"]
+        agent = container("spiderpool-agent", *WALKTHROUGH)
+        assert agent["securityContext"] == {
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+            "runAsUser": 0,
+            "runAsGroup": 0,
+            "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW", "SYS_ADMIN"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        assert spec["hostNetwork"] is True
+        assert "ports" not in agent, "with declared ports a pod in the nodes' network cannot be replaced freely"
+        paths = {each["hostPath"]["path"] for each in spec["volumes"] if "hostPath" in each}
+        cni = {"/opt/cni/bin", "/etc/cni/net.d", "/var/lib/cni"}
+        assert paths == {"/var/run/spidernet", "/var/run/netns", "/proc/sys/net", *cni}
+
+    def test_where_the_cni_files_of_the_nodes_are_is_said_once(self) -> None:
+        elsewhere = ("global.cniBinHostPath=/a/bin", "global.cniConfHostPath=/a/net.d")
+        settings = agent_settings(source(Daemon.AGENT, *elsewhere))
+        mounts = {each["mountPath"]: each["name"] for each in container("spiderpool-agent", *elsewhere)["volumeMounts"]}
+        volumes = {
+            each["name"]: each["hostPath"]["path"]
+            for each in pod_specs(*elsewhere)["spiderpool-agent"]["volumes"]
+            if "hostPath" in each
+        }
+        assert volumes[mounts[str(settings.cni_bin_dir)]] == "/a/bin"
+        assert volumes[mounts[str(settings.cni_conf_dir)]] == "/a/net.d"
+        assert volumes[mounts[str(settings.socket.parent)]] == str(settings.socket.parent), "as on the node"
+
+    def test_pods_that_name_no_network_have_that_of_the_walkthrough(self) -> None:
+        assert agent_settings(source(Daemon.AGENT, *WALKTHROUGH)).default_network == "kube-system/ipvlan-eth0"
+        assert agent_settings(source(Daemon.AGENT)).default_network is None
+
+    def test_its_predecessor_ends_first(self) -> None:
+        strategy = one("DaemonSet", "spiderpool-agent")["spec"]["updateStrategy"]
+        assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 2}}
+
+
+class TestOthers:
+    @pytest.mark.parametrize(
+        "name", ["spiderpool-controller", "spiderpool-cloud", "spiderpool-init", "spiderpool-cleanup"]
+    )
+    def test_they_have_no_rights_on_their_node(self, name: str) -> None:
+        spec, context = pod_specs(*CLOUD)[name], container(name, *CLOUD)["securityContext"]
+        assert context == {
+            "privileged": False,
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        assert spec["securityContext"]["runAsUser"] == 65532
+        assert spec["serviceAccountName"] == name
+
+    def test_replicas_in_the_nodes_network_have_a_node_each_and_a_free_port_when_they_are_replaced(self) -> None:
+        deployment = one("Deployment", "spiderpool-controller")["spec"]
+        assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+        rules = deployment["template"]["spec"]["affinity"]["podAntiAffinity"]
+        (rule,) = rules["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert rule["labelSelector"] == deployment["selector"]
+        free = one("Deployment", "spiderpool-controller", "spiderpoolController.hostnetwork=false")["spec"]
+        assert free["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+        assert "affinity" not in free["template"]["spec"]
+
+    def test_a_change_of_the_settings_replaces_the_pods_that_have_read_them(self) -> None:
+        def annotation(*values: str) -> str:
+            template = one("DaemonSet", "spiderpool-agent", *values)["spec"]["template"]
+            return str(template["metadata"]["annotations"]["spiderpool.spidernet.io/configuration"])
+
+        assert annotation() == annotation("global.commonLabels.a=b")
+        assert annotation() != annotation("ipam.enableStatefulSet=false")
+
+    def test_credentials_are_mounted_where_they_are_looked_for(self) -> None:
+        values = (*CLOUD, "cloud.credentials.secretName=keys", "cloud.credentials.cloudConfigMap=cloud-config")
+        settings = cloud_settings(source(Daemon.CLOUD, *values))
+        mounts = {each["mountPath"] for each in container("spiderpool-cloud", *values)["volumeMounts"]}
+        assert {str(settings.secret), str(settings.cloud_config.parent)} <= mounts
+
+
+class TestInitialObjects:
+    def made(self, *values: str, namespace: str = chart.NAMESPACE) -> list[dict[str, Any]]:
+        data = one("ConfigMap", "spiderpool-init", *values, namespace=namespace)["data"]
+        return chart.documents(data["objects.yaml"])
+
+    def test_the_walkthroughs_network_is_there_to_be_filled(self) -> None:
+        coordinator, network = self.made(*WALKTHROUGH, namespace="net")
+        assert (coordinator["kind"], coordinator["metadata"]) == ("SpiderCoordinator", {"name": "default"})
+        assert network["kind"] == "SpiderMultusConfig"
+        assert network["metadata"] == {"name": "ipvlan-eth0", "namespace": "net"}
+        assert network["spec"] == {"cniType": "custom", "enableCoordinator": True}
+
+    def test_with_a_provider_the_controller_makes_the_networks(self) -> None:
+        assert [each["kind"] for each in self.made(*WALKTHROUGH, "cloud.provider=alibaba")] == ["SpiderCoordinator"]
+
+    def test_pools_are_cut_from_subnets_where_there_are_subnets(self) -> None:
+        _, subnet, pool = self.made(*POOLS)
+        assert (subnet["kind"], pool["kind"]) == ("SpiderSubnet", "SpiderIPPool")
+        assert pool["spec"] == {**subnet["spec"], "default": True}
+        _, pool = self.made(*POOLS, "ipam.spiderSubnet.enable=false")
+        assert pool["spec"]["ips"] == ["172.18.40.40-172.18.40.200"]
+
+    def test_the_coordinator_is_as_the_values_say(self) -> None:
+        route = ("coordinator.policyRoutes[0].dst=10.0.0.0/8", "coordinator.policyRoutes[0].gw=10.1.0.1")
+        (made,) = self.made("coordinator.mode=underlay", "coordinator.vethLinkAddress=169.254.100.1", *route)
+        assert made["spec"] == {
+            "mode": "underlay",
+            "podCIDRType": "auto",
+            "tunePodRoutes": True,
+            "hijackCIDR": ["169.254.0.0/16"],
+            "policyRoutes": [{"dst": "10.0.0.0/8", "gw": "10.1.0.1"}],
+            "vethLinkAddress": "169.254.100.1",
+            "vethMTU": 1500,
+        }
+
+
+class TestImages:
+    @pytest.mark.parametrize(
+        ("values", "image"),
+        [
+            ((), "spiderpool-agent:v0.1.0"),
+            (("global.imageRegistryOverride=ghcr.m.daocloud.io",), "ghcr.m.daocloud.io/spiderpool-agent:v0.1.0"),
+            (("spiderpoolAgent.image.registry=a", "spiderpoolAgent.image.tag=v9"), "a/spiderpool-agent:v9"),
+            (
+                ("spiderpoolAgent.image.registry=a", "global.imageRegistryOverride=b/c/"),
+                "b/c/spiderpool-agent:v0.1.0",
+            ),
+            ((f"spiderpoolAgent.image.digest=sha256:{'0' * 64}",), f"spiderpool-agent@sha256:{'0' * 64}"),
+        ],
+    )
+    def test_names(self, values: tuple[str, ...], image: str) -> None:
+        assert container("spiderpool-agent", *values)["image"] == image
+
+    def test_secrets_of_all_images_and_of_one(self) -> None:
+        specs = pod_specs(*COMBINATIONS["pull secrets, digest"])
+        assert specs["spiderpool-agent"]["imagePullSecrets"] == [{"name": "all"}, {"name": "own"}]
+        for name in ("spiderpool-controller", "spiderpool-init", "spiderpool-cleanup"):
+            assert specs[name]["imagePullSecrets"] == [{"name": "all"}]
+
+
+class TestNamespace:
+    def test_nothing_names_another_one(self) -> None:
+        """But kube-system, for what is there in every cluster."""
+        for each in rendered(*chart.ALL_FEATURES, namespace="net"):
+            if each["metadata"].get("namespace") == "kube-system":
+                assert (each["kind"], each["metadata"]["name"]) in OF_THE_CLUSTER
+            elif each["kind"] not in CLUSTER_WIDE:
+                assert each["metadata"]["namespace"] == "net", each["metadata"]
+            for subject in each.get("subjects", ()):
+                assert subject["namespace"] == "net"
+        policies = [each for each in rendered(*chart.ALL_FEATURES, namespace="net") if "Policy" in each["kind"]]
+        assert "system:serviceaccount:kube-system:" not in json.dumps(policies)
+        assert "system:serviceaccount:net:spiderpool-controller" in json.dumps(policies)
+
+
+OF_THE_CLUSTER = {("Role", "spiderpool-controller"), ("RoleBinding", "spiderpool-controller")}
+CLUSTER_WIDE = {
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+}
+
+
+class TestRegistrations:
+    def test_what_the_controller_fills_is_made_empty_so_that_an_upgrade_resets_nothing(self) -> None:
+        assert {*one("Secret", "spiderpool-webhook-certs")} == {"apiVersion", "kind", "metadata", "type"}
+        for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
+            assert {*one(kind, "spiderpool-controller")} == {"apiVersion", "kind", "metadata"}
+
+    def test_the_service_leads_to_the_webhooks_of_the_controllers_pods(self) -> None:
+        settings = controller_settings(source(Daemon.CONTROLLER, "spiderpoolController.webhookPort=6000"))
+        service = one("Service", settings.service, "spiderpoolController.webhookPort=6000")["spec"]
+        labels = one("Deployment", "spiderpool-controller")["spec"]["template"]["metadata"]["labels"]
+        assert service["selector"].items() <= labels.items()
+        assert [(each["port"], each["targetPort"]) for each in service["ports"]] == [(6000, settings.webhook_port)] * 1
+
+    def test_the_policy_admits_the_url_that_the_controller_has(self) -> None:
+        policy = one("ValidatingAdmissionPolicy", "spiderpool-controller-webhooks", *COMBINATIONS["more of everything"])
+        variables = {each["name"]: each["expression"] for each in policy["spec"]["variables"]}
+        assert variables["url"] == "'https://webhooks.example.com'"
+        plain = one("ValidatingAdmissionPolicy", "spiderpool-controller-webhooks")["spec"]["variables"]
+        assert {each["name"]: each["expression"] for each in plain}["url"] == "''"
+
+
+class TestRoles:
+    def resources(self, kind: str, name: str, *values: str) -> set[str]:
+        return {each for rule in one(kind, name, *values)["rules"] for each in rule["resources"]}
+
+    def test_spiderpool_cloud_may_do_what_is_switched_on(self) -> None:
+        assert not [each for each in rendered() if each["metadata"]["name"] == "spiderpool-cloud"]
+        assert "services" in self.resources("ClusterRole", "spiderpool-cloud", *CLOUD)
+        assert "spiderippools" not in self.resources("ClusterRole", "spiderpool-cloud", *CLOUD)
+        few = (*CLOUD, "cloud.loadBalancers.enabled=false")
+        assert self.resources("ClusterRole", "spiderpool-cloud", *few) == {"nodes", "spiderservers", "events"}
+
+    def test_the_job_may_not_change_custom_resources_that_others_keep(self) -> None:
+        assert "customresourcedefinitions" in self.resources("ClusterRole", "spiderpool-init")
+        kept = self.resources("ClusterRole", "spiderpool-init", "spiderpoolInit.updateCustomResources=false")
+        assert "customresourcedefinitions" not in kept
