@@ -83,7 +83,9 @@ class Daemon:
         self._task: asyncio.Task[Any] | None = None
 
     def start(self) -> None:
-        """Begin to run."""
+        """Begin to run, unless it was killed while it waited for its restart."""
+        if self.process.dead:
+            return
         self._task = self.loop.start(self.process, self._run())
         self._task.add_done_callback(self._ended)
 
