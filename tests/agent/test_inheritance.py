@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from spiderpool.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Taint
-from spiderpool.api.ip import IPOwner
+from spiderpool.api.ip import IPOwner, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import LabelSelector, ObjectMeta
 from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 from spiderpool.core.ipam.selection import AllocationRequest, NamedPools
-from spiderpool.errors import Refused
+from spiderpool.errors import NotReady, Refused
 from tests.agent.allocating_node import (
     NodeView,
     One,
+    Store,
+    Surroundings,
     ask,
     cold,
     keyed,
@@ -330,3 +333,31 @@ async def test_only_pods_that_may_still_run_are_remembered_of_the_moves_of_a_mac
         await node.allocate(keyed([launcher(str(number), f"n{2 - (number + 1) % 2}", migrating=True)]))
     moved = machine.one.store.objects[address].spec.movedFrom or []
     assert [each.pod for each in moved] == ["virt-launcher-source", "virt-launcher-1"]
+
+
+class Overtaken(NodeView):
+    """The records as one node reads and writes them, while another pod is attached before its first IPv6 address."""
+
+    def __init__(self, store: Store, node: str, overtake: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(store, node)
+        self._overtakes = [overtake]
+
+    async def create(self, wanted: SpiderIP, *, timeout: float) -> SpiderIP:
+        if ":" in wanted.spec.address and self._overtakes:
+            await self._overtakes.pop()()
+        return await super().create(wanted, timeout=timeout)
+
+
+async def test_a_machine_that_moves_while_its_first_pod_is_attached_gets_one_address_of_each_family() -> None:
+    store, world = Store(), Surroundings(pool("four"), pool("six", "fd00::1-fd00::9"))
+    target = world.allocator(NodeView(store, "n2"))
+    moving = [launcher("target", "n2", migrating=True, version=version) for version in (4, 6)]
+    source = world.allocator(Overtaken(store, "n1", lambda: target.allocate(keyed(moving))))
+    world.running.add(uid_of("target"))
+
+    with pytest.raises(NotReady, match=r"was given fd00::\d/64 by another pod of its machine meanwhile"):
+        await source.allocate(keyed([launcher("source", version=version) for version in (4, 6)]))
+
+    assert [record.spec.podUID for record in store.objects.values()] == [uid_of("target")] * 2
+    with pytest.raises(Refused, match=r"gets .* when pod default/virt-launcher-target on node n2"):
+        await source.allocate(keyed([launcher("source", version=version) for version in (4, 6)]))

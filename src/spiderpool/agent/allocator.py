@@ -221,7 +221,9 @@ class Allocator:
         record = await self._held_already(request, progress) or await self._inheritance.inherit(request, progress)
         if record is None and (request.interface, request.version) in progress.apart:
             request = replace(request, owner=None)
-        record = record or await self._search.claim(request, progress)
+        if record is None:
+            record = await self._search.claim(request, progress)
+            await self._inheritance.check_alone(request, record, progress)
         self.releases.supersede(record)
         return record
 

@@ -11,9 +11,9 @@ from spiderpool.agent.record_writes import CALL_TIMEOUT, Progress, RecordWrites
 from spiderpool.agent.releases import CONFLICT_TRIES, PendingRelease
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam import allocation, inheritance, selection
-from spiderpool.core.ipam.owners import owner_label
+from spiderpool.core.ipam.owners import MACHINES, owner_label
 from spiderpool.core.ipam.selection import AllocationRequest
-from spiderpool.errors import ApiUnavailable
+from spiderpool.errors import ApiUnavailable, NotReady
 from spiderpool.kube.client import Conflict, NotFound
 from spiderpool.telemetry import logger
 
@@ -40,6 +40,20 @@ class Inheritance:
                 with suppress(Conflict, NotFound):  # another pod was faster; look on
                     return await self._writes.take_over(request, record, progress)
         return None
+
+    async def check_alone(self, request: AllocationRequest, created: SpiderIP, progress: Progress) -> None:
+        """Refuse an address that was made for a virtual machine which another of its pods got one for meanwhile.
+
+        Two pods of a machine may be attached at once, and each reads what the machine has before it makes a record.
+        Raises NotReady, upon which the call is undone: the next one finds what the machine has.
+        """
+        if request.owner is None or request.owner.kind not in MACHINES:
+            return
+        known = {record.name for record in (created, *(progress.owned or ()))}
+        label = owner_label(request.owner, request.pod)
+        for record in await self._records.of_owner(label, timeout=CALL_TIMEOUT):
+            if inheritance.is_for(record, request) and record.name not in known:
+                raise NotReady(f"{request} was given {record.spec.address} by another pod of its machine meanwhile")
 
     async def _inherit_from_owner(self, request: AllocationRequest, progress: Progress) -> SpiderIP | None:
         """The address that the pod's sticky owner had. Repeating is safe: each try reads the records before it writes.

@@ -275,6 +275,14 @@ GUARDS = (
         "agent/test_inheritance.py",
     ),
     Guard(
+        "machine_alone",
+        "a virtual machine that begins to move while its first pod is attached gets two addresses",
+        "agent/allocator.py",
+        "await self._inheritance.check_alone(request, record, progress)",
+        "pass",
+        "agent/test_inheritance.py",
+    ),
+    Guard(
         "former_sandbox_first",
         "the next pod of a StatefulSet gets an address that the sandbox of the former one still has",
         "agent/inheritance.py",

@@ -35,6 +35,8 @@ from spiderpool.core.labels import label_value
 
 STATEFUL_SET = StatefulSet.KIND.name
 MACHINE_INSTANCE = VirtualMachineInstance.KIND.name
+MACHINES = frozenset({MACHINE_INSTANCE, VirtualMachine.KIND.name})
+"""Kinds of sticky owners that may have two pods at once."""
 
 BUILT_IN = frozenset({"v1", "apps/v1", "batch/v1"})
 """API versions of the controllers that are part of Kubernetes."""
