@@ -112,7 +112,7 @@ def install(plane: ControlPlane) -> None:
 
 def write_calls(plane: ControlPlane, file: Path) -> None:
     """Write which of their rights our accounts used, one on each line."""
-    used = {call.right for call in calls(plane.audit_log.read_text().splitlines()) if call.allowed}
+    used = {call.right for call in calls(plane.audit_log.read_text().splitlines()) if not call.refused}
     file.write_text("".join(f"{right}\n" for right in sorted(used)))
 
 

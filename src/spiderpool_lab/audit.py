@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,9 @@ from spiderpool_lab.control_plane import ControlPlane
 
 OUR_NAMESPACE = "kube-system"
 ACCOUNTS = ("spiderpool-agent", "spiderpool-controller", "spiderpool-cloud")
+
+FORBIDDEN = 403
+"""Status of what a role or an admission policy refuses."""
 
 _PREFIX = f"system:serviceaccount:{OUR_NAMESPACE}:"
 
@@ -30,10 +33,11 @@ class Right:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request of one of our accounts, and whether a role allowed it."""
+    """A request of one of our accounts, whether a role allowed it, and whether the API server then refused it."""
 
     right: Right
     allowed: bool
+    refused: bool = False
 
 
 def check_calls(plane: ControlPlane) -> Iterator[CheckResult]:
@@ -58,25 +62,31 @@ def calls(lines: Iterable[str]) -> Iterator[Call]:
         if reference is None or account not in ACCOUNTS or user == account:
             continue
         decision = event.get("annotations", {}).get("authorization.k8s.io/decision")
-        yield Call(Right(account, _resource(reference), event["verb"]), decision == "allow")
+        refused = event.get("responseStatus", {}).get("code") == FORBIDDEN
+        yield Call(Right(account, _resource(reference), event["verb"]), decision == "allow", refused)
 
 
-def granted(plane: ControlPlane) -> set[Right]:
-    """What the roles of our accounts allow; the roles of an account have its name."""
+def granted(objects: Iterable[Mapping[str, Any]]) -> set[Right]:
+    """What the roles that are bound to our accounts allow; ``objects`` are manifests with roles and bindings."""
+    listed = [*objects]
+    rules = {_key(each["kind"], each): each["rules"] for each in listed if each["kind"] in ("ClusterRole", "Role")}
     return {
-        Right(account, f"{resource}.{group}".rstrip("."), verb)
-        for account in ACCOUNTS
-        for rule in _rules(plane, account)
+        Right(subject["name"], f"{resource}.{group}".rstrip("."), verb)
+        for binding in listed
+        if binding["kind"] in ("ClusterRoleBinding", "RoleBinding")
+        for subject in binding["subjects"]
+        if subject["name"] in ACCOUNTS
+        for rule in rules.get(_key(binding["roleRef"]["kind"], binding, binding["roleRef"]["name"]), ())
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
 
 
-def _rules(plane: ControlPlane, account: str) -> Iterator[dict[str, Any]]:
-    for kind in ("clusterroles", "roles"):
-        listed = json.loads(plane.kubectl("get", kind, "-n", OUR_NAMESPACE, "-o", "json"))["items"]
-        yield from (rule for role in listed if role["metadata"]["name"] == account for rule in role["rules"])
+def _key(kind: str, of: Mapping[str, Any], name: str = "") -> tuple[str, str, str]:
+    """Kind, Namespace and name of a role: of itself, or as the object that binds it names it."""
+    namespace = "" if kind == "ClusterRole" else of["metadata"].get("namespace", "")
+    return kind, namespace, name or of["metadata"]["name"]
 
 
 def _resource(reference: dict[str, str]) -> str:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from spiderpool_lab.audit import Call, Right, calls
 
 AGENT = "system:serviceaccount:kube-system:spiderpool-agent"
 
 
-def event(user: str, verb: str, decision: str = "allow", **reference: str) -> str:
+def event(user: str, verb: str, decision: str = "allow", code: int = 200, **reference: str) -> str:
     annotations = {"authorization.k8s.io/decision": decision}
-    return json.dumps({"user": {"username": user}, "verb": verb, "objectRef": reference, "annotations": annotations})
+    answer = {"objectRef": reference, "annotations": annotations, "responseStatus": {"code": code}}
+    return json.dumps({"user": {"username": user}, "verb": verb, **answer})
 
 
+@pytest.mark.unit
 def test_calls_of_our_accounts_are_read() -> None:
     group = "spiderpool.spidernet.io"
     lines = [
         event(AGENT, "patch", apiGroup=group, resource="spidernodes", subresource="status", name="n1"),
-        event(AGENT, "delete", "forbid", resource="nodes", name="n1"),
+        event(AGENT, "delete", "forbid", 403, resource="nodes", name="n1"),
+        event(AGENT, "create", code=403, apiGroup=group, resource="spiderips"),
         event("system:serviceaccount:kube-system:coredns", "list", resource="pods"),
         event("spiderpool-agent", "list", resource="pods"),
         json.dumps({"user": {"username": AGENT}, "verb": "get", "requestURI": "/version"}),
@@ -26,5 +31,6 @@ def test_calls_of_our_accounts_are_read() -> None:
     ]
     assert [*calls(lines)] == [
         Call(Right("spiderpool-agent", f"spidernodes/status.{group}", "patch"), allowed=True),
-        Call(Right("spiderpool-agent", "nodes", "delete"), allowed=False),
+        Call(Right("spiderpool-agent", "nodes", "delete"), allowed=False, refused=True),
+        Call(Right("spiderpool-agent", "spiderips.spiderpool.spidernet.io", "create"), allowed=True, refused=True),
     ]
