@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from msgspec.structs import replace as changed
 
 from spiderpool.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Taint
 from spiderpool.api.ip import IPOwner, SpiderIP
@@ -208,6 +209,16 @@ async def test_a_pool_that_is_not_seen_for_a_moment_costs_no_fixed_address() -> 
     with pytest.raises(Refused, match=f"keeps {fixed}/16 of pool a, which does not exist: create the pool again"):
         await one.give(ordinal("third"))
     assert list(one.store.objects) == [fixed]
+
+
+async def test_a_record_of_a_pool_that_does_not_exist_keeps_an_owner_from_no_address_that_suits() -> None:
+    one = One(pool("a", nodeName=["n1"]))
+    fixed = await one.give(ordinal("first"))
+    held = one.store.objects[fixed]
+    planted = changed(held, metadata=changed(held.metadata, name="0.0.0.1"), spec=changed(held.spec, pool="none"))
+    one.store.objects = {"0.0.0.1": planted, fixed: held}
+    assert await one.give(ordinal("second")) == fixed
+    assert "0.0.0.1" in one.store.objects
 
 
 ZONE_A = LabelSelector(matchLabels={"zone": "a"})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as changed
 
 from spiderpool.api.core_v1 import Event, EventSource, Node, ObjectReference, Pod
 from spiderpool.api.ip import IP_NODE_LABEL, IPOwner, IPSpec, SpiderIP
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.control_plane
 
 OWN, OTHER = "own", "other"
 WEB = IPOwner("StatefulSet", "default", "web")
+KEPT = ["example.com/kept"]
 RELEASED = "2026-01-01T00:00:00Z"
 
 
@@ -131,6 +133,28 @@ async def test_the_fixed_address_of_another_node_is_disowned_and_changed_in_noth
         await cluster.agent.delete(SpiderIP, held.name)
     given_up.spec.podUID = "u"
     assert (await cluster.agent.replace(given_up)).spec.owner is None
+
+
+async def test_no_object_is_made_to_stay_when_it_is_deleted(cluster: Cluster) -> None:
+    """With a finalizer an object outlives its Node, and what an administrator does against it."""
+    own = await cluster.agent.create(record("10.66.0.1", OWN))
+    own.metadata.finalizers = KEPT
+    with pytest.raises(Forbidden, match="no finalizers"):
+        await cluster.agent.replace(own)
+    fixed = await cluster.stored(record("10.66.0.2", OTHER, owner=WEB))
+    fixed.spec.owner = None
+    for changes in ({"finalizers": KEPT}, {"labels": {**(fixed.metadata.labels or {}), "a": "b"}}):
+        disowned = SpiderIP(metadata=changed(fixed.metadata, **changes), spec=fixed.spec)
+        with pytest.raises(Forbidden, match=r"no finalizers|changes no label"):
+            await cluster.agent.replace(disowned)
+    server = await cluster.agent.create(SpiderServer.of(await cluster.admin.get(Node, OWN), MASTER))
+    with pytest.raises(Forbidden, match="describes the server of its own node alone"):
+        await cluster.agent.patch(SpiderServer, server.name, {"metadata": {"finalizers": KEPT}})
+    await cluster.admin.delete(SpiderNode, OWN)
+    made = SpiderNode.of(await cluster.admin.get(Node, OWN))
+    made.metadata.finalizers = KEPT
+    with pytest.raises(Forbidden, match="writes the account of its own node"):
+        await cluster.agent.create(made)
 
 
 async def test_an_address_is_not_foisted_on_another_node(cluster: Cluster) -> None:

@@ -13,7 +13,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam import allocation, inheritance, selection
 from spiderpool.core.ipam.owners import MACHINES, owner_label
 from spiderpool.core.ipam.selection import AllocationRequest
-from spiderpool.errors import ApiUnavailable, NotReady
+from spiderpool.errors import ApiUnavailable, NotReady, Refused
 from spiderpool.kube.client import Conflict, NotFound
 from spiderpool.telemetry import logger
 
@@ -74,15 +74,22 @@ class Inheritance:
     async def _first_that_suits(self, request: AllocationRequest, progress: Progress) -> SpiderIP | None:
         """Take over the owner's first record that suits the pod. Raises Conflict or NotFound.
 
-        The others are outdated. None is released before the pod has another address.
+        The others are outdated. None is released before the pod has another address. One whose pool does not exist, or
+        whose node has no labels yet, is left alone, and keeps the pod from none that suits it. Raises Refused for it
+        when no other one does.
         """
         inherited: SpiderIP | None = None
+        refusal: Refused | None = None
         outdated: list[PendingRelease] = []
         for record in progress.owned or ():
             if not inheritance.is_for(record, request):
                 continue
             runs_elsewhere = await self._runs_elsewhere(request, record)
-            reason = "its owner has another" if inherited else await self._why_unsuitable(request, record)
+            try:
+                reason = "its owner has another" if inherited else await self._why_unsuitable(request, record)
+            except Refused as error:
+                refusal = error
+                continue
             if reason is None:
                 inherited = await self._take_over_owned(request, record)
                 continue
@@ -93,6 +100,8 @@ class Inheritance:
             elif not record.spec.releasedAt:
                 is_another = record.spec.podUID != request.pod_uid
                 outdated.append(PendingRelease(record, keep_for_owner=False, spare_holder=is_another))
+        if refusal is not None and inherited is None:
+            raise refusal
         progress.outdated += outdated
         return inherited
 
