@@ -214,3 +214,16 @@ async def test_a_count_does_not_look_at_services_without_a_balancer(simulated: S
         for each in waiting:
             await found.check(each, CLB, [])
         assert readings.number == 0
+
+
+async def test_a_service_may_change_its_kind_soon_after_it_was_made(simulated: SimulatedCloud) -> None:
+    clock, web, other = Clock(), service("web"), service("other", held=CLB, published=True)
+    add_clb(simulated, "lb-other", other)
+    async with limits(simulated, clock, web, other) as found:
+        async with found.place(web, CLB, []):
+            add_clb(simulated, "lb-web", web)
+        clock.now += AGE + 1
+        await found.reserve(web, NLB, [], leaving=[CLB])
+        simulated.account.tables.clbs.remove("lb-web")
+        found.forget(CLB, "lb-web")
+        await found.check(web, NLB, [])

@@ -65,8 +65,11 @@ class BalancerLimits:
         Raises TooManyLoadBalancers, CloudError.
         """
         claim = self._claim(service, kind)
+        former = {replace(claim, kind=each.name) for each in leaving}
         async with self._lock:
-            await self._check(kind, claim, grants, {replace(claim, kind=each.name) for each in leaving})
+            await self._check(kind, claim, grants, former)
+            for each in former:  # a balancer that is still there is in the cloud's list
+                self._recent.pop(each, None)
             self._recent[claim] = self._clock() + DELAY
 
     @asynccontextmanager
