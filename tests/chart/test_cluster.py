@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from spiderpool.controller.main import clean
 from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.settings import SettingsSource, controller_settings
 from spiderpool_lab import chart
+from spiderpool_lab.binaries import find
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 from tests.chart.combinations import CLOUD, COMBINATIONS, WALKTHROUGH
@@ -22,6 +25,7 @@ from tests.support.job_account import job_account
 
 pytestmark = pytest.mark.control_plane
 
+ROOT = chart.CHART.parents[1]
 NAMESPACE = "net"
 SECRET = ("secret", "spiderpool-webhook-certs", "--namespace", NAMESPACE)
 REGISTRATION = ("validatingwebhookconfiguration", "spiderpool-controller")
@@ -176,12 +180,33 @@ kind: SpiderCoordinator
 metadata: {name: default}
 spec: {mode: overlay}
 """
+POOL = """
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderIPPool
+metadata: {name: left, finalizers: [spiderpool.spidernet.io/in-use]}
+spec: {subnet: 10.9.0.0/16, ips: [10.9.0.1-10.9.0.9]}
+"""
 RECORD = """
 apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderIP
 metadata: {name: 10.9.0.9}
 spec: {address: 10.9.0.9/16, pool: any, node: none, namespace: default, pod: none, podUID: u, interface: eth0}
 """
+
+
+def test_the_documented_commands_remove_what_a_removal_leaves(installation: Installation) -> None:
+    installation.install()
+    plane = installation.plane
+    plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    plane.apply(POOL)
+    installation.helm("uninstall", "spiderpool", "--no-hooks", "--wait")
+    page = (ROOT / "docs/usage/install.md").read_text()
+    commands = textwrap.dedent(page[page.index("    kubectl get spiderippools,") :].partition("\n\n")[0])
+    env = {"PATH": f"{Path(find('kubectl')).parent}:/usr/bin:/bin", "KUBECONFIG": str(plane.admin_kubeconfig)}
+    subprocess.run(["sh", "-ec", commands], cwd=ROOT, env=env, timeout=120, check=True)
+    definitions = plane.kubectl("get", "customresourcedefinitions", "-o", "name")
+    assert "spiderpool.spidernet.io" not in definitions
+    assert "network-attachment-definitions" in definitions
 
 
 async def test_the_job_after_a_removal_has_the_rights_that_it_needs(plane: ControlPlane) -> None:
