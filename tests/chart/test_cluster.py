@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import textwrap
 from collections.abc import Iterator
@@ -68,6 +69,12 @@ def installation(plane: ControlPlane) -> Iterator[Installation]:
     installed.helm("uninstall", "spiderpool", "--no-hooks", "--ignore-not-found")
 
 
+def upgrade_option() -> str:
+    """The option about values with which the documentation upgrades."""
+    page = (ROOT / "docs/usage/install.md").read_text()
+    return page.partition("\n## Upgrade\n")[2].split("\n")[1].split()[-1]
+
+
 def flags(*values: str) -> list[str]:
     return [word for value in values for word in ("--set", value)]
 
@@ -88,6 +95,20 @@ class TestLife:
         for step in steps:
             installation.helm(*step, "--no-hooks")
             assert (installation.object(*SECRET)["data"], installation.object(*REGISTRATION)["webhooks"]) == before
+
+    def test_an_upgrade_takes_the_defaults_of_values_that_the_former_chart_did_not_have(
+        self, installation: Installation, tmp_path: Path
+    ) -> None:
+        former = tmp_path / "spiderpool"
+        shutil.copytree(chart.CHART, former)
+        values = yaml.safe_load((former / "values.yaml").read_text())
+        del values["spiderpoolController"]["cleanup"]
+        (former / "values.yaml").write_text(yaml.safe_dump(values))
+        (former / "templates" / "cleanup.yaml").unlink()
+        installation.helm("install", "spiderpool", former, "--no-hooks", "--create-namespace", *flags(*WALKTHROUGH))
+        installation.helm("upgrade", "spiderpool", chart.CHART, "--no-hooks", upgrade_option())
+        kept: dict[str, Any] = json.loads(installation.helm("get", "values", "spiderpool", "-o", "json"))
+        assert kept["ipam"] == {"enableStatefulSet": False}
 
     def test_what_was_deleted_is_made_again_by_the_same_command(self, installation: Installation) -> None:
         installation.install()
