@@ -215,7 +215,7 @@ spec: {address: 10.9.0.9/16, pool: any, node: none, namespace: default, pod: non
 """
 
 
-def test_the_documented_commands_remove_what_a_removal_leaves(installation: Installation) -> None:
+def test_the_documented_commands_remove_what_a_removal_leaves(installation: Installation, tmp_path: Path) -> None:
     installation.install()
     plane = installation.plane
     plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
@@ -223,7 +223,8 @@ def test_the_documented_commands_remove_what_a_removal_leaves(installation: Inst
     installation.helm("uninstall", "spiderpool", "--no-hooks", "--wait")
     page = (ROOT / "docs/usage/install.md").read_text()
     commands = textwrap.dedent(page[page.index("    kubectl get spiderippools,") :].partition("\n\n")[0])
-    env = {"PATH": f"{Path(find('kubectl')).parent}:/usr/bin:/bin", "KUBECONFIG": str(plane.admin_kubeconfig)}
+    path = f"{Path(find('kubectl')).parent}:/usr/bin:/bin"
+    env = {"PATH": path, "KUBECONFIG": str(plane.admin_kubeconfig), "HOME": str(tmp_path)}
     subprocess.run(["sh", "-ec", commands], cwd=ROOT, env=env, timeout=120, check=True)
     definitions = plane.kubectl("get", "customresourcedefinitions", "-o", "name")
     assert "spiderpool.spidernet.io" not in definitions
