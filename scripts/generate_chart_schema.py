@@ -320,7 +320,8 @@ INTRODUCTION = """\
 
 What `helm install` and `helm upgrade` take by `--set` and `--values`. Names and defaults are those of Spiderpool's own
 chart, so a values file written for it can be used ([installation](../usage/install.md)). A value that does not exist,
-or cannot be what it is set to, is refused with its name and what is allowed.
+or cannot be what it is set to, is refused with its name and what is allowed. Values of the original's
+programs in Go that have no counterpart here are marked so.
 
 What a daemon may be told beyond these values, `extraEnv` tells it: any variable of the [settings](settings.md).
 

@@ -21,6 +21,9 @@ default is `{table.CONFIG_FILE.default}`: the mounted ConfigMap. The file and it
 to the daemon's own user, and others may not write them (but a folder with the sticky bit, or on a read-only mount, as
 a ConfigMap is); else the daemon does not start.
 
+The [chart](../usage/install.md) writes `conf.yml` from its [values](values.md), mostly of the same names. What has no
+value is set by `extraEnv` of the daemon.
+
 A variable goes before a key of `conf.yml`, and of several names in one row the first that is set counts. An empty
 variable counts as unset. A wrong value, and a key of `conf.yml` that does not exist, stop the daemon with a message
 that names the variable or key, its value and what is allowed. Keys are written as paths: `cloud.provider` is the key

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from spiderpool.controller.main import clean
 from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.settings import SettingsSource, controller_settings
 from spiderpool_lab import chart
+from spiderpool_lab.binaries import find
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 from tests.chart.combinations import CLOUD, COMBINATIONS, WALKTHROUGH
@@ -22,6 +26,7 @@ from tests.support.job_account import job_account
 
 pytestmark = pytest.mark.control_plane
 
+ROOT = chart.CHART.parents[1]
 NAMESPACE = "net"
 SECRET = ("secret", "spiderpool-webhook-certs", "--namespace", NAMESPACE)
 REGISTRATION = ("validatingwebhookconfiguration", "spiderpool-controller")
@@ -64,6 +69,12 @@ def installation(plane: ControlPlane) -> Iterator[Installation]:
     installed.helm("uninstall", "spiderpool", "--no-hooks", "--ignore-not-found")
 
 
+def upgrade_option() -> str:
+    """The option about values with which the documentation upgrades."""
+    page = (ROOT / "docs/usage/install.md").read_text()
+    return page.partition("\n## Upgrade\n")[2].split("\n")[1].split()[-1]
+
+
 def flags(*values: str) -> list[str]:
     return [word for value in values for word in ("--set", value)]
 
@@ -84,6 +95,20 @@ class TestLife:
         for step in steps:
             installation.helm(*step, "--no-hooks")
             assert (installation.object(*SECRET)["data"], installation.object(*REGISTRATION)["webhooks"]) == before
+
+    def test_an_upgrade_takes_the_defaults_of_values_that_the_former_chart_did_not_have(
+        self, installation: Installation, tmp_path: Path
+    ) -> None:
+        former = tmp_path / "spiderpool"
+        shutil.copytree(chart.CHART, former)
+        values = yaml.safe_load((former / "values.yaml").read_text())
+        del values["spiderpoolController"]["cleanup"]
+        (former / "values.yaml").write_text(yaml.safe_dump(values))
+        (former / "templates" / "cleanup.yaml").unlink()
+        installation.helm("install", "spiderpool", former, "--no-hooks", "--create-namespace", *flags(*WALKTHROUGH))
+        installation.helm("upgrade", "spiderpool", chart.CHART, "--no-hooks", upgrade_option())
+        kept: dict[str, Any] = json.loads(installation.helm("get", "values", "spiderpool", "-o", "json"))
+        assert kept["ipam"] == {"enableStatefulSet": False}
 
     def test_what_was_deleted_is_made_again_by_the_same_command(self, installation: Installation) -> None:
         installation.install()
@@ -176,12 +201,34 @@ kind: SpiderCoordinator
 metadata: {name: default}
 spec: {mode: overlay}
 """
+POOL = """
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderIPPool
+metadata: {name: left, finalizers: [spiderpool.spidernet.io/in-use]}
+spec: {subnet: 10.9.0.0/16, ips: [10.9.0.1-10.9.0.9]}
+"""
 RECORD = """
 apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderIP
 metadata: {name: 10.9.0.9}
 spec: {address: 10.9.0.9/16, pool: any, node: none, namespace: default, pod: none, podUID: u, interface: eth0}
 """
+
+
+def test_the_documented_commands_remove_what_a_removal_leaves(installation: Installation, tmp_path: Path) -> None:
+    installation.install()
+    plane = installation.plane
+    plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    plane.apply(POOL)
+    installation.helm("uninstall", "spiderpool", "--no-hooks", "--wait")
+    page = (ROOT / "docs/usage/install.md").read_text()
+    commands = textwrap.dedent(page[page.index("    kubectl get spiderippools,") :].partition("\n\n")[0])
+    path = f"{Path(find('kubectl')).parent}:/usr/bin:/bin"
+    env = {"PATH": path, "KUBECONFIG": str(plane.admin_kubeconfig), "HOME": str(tmp_path)}
+    subprocess.run(["sh", "-ec", commands], cwd=ROOT, env=env, timeout=120, check=True)
+    definitions = plane.kubectl("get", "customresourcedefinitions", "-o", "name")
+    assert "spiderpool.spidernet.io" not in definitions
+    assert "network-attachment-definitions" in definitions
 
 
 async def test_the_job_after_a_removal_has_the_rights_that_it_needs(plane: ControlPlane) -> None:
