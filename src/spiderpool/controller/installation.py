@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from spiderpool.errors import BadConfig
 
-AGAIN = "repeat the installation (helm upgrade --reuse-values)"
+AGAIN = "repeat the installation (helm upgrade --reset-then-reuse-values)"
 """What makes them once more."""
 
 
