@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
+from structlog._config import BoundLoggerLazyProxy
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 from xdist.workermanage import NodeManager, WorkerController  # type: ignore[import-untyped]
 
@@ -108,6 +110,23 @@ def install(plane: ControlPlane) -> None:
     plane.apply(*chart.definitions())
     plane.apply(*chart.requirements(without=NOT_HERE))
     plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+
+
+@pytest.fixture(autouse=True)
+def logs_are_as_before() -> Iterator[None]:
+    """A test that runs a program's own `main` leaves the logs of the others as they are.
+
+    Programs let each logger keep how it was configured at its first use.
+    """
+    before = structlog.get_config()
+    yield
+    if structlog.get_config() == before:
+        return
+    structlog.configure(**before)
+    for name, module in [*sys.modules.items()]:
+        for logger in vars(module).values() if name.startswith("spiderpool") else ():
+            if isinstance(logger, BoundLoggerLazyProxy):
+                vars(logger).pop("bind", None)
 
 
 def write_calls(plane: ControlPlane, file: Path) -> None:

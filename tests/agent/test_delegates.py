@@ -167,10 +167,10 @@ async def test_a_device_is_told_under_both_of_its_keys(folder: Folder) -> None:
     assert (config["deviceID"], config["pciBusID"]) == ("0000:03:02.1", "0000:03:02.1")
 
 
-async def test_one_whose_configuration_meets_a_bug_keeps_no_other_from_its_del(folder: Folder) -> None:
+async def test_one_whose_configuration_is_wrong_keeps_no_other_from_its_del(folder: Folder) -> None:
     folder.install("first", ADDING)
     folder.install("second", ADDING)
     wrong = network({"type": "first"}, {"type": "second", "capabilities": ["ips"]})
-    with pytest.raises(SpiderpoolError, match="internal error of spiderpool-agent: AttributeError"):
+    with pytest.raises(SpiderpoolError, match=r"Expected `object \| null`, got `array` - at `\$.capabilities`"):
         await delegates(folder).delete(wrong, ABOUT, b"")
     assert [(call["plugin"], call["command"]) for call in folder.calls()] == [("first", "DEL")]
