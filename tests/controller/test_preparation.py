@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from spiderpool.controller import preparation
 from spiderpool.controller.preparation import prepare
 from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.kube.client import Invalid
@@ -20,6 +21,22 @@ from tests.support.eventually import wait_until
 from tests.support.job_account import job_account
 
 pytestmark = pytest.mark.control_plane
+
+OF_VALUES = ("SpiderCoordinator", "SpiderSubnet", "SpiderIPPool", "SpiderMultusConfig")
+"""Kinds of the objects that values ask for."""
+UNREACHABLE = """
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingWebhookConfiguration
+metadata: {name: spiderpool-controller}
+webhooks:
+- name: all.spiderpool.spidernet.io
+  clientConfig: {url: "https://127.0.0.1:9/mutate"}
+  failurePolicy: Fail
+  timeoutSeconds: 10
+  sideEffects: None
+  admissionReviewVersions: [v1]
+  rules: [{apiGroups: [spiderpool.spidernet.io], apiVersions: ["*"], operations: [CREATE, UPDATE], resources: ["*"]}]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +74,27 @@ class TestPreparation:
         plane.kubectl("patch", "spidermultusconfig", "ipvlan-eth0", "-n", "kube-system", "--type=merge", "-p", edit)
         await self.prepare(plane, tmp_path, *WALKTHROUGH, *POOLS)
         assert '"eth0"' in plane.kubectl("get", "spidermultusconfig", "ipvlan-eth0", "-n", "kube-system", "-o", "json")
+
+    async def test_an_upgrade_does_not_need_the_controller_that_it_mends(
+        self, plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await self.prepare(plane, tmp_path, *WALKTHROUGH, *POOLS)
+        plane.apply(UNREACHABLE)
+        for kind in OF_VALUES:
+            wait_until(lambda kind=kind: self._is_refused(plane, kind), f"{kind} have a webhook", timeout=20.0)
+        monkeypatch.setattr(preparation, "TIMEOUT", 20.0)
+        try:
+            await self.prepare(plane, tmp_path, *WALKTHROUGH, *POOLS)
+        finally:
+            plane.kubectl("delete", "mutatingwebhookconfiguration", "spiderpool-controller")
+
+    def _is_refused(self, plane: ControlPlane, kind: str) -> bool:
+        body = {"apiVersion": "spiderpool.spidernet.io/v2beta1", "kind": kind, "metadata": {"name": "tried"}}
+        try:
+            plane.kubectl("create", "-n", "kube-system", "--dry-run=server", "-f", "-", input=json.dumps(body))
+        except SpiderpoolError as error:
+            return "failed calling webhook" in error.message
+        return False
 
     async def test_custom_resources_get_new_fields_and_keep_their_objects(
         self, plane: ControlPlane, tmp_path: Path

@@ -57,15 +57,16 @@ async def update_definitions(client: Client) -> None:
     for kind in KINDS:
         definition = crd(kind)
         name = definition["metadata"]["name"]
-        if kind is NetworkAttachmentDefinition and await _exists(client, name):
+        if kind is NetworkAttachmentDefinition and await _exists(client, DEFINITION.object_path(None, name)):
             continue
         await client.apply_raw(DEFINITION, definition, name)
         log.info("custom resource is up to date", name=name)
 
 
-async def _exists(client: Client, name: str) -> bool:
+async def _exists(client: Client, path: str) -> bool:
+    """Whether there is an object, whatever is in it."""
     try:
-        await client.get_raw(DEFINITION.object_path(None, name))
+        await client.get_raw(path)
     except NotFound:
         return False
     return True
@@ -79,17 +80,30 @@ async def make(client: Client, wanted: Object) -> None:
     names = {"kind": wanted.KIND.name, "name": wanted.name}
     while True:
         try:
-            await client.create(wanted)
-            log.info("made", **names)
-        except AlreadyExists:
-            log.info("exists, left as it is", **names)
+            is_new = await _made(client, wanted)
         except (Forbidden, Invalid):
             raise
         except SpiderpoolError as error:
             log.warning("not made yet", error=str(error), **names)
             await asyncio.sleep(PAUSE)
             continue
+        log.info("made" if is_new else "exists, left as it is", **names)
         return
+
+
+async def _made(client: Client, wanted: Object) -> bool:
+    """Create an object unless there is one. Whether it was created.
+
+    It is read first: an API server asks the webhooks before it says that an object exists, and those of a controller
+    that is down, which the upgrade is to mend, do not answer.
+    """
+    if await _exists(client, wanted.KIND.object_path(wanted.metadata.namespace, wanted.name)):
+        return False
+    try:
+        await client.create(wanted)
+    except AlreadyExists:
+        return False
+    return True
 
 
 def _initial(path: Path) -> Iterator[Object]:
