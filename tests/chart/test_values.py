@@ -89,6 +89,8 @@ def test_a_wrong_value_of_each_type_is_named_with_what_is_allowed(value: str, to
 
 
 IPV6_POOL = "clusterDefaultPool.installIPv6IPPool=true"
+BUDGET = "spiderpoolController.podDisruptionBudget"
+URL = "spiderpoolController.extraEnv[0].name=SPIDERPOOL_WEBHOOK_URL,spiderpoolController.extraEnv[0]"
 DO_NOT_FIT = [
     (["ipam.enableIPv4=false", "ipam.enableIPv6=false"], "set at least one to true"),
     (["clusterDefaultPool.installIPv4IPPool=true"], "clusterDefaultPool.ipv4Subnet is empty"),
@@ -102,6 +104,12 @@ DO_NOT_FIT = [
     ),
     (["spiderpoolAgent.updateStrategy.rollingUpdate.maxSurge=1"], "maxSurge is 1: two agents of a node"),
     (["spiderpoolController.podDisruptionBudget.enabled=true"], "no node that has one could be drained"),
+    ([f"{BUDGET}.enabled=true", f"{BUDGET}.minAvailable=100%"], "minAvailable is 100% with 1 replicas: no node"),
+    (
+        [f"{BUDGET}.enabled=true", "spiderpoolController.replicas=2", f"{BUDGET}.minAvailable=51%"],
+        "minAvailable is 51% with 2 replicas: no node that has one could be drained",
+    ),
+    ([f"{URL}.valueFrom.configMapKeyRef.name=x"], "write the URL as its value"),
     (["cloud.enabled=true"], "set cloud.provider to alibaba"),
     (["cloud.alibaba.minFreeAddresses=20"], "write a maximum that is not below the minimum"),
     (["cloud.credentials.oidc.roleARN=acs:ram::1:role/x"], "set both, or neither"),

@@ -48,8 +48,17 @@
 {{- range list "spiderpoolController" "spiderpoolCloud" }}
 {{- $values := get $v . }}
 {{- $budget := $values.podDisruptionBudget }}
-{{- if and $budget.enabled (regexMatch "^[0-9]+$" (toString $budget.minAvailable)) (ge (int $budget.minAvailable) (int $values.replicas)) }}
-{{- $faults = append $faults (printf "%s.podDisruptionBudget.minAvailable is %v with %v replicas: no node that has one could be drained; set %s.replicas to more" . $budget.minAvailable $values.replicas .) }}
+{{- $wanted := toString $budget.minAvailable }}
+{{- $replicas := int $values.replicas }}
+{{- /* A percentage of the replicas is rounded up. */}}
+{{- $needed := ternary (div (add (mul (int (trimSuffix "%" $wanted)) $replicas) 99) 100) (int64 $budget.minAvailable) (hasSuffix "%" $wanted) }}
+{{- if and $budget.enabled (ge $needed (int64 $replicas)) }}
+{{- $faults = append $faults (printf "%s.podDisruptionBudget.minAvailable is %s with %d replicas: no node that has one could be drained; set %s.replicas to more, or minAvailable to less" . $wanted $replicas .) }}
+{{- end }}
+{{- end }}
+{{- range $v.spiderpoolController.extraEnv }}
+{{- if and (eq .name "SPIDERPOOL_WEBHOOK_URL") (not .value) }}
+{{- $faults = append $faults "SPIDERPOOL_WEBHOOK_URL in spiderpoolController.extraEnv has no value, such as with valueFrom: write the URL as its value, since an admission policy names it too" }}
 {{- end }}
 {{- end }}
 {{- if and $v.cloud.enabled (not $v.cloud.provider) }}
@@ -75,7 +84,7 @@
 {{- $release := get $owner "meta.helm.sh/release-name" }}
 {{- $namespace := get $owner "meta.helm.sh/release-namespace" }}
 {{- if and $release (or (ne $release $.Release.Name) (ne $namespace $.Release.Namespace)) }}
-{{- fail (printf "\n\nSpiderpool is installed in this cluster already, as release %s in Namespace %s. A cluster has one: change that one by\n  helm upgrade %s … --namespace %s\nor remove it first by\n  helm uninstall %s --namespace %s\n" $release $namespace $release $namespace $release $namespace) }}
+{{- fail (printf "\n\nSpiderpool is installed in this cluster already, as release %s in Namespace %s. A cluster has one: change that one by\n  helm upgrade %s … --namespace %s --reset-then-reuse-values\nor remove it first by\n  helm uninstall %s --namespace %s\n" $release $namespace $release $namespace $release $namespace) }}
 {{- end }}
 {{- end }}
 {{- with lookup "apps/v1" "DaemonSet" .Release.Namespace "spiderpool-agent" }}

@@ -234,7 +234,7 @@ cloud:
 {{/* URL of the webhooks, without a slash at its end, where the environment of the controller has one. */}}
 {{- define "spiderpool.webhookURL" -}}
 {{- range .Values.spiderpoolController.extraEnv }}
-{{- if eq .name "SPIDERPOOL_WEBHOOK_URL" }}{{ trimSuffix "/" .value }}{{ end }}
+{{- if eq .name "SPIDERPOOL_WEBHOOK_URL" }}{{ trimSuffix "/" (.value | default "") }}{{ end }}
 {{- end }}
 {{- end }}
 
