@@ -112,9 +112,11 @@ class TestLife:
 
     def test_what_was_deleted_is_made_again_by_the_same_command(self, installation: Installation) -> None:
         installation.install()
-        installation.plane.kubectl("delete", *SECRET)
-        installation.helm("upgrade", "spiderpool", chart.CHART, "--reuse-values", "--no-hooks")
+        for each in (SECRET, REGISTRATION):
+            installation.plane.kubectl("delete", *each)
+        installation.helm("upgrade", "spiderpool", chart.CHART, upgrade_option(), "--no-hooks")
         assert installation.object(*SECRET)["type"] == "Opaque"
+        assert "webhooks" not in installation.object(*REGISTRATION)
 
     def test_a_second_release_is_refused_with_the_name_of_the_first(self, installation: Installation) -> None:
         installation.install()
@@ -130,7 +132,7 @@ class TestLife:
         installation.plane.apply(FOREIGN_AGENT)
         with pytest.raises(BadConfig, match="spiderpool-agent in Namespace other is not of this chart: its pods"):
             installation.helm("install", "spiderpool", chart.CHART, "--no-hooks", namespace="other")
-        installation.plane.kubectl("delete", "namespace", "other")
+        installation.plane.kubectl("delete", "namespace", "other", "--wait=false")
 
     def test_in_another_namespace_roles_and_policies_are_those_of_its_accounts(
         self, installation: Installation
@@ -171,6 +173,23 @@ class TestLife:
         left = everything(installation.plane) - before
         assert {each for each in left if not each.startswith(("customresourcedefinition", "namespace/net"))} == set()
 
+    def test_services_that_nobody_could_delete_any_more_are_said(
+        self, installation: Installation, tmp_path: Path
+    ) -> None:
+        installation.install(*CLOUD)
+        plane = installation.plane
+        plane.apply(SERVICE)
+        try:
+            command = ("upgrade", "spiderpool", chart.CHART, upgrade_option(), "--no-hooks", "--dry-run=server")
+            for off in ("cloud.enabled=false", "cloud.loadBalancers.enabled=false"):
+                assert "\n  default/balanced\n" in installation.helm(*command, *flags(off)).partition("NOTES:")[2]
+            assert "default/balanced" not in installation.helm(*command)
+            listed = documented(plane, "load-balancers.md", "    kubectl get services -A -o custom", tmp_path)
+            assert "balanced" in listed
+        finally:
+            plane.kubectl("patch", "service", "balanced", "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+            plane.kubectl("delete", "service", "balanced")
+
     def test_an_installation_that_was_refused_is_repaired_by_the_same_command(self, installation: Installation) -> None:
         with pytest.raises(BadConfig, match="does not match pattern"):
             installation.install("cloud.provider=aws")
@@ -201,11 +220,27 @@ kind: SpiderCoordinator
 metadata: {name: default}
 spec: {mode: overlay}
 """
-POOL = """
+HELD = """
 apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderIPPool
 metadata: {name: left, finalizers: [spiderpool.spidernet.io/in-use]}
 spec: {subnet: 10.9.0.0/16, ips: [10.9.0.1-10.9.0.9]}
+---
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderSubnet
+metadata: {name: left, finalizers: [spiderpool.spidernet.io/in-use]}
+spec: {subnet: 10.9.0.0/16, ips: [10.9.0.1-10.9.0.9]}
+---
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderCoordinator
+metadata: {name: left, finalizers: [spiderpool.spidernet.io]}
+spec: {mode: overlay}
+"""
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: balanced, namespace: default, finalizers: [service.k8s.alibaba/nlb]}
+spec: {ports: [{port: 80}]}
 """
 RECORD = """
 apiVersion: spiderpool.spidernet.io/v2beta1
@@ -219,16 +254,22 @@ def test_the_documented_commands_remove_what_a_removal_leaves(installation: Inst
     installation.install()
     plane = installation.plane
     plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-    plane.apply(POOL)
+    plane.apply(HELD)
     installation.helm("uninstall", "spiderpool", "--no-hooks", "--wait")
-    page = (ROOT / "docs/usage/install.md").read_text()
-    commands = textwrap.dedent(page[page.index("    kubectl get spiderippools,") :].partition("\n\n")[0])
-    path = f"{Path(find('kubectl')).parent}:/usr/bin:/bin"
-    env = {"PATH": path, "KUBECONFIG": str(plane.admin_kubeconfig), "HOME": str(tmp_path)}
-    subprocess.run(["sh", "-ec", commands], cwd=ROOT, env=env, timeout=120, check=True)
+    documented(plane, "install.md", "    kubectl get spiderippools,", tmp_path)
     definitions = plane.kubectl("get", "customresourcedefinitions", "-o", "name")
     assert "spiderpool.spidernet.io" not in definitions
     assert "network-attachment-definitions" in definitions
+
+
+def documented(plane: ControlPlane, page: str, beginning: str, home: Path) -> str:
+    """What the commands of a page print that begin so."""
+    text = (ROOT / "docs" / "usage" / page).read_text()
+    commands = textwrap.dedent(text[text.index(beginning) :].partition("\n\n")[0])
+    path = f"{Path(find('kubectl')).parent}:/usr/bin:/bin"
+    env = {"PATH": path, "KUBECONFIG": str(plane.admin_kubeconfig), "HOME": str(home)}
+    words = ["sh", "-ec", commands]
+    return subprocess.run(words, cwd=ROOT, env=env, timeout=60, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 async def test_the_job_after_a_removal_has_the_rights_that_it_needs(plane: ControlPlane) -> None:
