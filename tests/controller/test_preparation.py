@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,7 @@ class TestPreparation:
         await self.prepare(plane, tmp_path, *WALKTHROUGH, *POOLS)
         plane.apply(UNREACHABLE)
         for kind in OF_VALUES:
-            wait_until(lambda kind=kind: self._is_refused(plane, kind), f"{kind} have a webhook", timeout=20.0)
+            wait_until(partial(self._is_refused, plane, kind), f"{kind} have a webhook", timeout=20.0)
         monkeypatch.setattr(preparation, "TIMEOUT", 20.0)
         try:
             await self.prepare(plane, tmp_path, *WALKTHROUGH, *POOLS)
