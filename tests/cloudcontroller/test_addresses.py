@@ -6,6 +6,7 @@ import random
 from collections.abc import Collection
 
 import pytest
+from msgspec.structs import replace
 
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
@@ -19,6 +20,7 @@ from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.resources import InstanceType
 from tests.cloudcontroller.conftest import CloudCluster
 from tests.support.eventually import eventually
+from tests.support.servers import describe
 
 pytestmark = pytest.mark.control_plane
 
@@ -83,6 +85,18 @@ async def test_the_quota_of_the_instance_is_the_end(master: CloudCluster) -> Non
     await settle(master, addresses)
     assert len(master.registered(ENI)) == 12
     assert set(master.simulated.outcomes(ASSIGN)) == {"OK"}
+
+
+async def test_another_node_that_claims_an_eni_keeps_no_addresses_from_it(master: CloudCluster) -> None:
+    master.add_server("aaa", kind="ecs.small")  # its node comes first, whatever the order by name
+    await master.add_node("aaa")
+    own, claimed = master.instance("aaa"), replace(master.instance("master").enis[0], primary=False, device=None)
+    await describe(master.client, master.node_name("aaa"), replace(own, enis=(*own.enis, claimed)))
+    known = master.servers.informer
+    await eventually(lambda: len(known.get(master.node_name("aaa")).spec.enis) == 2)  # type: ignore[union-attr]
+    await settle(master, make(master))
+    assert len(master.registered(ENI)) == 4
+    assert len(master.simulated.outcomes(ASSIGN)) == 2, "one for each server, none for the claim"
 
 
 async def test_ipv6_has_a_quota_of_its_own(master: CloudCluster) -> None:
