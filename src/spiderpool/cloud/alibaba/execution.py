@@ -68,7 +68,9 @@ class Execution(ABC):
                 await self.change_group(step)
             case AddServers(group, servers) | SetWeights(group, servers) | RemoveServers(group, servers):
                 kind = type(step)
-                self._refusals += await send_servers(lambda part: self.send_servers(kind, group, part), servers, self.batch)
+                self._refusals += await send_servers(
+                    lambda part: self.send_servers(kind, group, part), servers, self.batch
+                )
             case CreateListener() | SetListener() | StartListener() | DeleteListener():
                 await self.change_listener(step)
             case unknown:

@@ -185,7 +185,9 @@ def test_enis_are_known_from_what_nodes_say() -> None:
     eni = ENI("eni-1", "00:16:3e:00:00:01", True, "10.0.0.9", ("10.0.0.1", "10.0.0.2"), ("fd00::1",), *subnet)
     one = Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", "i-a", "ecs.g7.large", (eni,))
     assert reported_enis([one, None]) == dict.fromkeys(("10.0.0.9", "10.0.0.1", "10.0.0.2", "fd00::1"), "eni-1")
-    other = changed(eni, identity="eni-2", primary_address="10.0.0.8", addresses=("10.0.0.2", "10.0.0.3"), ipv6_addresses=())
+    other = changed(
+        eni, identity="eni-2", primary_address="10.0.0.8", addresses=("10.0.0.2", "10.0.0.3"), ipv6_addresses=()
+    )
     found = reported_enis([one, changed(one, identity="i-b", enis=(other,))])
     known = {"10.0.0.9": "eni-1", "10.0.0.1": "eni-1", "fd00::1": "eni-1", "10.0.0.8": "eni-2", "10.0.0.3": "eni-2"}
     assert found == known, "no node takes an address by a claim"
