@@ -6,10 +6,12 @@ import random
 from collections.abc import Collection
 
 import pytest
+from msgspec.structs import replace
 
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spiderserver import ENI as Interface
 from spiderpool.cloud.alibaba.limits import CEILINGS
 from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler, AddressRules
 from spiderpool.core.addresses import object_name
@@ -19,6 +21,7 @@ from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.resources import InstanceType
 from tests.cloudcontroller.conftest import CloudCluster
 from tests.support.eventually import eventually
+from tests.support.servers import describe
 
 pytestmark = pytest.mark.control_plane
 
@@ -83,6 +86,91 @@ async def test_the_quota_of_the_instance_is_the_end(master: CloudCluster) -> Non
     await settle(master, addresses)
     assert len(master.registered(ENI)) == 12
     assert set(master.simulated.outcomes(ASSIGN)) == {"OK"}
+
+
+async def claim_by_another(cloud_cluster: CloudCluster, *claimed: Interface) -> None:
+    """Another node reports ENIs that its server does not have."""
+    cloud_cluster.add_server("aaa", kind="ecs.small")
+    await cloud_cluster.add_node("aaa")
+    own = cloud_cluster.instance("aaa")
+    forged = replace(own, enis=(*own.enis, *claimed))
+    await describe(cloud_cluster.client, cloud_cluster.node_name("aaa"), forged)
+
+
+async def pool_is_of(cloud_cluster: CloudCluster, eni: str, node: str) -> None:
+    """Wait until the pool of an ENI is of a node."""
+
+    def is_of() -> bool:
+        pools = [
+            pool for pool in cloud_cluster.pools.items() if (pool.metadata.labels or {}).get(POOL_ENI_LABEL) == eni
+        ]
+        return [pool.spec.nodeName for pool in pools] == [[cloud_cluster.node_name(node)]]
+
+    await eventually(is_of)
+
+
+async def test_another_node_that_claims_an_eni_keeps_no_addresses_from_it(master: CloudCluster) -> None:
+    claimed = replace(master.instance("master").enis[0], primary=False, device=None)
+    await claim_by_another(master, claimed)  # its node comes first by name
+
+    def is_known() -> bool:
+        node = master.nodes.get(master.node_name("aaa"))
+        server = master.servers.of(node) if node else None
+        return server is not None and server.eni(ENI) is not None
+
+    await eventually(is_known)
+    await settle(master, make(master))
+    assert len(master.registered(ENI)) == 4
+    assert len(master.simulated.outcomes(ASSIGN)) == 2, "one for each server, none for the claim"
+
+
+async def test_an_invented_eni_keeps_no_address_from_the_eni_that_the_cloud_registers_it_on(
+    master: CloudCluster,
+) -> None:
+    own = {each.primary_address for each in master.instance("master").enis}
+    future = tuple(f"172.31.192.{last}" for last in range(5, 50) if f"172.31.192.{last}" not in own)
+    first = replace(master.instance("master").enis[0], primary=False, ipv6_addresses=(), subnet6=None)
+    invented = replace(
+        first,
+        identity="eni-x",
+        mac="02:00:00:00:00:99",
+        primary_address="172.31.207.1",
+        addresses=future,
+        device="eth9",
+    )
+    await claim_by_another(master, invented)
+    await pool_is_of(master, "eni-x", "aaa")
+    addresses = make(master)
+    await settle(master, addresses)
+    assert master.registered(ENI) & set(future)
+    await master.report("master")  # until its pool has what is registered
+
+
+async def test_a_node_that_reports_a_new_eni_of_another_loses_its_pool(master: CloudCluster) -> None:
+    claimed = replace(master.instance("master").enis[0], primary=False, device="eth1", addresses=("172.31.207.9",))
+    await describe(master.client, master.node_name("master"), replace(master.instance("master"), enis=()))
+    await claim_by_another(master, claimed)
+    await pool_is_of(master, ENI, "aaa")  # nobody else reports it yet
+    await describe(master.client, master.node_name("master"), master.instance("master"))
+    await settle(master, make(master))
+    await master.report("master")
+    await pool_is_of(master, ENI, "master")
+
+
+async def test_an_eni_that_two_nodes_report_gets_a_pool_once_the_cloud_has_said_whose_it_is(
+    master: CloudCluster,
+) -> None:
+    claimed = replace(master.instance("master").enis[0], primary=False, device="eth1", addresses=("172.31.207.9",))
+    await claim_by_another(master, claimed)
+
+    async def told() -> bool:
+        names = [master.node_name(each) for each in ("aaa", "master")]
+        return any(all(name in text for name in names) for text in await master.events("ENIReportedTwice"))
+
+    await eventually(told)
+    await settle(master, make(master))
+    await master.report("master")
+    await pool_is_of(master, ENI, "master")
 
 
 async def test_ipv6_has_a_quota_of_its_own(master: CloudCluster) -> None:

@@ -8,15 +8,18 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace as replace_in
 
-from spiderpool.api.core_v1 import Taint
-from spiderpool.cloudcontroller.nodes import NodeListers, NodeReconciler
+from spiderpool.api.core_v1 import Node, Taint
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.cloudcontroller.nodes import CONFIRM_PAUSE, NodeListers, NodeReconciler
 from spiderpool.core.ipam.evidence import SHUTDOWN, why_stopped
 from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.resources import InstanceStatus
 from tests.cloudcontroller.conftest import CloudCluster
 from tests.support.eventually import eventually
+from tests.support.servers import describe
 
 pytestmark = pytest.mark.control_plane
 
@@ -70,6 +73,34 @@ async def test_a_node_of_another_server_is_reported_and_left_alone(
     node = await cloud_cluster.node("master")
     assert node.spec.providerID == "cn-hangzhou.i-other"
     assert "topology.kubernetes.io/zone" not in (node.metadata.labels or {})
+
+
+@pytest.mark.parametrize("forged", ["i-no-such", "i-other"])
+async def test_a_node_gets_no_server_that_the_cloud_does_not_confirm(
+    cloud_cluster: CloudCluster, nodes: NodeReconciler, forged: str
+) -> None:
+    cloud_cluster.add_server("other")
+    cloud_cluster.add_server("master")
+    own = cloud_cluster.instance("master")
+    name = cloud_cluster.node_name("master")
+    await cloud_cluster.client.create(Node(metadata=ObjectMeta(name=name)))
+    address = {"type": "InternalIP", "address": own.enis[0].primary_address}
+    await cloud_cluster.client.patch(Node, name, {"status": {"addresses": [address]}}, sub="status")
+    await eventually(lambda: bool((found := cloud_cluster.nodes.get(name)) and found.status.addresses))
+    await describe(cloud_cluster.client, name, replace_in(own, identity=forged))
+
+    async def refused() -> bool:
+        return any(forged in text for text in await cloud_cluster.events("ServerNotConfirmed"))
+
+    await eventually(refused)
+    assert (await cloud_cluster.node("master")).spec.providerID is None
+    cloud_cluster.clock.now += CONFIRM_PAUSE
+    await describe(cloud_cluster.client, name, own)
+
+    async def identified() -> bool:
+        return (await cloud_cluster.node("master")).spec.providerID == "cn-hangzhou.i-master"
+
+    await eventually(identified)
 
 
 async def add_pair(cloud_cluster: CloudCluster) -> None:

@@ -23,7 +23,6 @@ from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
 from spiderpool.api.spiderserver import Instance, SpiderServer
-from spiderpool.cloudcontroller.addresses import _assigned
 from spiderpool.core import annotations as ours
 from spiderpool.core.admission.pod_injection import NewPod, injection_request, network_selector, with_nic_resources
 from spiderpool.core.cloud import nodes
@@ -31,7 +30,7 @@ from spiderpool.core.cloud.alibaba.provider_ids import parse_provider_id
 from spiderpool.core.cloud.eni_pools import ENIClaim, new_pool, patch_of, plan_update, releasing, releasing_words
 from spiderpool.core.cloud.instances import described, devices_of, reported_devices
 from spiderpool.core.cloud.loadbalancer.backends import reported_enis
-from spiderpool.core.cloud.preallocation import releasing_of
+from spiderpool.core.cloud.preallocation import assigned_of, releasing_of
 from spiderpool.core.ipam import hints, unused_annotations
 from spiderpool.core.ipam.candidates import allocation_plan
 from spiderpool.core.ipam.endpoints import _custom_routes, _has_clean_gateway
@@ -137,7 +136,7 @@ def _of_others(metadata: ObjectMeta, found: dict[str, str]) -> Iterator[Callable
     server = found.get(SERVER)
     yield partial(ours.namespace_pools, found)
     yield lambda: _identify(node, server or "{}")
-    yield lambda: _assigned(node)
+    yield lambda: assigned_of(node)
     for pool in _pools(metadata, found):
         yield partial(_give_back, pool)
 

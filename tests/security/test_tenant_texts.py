@@ -19,7 +19,6 @@ from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION, NADSpec, NetworkAttachmentDefinition
 from spiderpool.api.subnet import IP_NUMBER_ANNOTATION, RECLAIM, SUBNET_ANNOTATION, SUBNETS_ANNOTATION
-from spiderpool.cloudcontroller.addresses import _assigned
 from spiderpool.controller.cidr_detection import ClusterCIDRs, flag_networks, kubeadm_networks
 from spiderpool.core import annotations as ours
 from spiderpool.core.admission.multusconfig import _json_object
@@ -27,7 +26,7 @@ from spiderpool.core.admission.pod_injection import InjectionRequest, NewPod, ne
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, UNREGISTERED_ANNOTATION, releasing
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.printing import dry_run
-from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, releasing_of
+from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, assigned_of, releasing_of
 from spiderpool.core.ipam import hints
 from spiderpool.core.ipam.candidates import allocation_plan
 from spiderpool.core.ipam.endpoints import _custom_routes, _has_clean_gateway
@@ -130,7 +129,7 @@ def _nad(text: str) -> object:
 
 
 def _of_node(text: str) -> object:
-    return _assigned(Node(metadata=ObjectMeta(name="n", annotations={ASSIGNED_ANNOTATION: text})))
+    return assigned_of(Node(metadata=ObjectMeta(name="n", annotations={ASSIGNED_ANNOTATION: text})))
 
 
 def _node(text: str) -> Node:

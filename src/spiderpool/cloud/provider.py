@@ -87,6 +87,8 @@ class CloudServer:
     """The cloud's own word."""
     stopped: bool
     """Whether it is switched off, so that nothing runs on it; not while it is about to be."""
+    addresses: frozenset[str] = frozenset()
+    """Addresses of its ENIs; none where the answer does not have them."""
 
 
 @dataclass(frozen=True, slots=True)

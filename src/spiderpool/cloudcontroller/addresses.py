@@ -11,7 +11,6 @@ from typing import assert_never
 import msgspec
 
 from spiderpool.api.core_v1 import Node
-from spiderpool.api.decoding import decode
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spidernode import SpiderNode
@@ -45,6 +44,7 @@ from spiderpool.core.cloud.preallocation import (
     Step,
     Unassign,
     Unfence,
+    assigned_of,
     gives,
     releasing_of,
     releasing_text,
@@ -227,7 +227,7 @@ class AddressReconciler:
         self._note_times(remembered, registered - held, releasing)
         if not releasing:
             self._delays.end(family.key)
-        assigned = frozenset(_assigned(family.node).get(eni.identity, ())) & registered
+        assigned = frozenset(assigned_of(family.node).get(eni.identity, ())) & registered
         reported = frozenset(family.eni.addresses_of(version))
         recently_assigned = self._descriptions.recently_assigned(eni.identity, version)
         state = ENIState(
@@ -386,7 +386,7 @@ class AddressReconciler:
     async def _change_assigned(self, family: ENIFamily, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
         """Changes the Node's annotation of the addresses that we registered on the ENI."""
         node = self._listers.nodes.get(family.node.name) or family.node
-        by_eni, eni = _assigned(node), family.eni.identity
+        by_eni, eni = assigned_of(node), family.eni.identity
         addresses = (set(by_eni.get(eni, ())) | set(add)) - set(remove)
         by_eni = {**by_eni, eni: sorted(addresses)}
         text = msgspec.json.encode({key: by_eni[key] for key in sorted(by_eni) if by_eni[key]}).decode()
@@ -442,12 +442,3 @@ def _part_of_node(node: Node) -> tuple[object, ...]:
 def _part_of_pool(pool: SpiderIPPool) -> tuple[object, ...]:
     """Returns the parts of a pool that decide about its addresses."""
     return pool.spec, pool.metadata.labels, pool.metadata.annotations
-
-
-def _assigned(node: Node) -> dict[str, list[str]]:
-    """Returns the addresses that we registered, by ENI; none for an unreadable annotation, so that none is removed."""
-    text = (node.metadata.annotations or {}).get(ASSIGNED_ANNOTATION, "{}")
-    try:
-        return decode(text, dict[str, list[str]])
-    except msgspec.DecodeError:
-        return {}

@@ -52,9 +52,13 @@ class ENIFamilyState:
 async def eni_families(
     nodes: Informer[Node], servers: NodeServers, parse: ProviderIDParser, versions: Collection[int], primary: bool
 ) -> AsyncIterator[ENIFamily]:
-    """Yields the families of the ENIs of all nodes whose kubelet reports and whose server is the Node's."""
-    listed: set[str] = set()  # after a move, two nodes may report one ENI: the ready one comes first
-    ordered = sorted(nodes.items(), key=lambda each: (not each.ready, each.name))
+    """Yields the families of the ENIs of all nodes whose kubelet reports and whose server is the Node's.
+
+    Several nodes may report one ENI, after a move or by a lie. The cloud's description says which server has it; so
+    only a claim for the same server is left out, where a Node with a provider ID comes before one without.
+    """
+    listed: set[tuple[str, str]] = set()  # (server, ENI)
+    ordered = sorted(nodes.items(), key=lambda each: (not each.spec.providerID, not each.ready, each.name))
     async for node in in_turns(ordered):
         instance = servers.of(node)
         if instance is None or node.ready_status == "Unknown":
@@ -62,9 +66,10 @@ async def eni_families(
         if mismatch(node, instance, parse):
             continue
         for eni in instance.enis:
-            if eni.identity in listed or (eni.primary and not primary):
+            claim = instance.identity, eni.identity
+            if claim in listed or (eni.primary and not primary):
                 continue
-            listed.add(eni.identity)
+            listed.add(claim)
             for version in sorted(versions):
                 if eni.subnet_of(version):
                     yield ENIFamily(node, instance, eni, version)

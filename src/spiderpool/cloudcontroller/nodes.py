@@ -15,6 +15,8 @@ from spiderpool.cloud.provider import CloudProvider, CloudServer
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.core.cloud.nodes import (
     ServerQuery,
+    Strangers,
+    foreign_address,
     identity_patch,
     judge,
     mismatch,
@@ -31,6 +33,8 @@ from spiderpool.telemetry import logger
 
 WORKERS = 2
 """Nodes that are reconciled at a time."""
+CONFIRM_PAUSE = 30.0
+"""Seconds until the cloud is asked again for the server of a Node that it did not confirm."""
 
 log = logger("nodes")
 
@@ -68,6 +72,9 @@ class NodeReconciler:
         self._marks = Attempts(partial(_failed, "node not marked"))  # by UID
         self._deletions = Attempts(partial(_failed, "node not deleted"))  # by UID
         self._by_uid = nodes.index(lambda node: (node.metadata.uid,))
+        self._by_server = nodes.index(self._server_of, lambda node: node.name)
+        self._strangers = Strangers()
+        self._confirm_at: dict[str, float] = {}  # Node name → time before which the cloud is not asked for its server
         nodes.subscribe(self._on_node)
         listers.servers.subscribe(self._queue.add)
 
@@ -79,8 +86,15 @@ class NodeReconciler:
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
         """Identify a Node when a part of it changes that counts: most events are heartbeats."""
+        if new is None and old is not None:
+            self._confirm_at.pop(old.name, None)
         if new is not None and (old is None or _part(old) != _part(new)):
             self._queue.add(new.name)
+
+    def _server_of(self, node: Node) -> list[tuple[str, str]]:
+        """Region and instance that a Node's provider ID names."""
+        named = self._cloud.parse_provider_id(node.spec.providerID or "")
+        return [named] if named else []
 
     async def _reconcile(self, name: str) -> None:
         """Writes what is missing on one Node, and takes away that its server is stopped once its kubelet reports."""
@@ -96,10 +110,38 @@ class NodeReconciler:
                 node, "Warning", "ProviderIDMismatch", f"{reason}; delete the Node to register it anew"
             )
             return
+        if not node.spec.providerID and not await self._is_confirmed(node, instance):
+            return
         if body := identity_patch(node, instance):
             with suppress(NotFound):  # deleted meanwhile: nothing to write to
                 self._nodes.note(await self._client.patch(Node, node.name, body))
                 log.info("node identified", node=node.name, provider_id=instance.provider_id)
+
+    async def _is_confirmed(self, node: Node, instance: Instance) -> bool:
+        """Whether the cloud knows the server that a Node's agent reports, and it has the address of the Node.
+
+        A provider ID cannot be changed, and an agent can report any server. After a refusal it is asked again.
+        """
+        now, not_before = self._clock(), self._confirm_at.get(node.name, 0.0)
+        if now < not_before:
+            self._queue.add(node.name, not_before - now)
+            return False
+        self._confirm_at[node.name] = now + CONFIRM_PAUSE
+        known = (await self._cloud.instances(instance.region, [instance.identity])).get(instance.identity)
+        if known is None:
+            fault = f"the cloud knows no server {instance.provider_id}"
+        elif address := foreign_address(node, known.addresses):
+            fault = f"server {instance.provider_id} does not have the node's address {address}"
+        elif others := [
+            each for each in self._by_server.get((instance.region, instance.identity)) if each != node.name
+        ]:
+            fault = f"server {instance.provider_id} is that of Node {others[0]}"
+        else:
+            self._confirm_at.pop(node.name, None)
+            return True
+        self._recorder.event(node, "Warning", "ServerNotConfirmed", f"{fault}; its SpiderServer is not believed")
+        self._queue.add(node.name, CONFIRM_PAUSE)
+        return False
 
     async def _search_periodically(self) -> None:
         while True:
@@ -114,7 +156,8 @@ class NodeReconciler:
 
         What fails waits for the next search, and keeps nothing else from being done.
         """
-        due = queries(self._nodes.items(), self._cloud.parse_provider_id, self._servers.of)
+        self._strangers.retain({identity for _, identity in self._by_server})
+        due = queries(self._nodes.items(), self._cloud.parse_provider_id, self._servers.of, self._strangers)
         suspected = {uid for query in due for uid in query.suspects}
         self._missing = {uid: since for uid, since in self._missing.items() if uid in suspected}
         states: dict[str, CloudServer] = {}  # Node UID → its server
@@ -122,6 +165,7 @@ class NodeReconciler:
 
         async def look_up(query: ServerQuery) -> None:
             found = await self._cloud.instances(query.region, {*query.suspects.values(), *query.witnesses})
+            self._strangers.note(query, found)
             if query.witnesses.issubset(found):
                 states.update({uid: found[name] for uid, name in query.suspects.items() if name in found})
             else:

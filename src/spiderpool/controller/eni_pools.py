@@ -7,9 +7,9 @@ pool whose ENI is gone is deleted only when no SpiderIP of it is left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from spiderpool.api.core_v1 import Node, Pod
@@ -17,8 +17,9 @@ from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
 from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
-from spiderpool.api.spiderserver import Instance, SpiderServer
+from spiderpool.api.spiderserver import ENI, Instance, SpiderServer
 from spiderpool.core.addresses import AddressSet
+from spiderpool.core.cloud.address_reports import AddressReports, claims_text, dispute_text
 from spiderpool.core.cloud.eni_pools import (
     UNREGISTERED_ANNOTATION,
     ENIAbsence,
@@ -36,6 +37,7 @@ from spiderpool.core.cloud.eni_pools import (
     subnet_version,
     unregistered_text,
 )
+from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, assigned_of
 from spiderpool.core.ipam.allocation import pools_of
 from spiderpool.core.ipam.pool_blocks import blocks_of, pools_near
 from spiderpool.core.labels import label_value
@@ -93,6 +95,8 @@ class ENIPoolReconciler:
         self._rules = rules
         self._queue = WorkQueue(self._reconcile, "discovery")
         self._servers: dict[str, Instance | None] = {}  # Node name → its server; None: not described, or not right
+        self._assigned: dict[str, dict[str, frozenset[str]]] = {}  # Node name → ENI → addresses by spiderpool-cloud
+        self._reports = AddressReports()
         self._reported: dict[str, dict[str, SpiderIP]] = {}  # pool name → records by UID reported as unregistered
         self._gone_since: dict[str, float] = {}  # pool name → loop time when its Node was first found missing
         self._complaints: dict[str, str] = {}  # subject of a warning → its last message, so as not to repeat it
@@ -130,15 +134,30 @@ class ENIPoolReconciler:
         """Reconcile the ENIs that a Node's server had and has; None: there is no Node of this name."""
         before = self._servers.pop(name, None)
         after = self._listers.servers.of(node) if node is not None else None
+        self._reports.note(name, before, after)
+        self._assigned.pop(name, None)
         if node is None:
             self._complaints.pop(f"node/{name}", None)
         else:
             self._servers[name] = after
+            if assigned := assigned_of(node):
+                self._assigned[name] = {eni: frozenset(addresses) for eni, addresses in assigned.items()}
             if defect := self._listers.servers.defect(name):
                 message = f"its SpiderServer contradicts itself and is not used, pools stay as they are: {defect}"
-                self._warn(f"node/{name}", node, "CardsNotReadable", message)
+                self._warn(f"node/{name}", [node], "CardsNotReadable", message)
         self._touch(*(eni.identity for server in (before, after) if server for eni in server.enis))
         self._touch(*self._enis_by_node.get(name))
+        for server in (before, after):
+            for eni in server.enis if server else ():
+                self._touch_rivals(name, eni)
+
+    def _touch_rivals(self, node: str, eni: ENI) -> None:
+        """Reconcile the ENIs on which other nodes report addresses of an ENI."""
+        addresses = (*eni.addresses, *eni.ipv6_addresses)
+        self._touch(*{rival for _, _, rival in self._reports.rivals(node, eni.identity, addresses)})
+
+    def _assigned_to(self, node: str) -> Mapping[str, frozenset[str]]:
+        return self._assigned.get(node, {})
 
     def _on_pool(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         if old is not None and new is not None and _relevant(old) == _relevant(new):
@@ -175,21 +194,48 @@ class ENIPoolReconciler:
     async def _reconcile(self, eni: str) -> None:
         """Create, update or delete the pools of an ENI, one per enabled family."""
         claims = [claim for name in self._nodes_by_eni.get(eni) if (claim := self._claim(name, eni))]
+        if not claims:
+            for key in (f"dispute/{eni}", f"claims/{eni}/4", f"claims/{eni}/6"):
+                self._complaints.pop(key, None)
         await on_all(sorted(self._rules.families), partial(self._reconcile_family, eni, claims))
 
     async def _reconcile_family(self, eni: str, claims: Sequence[ENIClaim], version: int) -> None:
         pool = self._pool_of(eni, version)
         claim = choose_claim(claims, pool)
+        if claim is not None:
+            self._complaints.pop(f"claims/{eni}/{version}", None)
+            claim = self._with_dispute(claim)
         if pool is not None:
             await self._keep_or_retire(eni, pool, claim)
-        elif claim is not None and (self._rules.primary_eni or not claim.eni.primary):
+        elif claim is None:
+            self._complain_of_claims(eni, claims, version)
+        elif self._rules.primary_eni or not claim.eni.primary:
             await self._make(claim, version)
+
+    def _complain_of_claims(self, eni: str, claims: Sequence[ENIClaim], version: int) -> None:
+        """Say to each of several nodes that report an ENI that it gets no pool."""
+        nodes = [node for claim in claims if (node := self._listers.nodes.get(claim.node))]
+        if nodes:
+            self._warn(f"claims/{eni}/{version}", nodes, "ENIReportedTwice", claims_text(eni, claims))
+
+    def _with_dispute(self, claim: ENIClaim) -> ENIClaim:
+        """Add which addresses of the ENI another node reports, too, and say so to its node."""
+        claim = replace(claim, dispute=self._reports.dispute(claim, self._assigned_to))
+        key = f"dispute/{claim.eni.identity}"
+        if (text := dispute_text(claim)) is None:
+            self._complaints.pop(key, None)
+        elif node := self._listers.nodes.get(claim.node):
+            self._warn(key, [node], "AddressReportedTwice", text)
+        return claim
 
     def _claim(self, name: str, identity: str) -> ENIClaim | None:
         """What a Node reports about an ENI; None when its server does not have it."""
         server, node = self._servers.get(name), self._listers.nodes.get(name)
         eni = server.eni(identity) if server else None
-        return ENIClaim(name, server, eni, node is not None and node.ready) if server and eni else None
+        if server is None or eni is None:
+            return None
+        confirmed = identity in self._assigned_to(name)
+        return ENIClaim(name, server, eni, node is not None and node.ready, confirmed)
 
     def _pool_of(self, eni: str, version: int) -> SpiderIPPool | None:
         """The pool of an ENI and family; by name, should there be several."""
@@ -219,7 +265,7 @@ class ENIPoolReconciler:
         """Make the pool hold what the ENI has, report unregistered addresses, and make the ENI's network."""
         if claim and (block := claim.eni.subnet_of(subnet_version(pool))) not in (None, pool.spec.subnet):
             message = f"ENI {eni} is in {block}, the pool in {pool.spec.subnet}; delete the pool, another will be made"
-            self._warn(f"pool/{pool.name}", pool, "OtherSubnet", message)
+            self._warn(f"pool/{pool.name}", [pool], "OtherSubnet", message)
             return
         holders = self._ips_by_pool.get(pool.name)
         version, eni_of_claim = subnet_version(pool), claim.eni if claim else None
@@ -227,6 +273,8 @@ class ENIPoolReconciler:
         desired = plan_update(pool, claim, holders, others, self._rules.namespace)
         if body := patch_of(pool, desired):
             self._listers.pools.note(await self._patch(pool, body))
+            if claim:
+                self._touch_rivals(claim.node, claim.eni)
             log.info("pool kept", pool=pool.name, eni=eni, ips=desired.ips, exclude=desired.exclude)
         self._complaints.pop(f"pool/{pool.name}", None)
         self._report(eni, pool, claim, desired.unregistered)
@@ -237,7 +285,7 @@ class ENIPoolReconciler:
         try:
             return await self._client.patch(SpiderIPPool, pool.name, body)
         except Invalid as error:
-            self._warn(f"pool/{pool.name}", pool, "CannotFollowCard", error.message)
+            self._warn(f"pool/{pool.name}", [pool], "CannotFollowCard", error.message)
             raise
 
     def _others(self, name: str, addresses: AddressSet) -> Iterator[SpiderIPPool]:
@@ -261,7 +309,7 @@ class ENIPoolReconciler:
         except AlreadyExists:  # our cache is late; the pool's event reconciles the ENI again
             return
         except (BadConfig, Invalid) as error:
-            self._warn(key, node, "NoPoolForCard", error.message)
+            self._warn(key, [node], "NoPoolForCard", error.message)
 
     async def _make_network(self, device: str) -> None:
         """Create the network of an interface name unless there is one; an existing network is never changed."""
@@ -272,7 +320,7 @@ class ENIPoolReconciler:
                 self._listers.networks.note(await self._client.create(new_network(device, namespace)))
                 log.info("network made", network=f"{namespace}/{name}", device=device)
         elif fault := network_fault(present, device):
-            self._warn(f"network/{device}", present, "OtherCard", fault)
+            self._warn(f"network/{device}", [present], "OtherCard", fault)
 
     async def _retire_later(self, eni: str, pool: SpiderIPPool) -> None:
         """Delete the pool once its Node has been gone for the grace period."""
@@ -320,17 +368,18 @@ class ENIPoolReconciler:
             self._recorder.event(obj, type, reason, message)
         log.warning("address", pool=pool.name, reason=reason, message=message)
 
-    def _warn(self, key: str, obj: Object, reason: str, message: str) -> None:
-        """Record a warning event and log it, unless ``key`` had the same message last."""
+    def _warn(self, key: str, objects: Sequence[Object], reason: str, message: str) -> None:
+        """Record a warning event on objects and log it, unless ``key`` had the same message last."""
         if self._complaints.get(key) != message:
             self._complaints[key] = message
-            self._recorder.event(obj, "Warning", reason, message)
+            for obj in objects:
+                self._recorder.event(obj, "Warning", reason, message)
             log.warning("ENI without its pool or network", key=key, reason=reason, message=message)
 
 
 def _part(node: Node) -> tuple[object, ...]:
     """The parts of a Node that decide about its ENIs; most events are heartbeats."""
-    return node.metadata.uid, node.ready
+    return node.metadata.uid, node.ready, (node.metadata.annotations or {}).get(ASSIGNED_ANNOTATION)
 
 
 def _enis_of(server: SpiderServer) -> set[str]:

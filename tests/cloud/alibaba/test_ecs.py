@@ -31,6 +31,11 @@ async def test_describes_those_instances_that_exist(simulated: SimulatedCloud, s
     assert (found[server].type, found[server].zone) == ("ecs.small", "cn-hangzhou-i")
 
 
+async def test_a_server_has_the_addresses_of_its_enis(simulated: SimulatedCloud, server: str, eni: str) -> None:
+    found = await simulated.ecs().instances(REGION, [server])
+    assert "172.31.199.183" in found[server].addresses, eni
+
+
 async def test_many_are_described_in_parts(simulated: SimulatedCloud) -> None:
     names = [simulated.account.add_instance(f"n{number}").identity for number in range(120)]
     assert set(await simulated.ecs().instances(REGION, names)) == set(names)

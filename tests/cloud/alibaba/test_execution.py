@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import pytest
 
-from spiderpool.cloud.alibaba.execution import lost_servers, send_servers
-from spiderpool.cloud.provider import CloudNotFound
+from spiderpool.cloud.alibaba.execution import send_servers
+from spiderpool.cloud.provider import CloudError, CloudNotFound, CloudUnavailable, Rejected
 from spiderpool.core.cloud.loadbalancer.values import BackendServer
 
 pytestmark = pytest.mark.unit
 
 
-async def test_servers_are_sent_in_batches_and_one_by_one_around_those_that_are_gone() -> None:
+@pytest.mark.parametrize("kind", [CloudNotFound, Rejected])
+async def test_servers_are_sent_in_batches_and_one_by_one_around_those_that_are_refused(
+    kind: type[CloudError],
+) -> None:
     servers = [BackendServer(f"i-{number}", "instance", 80) for number in range(5)]
     sent: list[list[str]] = []
 
     async def send(part: list[BackendServer]) -> None:
         sent.append([server.identity for server in part])
         if "i-3" in sent[-1]:
-            raise CloudNotFound("i-3 does not exist")
+            raise kind("not i-3")
 
     errors = await send_servers(send, servers, 2)
     assert sent == [["i-0", "i-1"], ["i-2", "i-3"], ["i-2"], ["i-3"], ["i-4"]]
-    assert [error.message for error in errors] == ["i-3 does not exist"]
+    assert [error.message for error in errors] == ["not i-3"]
 
 
-def test_all_servers_that_are_gone_are_reported() -> None:
-    one, two = CloudNotFound("i-1 is gone", cloud_code="NotFound"), CloudNotFound("i-2 is gone")
-    assert lost_servers([one]) is one
-    both = lost_servers([one, two])
-    assert (both.message, both.cloud_code, both.details) == ("i-1 is gone", "NotFound", "i-2 is gone")
+async def test_what_is_not_about_a_server_ends_the_step() -> None:
+    sent: list[list[BackendServer]] = []
+
+    async def send(part: list[BackendServer]) -> None:
+        sent.append(part)
+        raise CloudUnavailable("no answer")
+
+    with pytest.raises(CloudUnavailable):
+        await send_servers(send, [BackendServer(f"i-{number}", "instance", 80) for number in range(5)], 2)
+    assert len(sent) == 1

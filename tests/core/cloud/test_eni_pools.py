@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 import msgspec
@@ -23,6 +24,7 @@ from spiderpool.core.cloud.eni_pools import (
     DEVICE_LABEL,
     RELEASING_ANNOTATION,
     UNREGISTERED_ANNOTATION,
+    Dispute,
     ENIAbsence,
     ENIClaim,
     absence,
@@ -296,10 +298,50 @@ def test_of_two_nodes_with_one_eni_the_ready_one_is_right_else_the_present_one()
     here, there = claim(), claim(node="worker")
     assert choose_claim([], made()) is None
     assert choose_claim([there, here], made()) == here
-    assert choose_claim([there, here], None) == here
     dead = claim(ready=False)
     assert choose_claim([there, dead], made()) == there
     assert choose_claim([dead, claim(node="worker", ready=False)], made()) == dead
+
+
+def test_an_eni_without_pool_that_two_nodes_report_is_nobodys_until_the_cloud_has_said_whose_it_is() -> None:
+    here, there = claim(), claim(node="worker")
+    assert choose_claim([here], None) == here
+    assert choose_claim([there, here], None) is None
+    assert choose_claim([there, claim(ready=False)], None) is None, "a node takes none while another is not ready"
+    assert choose_claim([there, confirmed(here)], None) == confirmed(here)
+    assert choose_claim([confirmed(there), confirmed(here)], None) is None
+
+
+def test_a_node_that_took_the_pool_of_an_eni_before_its_own_node_was_there_loses_it() -> None:
+    taken = made()
+    taken.spec.nodeName = ["thief"]
+    own, thief = confirmed(claim()), claim(node="thief")
+    assert choose_claim([thief, own], taken) == own
+    assert choose_claim([thief, confirmed(claim(ready=False))], taken) == thief, "as after a move"
+
+
+def confirmed(of: ENIClaim) -> ENIClaim:
+    """The same, with addresses that spiderpool-cloud has registered."""
+    return dataclasses.replace(of, confirmed=True)
+
+
+def test_a_disputed_address_gets_into_no_pool_anew_but_stays_in_one() -> None:
+    disputed = dataclasses.replace(claim(), dispute=Dispute(open=frozenset({"192.168.0.157"})))
+    pool = new_pool("new", disputed, 4, (), OURS)
+    assert pool is not None
+    assert pool.spec.ips == ["192.168.0.156"]
+    assert plan_update(pool, disputed, (), (), OURS).ips == ["192.168.0.156"]
+    assert plan_update(made(), disputed, (), (), OURS).ips == ["192.168.0.156-192.168.0.157"]
+    fenced = made()
+    fenced.spec.excludeIPs = ["192.168.0.157"]
+    assert plan_update(fenced, disputed, (), (), OURS).ips == ["192.168.0.156-192.168.0.157"]
+
+
+def test_an_address_that_was_registered_for_another_node_leaves_the_pool_but_not_its_pod() -> None:
+    lacking = dataclasses.replace(claim(), dispute=Dispute(lost=frozenset({"192.168.0.157"})))
+    assert plan_update(made(), lacking, (), (), OURS).ips == ["192.168.0.156"]
+    held = plan_update(made(), lacking, [holder("192.168.0.157")], (), OURS)
+    assert (held.exclude, held.annotation) == (["192.168.0.157"], "192.168.0.157")
 
 
 def test_why_an_eni_is_nobodys() -> None:

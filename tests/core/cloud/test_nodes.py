@@ -7,11 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from spiderpool.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Taint
+from spiderpool.api.core_v1 import Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, Taint
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.core.cloud.nodes import (
+    STRANGE_AFTER,
     ServerQuery,
+    Strangers,
+    foreign_address,
     identity_patch,
     judge,
     labels_of,
@@ -61,6 +64,56 @@ def make_node(
     metadata = ObjectMeta(name=name, uid=f"uid-{name}", resourceVersion="7", labels=labels)
     status = NodeStatus(conditions=[NodeCondition("Ready", ready)])
     return Node(metadata=metadata, spec=NodeSpec(**spec), status=status)  # type: ignore[arg-type]
+
+
+class TestConfirmation:
+    @pytest.mark.parametrize(
+        ("internal", "known", "foreign"),
+        [
+            ((), {"10.0.0.1"}, None),
+            (("10.0.0.1",), set(), None),
+            (("10.0.0.1",), {"10.0.0.1", "10.0.0.2"}, None),
+            (("10.0.0.1", "fd00::1"), {"10.0.0.1"}, None),
+            (("10.0.0.3",), {"10.0.0.1", "10.0.0.2"}, "10.0.0.3"),
+            (("10.0.0.1", "fd00::1"), {"10.0.0.1", "fd00::2"}, "fd00::1"),
+        ],
+    )
+    def test_the_address_of_the_node_is_one_of_its_server(
+        self, internal: tuple[str, ...], known: set[str], foreign: str | None
+    ) -> None:
+        node = make_node()
+        node.status.addresses = [NodeAddress("Hostname", "master"), *(NodeAddress("InternalIP", a) for a in internal)]
+        assert foreign_address(node, known) == foreign
+
+
+class TestStrangers:
+    QUERY = ServerQuery("r", {"uid-1": "i-1"}, frozenset({"i-2", "never"}))
+
+    def test_who_was_never_known_is_no_witness_any_more(self) -> None:
+        strangers = Strangers()
+        for _ in range(STRANGE_AFTER):
+            assert "never" not in strangers
+            strangers.note(self.QUERY, {"i-2"})
+        assert "never" in strangers
+        assert "i-2" not in strangers
+        members = [member(1, "Unknown"), member(2, "True"), make_node("lie", providerID="cn-hangzhou.never")]
+        (query,) = queries(members, parse, lambda _: None, strangers)
+        assert "never" not in query.witnesses
+        strangers.retain(["i-2"])
+        assert "never" not in strangers
+
+    def test_who_was_known_stays_a_witness(self) -> None:
+        strangers = Strangers()
+        strangers.note(self.QUERY, {"i-2", "never"})
+        for _ in range(STRANGE_AFTER):
+            strangers.note(self.QUERY, {"i-2"})
+        assert "never" not in strangers
+
+    def test_an_empty_answer_says_nothing(self) -> None:
+        strangers = Strangers()
+        for _ in range(STRANGE_AFTER):
+            strangers.note(self.QUERY, {})
+        assert "never" not in strangers
 
 
 class TestIdentity:

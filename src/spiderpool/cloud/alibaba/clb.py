@@ -133,7 +133,7 @@ class ClassicLoadBalancers:
     async def carry_out(self, steps: Sequence[Step], observed: ObservedLoadBalancer | None) -> str:
         """Carries out a plan that was made for the observed balancer, and returns the balancer's identity.
 
-        Raises CloudError at the first refusal; refusals of servers that no longer exist are raised together at the end.
+        Raises CloudError at the first refusal; refusals of single servers are raised together at the end.
         """
         return await _ClassicExecution(self, observed).carry_out(steps)
 

@@ -134,7 +134,17 @@ def _server(each: Json) -> CloudServer:
         optional(each, "ZoneId"),
         status,
         stopped=status == "Stopped",
+        addresses=frozenset(_addresses_of(each)),
     )
+
+
+def _addresses_of(server: Json) -> Iterator[str]:
+    yield from map(address, texts(part(server, "VpcAttributes", "PrivateIpAddress"), "IpAddress"))
+    for eni in parts(server, "NetworkInterfaces", "NetworkInterface"):
+        for each in parts(eni, "PrivateIpSets", "PrivateIpSet"):
+            yield address(required(each, "PrivateIpAddress"))
+        for each in parts(eni, "Ipv6Sets", "Ipv6Set"):
+            yield address(required(each, "Ipv6Address"))
 
 
 def _eni(each: Json) -> RegisteredENI:

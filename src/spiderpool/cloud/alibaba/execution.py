@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import assert_never
 
-from spiderpool.cloud.provider import CloudNotFound
+from spiderpool.cloud.provider import CloudError, CloudNotFound, Rejected
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     CreateBalancer,
@@ -30,6 +30,7 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     Untag,
 )
 from spiderpool.core.cloud.loadbalancer.values import BackendServer, ObservedLoadBalancer
+from spiderpool.errors import raise_all
 
 BalancerStep = CreateBalancer | SetBalancer | Unprotect | Tag | Untag | DeleteBalancer
 GroupStep = CreateGroup | SetGroup | DeleteGroup
@@ -47,17 +48,16 @@ class Execution(ABC):
         self.identity = observed.identity if observed else ""
         groups = observed.groups if observed else ()
         self.groups = {group.name: group.identity for group in groups}  # name → identity, also of groups made here
-        self._lost: list[CloudNotFound] = []  # refusals of servers that no longer exist
+        self._refusals: list[CloudError] = []  # of single servers
 
     async def carry_out(self, steps: Sequence[Step]) -> str:
         """Carries out the steps in order, and returns the balancer's identity.
 
-        Raises CloudError at the first refusal; refusals of servers that no longer exist are raised together at the end.
+        Raises CloudError at the first refusal; refusals of single servers are raised together at the end.
         """
         for step in steps:
             await self._do(step)
-        if self._lost:
-            raise lost_servers(self._lost)
+        raise_all(self._refusals)
         return self.identity
 
     async def _do(self, step: Step) -> None:
@@ -68,7 +68,9 @@ class Execution(ABC):
                 await self.change_group(step)
             case AddServers(group, servers) | SetWeights(group, servers) | RemoveServers(group, servers):
                 kind = type(step)
-                self._lost += await send_servers(lambda part: self.send_servers(kind, group, part), servers, self.batch)
+                self._refusals += await send_servers(
+                    lambda part: self.send_servers(kind, group, part), servers, self.batch
+                )
             case CreateListener() | SetListener() | StartListener() | DeleteListener():
                 await self.change_listener(step)
             case unknown:
@@ -88,28 +90,22 @@ class Execution(ABC):
 
     @abstractmethod
     async def send_servers(self, kind: type[ServerStep], group: str, servers: list[BackendServer]) -> None:
-        """Adds, changes or removes at most ``batch`` servers of a group. Raises CloudNotFound if one does not exist."""
+        """Adds, changes or removes at most ``batch`` servers of a group. Raises CloudNotFound or Rejected for one."""
 
 
 async def send_servers(
     send: Callable[[list[BackendServer]], Awaitable[None]], servers: Collection[BackendServer], size: int
-) -> list[CloudNotFound]:
-    """Sends servers in order, at most ``size`` at a time; returns the errors for servers that no longer exist.
+) -> list[CloudError]:
+    """Sends servers in order, at most ``size`` at a time; returns the refusals of single servers.
 
-    A batch that is refused for one such server is sent again, one server at a time, so that the others get in.
+    One may exist no longer, or not have the address that its node reports. A batch that is refused for it is sent
+    again, one server at a time, so that the others get in.
     """
-    ordered, lost = list(servers), list[CloudNotFound]()
+    ordered, refusals = list(servers), list[CloudError]()
     for start in range(0, len(ordered), size):
         part = ordered[start : start + size]
         try:
             await send(part)
-        except CloudNotFound as error:
-            lost += await send_servers(send, part, 1) if len(part) > 1 else [error]
-    return lost
-
-
-def lost_servers(errors: Sequence[CloudNotFound]) -> CloudNotFound:
-    """Returns one error for servers that no longer exist: the first one, with the others as details."""
-    first, *others = errors
-    details = "; ".join(error.message for error in others)
-    return CloudNotFound(first.message, cloud_code=first.cloud_code, details=details) if others else first
+        except (CloudNotFound, Rejected) as error:
+            refusals += await send_servers(send, part, 1) if len(part) > 1 else [error]
+    return refusals

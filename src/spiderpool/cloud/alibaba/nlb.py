@@ -108,7 +108,7 @@ class NetworkLoadBalancers:
     async def carry_out(self, steps: Sequence[Step], observed: ObservedLoadBalancer | None) -> str:
         """Carries out a plan that was made for the observed balancer, and returns the balancer's identity.
 
-        Raises CloudError at the first refusal; refusals of servers that no longer exist are raised together at the end.
+        Raises CloudError at the first refusal; refusals of single servers are raised together at the end.
         """
         return await _NetworkExecution(self, observed).carry_out(steps)
 

@@ -39,6 +39,18 @@ MOST_RELEASING = 4096
 
 
 @dataclass(frozen=True, slots=True)
+class Dispute:
+    """The addresses of an ENI that other nodes report, too, on other ENIs."""
+
+    lost: frozenset[str] = frozenset()
+    """Those that were registered for the other node: they count as not registered."""
+    open: frozenset[str] = frozenset()
+    """Those of which nobody can tell whose they are: they stay in a pool, but get into none anew."""
+    nodes: frozenset[str] = frozenset()
+    """The other nodes."""
+
+
+@dataclass(frozen=True, slots=True)
 class ENIClaim:
     """A Node whose server reports an ENI."""
 
@@ -47,6 +59,9 @@ class ENIClaim:
     eni: ENI
     ready: bool
     """Whether the Node is ready: after an ENI was moved, two Nodes may claim it, and the ready one is right."""
+    confirmed: bool = False
+    """Whether spiderpool-cloud has registered addresses on the ENI for this Node, so the cloud has said whose it is."""
+    dispute: Dispute = Dispute()
 
 
 class ENIAbsence(enum.Enum):
@@ -78,10 +93,17 @@ class PoolUpdate:
 
 
 def choose_claim(claims: Iterable[ENIClaim], pool: SpiderIPPool | None) -> ENIClaim | None:
-    """Returns the Node to which an ENI belongs: a ready one, else the one that its pool names already."""
-    named = (pool.spec.nodeName if pool else None) or []
+    """Returns the Node to which an ENI belongs, of several the one for which spiderpool-cloud has confirmed it.
+
+    An ENI with a pool belongs to a ready Node first, else to the one that its pool names already. One without is
+    nobody's while it is not known who of several is right: a node could take it by a lie.
+    """
     order = sorted(claims, key=lambda claim: claim.node)
-    return max(order, key=lambda claim: (claim.ready, claim.node in named), default=None)
+    if pool is not None:
+        named = pool.spec.nodeName or []
+        return max(order, key=lambda claim: (claim.ready, claim.confirmed, claim.node in named), default=None)
+    right = order if len(order) == 1 else [claim for claim in order if claim.confirmed]
+    return right[0] if len(right) == 1 else None
 
 
 def absence(pool: SpiderIPPool, nodes: Mapping[str, Instance | None]) -> ENIAbsence:
@@ -96,7 +118,19 @@ def absence(pool: SpiderIPPool, nodes: Mapping[str, Instance | None]) -> ENIAbse
 
 def registered(eni: ENI | None, version: int) -> AddressSet:
     """Returns the addresses of a family that are registered on an ENI, without the server's own."""
-    addresses = eni.addresses_of(version) if eni else ()
+    return _set_of(eni.addresses_of(version) if eni else (), version)
+
+
+def _known(claim: ENIClaim | None, version: int) -> tuple[AddressSet, AddressSet]:
+    """Returns the addresses of a family that are registered on a claimed ENI, and the disputed ones among them."""
+    if claim is None:
+        return AddressSet(version), AddressSet(version)
+    reported = claim.eni.addresses_of(version)
+    known = [each for each in reported if each not in claim.dispute.lost]
+    return _set_of(known, version), _set_of((each for each in known if each in claim.dispute.open), version)
+
+
+def _set_of(addresses: Iterable[str], version: int) -> AddressSet:
     return AddressSet.of_addresses((int(ip_address(each)) for each in addresses), version)
 
 
@@ -111,12 +145,14 @@ def plan_update(
 
     An address that is not registered leaves the pool, but one that a pod has stays in ``ips`` and is excluded: the pod
     keeps it, and no other pod gets it. ``others`` are the other pools of the cluster: an address that one of them has
-    is not added to this one.
+    is not added to this one, nor is a disputed one.
     """
     version = subnet_version(pool)
-    known, present = registered(claim.eni if claim else None, version), _usable(pool, version)
+    known, disputed = _known(claim, version)
+    present = _usable(pool, version)
     held = [holder for holder in holders if holder.spec.releasedAt is None]
-    given = (known & present) | _untaken(known - present, pool.spec.subnet, others)
+    added = known - present - (disputed - _listed(pool, version))
+    given = (known & present) | _untaken(added, pool.spec.subnet, others)
     fenced = AddressSet.of_addresses(map(address_of, held), version) - given
     excluded = fenced | (releasing(pool) & given)
     return PoolUpdate(
@@ -147,6 +183,13 @@ def _usable(pool: SpiderIPPool, version: int) -> AddressSet:
     try:
         return usable(pool)
     except ValueError:  # written past the admission webhook, so it may be malformed; no agent uses it either
+        return AddressSet(version)
+
+
+def _listed(pool: SpiderIPPool, version: int) -> AddressSet:
+    try:
+        return AddressSet.parse(pool.spec.ips or (), version)
+    except ValueError:
         return AddressSet(version)
 
 
@@ -236,7 +279,8 @@ def new_pool(
     eni, subnet = claim.eni, claim.eni.subnet_of(version)
     if subnet is None or eni.device is None:
         return None
-    addresses = _untaken(registered(eni, version), subnet, others)
+    known, disputed = _known(claim, version)
+    addresses = _untaken(known - disputed, subnet, others)
     if not addresses:
         return None
     spec = IPPoolSpec(

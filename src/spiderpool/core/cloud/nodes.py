@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 
 MAX_SUSPECTS, MAX_WITNESSES = 90, 10
 """Instances of one query; together as many as one call to the cloud may name."""
+STRANGE_AFTER = 3
+"""Answers with other witnesses that lack one which was never there, until it counts as none."""
 
 
 def mismatch(node: Node, instance: Instance, parse: ProviderIDParser) -> str | None:
@@ -24,6 +26,20 @@ def mismatch(node: Node, instance: Instance, parse: ProviderIDParser) -> str | N
     if not provider_id or parse(provider_id) == (instance.region, instance.identity):
         return None
     return f"spec.providerID is {provider_id}, but the node runs on {instance.provider_id}"
+
+
+def foreign_address(node: Node, addresses: Collection[str]) -> str | None:
+    """Returns the internal address of a Node where its server has none of that family that the Node has.
+
+    None: they agree, or one of them has no address.
+    """
+    internal = [each.address for each in node.status.addresses or () if each.type == "InternalIP"]
+    for is_ipv6 in (False, True):
+        own = [each for each in internal if (":" in each) == is_ipv6]
+        known = {each for each in addresses if (":" in each) == is_ipv6}
+        if own and known and known.isdisjoint(own):
+            return own[0]
+    return None
 
 
 def identity_patch(node: Node, instance: Instance) -> dict[str, Any] | None:
@@ -86,8 +102,36 @@ class ServerQuery:
     """Instances that certainly exist, since their Nodes are ready: an answer that lacks one is wrong."""
 
 
+class Strangers:
+    """The instances of ready Nodes that the cloud has never known: they are no witnesses, whatever their Nodes say."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._lacking: dict[str, int] = {}  # instance → answers that lacked it and had another witness
+
+    def __contains__(self, instance: object) -> bool:
+        return isinstance(instance, str) and self._lacking.get(instance, 0) >= STRANGE_AFTER
+
+    def note(self, query: ServerQuery, found: Collection[str]) -> None:
+        """Takes an answer into account; one that has no witness at all says nothing."""
+        known = query.witnesses.intersection(found)
+        self._seen |= known
+        for each in known:
+            self._lacking.pop(each, None)
+        for each in query.witnesses - self._seen if known else ():
+            self._lacking[each] = self._lacking.get(each, 0) + 1
+
+    def retain(self, instances: Collection[str]) -> None:
+        """Forgets all other instances."""
+        self._seen &= set(instances)
+        self._lacking = {each: count for each, count in self._lacking.items() if each in instances}
+
+
 def queries(
-    nodes: Iterable[Node], parse: ProviderIDParser, server_of: Callable[[Node], Instance | None]
+    nodes: Iterable[Node],
+    parse: ProviderIDParser,
+    server_of: Callable[[Node], Instance | None],
+    strangers: Container[str] = (),
 ) -> list[ServerQuery]:
     """Returns what to ask the cloud to find lost servers; ``server_of`` is what a node reports.
 
@@ -104,7 +148,7 @@ def queries(
         match node.ready_status:
             case "Unknown":
                 silent.setdefault(region, {})[node.metadata.uid or ""] = identity
-            case "True":
+            case "True" if identity not in strangers:
                 alive.setdefault(region, []).append(identity)
             case _:
                 pass

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TypeAlias
 
+import msgspec
+
+from spiderpool.api.core_v1 import Node
+from spiderpool.api.decoding import decode
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import AddressSet, RangeError, canonical
 from spiderpool.core.cloud.eni_pools import releasing_words, subnet_version
@@ -19,6 +23,15 @@ from spiderpool.core.ipam.allocation import usable
 
 ASSIGNED_ANNOTATION = "cloud.spidernet.io/assigned"
 """On a Node: the addresses that we registered, by ENI, as JSON. The cloud has no tags for addresses."""
+
+
+def assigned_of(node: Node) -> dict[str, list[str]]:
+    """Returns the addresses that we registered, by ENI; none for an unreadable annotation, so that none is removed."""
+    text = (node.metadata.annotations or {}).get(ASSIGNED_ANNOTATION, "{}")
+    try:
+        return decode(text, dict[str, list[str]])
+    except msgspec.DecodeError:
+        return {}
 
 
 @dataclass(frozen=True, slots=True)

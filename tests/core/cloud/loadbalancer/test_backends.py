@@ -184,9 +184,18 @@ def test_enis_are_known_from_what_nodes_say() -> None:
     subnet = "vsw-1", "10.0.0.0/24", "fd00::/64", "10.0.0.253", None
     eni = ENI("eni-1", "00:16:3e:00:00:01", True, "10.0.0.9", ("10.0.0.1", "10.0.0.2"), ("fd00::1",), *subnet)
     one = Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", "i-a", "ecs.g7.large", (eni,))
-    assert reported_enis([one, None]) == dict.fromkeys(("10.0.0.1", "10.0.0.2", "fd00::1"), "eni-1")
-    other = changed(eni, identity="eni-2", addresses=("10.0.0.2", "10.0.0.3"), ipv6_addresses=())
-    found = reported_enis([one, changed(one, identity="i-b", enis=(other,))])
-    assert found == {"10.0.0.1": "eni-1", "fd00::1": "eni-1", "10.0.0.3": "eni-2"}, (
-        "no node takes an address by a claim"
+    assert reported_enis([one, None]) == dict.fromkeys(("10.0.0.9", "10.0.0.1", "10.0.0.2", "fd00::1"), "eni-1")
+    other = changed(
+        eni, identity="eni-2", primary_address="10.0.0.8", addresses=("10.0.0.2", "10.0.0.3"), ipv6_addresses=()
     )
+    found = reported_enis([one, changed(one, identity="i-b", enis=(other,))])
+    known = {"10.0.0.9": "eni-1", "10.0.0.1": "eni-1", "fd00::1": "eni-1", "10.0.0.8": "eni-2", "10.0.0.3": "eni-2"}
+    assert found == known, "no node takes an address by a claim"
+
+
+def test_no_node_takes_the_own_address_of_another_by_a_claim() -> None:
+    subnet = "vsw-1", "10.0.0.0/24", None
+    own = ENI("eni-1", "00:16:3e:00:00:01", True, "10.0.0.9", (), (), *subnet)
+    lie = ENI("eni-2", "00:16:3e:00:00:02", True, "10.0.0.8", ("10.0.0.9",), (), *subnet)
+    one = Instance("alibaba", "cn-hangzhou", "cn-hangzhou-i", "i-a", "ecs.g7.large", (own,))
+    assert reported_enis([one, changed(one, identity="i-b", enis=(lie,))]) == {"10.0.0.8": "eni-2"}

@@ -40,14 +40,14 @@ class PortBackends:
 
 
 def reported_enis(instances: Iterable[Instance | None]) -> dict[str, str]:
-    """Returns the ENI of every address that nodes report; without those that two ENIs are said to have.
+    """Returns the ENI of every address that nodes report, their own included; not those that two are said to have.
 
     The cloud is asked for the others instead: no node leads traffic to itself by claiming an address.
     """
     found: dict[str, str] = {}
     twice: set[str] = set()
     for eni in (eni for instance in instances if instance for eni in instance.enis):
-        for address in (*eni.addresses, *eni.ipv6_addresses):
+        for address in (eni.primary_address, *eni.addresses, *eni.ipv6_addresses):
             if found.setdefault(address, eni.identity) != eni.identity:
                 twice.add(address)
     return {address: eni for address, eni in found.items() if address not in twice}
