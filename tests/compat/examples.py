@@ -83,7 +83,13 @@ KINDS: tuple[type[Object], ...] = (
 
 
 async def _object_keys(client: Client) -> set[str]:
-    return {f"{kind.__name__} {item.key}" for kind in KINDS for item in await client.list(kind)}
+    keys = {f"{kind.__name__} {item.key}" for kind in KINDS if kind is not Pod for item in await client.list(kind)}
+    return keys | {f"Pod {pod.key}" for pod in await _pods(client)}
+
+
+async def _pods(client: Client) -> list[Pod]:
+    """All pods but those to which the tokens of agents are bound: without them agents release nothing."""
+    return [pod for pod in await client.list(Pod) if pod.metadata.namespace != "kube-system"]
 
 
 async def _existing_objects(control_plane: ControlPlane) -> set[str]:
@@ -98,7 +104,7 @@ async def _check_nothing_is_left(control_plane: ControlPlane, before: set[str]) 
     async with Client.load(control_plane.admin_kubeconfig) as client:
 
         async def nothing_is_left() -> bool:
-            for pod in await client.list(Pod):
+            for pod in await _pods(client):
                 await client.delete(Pod, pod.name, pod.metadata.namespace, grace=0)
             left.clear()
             left.update(await _object_keys(client) - before)
