@@ -13,7 +13,7 @@ from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderserver import ENI as Interface
 from spiderpool.cloud.alibaba.limits import CEILINGS
-from spiderpool.cloudcontroller.addresses import AddressListers, AddressReconciler, AddressRules
+from spiderpool.cloudcontroller.addresses import NEW_ENI_PAUSE, AddressListers, AddressReconciler, AddressRules
 from spiderpool.core.addresses import object_name
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, PreallocationPolicy
@@ -27,6 +27,7 @@ pytestmark = pytest.mark.control_plane
 
 POLICY = PreallocationPolicy(low=3, high=6, batch=4, idle=100.0, fence=10.0)
 ASSIGN, UNASSIGN = "ecs:AssignPrivateIpAddresses", "ecs:UnassignPrivateIpAddresses"
+DESCRIBE = "ecs:DescribeNetworkInterfaces"
 ENI = "eni-master-0"
 
 
@@ -171,6 +172,41 @@ async def test_an_eni_that_two_nodes_report_gets_a_pool_once_the_cloud_has_said_
     await settle(master, make(master))
     await master.report("master")
     await pool_is_of(master, ENI, "master")
+
+
+def invented(of: Interface, number: int) -> Interface:
+    """An ENI that does not exist."""
+    changed = replace(of, identity=f"eni-x{number}", mac=f"02:00:00:00:00:{number:02x}", primary=False, device=None)
+    return replace(changed, primary_address=f"172.31.200.{number}", addresses=(), ipv6_addresses=())
+
+
+async def test_new_enis_without_end_cost_a_call_now_and_then(master: CloudCluster) -> None:
+    addresses, own = make(master), master.instance("master")
+    await settle(master, addresses)
+    before = len(master.simulated.outcomes(DESCRIBE))
+
+    async def reported(number: int) -> None:
+        server = replace(own, enis=(*own.enis, invented(own.enis[0], number)))
+        await describe(master.client, master.node_name("master"), server)
+
+        def is_known() -> bool:
+            found = master.servers.of(node) if (node := master.nodes.get(master.node_name("master"))) else None
+            return found is not None and found.eni(f"eni-x{number}") is not None
+
+        await eventually(is_known)
+        await addresses.step()
+        master.clock.now += 0.5
+
+    for number in range(1, 11):
+        await reported(number)
+    assert len(master.simulated.outcomes(DESCRIBE)) - before <= 2
+    master.clock.now += 60.0
+    master.simulated.account.set_fault(Fault(kind="refuse", actions=DESCRIBE, code="Forbidden.RAM", status=403))
+    await addresses.step()
+    refused = len(master.simulated.outcomes(DESCRIBE))
+    master.clock.now += NEW_ENI_PAUSE
+    await reported(11)
+    assert len(master.simulated.outcomes(DESCRIBE)) == refused, "after a refusal it waits for longer"
 
 
 async def test_ipv6_has_a_quota_of_its_own(master: CloudCluster) -> None:

@@ -67,6 +67,8 @@ DEBOUNCE = 0.5
 """Seconds that a change waits for further changes."""
 TICK = 5.0
 """Seconds until the next reconciliation when nothing changes: addresses become idle or releasable by time alone."""
+NEW_ENI_PAUSE = 5.0
+"""Seconds between two descriptions of ENIs that are new: agents may report others at each look."""
 CONCURRENCY = 8
 """Nodes that are worked on at a time."""
 
@@ -118,10 +120,11 @@ class AddressReconciler:
         self._ips_by_address = listers.ips.index(lambda record: (address_text(record),))
         self._descriptions = ENIDescriptions(cloud, clock)
         self._delays = AgentDelays(cluster.recorder, clock)
-        self._requested: set[str] = set()  # ENIs of the last request for descriptions
+        self._requested: set[str] = set()  # ENIs whose descriptions were requested
         self._full_until: dict[str, float] = {}  # vSwitch → time before which no address is requested from it
         self._states: dict[tuple[str, int], ENIFamilyState] = {}  # key of an ENIFamily → state
-        self._describe_at = 0.0  # time of the next descriptions
+        self._describe_at = 0.0  # time of the next descriptions of all ENIs
+        self._describe_new_at = 0.0  # time before which new ENIs are not described
         self._changed = asyncio.Event()  # set when a Node, a pool or the set of SpiderIPs changed: plan again
         listers.ips.subscribe(self._on_ip)
         listers.nodes.subscribe(self._on_node)
@@ -142,8 +145,7 @@ class AddressReconciler:
         listers, parse, rules = self._listers, self._cloud.parse_provider_id, self._rules
         found = eni_families(listers.nodes, listers.servers, parse, rules.families, rules.primary_eni)
         families = [each async for each in found]
-        if self._clock() >= self._describe_at or any(each.eni.identity not in self._requested for each in families):
-            await self._describe(families)
+        await self._describe_due(families)
         by_node: dict[str, list[ENIFamily]] = {}
         for family in families:
             by_node.setdefault(family.node.name, []).append(family)
@@ -187,11 +189,22 @@ class AddressReconciler:
 
     # --- read
 
+    async def _describe_due(self, families: Collection[ENIFamily]) -> None:
+        """Reads all ENIs from the cloud when it is time, before that those that are new."""
+        present, now = {family.eni.identity for family in families}, self._clock()
+        self._requested &= present
+        self._descriptions.forget_all_but(present)
+        new = [family for family in families if family.eni.identity not in self._requested]
+        if now >= self._describe_at:
+            self._describe_at = now + self._rules.period
+            await self._describe(families)
+        elif new and now >= self._describe_new_at:
+            await self._describe(new)
+
     async def _describe(self, families: Collection[ENIFamily]) -> None:
-        """Reads the ENIs from the cloud. After an error the former descriptions stay."""
-        self._describe_at = self._clock() + self._rules.period
-        self._requested = {family.eni.identity for family in families}
-        self._descriptions.forget_all_but(self._requested)
+        """Reads ENIs from the cloud. After an error the former descriptions stay."""
+        self._describe_new_at = self._clock() + NEW_ENI_PAUSE
+        self._requested |= {family.eni.identity for family in families}
         for region in sorted({family.instance.region for family in families}):
             in_region = [family for family in families if family.instance.region == region]
             enis = {family.eni.identity for family in in_region}
@@ -201,6 +214,7 @@ class AddressReconciler:
             except Exception as error:  # the other regions go on
                 wait = error.retry_after if isinstance(error, Throttled) else FAILURE_PAUSE
                 self._describe_at = min(self._describe_at, self._clock() + wait)
+                self._describe_new_at = max(self._describe_new_at, self._clock() + wait)
                 self._report_permission(in_region[0], error)
                 log.warning("ENIs not described", region=region, error=str(error), exc_info=is_bug(error))
 
