@@ -11,7 +11,7 @@ from functools import partial
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.spiderserver import Instance
-from spiderpool.cloud.provider import CloudProvider, CloudServer
+from spiderpool.cloud.provider import CloudProvider, CloudServer, NotPermitted
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.core.cloud.nodes import (
     ServerQuery,
@@ -127,7 +127,11 @@ class NodeReconciler:
             self._queue.add(node.name, not_before - now)
             return False
         self._confirm_at[node.name] = now + CONFIRM_PAUSE
-        known = (await self._cloud.instances(instance.region, [instance.identity])).get(instance.identity)
+        try:
+            known = (await self._cloud.instances(instance.region, [instance.identity])).get(instance.identity)
+        except NotPermitted as error:
+            self._recorder.event(node, "Warning", "CloudPermissionMissing", error.message)
+            raise
         if known is None:
             fault = f"the cloud knows no server {instance.provider_id}"
         elif address := foreign_address(node, known.addresses):
