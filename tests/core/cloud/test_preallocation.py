@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spiderpool.api.core_v1 import Node
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.core.cloud.preallocation import (
+    ASSIGNED_ANNOTATION,
     Assign,
     ENIState,
     Fence,
@@ -19,6 +21,7 @@ from spiderpool.core.cloud.preallocation import (
     RecentChanges,
     Unassign,
     Unfence,
+    assigned_of,
     gives,
     lists,
     own_of,
@@ -227,3 +230,17 @@ def test_a_servers_own_ipv6_address_is_no_spare_one() -> None:
     state = ENIState("eni-1", 6, registered, limit=10, held=frozenset({"fd00::7"}), own=own)
     assert state.free == {"fd00::8"}
     assert plan(state, PreallocationPolicy(low=2, high=4), 0.0) == [Assign(2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        (None, {}),
+        ('{"eni-1": ["10.0.0.1", "10.0.0.2"]}', {"eni-1": ["10.0.0.1", "10.0.0.2"]}),
+        ('{"eni-1": "10.0.0.1"}', {}),
+        ("[" * 10_000, {}),
+    ],
+)
+def test_what_was_registered_is_read_from_the_node(text: str | None, known: dict[str, list[str]]) -> None:
+    annotations = None if text is None else {ASSIGNED_ANNOTATION: text}
+    assert assigned_of(Node(metadata=ObjectMeta(name="n1", annotations=annotations))) == known
