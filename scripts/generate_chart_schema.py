@@ -61,6 +61,7 @@ SERVED: Final[Mapping[str, Setting[Any]]] = {
     "spiderpoolController.debug.logLevel": table.LOG_LEVEL,
     "spiderpoolInit.updateCustomResources": table.UPDATE_CUSTOM_RESOURCES,
     "cloud.provider": table.CLOUD_PROVIDER,
+    "cloud.discovery": table.CLOUD_DISCOVERY,
     "cloud.primaryCard": table.PRIMARY_ENI,
     "cloud.metadataEndpoint": table.METADATA_ENDPOINT,
     "cloud.blockPodMetadata": table.BLOCK_POD_METADATA,

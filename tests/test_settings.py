@@ -149,6 +149,7 @@ def test_a_variable_that_is_nearly_one_is_told() -> None:
 
 def test_discovery_is_off_until_a_cloud_is_named(tmp_path: Path) -> None:
     assert agent_settings(load_source(NODE)).common.cloud == ProviderSettings()
+    assert not ProviderSettings().discovers
     environment = with_file(tmp_path, "cloud: {provider: alibaba, primaryCard: false}\n")
     assert controller_settings(load_source(environment)).common.cloud == ProviderSettings("alibaba", primary_eni=False)
     variables = {
@@ -159,6 +160,16 @@ def test_discovery_is_off_until_a_cloud_is_named(tmp_path: Path) -> None:
     assert agent_settings(load_source(NODE | variables)).common.cloud == ProviderSettings(
         "alibaba", "127.0.0.1:8080", 5.0
     )
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_cloud_is_named_without_discovery_where_pools_are_written_by_hand(tmp_path: Path, wanted: bool) -> None:
+    environment = NODE | with_file(tmp_path, f"cloud: {{provider: alibaba, discovery: {str(wanted).lower()}}}\n")
+    for cloud in (
+        agent_settings(load_source(environment)).common.cloud,
+        controller_settings(load_source(environment)).common.cloud,
+    ):
+        assert (cloud.provider, cloud.discovers) == ("alibaba", wanted)
 
 
 @pytest.mark.parametrize(

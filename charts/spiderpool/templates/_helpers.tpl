@@ -166,6 +166,11 @@ strategy:
 {{- end }}
 {{- end }}
 
+{{/* Text if pools and networks are made from what the servers' ENIs have, else none. */}}
+{{- define "spiderpool.discovers" -}}
+{{- if and .Values.cloud.provider .Values.cloud.discovery }}yes{{ end }}
+{{- end }}
+
 {{/* Identity of a replica in its leader election. */}}
 {{- define "spiderpool.identityEnv" -}}
 - name: SPIDERPOOL_POD_NAME
@@ -220,6 +225,7 @@ metadataService:
   allowedNamespaces: {{ toJson .Values.cloud.metadataAllowedNamespaces }}
 cloud:
   provider: {{ .Values.cloud.provider | quote }}
+  discovery: {{ .Values.cloud.discovery }}
   primaryCard: {{ .Values.cloud.primaryCard }}
   region: {{ .Values.cloud.region | quote }}
   clusterID: {{ .Values.cloud.clusterID | quote }}

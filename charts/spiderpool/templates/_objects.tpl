@@ -17,8 +17,8 @@ spec:
   vethLinkAddress: {{ . }}
   {{- end }}
   vethMTU: {{ $coordinator.vethMTU }}
-{{- /* With a provider the controller makes the networks of ENIs, and leaves one that exists as it is. */}}
-{{- if not .Values.cloud.provider }}
+{{- /* Where ENIs are discovered the controller makes their networks, and leaves one that exists as it is. */}}
+{{- if not (include "spiderpool.discovers" .) }}
 {{- with .Values.multus.multusCNI.defaultCniCRName }}
 ---
 apiVersion: spiderpool.spidernet.io/v2beta1

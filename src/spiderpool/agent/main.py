@@ -151,7 +151,7 @@ async def _serve(settings: AgentSettings) -> None:
         metadata.restore((attached, chained))
         for work in (cluster.run(), allocator.run(), recorder.run()):
             group.create_task(work)
-        if settings.common.cloud.provider:
+        if settings.common.cloud.discovers:
             group.create_task(discover(OwnServer(client, cluster.nodes, cluster.servers, settings.node), settings))
         async with server.listen(settings.socket), probe_sites(settings, api):
             await cluster.listed(FIRST_LISTS)

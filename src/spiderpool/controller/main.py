@@ -163,7 +163,7 @@ class ControllerLeader:
             *([self._gc().run] if settings.gc_enabled else []),
             *([self._subnet_reconciler().run] if settings.common.enable_spider_subnet else []),
             *([self._applications().run] if self._workloads else []),
-            *([self._eni_pools().run] if settings.common.cloud.provider else []),
+            *([self._eni_pools().run] if settings.common.cloud.discovers else []),
         ]
 
     def _pool_reconciler(self) -> PoolReconciler:

@@ -15,7 +15,7 @@ from spiderpool.settings.fields import bound
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """The cloud that the servers run in, and how their ENIs are used; nothing is discovered without a provider."""
+    """The cloud that the servers run in, and how their ENIs are used."""
 
     provider: str = bound(table.CLOUD_PROVIDER)
     metadata_endpoint: str | None = bound(table.METADATA_ENDPOINT)
@@ -23,6 +23,12 @@ class ProviderSettings:
     interval: float = bound(table.DISCOVERY_INTERVAL)
     """Seconds between two reads of the metadata."""
     primary_eni: bool = bound(table.PRIMARY_ENI)
+    discovery: bool = bound(table.CLOUD_DISCOVERY)
+
+    @property
+    def discovers(self) -> bool:
+        """Whether pools and networks are made from what the servers' ENIs have."""
+        return bool(self.provider) and self.discovery
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,14 @@ CLOUD_PROVIDER: Final = Setting(
     choices=("", "alibaba"),
     page="usage/discovery.md",
 )
+CLOUD_DISCOVERY: Final = Setting(
+    kind=kinds.FLAG,
+    default=True,
+    help="where there is a provider, make pools and networks from the ENIs of the servers; false: they are written by hand",
+    readers=ALL,
+    keys=("cloud.discovery",),
+    page="usage/discovery.md",
+)
 METADATA_ENDPOINT: Final = Setting(
     kind=kinds.OPTIONAL_TEXT,
     default=None,
