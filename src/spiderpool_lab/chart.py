@@ -64,10 +64,10 @@ def templates(*values: str, namespace: str = NAMESPACE) -> dict[str, str]:
     return made
 
 
-def helm(*arguments: str | Path) -> str:
-    """What helm prints. Raises BadConfig with its error."""
+def helm(*arguments: str | Path, timeout: float | None = None) -> str:
+    """What helm prints. Raises BadConfig with its error, subprocess.TimeoutExpired after ``timeout`` seconds."""
     (program,) = binaries.provide([binaries.HELM])
-    done = subprocess.run([program.path, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([program.path, *arguments], capture_output=True, text=True, check=False, timeout=timeout)
     if done.returncode != 0:
         raise BadConfig(f"helm {arguments[0]}: {done.stderr.strip()}")
     return done.stdout

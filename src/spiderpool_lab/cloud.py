@@ -30,6 +30,7 @@ PUBLIC, PUBLIC_IPV6 = "198.51.100.64/26", "2001:db8:0:1ff::/64"
 class CloudProcessConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The configuration of the process. The role of spiderpool-cloud may do what its ``features`` need.
 
+    With ``servers_have_role`` the nodes have this role, otherwise spiderpool-cloud runs on the lab's machine.
     The ports are on loopback: of the API, of the administration, and of the metadata service that gives out keys.
     """
 
@@ -38,6 +39,7 @@ class CloudProcessConfig(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     directory: str
     features: tuple[str, ...]
+    servers_have_role: bool
     openapi_port: int
     admin_port: int
     role_port: int
@@ -56,8 +58,8 @@ class LabCloud:
         self._processes = processes
         self._directory = directory
 
-    def start(self, features: Iterable[str]) -> None:
-        """Start the process, without waiting, with these features of spiderpool-cloud."""
+    def start(self, features: Iterable[str], *, servers_have_role: bool = False) -> None:
+        """Start the process, without waiting, with these features of spiderpool-cloud, whose role servers may have."""
         self._directory.mkdir(parents=True)
         openapi_port, admin_port, role_port = free_ports(3, self._processes.directory)
         config = CloudProcessConfig(
@@ -66,6 +68,7 @@ class LabCloud:
             backend=self._fabric.backend.value,
             directory=str(self._directory),
             features=tuple(features),
+            servers_have_role=servers_have_role,
             openapi_port=openapi_port,
             admin_port=admin_port,
             role_port=role_port,

@@ -4,8 +4,8 @@
 until SIGTERM or SIGINT. From an address that the account assigns to an ENI at run time the fabric carries traffic from
 then on; from an address that it unassigns, no longer.
 
-Servers reach the metadata service at its well-known address, on the cloud's router. No server has a role: only a second
-metadata service, on the loopback of the machine, gives out keys, for spiderpool-cloud.
+Servers reach the metadata service at its well-known address, on the cloud's router. It gives out keys where servers
+have a role. If not, only a second metadata service does, on the loopback of the machine, for a spiderpool-cloud there.
 """
 
 from __future__ import annotations
@@ -40,19 +40,22 @@ OPERATIONS = "i-operations"
 """Identity of the server that spiderpool-cloud runs on; it has no ENI in the nodes' VPC."""
 
 
-def make_account(topology: Topology, features: Iterable[str]) -> Account:
-    """The account of a topology. The role of spiderpool-cloud may do what these features need, and no more."""
+def make_account(topology: Topology, features: Iterable[str], *, servers_have_role: bool = False) -> Account:
+    """The account of a topology. The role of spiderpool-cloud may do what these features need, and no more.
+
+    With ``servers_have_role`` all servers have it, otherwise only one outside the topology.
+    """
     account = Account(AccountSettings(vpc=LAB_VPC, public_block=PUBLIC, public_ipv6_block=PUBLIC_IPV6))
     account.add_role(ROLE, {action for feature in features for action in policy.ACTIONS[feature]})
     account.add_instance("operations", identity=OPERATIONS, role=ROLE)
-    populate(account, topology)
+    populate(account, topology, role=ROLE if servers_have_role else None)
     return account
 
 
 async def serve(config: CloudProcessConfig) -> None:
     """Serve until SIGTERM or SIGINT."""
     ended = stop_event()
-    account = make_account(config.topology, config.features)
+    account = make_account(config.topology, config.features, servers_have_role=config.servers_have_role)
     fabric = Fabric(config.topology, config.name, backend=NodeBackend(config.backend))
     openapi = OpenAPI(account)
     in_router = functools.partial(namespaces.open_socket, namespaces.path(fabric.vpc))
@@ -64,7 +67,7 @@ async def serve(config: CloudProcessConfig) -> None:
             DataPlane(account, fabric.vpc, Path(config.directory) / "balancers", end_stale=end_stale_udp).running(),
             MetadataServer(account).serve(ADDRESS, 80, open_socket=in_router),
             MetadataServer(account, resolve=lambda _: OPERATIONS, hardened=True).serve(port=config.role_port),
-            openapi.serve(port=config.openapi_port),
+            openapi.serve(port=config.openapi_port, forwarders=(config.topology.host,)),
             Admin(account, openapi).serve(port=config.admin_port),
         ):
             await stack.enter_async_context(service)

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from spiderpool.errors import IOFailure, NotReady
+from spiderpool.errors import IOFailure, NotReady, SpiderpoolError
 from spiderpool_lab import (
     binaries,
     chart,
@@ -39,11 +39,13 @@ from spiderpool_lab.container_runtime import ContainerRuntime
 from spiderpool_lab.control_plane import NODE_HOST, NODE_PORT, NODE_SERVER, ControlPlane
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.frames import DroppedFrame
+from spiderpool_lab.installation import GC_INTERVAL, Installation, lab_values
 from spiderpool_lab.machines import Machines, NodeHardware
 from spiderpool_lab.node import ClusterServices, ProxyMode, RealKubelet
 from spiderpool_lab.ports import free_ports
 from spiderpool_lab.probes import Answer, TrafficProbe
 from spiderpool_lab.processes import Processes
+from spiderpool_lab.product import images as product_images
 from spiderpool_lab.stand_in import StandIn
 from spiderpool_lab.topology import WALKTHROUGH, NodeKind, Topology
 
@@ -52,7 +54,10 @@ OUR_NAMESPACE = "kube-system"
 _AGENT = (OUR_NAMESPACE, "spiderpool-agent", NODE_SERVER)
 """The service account of agents, and the server by which they reach the API server."""
 DEFAULT_NETWORK = f"{OUR_NAMESPACE}/ipvlan-eth0"
-CONTROLLER, FORWARDER, CLOUD = "spiderpool-controller", "forwarder", "spiderpool-cloud"
+CONTROLLER, CLOUD = "spiderpool-controller", "spiderpool-cloud"
+FORWARDER, CLOUD_FORWARDER = "forwarder", "cloud-forwarder"
+CLOUD_PORT = 8443
+"""Port by which nodes reach the cloud's API, which listens on the machine's loopback only."""
 EXAMPLE = SOURCE_TREE / "examples" / "alibaba-cloud"
 COREDNS = Path(__file__).with_name("coredns.yaml")
 SETTINGS = EXAMPLE / "settings.yaml"
@@ -88,6 +93,8 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``spare`` free addresses are kept on every ENI; with 0 spiderpool-cloud assigns none. Real nodes
     have the ``images`` of these names. ``stand_in`` are the times of the stand-in
     of fast ones. With ``recorded`` every node records its CNI calls (:mod:`spiderpool_lab.cni_calls`).
+    With ``by_chart``, on real nodes, the product is installed there by its chart (:mod:`spiderpool_lab.installation`);
+    else its daemons are processes of the machine and of the nodes, which tests can end and restart.
     """
 
     topology: Topology = WALKTHROUGH
@@ -100,6 +107,7 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[str, ...] = images.DEMO
     stand_in: StandIn = StandIn()
     recorded: bool = False
+    by_chart: bool = False
 
 
 def _no_progress(_: str) -> None:
@@ -131,6 +139,7 @@ class LabCluster:
             address=server.enis[0].address if server else NODE_HOST,
         )
         self.plane.audit = True
+        self.installation = Installation(self.plane, self.directory / "installation")
         self.cloud = LabCloud(self.fabric, self.processes, self.directory / "cloud")
         self.machines = Machines(self.fabric, self.processes, self.directory / "nodes", hardware=options.hardware)
         self._health_ports: dict[str, int] = {}  # daemon → port of its health endpoint on loopback
@@ -167,6 +176,9 @@ class LabCluster:
         target.mkdir(parents=True)
         for name, file in self.logs.items():
             shutil.copyfile(file, target / f"{name}.log")
+        if self._options.by_chart:
+            with contextlib.suppress(SpiderpoolError):  # the API server may be what does not work
+                (target / "daemons.log").write_text(self.installation.logs())
         self.progress(f"logs are kept in {target}")
 
     def reserve(self) -> None:
@@ -193,6 +205,7 @@ class LabCluster:
         """End every process of the lab and remove its namespaces and files."""
         self.machines.stop()
         self.processes.stop(FORWARDER)
+        self.processes.stop(CLOUD_FORWARDER)
         self.processes.stop(CONTROLLER)
         self.processes.stop(CLOUD)
         self.processes.stop(internet.NAME)
@@ -235,7 +248,7 @@ class LabCluster:
             "SPIDERPOOL_WEBHOOK_HOST": "127.0.0.1",
             "SPIDERPOOL_WEBHOOK_PORT": str(webhook),
             "SPIDERPOOL_WEBHOOK_URL": url,
-            "SPIDERPOOL_GC_INTERVAL_SECONDS": "2",
+            "SPIDERPOOL_GC_INTERVAL_SECONDS": GC_INTERVAL,
         }
         self._start_daemon(CONTROLLER, "spiderpool.controller.main", environment | variables)
 
@@ -270,28 +283,60 @@ class LabCluster:
         self._start_recorder()
         self._start_internet()
         self.progress("the cloud: metadata service, API, load balancers")
-        self.cloud.start(self._features)
+        self.cloud.start(self._features, servers_have_role=self._options.by_chart)
         self.progress("control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler")
         self.plane.start()
-        dns = [COREDNS] if self.nodes is NodeKind.REAL else []
-        self.plane.apply(*chart.definitions(), *chart.requirements(), *dns)
+        if self.nodes is NodeKind.REAL:
+            self.plane.apply(COREDNS)
+        self._start_forwarders()
+        if self._options.by_chart:
+            self._start_nodes(agent_env)
+            self._install()
+        else:
+            self.plane.apply(*chart.definitions(), *chart.requirements())
+            self._start_controllers()
+            self._start_nodes(agent_env)
+            self._admit_agents()
+            for daemon in self._health_ports:
+                self.wait_for(f"{daemon} is ready", partial(self._is_ready, daemon), 60)
+        self.progress("waiting until the nodes are Ready")
+        self.wait_for("nodes are Ready", self._nodes_are_ready, READY_TIMEOUT[self.nodes])
+
+    def _start_controllers(self) -> None:
         self.progress("spiderpool-controller, spiderpool-cloud")
         self._configuration.write_text(yaml.safe_dump(self._settings()))
         self.start_controller()
         self.wait_for("the cloud serves", lambda: self.cloud.is_ready, 30)
         self.start_cloud_controller()
-        self._start_forwarder()
+
+    def _start_nodes(self, agent_env: dict[str, str]) -> None:
         nodes = ", ".join(node.name for node in self.fabric.topology.nodes)
-        self.progress(
-            f"nodes {nodes} ({self.fabric.backend.value}): spiderpool-agent, kube-proxy, {_KUBELETS[self.nodes]}"
-        )
+        agent = "" if self._options.by_chart else "spiderpool-agent, "
+        self.progress(f"nodes {nodes} ({self.fabric.backend.value}): {agent}kube-proxy, {_KUBELETS[self.nodes]}")
         self.machines.services = self._services(agent_env)
         self.machines.start()
-        self._admit_agents()
-        for daemon in self._health_ports:
-            self.wait_for(f"{daemon} is ready", partial(self._is_ready, daemon), 60)
-        self.progress("waiting until the nodes are Ready")
-        self.wait_for("nodes are Ready", self._nodes_are_ready, READY_TIMEOUT[self.nodes])
+
+    def _install(self) -> None:
+        """Install the product by its chart, and wait until its pods are ready."""
+        self.wait_for("the cloud serves", lambda: self.cloud.is_ready, 30)
+        for node in self.fabric.topology.nodes:
+            self._wait_until_registered(node.name)
+        self.progress(self.installation.command())
+        said = self.installation.install(self._values(), self.cloud.config.authority.read_bytes())
+        self.progress(said.partition("\n")[0])
+        self.installation.wait()
+
+    def _values(self) -> dict[str, Any]:
+        """The chart's values for what `_settings` has."""
+        described = self._settings()["cloud"]
+        described |= {"discovery": self.discovery}
+        described.pop("provider", None)
+        periods = {
+            "SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS": DISCOVERY_INTERVAL,
+            "SPIDERPOOL_CLOUD_NODE_PERIOD_SECONDS": CLOUD_PERIOD,
+            "SPIDERPOOL_CLOUD_ADDRESS_PERIOD_SECONDS": CLOUD_PERIOD,
+        }
+        return lab_values(described, f"https://{NODE_HOST}:{CLOUD_PORT}", periods)
 
     @property
     def _features(self) -> list[str]:
@@ -330,10 +375,14 @@ class LabCluster:
         command = [sys.executable, "-m", "spiderpool_lab.internet", "--netns", self.fabric.internet]
         self.processes.start(internet.NAME, command)
 
-    def _start_forwarder(self) -> None:
-        listen, to = f"0.0.0.0:{NODE_PORT}", self.plane.server.removeprefix("https://")
-        arguments = ["--netns", self.fabric.management, "--listen", listen, "--to", to]
-        self.processes.start(FORWARDER, [sys.executable, "-m", "spiderpool_lab.forward", *arguments])
+    def _start_forwarders(self) -> None:
+        """Let nodes reach the API server and the cloud's API."""
+        self._start_forwarder(FORWARDER, NODE_PORT, self.plane.server.removeprefix("https://"))
+        self._start_forwarder(CLOUD_FORWARDER, CLOUD_PORT, f"127.0.0.1:{self.cloud.config.openapi_port}")
+
+    def _start_forwarder(self, name: str, port: int, to: str) -> None:
+        arguments = ["--netns", self.fabric.management, "--listen", f"0.0.0.0:{port}", "--to", to]
+        self.processes.start(name, [sys.executable, "-m", "spiderpool_lab.forward", *arguments])
 
     def _services(self, agent_env: dict[str, str]) -> dict[str, ClusterServices]:
         proxy = self.plane.kubeconfig("system:kube-proxy", server=NODE_SERVER)
@@ -355,7 +404,9 @@ class LabCluster:
                 ),
                 proxy_kubeconfig=str(proxy),
                 kube_proxy=str(binaries.find("kube-proxy")),
-                agent_kubeconfig=str(self.plane.service_account_file(*_AGENT, node.name)),
+                agent_kubeconfig=(
+                    None if self._options.by_chart else str(self.plane.service_account_file(*_AGENT, node.name))
+                ),
                 external_cloud=self.discovery,
                 proxy_mode=self.proxy_mode,
                 real=real,
@@ -368,10 +419,11 @@ class LabCluster:
     def _admit_agents(self) -> None:
         """Give the agent of each node its token as soon as there is the Node."""
         for node in self.fabric.topology.nodes:
-            self.wait_for(
-                f"node {node.name} is registered", partial(self._is_registered, node.name), READY_TIMEOUT[self.nodes]
-            )
+            self._wait_until_registered(node.name)
             self.plane.service_account_kubeconfig(*_AGENT, node=node.name)
+
+    def _wait_until_registered(self, node: str) -> None:
+        self.wait_for(f"node {node} is registered", partial(self._is_registered, node), READY_TIMEOUT[self.nodes])
 
     def _is_registered(self, node: str) -> bool:
         return any(each["metadata"]["name"] == node for each in self.objects("nodes"))
@@ -380,9 +432,13 @@ class LabCluster:
         return RealKubelet(
             kubelet=str(binaries.find("kubelet")),
             client_ca=str(self.plane.authority),
-            disk=str(node_disk.prepare(images.archives(self.images))),
+            disk=str(node_disk.prepare(self._archives())),
             runtime=ContainerRuntime(str(binaries.find("containerd")), str(binaries.find("containerd-shim-runc-v2"))),
         )
+
+    def _archives(self) -> list[Path]:
+        """The archives of all images that the nodes need."""
+        return [*images.archives(self.images), *(product_images.archives() if self._options.by_chart else ())]
 
     def _is_ready(self, daemon: str) -> bool:
         if self.processes.pid(daemon) is None:

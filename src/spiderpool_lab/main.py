@@ -170,6 +170,16 @@ def kubectl(name: str, arguments: tuple[str, ...]) -> None:
     os.execv(program, [str(program), "--kubeconfig", str(cluster.plane.admin_kubeconfig), *arguments])
 
 
+@main.command(context_settings=_OPTIONS_FIRST)
+@NAME
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def helm(name: str, arguments: tuple[str, ...]) -> None:
+    """Run helm against the cluster."""
+    cluster = running(name)
+    (program,) = binaries.provide([binaries.HELM])
+    os.execv(program.path, [str(program.path), "--kubeconfig", str(cluster.plane.admin_kubeconfig), *arguments])
+
+
 @contextmanager
 def _taken_down(cluster: LabCluster, *, keep: bool) -> Iterator[None]:
     """Take the cluster down when the work ends, also by Ctrl-C or SIGTERM, unless it is complete and to be kept.
@@ -194,8 +204,9 @@ def _taken_down(cluster: LabCluster, *, keep: bool) -> Iterator[None]:
 
 
 def _options(*, pools: str, nodes: str, **others: Any) -> LabOptions:
-    """The options of a lab from those of the command line."""
-    return LabOptions(discovery=pools == "discovered", nodes=NodeKind(nodes), **others)
+    """The options of a lab from those of the command line. Real nodes get the product as those of users do."""
+    kind = NodeKind(nodes)
+    return LabOptions(discovery=pools == "discovered", nodes=kind, by_chart=kind is NodeKind.REAL, **others)
 
 
 def _down_undisturbed(cluster: LabCluster) -> None:

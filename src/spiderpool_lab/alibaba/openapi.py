@@ -111,12 +111,12 @@ class OpenAPI:
         self._windows: dict[tuple[str, int], int] = {}  # (action, number of the minute) → calls
 
     def serve(
-        self, host: str = "127.0.0.1", port: int = 0, *, tls: bool = True
+        self, host: str = "127.0.0.1", port: int = 0, *, tls: bool = True, forwarders: tuple[str, ...] = ()
     ) -> AbstractAsyncContextManager[ServedEndpoint]:
-        """Serve by HTTPS or, without ``tls``, by HTTP."""
+        """Serve by HTTPS or, without ``tls``, by HTTP. Clients may also come by the addresses of ``forwarders``."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
-        return serve(app, ListenAddress(host, port), self.authority if tls else None)
+        return serve(app, ListenAddress(host, port, forwarders=forwarders), self.authority if tls else None)
 
     async def perform(self, product: str, action: str, parameters: dict[str, str], caller: CallerIdentity) -> Answer:
         """Execute an action without a signature, as the web console does for a user who is logged in.

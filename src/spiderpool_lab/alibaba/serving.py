@@ -32,6 +32,8 @@ class ListenAddress:
     host: str = "127.0.0.1"
     port: int = 0
     open_socket: SocketFactory = socket.socket
+    forwarders: tuple[str, ...] = ()
+    """Further addresses by which clients reach it, which its certificate names too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ async def serve(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
     await runner.setup()
     try:
-        context = None if authority is None else _tls_context(authority.server([listen.host]))
+        context = None if authority is None else _tls_context(authority.server([listen.host, *listen.forwarders]))
         await web.SockSite(runner, sock, ssl_context=context, backlog=_BACKLOG).start()
         ca = None if authority is None else authority.pair.certificate
         yield ServedEndpoint(listen.host, sock.getsockname()[1], ca)
