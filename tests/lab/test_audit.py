@@ -1,10 +1,12 @@
-"""The audit log of an API server tells what our accounts did."""
+"""The audit log of an API server tells what our accounts did, and the page of rights what each right is for."""
 
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from scripts.rights import PAGE, allowed
 
 from spiderpool_lab.audit import Call, Right, calls
 
@@ -34,3 +36,14 @@ def test_calls_of_our_accounts_are_read() -> None:
         Call(Right("spiderpool-agent", "nodes", "delete"), allowed=False, refused=True),
         Call(Right("spiderpool-agent", "spiderips.spiderpool.spidernet.io", "create"), allowed=True, refused=True),
     ]
+
+
+@pytest.mark.unit
+def test_the_page_tells_what_each_right_is_for() -> None:
+    section, rows = "", {}
+    for line in PAGE.read_text().splitlines():
+        section = line.removeprefix("## ") if line.startswith("## ") else section
+        if found := re.fullmatch(r"\| `(.+)` \| (.+) \| (.+) \|", line):
+            rows[f"{section} {found[2]} {found[1]}"] = found[3]
+    assert sorted(rows) == sorted(map(str, allowed())), "see the page for how it is made"
+    assert "nothing" not in rows.values()
