@@ -73,7 +73,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--full`` also runs the tests that only `make full` runs; ``--calls`` serves scripts/rights.py."""
+    """``--full`` also runs the tests that only `make full` runs; ``--calls`` tells what our accounts may need."""
     parser.addoption("--full", action="store_true", help="run the long tests as well, which are marked full")
     parser.addoption("--calls", type=Path, metavar="DIR", help="write there what our accounts called at API servers")
 

@@ -11,11 +11,8 @@ import msgspec
 import pytest
 import yaml
 from click import UsageError
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from spiderpool.agent.addresses import PodPolicy
 from spiderpool.api.core_v1 import (
     ConfigMap,
     Event,
@@ -38,12 +35,11 @@ from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.explain import Explanation
 from spiderpool.cli.pod_question import PodQuestion
-from spiderpool.cli.policies import AgentSet, policies_of
+from spiderpool.cli.policies import AgentSet
 from spiderpool.cli.printing import View, printed
 from spiderpool.core.ipam.dry_run import GrantOrigin
 from spiderpool.core.ipam.owners import owner_label
 from spiderpool.errors import BadConfig, Refused
-from spiderpool.settings import agent_settings, text_source
 from tests.support.api_server import ApiServer
 
 pytestmark = pytest.mark.unit
@@ -307,21 +303,3 @@ async def test_settings_that_are_not_there_are_named(server: ApiServer, tmp_path
 def test_what_names_no_pod_is_refused(words: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="name one pod"):
         PodQuestion.of(words, None)
-
-
-FLAGS = (
-    *("enableIPv4", "enableIPv6", "enableStatefulSet", "enableKubevirtStaticIP", "enableSpiderSubnet"),
-    "enableAutoPoolForApplication",
-)
-
-
-@given(st.dictionaries(st.sampled_from(FLAGS), st.booleans()), st.booleans())
-def test_settings_mean_what_they_mean_to_agents(flags: dict[str, bool], isolated: bool) -> None:
-    flags = {"enableIPv4": True, **flags} if not flags.get("enableIPv6") else flags
-    if not flags.get("enableIPv4", True) and not flags.get("enableIPv6", False):
-        flags["enableIPv4"] = True
-    environ = {"SPIDERPOOL_NODE_NAME": "n1", "MULTUS_CLUSTER_NETWORK": "a/b", "SPIDERPOOL_POD_NAMESPACE": "here"}
-    source = text_source(yaml.safe_dump(flags), "test", environ | {"MULTUS_NAMESPACE_ISOLATION": str(isolated)})
-    settings = agent_settings(source)
-    known, ours = PodPolicy.of(settings), policies_of(settings)
-    assert (ours.networks, ours.addresses) == (known.networks, known.addresses)

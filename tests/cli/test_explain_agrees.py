@@ -100,7 +100,9 @@ def cases(draw: st.DrawFn) -> tuple[list[SpiderIPPool], list[SpiderIP], list[All
     pod = draw(st.sampled_from(PODS))
     asked = draw(st.lists(requests(pod), min_size=1, max_size=3, unique_by=lambda one: (one.interface, one.version)))
     reserved = draw(st.sampled_from([(), (), ("10.0.0.2",), ("10.0.0.1-10.0.0.6",)]))
-    return known, draw(records(known)), asked, AddressSet.parse(reserved, 4)
+    held = draw(records(known))
+    gone = draw(st.sampled_from([None, None, *NAMES]))  # its records are left
+    return [each for each in known if each.name != gone], held, asked, AddressSet.parse(reserved, 4)
 
 
 async def allocated(
@@ -126,7 +128,21 @@ async def allocated(
 def test_the_dry_run_agrees_with_the_allocator(
     case: tuple[list[SpiderIPPool], list[SpiderIP], list[AllocationRequest], AddressSet],
 ) -> None:
-    known, held, asked, reserved = case
+    check_agreement(*case)
+
+
+@pytest.mark.parametrize("first", ["blue", "gone"])
+def test_they_agree_where_one_of_an_owners_records_is_of_a_pool_that_is_gone(first: str) -> None:
+    former, blue = ask("web-0", owner=WEB, pod_uid="former"), pool("blue", "10.0.0.1-10.0.0.2")
+    held = [allocation.new_record(former, blue, 0x0A000001), allocation.new_record(former, pool("gone"), 0x0A000003)]
+    order = held if first == "blue" else held[::-1]
+    check_agreement([blue], order, [ask("web-0", owner=WEB)], AddressSet(4))
+
+
+def check_agreement(
+    known: list[SpiderIPPool], held: list[SpiderIP], asked: list[AllocationRequest], reserved: AddressSet
+) -> None:
+    """The dry run says what the allocator then does, or refuses, in the same words."""
     outcome, seen = asyncio.run(allocated(known, held, asked, reserved))
     expected = dry_run(keyed(asked), seen)
     refusal = next((each.refusal for each in expected if each.refusal), None)

@@ -35,6 +35,7 @@ from spiderpool.core.network.plumbing.values import Address
 from spiderpool.core.network.pod_networks import interface_networks
 from spiderpool.errors import BadConfig, BadRequest, Drift, NotReady, Refused
 from spiderpool.kube.events import Recorder
+from spiderpool.policies import address_policy, attachment_policy
 from spiderpool.settings import AgentSettings
 from spiderpool.telemetry import logger
 
@@ -68,22 +69,9 @@ class PodPolicy:
     @classmethod
     def of(cls, settings: AgentSettings) -> PodPolicy:
         """From the agent's settings."""
-        common = settings.common
         return cls(
-            AttachmentPolicy(
-                default_network=settings.default_network,
-                namespace=common.namespace,
-                isolated=settings.namespace_isolation,
-                shared_namespaces=settings.global_namespaces,
-            ),
-            AddressPolicy(
-                families=tuple(sorted(common.families)),
-                subnets=common.enable_spider_subnet,
-                automatic=common.enable_auto_pools,
-                namespace=common.namespace,
-                statefulsets=common.enable_statefulset,
-                machines=common.enable_kubevirt_static_ip,
-            ),
+            attachment_policy(settings),
+            address_policy(settings),
             auto_pool_wait=settings.auto_pool_wait,
             release_conflicts=settings.release_conflicts,
             detection=Detection(settings.detect_conflicts, settings.detect_gateway),

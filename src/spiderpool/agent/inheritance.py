@@ -88,7 +88,7 @@ class Inheritance:
             try:
                 reason = "its owner has another" if inherited else await self._why_unsuitable(request, record)
             except Refused as error:
-                refusal = error
+                refusal = refusal or error
                 continue
             if reason is None:
                 inherited = await self._take_over_owned(request, record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,7 +17,8 @@ from spiderpool.cli.installation import AGENT, COMPONENT_LABEL
 from spiderpool.core.ipam.pod_context import AddressPolicy
 from spiderpool.core.network.attachment import AttachmentPolicy
 from spiderpool.errors import BadConfig
-from spiderpool.settings import AgentSettings, agent_settings, text_source
+from spiderpool.policies import address_policy, attachment_policy
+from spiderpool.settings import agent_settings, text_source
 
 CONFIG = "spiderpool-conf"
 """Name of the ConfigMap with conf.yml."""
@@ -112,28 +113,11 @@ async def read_policies(cluster: Cluster, options: PolicyOptions) -> AgentPolici
     missing = options.values is None and (config is None or FILE not in (config.data or {}))
     assumed = f"ConfigMap {options.namespace}/{CONFIG} is not there: the defaults of its settings are assumed"
     unknown = f"no {DEFAULT_NETWORK} of the agents is known: if they have one, name it by --default-network"
-    found = policies_of(settings)
-    return replace(found, notes=(assumed,) if missing else (), network_note=None if known else unknown)
-
-
-def policies_of(settings: AgentSettings) -> AgentPolicies:
-    """What an agent makes of its settings."""
-    common = settings.common
     return AgentPolicies(
-        AttachmentPolicy(
-            default_network=settings.default_network,
-            namespace=common.namespace,
-            isolated=settings.namespace_isolation,
-            shared_namespaces=settings.global_namespaces,
-        ),
-        AddressPolicy(
-            families=tuple(sorted(common.families)),
-            subnets=common.enable_spider_subnet,
-            automatic=common.enable_auto_pools,
-            namespace=common.namespace,
-            statefulsets=common.enable_statefulset,
-            machines=common.enable_kubevirt_static_ip,
-        ),
+        attachment_policy(settings),
+        address_policy(settings),
+        notes=(assumed,) if missing else (),
+        network_note=None if known else unknown,
     )
 
 

@@ -93,6 +93,12 @@ class TestOwners:
         seen = snapshot(record(ONE, request(uid="uid-0", owner=WEB), pool("gone")))
         assert "keeps 10.0.0.1/24 of pool gone, which does not exist" in outcome(request(owner=WEB), seen)[0]
 
+    def test_a_record_of_a_pool_that_is_missing_stands_in_no_others_way(self) -> None:
+        gone = record(ONE, request(uid="uid-0", owner=WEB), pool("gone"))
+        kept = record(TWO, request(uid="uid-0", owner=WEB))
+        for records in ((gone, kept), (kept, gone)):
+            assert outcome(request(owner=WEB), snapshot(*records)) == ("10.0.0.2", GrantOrigin.OWNER)
+
     def test_labels_of_the_node_are_those_of_the_object(self) -> None:
         zone = pool(nodeName=None, nodeAffinity=LabelSelector({"zone": "a"}))
         seen = snapshot(record(ONE, request(uid="uid-0", owner=WEB), zone), pools=(zone,))

@@ -172,15 +172,23 @@ class _Search:
         request = self.request
         assert request.owner is not None
         label, apart = owner_label(request.owner, request.pod), False
+        refusal: Refused | None = None
         owned = (each for each in self.seen.records if (each.metadata.labels or {}).get(IP_OWNER_LABEL) == label)
         for record in owned:
             if not inheritance.is_for(record, request):
                 continue
             runs = self._runs_elsewhere(record)
-            if self._why_unsuitable(record) is None:
+            try:
+                suits = self._why_unsuitable(record) is None
+            except Refused as error:
+                refusal = refusal or error
+                continue
+            if suits:
                 self._check_given_up(record)
                 return (allocation.taken_over(record, request), GrantOrigin.OWNER), False
             apart = apart or runs or request.migrating
+        if refusal is not None:
+            raise refusal
         return None, apart
 
     def _runs_elsewhere(self, record: SpiderIP) -> bool:
