@@ -14,36 +14,47 @@ from spiderpool_lab.audit import ACCOUNTS, Right, granted
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "rights.md"
 
-OF_OTHERS = {
-    "kubevirt.io": "KubeVirt: who owns the address of a virtual machine",
-    "apps.kruise.io": "OpenKruise: whether the owner of an automatic pool still exists",
-    "crd.projectcalico.org": "Calico: which subnets its pods have",
-    "cilium.io": "Cilium: which subnets its pods have",
+_MACHINES = "KubeVirt, which no cluster of the tests runs: whether a machine keeps its address (`kube/owners.py`)"
+_KRUISE = "OpenKruise, as CloneSets: whether the owner of an automatic pool is gone (`controller/applications.py`)"
+_OWNER = "for `blockOwnerDeletion`, which an admission plugin may ask about without a call of ours"
+REASONS = {
+    "spiderpool-agent get virtualmachines.kubevirt.io": _MACHINES,
+    "spiderpool-controller create network-attachment-definitions.k8s.cni.cncf.io": (
+        "server-side apply is a patch, and needs this where the object is new (`controller/networks.py`)"
+    ),
+    "spiderpool-controller get statefulsets.apps.kruise.io": _KRUISE,
+    "spiderpool-controller update spidermultusconfigs/finalizers.spiderpool.spidernet.io": (
+        f"{_OWNER} (`core/network/nads.py`)"
+    ),
+    "spiderpool-controller update spidersubnets/finalizers.spiderpool.spidernet.io": (
+        f"{_OWNER} (`core/ipam/subnets.py`)"
+    ),
 }
-"""API groups of others, which not every API server of our tests serves → what they are read for."""
+"""Rights of which no audit log tells → what needs them, and where."""
 
 INTRODUCTION = """\
 # Rights
 
 What the roles of our service accounts allow with all features on, and where each right was seen in use: by the audit
 logs of API servers, while the walkthrough was played, and while the tests of the daemons ran, which act with the tokens
-of these accounts. A call that an admission policy refused does not count. A right that nothing uses is taken away, and
-`make demo` fails if a role refuses a daemon anything. [Security](../security.md) says what a stolen token is worth, and
-which admission policies bound it further.
+of these accounts. A call that an admission policy refused does not count. Where no log can tell, the code that needs
+the right is named. A right that nothing uses is taken away, and `make demo` fails if a role refuses a daemon anything.
+[Security](../security.md) says what a stolen token is worth, and which admission policies bound it further.
 
 `make test ARGS='--calls=DIR'` and `python -m scripts.rights DIR` make this page.
 """
 
 
 def main() -> int:
-    """Write the page from the folder that is named; 1 if a right was not seen in use."""
+    """Write the page from the folder that is named; 1 if a right has no use, or a use as well as a reason."""
     directory = Path(sys.argv[1])
     used = {"walkthrough": _read([directory / "walkthrough"]), "tests": _read(directory.glob("tests-*"))}
     rights = sorted(allowed())
     PAGE.write_text("\n".join(_lines(rights, used)) + "\n")
-    unused = [str(right) for right in rights if not users(right, used)]
-    print(f"{PAGE.name}: {len(rights)} rights", *(f"not seen in use: {right}" for right in unused), sep="\n")
-    return bool(unused)
+    unused = [f"not seen in use: {right}" for right in rights if not users(right, used)]
+    stale = [f"needs no reason: {right}" for right in REASONS if any(right in names for names in used.values())]
+    print(f"{PAGE.name}: {len(rights)} rights", *unused, *stale, sep="\n")
+    return bool(unused or stale)
 
 
 def allowed() -> set[Right]:
@@ -52,9 +63,9 @@ def allowed() -> set[Right]:
 
 
 def users(right: Right, used: Mapping[str, frozenset[str]]) -> list[str]:
-    """Where a right was seen in use, or what it is for where that cannot be seen here."""
+    """Where a right was seen in use, or what needs it where that cannot be seen."""
     seen = [place for place, names in used.items() if str(right) in names]
-    return seen or [reason for group, reason in OF_OTHERS.items() if right.resource.endswith(f".{group}")]
+    return seen or [reason for reason in [REASONS.get(str(right))] if reason]
 
 
 def _lines(rights: list[Right], used: Mapping[str, frozenset[str]]) -> Iterator[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
-from scripts.rights import PAGE, allowed
+from scripts.rights import PAGE, REASONS, allowed
 
+import spiderpool
 from spiderpool_lab.audit import Call, Right, calls
 
 AGENT = "system:serviceaccount:kube-system:spiderpool-agent"
@@ -38,12 +40,30 @@ def test_calls_of_our_accounts_are_read() -> None:
     ]
 
 
-@pytest.mark.unit
-def test_the_page_tells_what_each_right_is_for() -> None:
+def page() -> dict[str, str]:
+    """Each right of the page, and what uses it."""
     section, rows = "", {}
     for line in PAGE.read_text().splitlines():
         section = line.removeprefix("## ") if line.startswith("## ") else section
         if found := re.fullmatch(r"\| `(.+)` \| (.+) \| (.+) \|", line):
             rows[f"{section} {found[2]} {found[1]}"] = found[3]
-    assert sorted(rows) == sorted(map(str, allowed())), "see the page for how it is made"
-    assert "nothing" not in rows.values()
+    return rows
+
+
+@pytest.mark.unit
+def test_the_page_has_every_right_and_no_other() -> None:
+    assert sorted(page()) == sorted(map(str, allowed())), "see the page for how it is made"
+
+
+@pytest.mark.unit
+def test_each_right_was_seen_in_use_or_has_a_reason() -> None:
+    reasoned = {right: text for right, text in page().items() if not {*text.split(", ")} <= {"walkthrough", "tests"}}
+    assert reasoned == REASONS
+
+
+@pytest.mark.unit
+def test_the_code_that_a_reason_names_is_there() -> None:
+    product = Path(spiderpool.__file__).parent
+    for reason in REASONS.values():
+        (file,) = re.findall(r"`(\S+\.py)`", reason)
+        assert (product / file).is_file(), reason
