@@ -14,15 +14,14 @@ from spiderpool_lab.audit import ACCOUNTS, Right, granted
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "rights.md"
 
-_MACHINES = "KubeVirt, which no cluster of the tests runs: whether a machine keeps its address (`kube/owners.py`)"
-_KRUISE = "OpenKruise, as CloneSets: whether the owner of an automatic pool is gone (`controller/applications.py`)"
 _OWNER = "for `blockOwnerDeletion`, which an admission plugin may ask about without a call of ours"
 REASONS = {
-    "spiderpool-agent get virtualmachines.kubevirt.io": _MACHINES,
     "spiderpool-controller create network-attachment-definitions.k8s.cni.cncf.io": (
         "server-side apply is a patch, and needs this where the object is new (`controller/networks.py`)"
     ),
-    "spiderpool-controller get statefulsets.apps.kruise.io": _KRUISE,
+    "spiderpool-controller get statefulsets.apps.kruise.io": (
+        "OpenKruise, as CloneSets: whether the owner of an automatic pool is gone (`controller/applications.py`)"
+    ),
     "spiderpool-controller update spidermultusconfigs/finalizers.spiderpool.spidernet.io": (
         f"{_OWNER} (`core/network/nads.py`)"
     ),

@@ -304,6 +304,11 @@ async def test_the_job_of_a_pod_and_a_pool_of_another_node_are_read(cluster: Clu
     assert await ClusterCache(cluster.agent, OWN).read_pool("none") is None, "there is none, and it may know that"
 
 
+async def test_whether_a_virtual_machine_keeps_its_address_is_read(cluster: Cluster) -> None:
+    owned = record("10.66.0.1", OWN, owner=IPOwner("VirtualMachineInstance", "default", "gone"))
+    assert not await OwnerReader(cluster.agent).is_needed(owned, timeout=5.0)
+
+
 # --- Events
 
 
