@@ -16,7 +16,7 @@ from spiderpool.cloud.alibaba.limits import CEILINGS
 from spiderpool.cloudcontroller.addresses import NEW_ENI_PAUSE, AddressListers, AddressReconciler, AddressRules
 from spiderpool.core.addresses import object_name
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
-from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, PreallocationPolicy
+from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, STALE_REPORT, PreallocationPolicy
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.alibaba.resources import InstanceType
 from tests.cloudcontroller.conftest import CloudCluster
@@ -277,6 +277,8 @@ async def test_idle_addresses_go_back_behind_a_fence(master: CloudCluster) -> No
     assert fenced_of(master) == fenced  # the node still reports them
     await master.report("master")
     await settle(master, addresses, 2)
+    assert fenced_of(master) == fenced  # a report that is older may follow
+    await settle(master, addresses, 2, STALE_REPORT)
     assert fenced_of(master) == set()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 from bench.scale_cluster import NAMESPACE, Size, cluster
 
@@ -15,6 +16,7 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
+from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
@@ -77,6 +79,16 @@ async def test_an_empty_one_goes(server: ApiServer, client: Client) -> None:
 
 async def test_a_node_may_come_back(server: ApiServer, client: Client) -> None:
     assert await stays(server, reconciler(server, client, node_grace=60.0))
+
+
+async def test_one_that_keeps_addresses_from_pods_stays_while_a_report_may_show_them_again(
+    server: ApiServer, client: Client
+) -> None:
+    (found,) = server.stored(SpiderIPPool).values()
+    annotations = {RELEASING_ANNOTATION: "10.0.1.2"}
+    metadata = msgspec.structs.replace(found.metadata, annotations=annotations)
+    server.put(msgspec.structs.replace(found, metadata=metadata))
+    assert await stays(server, reconciler(server, client))
 
 
 async def test_an_address_that_was_taken_a_moment_ago_keeps_it(server: ApiServer, client: Client) -> None:

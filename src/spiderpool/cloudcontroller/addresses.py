@@ -260,6 +260,8 @@ class AddressReconciler:
             idle_since=remembered.idle_since,
             vswitch_free=self._free_in(eni.vswitch, version),
         )
+        remembered.gone_since = preallocation.since(remembered.gone_since, state.gone, self._clock())
+        state = replace(state, gone_since=remembered.gone_since)
         is_surplus = len(state.free) > self._policy.high
         return replace(state, fenceable=self._pools.fenceable(state, pools) if is_surplus else frozenset())
 

@@ -37,6 +37,8 @@ class ENIFamilyState:
     """Address → time from which on no pod has had it."""
     fenced_since: dict[str, float] = field(default_factory=dict)
     """Address → time from which on every pool has excluded it."""
+    gone_since: dict[str, float] = field(default_factory=dict)
+    """Address → time from which on it is fenced and gone."""
     requested: dict[str, float] = field(default_factory=dict)
     """Address → time at which we requested its removal last."""
     inherited: frozenset[str] | None = None

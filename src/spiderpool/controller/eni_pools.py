@@ -34,10 +34,11 @@ from spiderpool.core.cloud.eni_pools import (
     plan_update,
     pool_name,
     registered,
+    releasing_words,
     subnet_version,
     unregistered_text,
 )
-from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, assigned_of
+from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, STALE_REPORT, assigned_of
 from spiderpool.core.ipam.allocation import pools_of
 from spiderpool.core.ipam.pool_blocks import blocks_of, pools_near
 from spiderpool.core.labels import label_value
@@ -98,7 +99,7 @@ class ENIPoolReconciler:
         self._assigned: dict[str, dict[str, frozenset[str]]] = {}  # Node name → ENI → addresses by spiderpool-cloud
         self._reports = AddressReports()
         self._reported: dict[str, dict[str, SpiderIP]] = {}  # pool name → records by UID reported as unregistered
-        self._gone_since: dict[str, float] = {}  # pool name → loop time when its Node was first found missing
+        self._gone_since: dict[str, float] = {}  # pool name → loop time when its Node or ENI was first missing
         self._complaints: dict[str, str] = {}  # subject of a warning → its last message, so as not to repeat it
         self._nodes_by_eni = listers.servers.informer.index(_enis_of, lambda server: server.name)
         self._pools_by_eni = listers.pools.index(lambda pool: [eni] if (eni := _eni_of(pool)) else [])
@@ -247,17 +248,17 @@ class ENIPoolReconciler:
         if pool.terminating:
             return
         cause = None if claim else absence(pool, self._servers)
-        if cause is not ENIAbsence.NODE:
+        if cause is None or cause is ENIAbsence.UNKNOWN:
             self._gone_since.pop(pool.name, None)
         with suppress(NotFound):  # another client has deleted the pool: its event reconciles the ENI again
             match cause:
                 case ENIAbsence.UNKNOWN:
                     return
                 case ENIAbsence.NODE:
-                    await self._retire_later(eni, pool)
+                    await self._retire_later(eni, pool, self._rules.node_grace)
                 case ENIAbsence.ENI:
                     await self._update(eni, pool, None)
-                    await self._retire(pool)
+                    await self._retire_later(eni, pool, 0.0)
                 case None:
                     await self._update(eni, pool, claim)
 
@@ -322,10 +323,14 @@ class ENIPoolReconciler:
         elif fault := network_fault(present, device):
             self._warn(f"network/{device}", [present], "OtherCard", fault)
 
-    async def _retire_later(self, eni: str, pool: SpiderIPPool) -> None:
-        """Delete the pool once its Node has been gone for the grace period."""
+    async def _retire_later(self, eni: str, pool: SpiderIPPool, grace: float) -> None:
+        """Delete the pool once its Node or ENI has been gone for the grace period.
+
+        A pool keeps what is fenced for as long as a report may show it once more: one made anew would give it to pods.
+        """
         now = asyncio.get_running_loop().time()
-        wait = self._gone_since.setdefault(pool.name, now) + self._rules.node_grace - now
+        grace = max(grace, STALE_REPORT) if any(releasing_words(pool)) else grace
+        wait = self._gone_since.setdefault(pool.name, now) + grace - now
         if wait > 0:
             self._queue.add(eni, wait)
         elif await self._retire(pool):

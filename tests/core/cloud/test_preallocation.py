@@ -127,7 +127,13 @@ class TestGivingBack:
         gone = replace(state_of(some(1, 5), releasing=some(6, 6)), reported=some(1, 6))
         assert plan(gone, POLICY, NOW) == []
         assert plan(replace(gone, reported=some(1, 5), listed=some(6, 6)), POLICY, NOW) == []
-        assert plan(replace(gone, reported=some(1, 5)), POLICY, NOW) == [Unfence(("10.0.0.6",))]
+        absent = replace(gone, reported=some(1, 5))
+        assert plan(replace(absent, gone_since={"10.0.0.6": NOW - 300}), POLICY, NOW) == [Unfence(("10.0.0.6",))]
+
+    def test_the_fence_stays_while_metadata_may_show_the_address_once_more(self) -> None:
+        gone = replace(state_of(some(1, 5), releasing=some(6, 6)), reported=some(1, 5))
+        assert plan(gone, POLICY, NOW) == []
+        assert plan(replace(gone, gone_since={"10.0.0.6": NOW - 299}), POLICY, NOW) == []
 
 
 NAMES = sorted(some(1, 20))

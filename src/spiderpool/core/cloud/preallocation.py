@@ -24,6 +24,9 @@ from spiderpool.core.ipam.allocation import usable
 ASSIGNED_ANNOTATION = "cloud.spidernet.io/assigned"
 """On a Node: the addresses that we registered, by ENI, as JSON. The cloud has no tags for addresses."""
 
+STALE_REPORT = 300.0
+"""Seconds for which a server's metadata, and so the report of its node, may show addresses that are gone."""
+
 
 def assigned_of(node: Node) -> dict[str, list[str]]:
     """Returns the addresses that we registered, by ENI; none for an unreadable annotation, so that none is removed."""
@@ -83,6 +86,8 @@ class ENIState:
     """Address → time from which on all pools have excluded it."""
     idle_since: Mapping[str, float] = field(default_factory=dict)
     """Address → time from which on no pod has had it."""
+    gone_since: Mapping[str, float] = field(default_factory=dict)
+    """Address → time from which on it has been `gone`."""
     fenceable: frozenset[str] = frozenset()
     """Addresses that only pools made from ENIs give: no other pool honours the annotation."""
     vswitch_free: int | None = None
@@ -92,6 +97,14 @@ class ENIState:
     def free(self) -> frozenset[str]:
         """Addresses that a pod can get."""
         return self.registered - self.held - self.releasing - self.own
+
+    @property
+    def gone(self) -> frozenset[str]:
+        """Fenced addresses that are neither on the ENI nor reported by its node nor listed by a pool any more.
+
+        A pool follows the report later than we do: without its fence it would give what it still lists.
+        """
+        return self.releasing - self.registered - self.reported - self.listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +155,7 @@ def plan(state: ENIState, policy: PreallocationPolicy, now: float) -> list[Step]
     fenced = state.releasing & state.assigned & (state.registered - state.held)
     back = _newest(fenced - state.leaving, state.fenced_since)[: max(missing, 0)]
     steps: list[Step] = []
-    if lifted := {*back, *(state.releasing & state.assigned & state.held), *_gone(state)}:
+    if lifted := {*back, *(state.releasing & state.assigned & state.held), *_gone(state, now)}:
         steps.append(Unfence(_ordered(lifted)))
     if (count := _count(state, policy, len(back))) > 0:
         steps.append(Assign(count))
@@ -153,12 +166,9 @@ def plan(state: ENIState, policy: PreallocationPolicy, now: float) -> list[Step]
     return steps
 
 
-def _gone(state: ENIState) -> frozenset[str]:
-    """Returns fenced addresses that are neither on the ENI nor reported by its node nor listed by a pool any more.
-
-    A pool follows the report later than we do: without its fence it would give what it still lists.
-    """
-    return state.releasing - state.registered - state.reported - state.listed
+def _gone(state: ENIState, now: float) -> frozenset[str]:
+    """Returns fenced addresses that have been gone for so long that no report shows them once more."""
+    return frozenset(each for each in state.gone if now - state.gone_since.get(each, now) >= STALE_REPORT)
 
 
 def _count(state: ENIState, policy: PreallocationPolicy, back: int) -> int:
