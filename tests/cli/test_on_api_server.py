@@ -120,6 +120,23 @@ def test_explain_says_what_the_agent_says(plane: ControlPlane, tmp_path: Path) -
     assert found["advice"][0].startswith("add addresses to spec.ips of pool operator")
 
 
+KINDS = "spiderips,spiderippools,spiderreservedips,spideripquotas,spiderservers,spidernodes,net-attach-def"
+
+
+def test_explain_in_the_controllers_pod_lacks_events_and_settings_alone(plane: ControlPlane) -> None:
+    account = str(plane.service_account_kubeconfig("kube-system", "spiderpool-controller"))
+    with node_objects(plane, "n1"):
+        plane.apply(NETWORK, POD)
+        plane.kubectl("get", KINDS, "--all-namespaces")  # waits until a new API server has them in its cache
+        try:
+            result = CliRunner().invoke(cli, ["explain", "pod", "default/operator", "--kubeconfig", account])
+        finally:
+            plane.kubectl("delete", "pod", "operator", "--force")
+    forbidden = [line for line in result.stderr.splitlines() if "may not be read" in line]
+    left_out = [line.partition(" may not")[0] for line in forbidden]
+    assert left_out == ["ConfigMap kube-system/spiderpool-conf", "Event objects"]
+
+
 def test_who_reads_a_record_and_its_pool(plane: ControlPlane) -> None:
     plane.apply(POOL, RECORD)
     result = run(plane, "who", "10.98.0.7", "-o", "json")

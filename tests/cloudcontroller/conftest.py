@@ -61,7 +61,8 @@ class CloudCluster:
 
     client: Client
     simulated: SimulatedCloud
-    recorder: Recorder
+    cluster: Cluster
+    """With the token of spiderpool-cloud."""
     directory: Path
     clock: Clock = field(default_factory=Clock)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -69,7 +70,6 @@ class CloudCluster:
 
     def __post_init__(self) -> None:
         self.tag = next(TAGS)
-        self.cluster = Cluster(self.client, self.recorder)
         self.nodes = Informer(self.client, Node)
         self.servers = NodeServers(Informer(self.client, SpiderServer))
         self.pools = Informer(self.client, SpiderIPPool)
@@ -233,8 +233,10 @@ async def cloud_cluster(
     control_plane: ControlPlane, simulated: SimulatedCloud, tmp_path: Path
 ) -> AsyncIterator[CloudCluster]:
     """The cluster, empty; emptied again at the end."""
-    async with Client.load(control_plane.admin_kubeconfig) as client:
-        cloud_cluster = CloudCluster(client, simulated, Recorder(client, "spiderpool-cloud"), tmp_path)
+    account = control_plane.service_account_kubeconfig("kube-system", "spiderpool-cloud")
+    async with Client.load(control_plane.admin_kubeconfig) as client, Client.load(account) as own:
+        recorder = Recorder(own, "spiderpool-cloud")
+        cloud_cluster = CloudCluster(client, simulated, Cluster(own, recorder), tmp_path)
         informers: list[Informer[Any]] = [
             cloud_cluster.nodes,
             cloud_cluster.servers.informer,
@@ -250,8 +252,8 @@ async def cloud_cluster(
             cloud_cluster.networks,
         )
         rules = ENIPoolRules(frozenset({4}), "kube-system", True, 60.0)
-        discovery = ENIPoolReconciler(client, listers, cloud_cluster.recorder, rules)
-        work = [*(informer.run() for informer in informers), cloud_cluster.recorder.run(), discovery.run()]
+        discovery = ENIPoolReconciler(client, listers, recorder, rules)
+        work = [*(informer.run() for informer in informers), recorder.run(), discovery.run()]
         try:
             async with running(*work) as cloud_cluster.tasks:
                 for informer in informers:

@@ -56,6 +56,13 @@ def workload(kind: str, name: str, namespace: str, annotations: dict[str, str], 
     return yaml.safe_dump(body)
 
 
+def cron_job(name: str, namespace: str, annotations: dict[str, str]) -> str:
+    """The manifest of a CronJob that is never due."""
+    body = yaml.safe_load(workload("Job", name, namespace, annotations))
+    schedule = {"schedule": "0 0 1 1 *", "suspend": True, "jobTemplate": {"spec": body["spec"]}}
+    return yaml.safe_dump(body | {"kind": "CronJob", "spec": schedule})
+
+
 def asking(subnet: str, number: str | None = None, **more: str) -> dict[str, str]:
     wanted = {f"{LABEL}subnet": json.dumps({"ipv4": [subnet]})}
     return wanted | ({f"{LABEL}ippool-ip-number": number} if number else {}) | more
@@ -162,7 +169,7 @@ class TestApplications:
     async def _scale(self, client: Client, namespace: str, replicas: int) -> None:
         await client.patch(Deployment, "web", {"spec": {"replicas": replicas}}, namespace)
 
-    async def test_workloads_of_every_kind_and_several_interfaces(
+    async def test_workloads_of_every_kind_get_pools_for_each_interface_that_end_with_them(
         self, client: Client, namespace: str, control_plane: ControlPlane
     ) -> None:
         await make_subnet(client, "s43", "10.43.0.0/16", "10.43.0.1-10.43.0.50")
@@ -173,17 +180,21 @@ class TestApplications:
             workload("ReplicaSet", "rs", namespace, asking("s43"), replicas=2),
             workload("DaemonSet", "ds", namespace, asking("s43", "+2")),
             workload("Job", "job", namespace, asking("s43"), completions=4, parallelism=2),
+            cron_job("cj", namespace, asking("s43")),
         )
 
         async def sizes() -> bool:
             found = {_place(pool): pool_addresses(pool, 4).size for pool in await pools_of(client, namespace)}
-            wanted = {"sts/eth0": 3, "sts/net1": 3, "rs/eth0": 3, "ds/eth0": 2, "job/eth0": 5}
+            wanted = {"sts/eth0": 3, "sts/net1": 3, "rs/eth0": 3, "ds/eth0": 2, "job/eth0": 5, "cj/eth0": 2}
             return found == wanted
 
         await eventually(sizes, timeout=PATIENCE)
         pools = await pools_of(client, namespace)
         assert _disjoint(pools)
-        assert len({pool.name for pool in pools}) == 5
+        assert len({pool.name for pool in pools}) == 6
+        workloads = ("statefulset/sts", "replicaset/rs", "daemonset/ds", "job/job", "cronjob/cj")
+        control_plane.kubectl("delete", *workloads, "-n", namespace)
+        await Watching(client, namespace).shows()
 
     async def test_many_at_once_share_nothing(
         self, client: Client, namespace: str, control_plane: ControlPlane

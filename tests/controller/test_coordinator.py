@@ -14,7 +14,7 @@ from aiohttp import web
 
 from spiderpool.api.coordinator import ClusterCoordinatorSpec, SpiderCoordinator
 from spiderpool.api.core_v1 import ConfigMap
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.meta import FORMER_FINALIZER, ObjectMeta
 from spiderpool.controller.cidr_detection import CIDRDetector, CIDRSources, ServiceCIDR
 from spiderpool.controller.coordinator import CoordinatorListers, CoordinatorReconciler
 from spiderpool.kube.client import Client
@@ -216,6 +216,16 @@ class TestSources:
         finally:
             control_plane.kubectl("delete", "servicecidrs", "more")
         await eventually(are_known, timeout=PATIENCE)
+
+    async def test_one_with_the_finalizer_of_a_former_version_can_be_deleted(self, client: Client) -> None:
+        metadata = ObjectMeta(name="former", finalizers=[FORMER_FINALIZER])
+        await client.create(SpiderCoordinator(metadata=metadata, spec=ClusterCoordinatorSpec(podCIDRType="none")))
+        await client.delete(SpiderCoordinator, "former")
+
+        async def gone() -> bool:
+            return await client.find(SpiderCoordinator, "former") is None
+
+        await eventually(gone, timeout=PATIENCE)
 
     async def test_calico(self, client: Client, control_plane: ControlPlane) -> None:
         await look(client, "calico", reason="calico has no IPPool")

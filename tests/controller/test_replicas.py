@@ -22,6 +22,7 @@ from spiderpool_lab.ports import free_ports
 from spiderpool_lab.processes import Processes
 from tests.conftest import install
 from tests.controller.conftest import CONFIG, REGISTRATIONS, Running, refuses, start_controller, unregister, wait
+from tests.support.job_account import job_account
 from tests.support.relay import Relay
 
 pytestmark = pytest.mark.control_plane
@@ -339,14 +340,15 @@ class TestPodsAndUs:
     def test_clean_takes_back_what_would_be_in_the_way(self, replicas: Replicas, tmp_path: Path) -> None:
         plane, only = replicas.plane, replicas.start()
         only.stop()
-        cleaning = start_controller(plane, tmp_path / "clean", command="clean")
+        job = str(job_account(plane, "cleanup.yaml", "spiderpool-cleanup"))
+        cleaning = start_controller(plane, tmp_path / "clean", command="clean", KUBECONFIG=job)
         assert cleaning.process.wait(timeout=20) == 0, cleaning.log.read_text()
         assert [get(plane, kind).get("webhooks", []) for kind in REGISTRATIONS] == [[], []]
         assert _data(plane) == {}, "no key is left"
         with pytest.raises(SpiderpoolError, match="not found"):
             plane.kubectl("get", "lease/spiderpool-controller-leases", "-n", "kube-system")
         plane.kubectl("create", "-f", "-", input=POOL.format(name="free", subnet="10.9.1.0/24", ips="10.9.1.1"))
-        again = start_controller(plane, tmp_path / "again", command="clean")
+        again = start_controller(plane, tmp_path / "again", command="clean", KUBECONFIG=job)
         assert again.process.wait(timeout=20) == 0, again.log.read_text()
 
 

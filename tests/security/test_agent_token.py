@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as changed
 
+from spiderpool.agent.cluster import ClusterCache
+from spiderpool.api.applications import Job
 from spiderpool.api.core_v1 import Event, EventSource, Node, ObjectReference, Pod
 from spiderpool.api.ip import IP_NODE_LABEL, IPOwner, IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
@@ -16,6 +18,7 @@ from spiderpool.api.nad import STATUS_ANNOTATION
 from spiderpool.api.spidernode import SpiderNode, SpiderNodeSpec
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.kube.client import Client, Forbidden
+from spiderpool.kube.owners import OwnerReader
 from spiderpool_lab.control_plane import ControlPlane
 from tests.core.servers import MASTER
 from tests.support.eventually import eventually
@@ -282,6 +285,28 @@ async def test_the_controller_changes_one_annotation_of_pods(
         with pytest.raises(Forbidden):
             await controller.patch(Pod, pod.name, {"status": {"podIP": "6.6.6.6"}}, "default", sub="status")
         await controller.patch(Pod, pod.name, {"metadata": {"annotations": {STATUS_ANNOTATION: "[]"}}}, "default")
+
+
+# --- what it reads one at a time
+
+
+async def test_the_job_of_a_pod_and_a_pool_of_another_node_are_read(cluster: Cluster) -> None:
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "none"}]}}
+    body = {"metadata": {"name": "batch"}, "spec": {"suspend": True, "template": template}}
+    job = await cluster.admin.apply(Job, body, "batch", "default")
+    metadata = ObjectMeta(name="batch-1", namespace="default", ownerReferences=[job.as_owner(controller=True)])
+    try:
+        top = await OwnerReader(cluster.agent).top(Pod(metadata=metadata), timeout=5.0)
+    finally:
+        await cluster.admin.delete(Job, "batch", "default")
+    assert top is not None
+    assert str(top) == "Job default/batch"
+    assert await ClusterCache(cluster.agent, OWN).read_pool("none") is None, "there is none, and it may know that"
+
+
+async def test_whether_a_virtual_machine_keeps_its_address_is_read(cluster: Cluster) -> None:
+    owned = record("10.66.0.1", OWN, owner=IPOwner("VirtualMachineInstance", "default", "gone"))
+    assert not await OwnerReader(cluster.agent).is_needed(owned, timeout=5.0)
 
 
 # --- Events

@@ -50,7 +50,7 @@ from spiderpool.controller.service_addresses import ServiceAddressListers, Servi
 from spiderpool.controller.subnets import SubnetReconciler
 from spiderpool.controller.webhooks import Webhooks
 from spiderpool.core.ipam.gc import GCPolicy
-from spiderpool.kube.client import Client, Forbidden, NotFound
+from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.node_servers import NodeServers
@@ -266,10 +266,9 @@ async def clean(settings: ControllerSettings) -> None:
     async with Client.load(settings.common.kubeconfig) as client:
         await unregister(client)
         await erase(client, namespace)
-        with suppress(NotFound):
-            await client.delete(Lease, LEASE, namespace)
-        with suppress(NotFound, Forbidden):  # the controller's own account may not
-            await client.delete(Lease, LEASE_OF_CLOUD, namespace)
+        for lease in (LEASE, LEASE_OF_CLOUD):
+            with suppress(NotFound):
+                await client.delete(Lease, lease, namespace)
         log.info("webhooks unregistered")
         if settings.uninstaller:
             await removal.nodes_are_clean(client, namespace, settings.uninstaller)
