@@ -17,7 +17,7 @@ binaries: bootstrap  ## Find or build etcd, Kubernetes, containerd and the other
 
 demo: bootstrap  ## Play the walkthrough of Alibaba Cloud and check it; NODES=fast, POOLS=manual, PROXY=ipvs, KUBERNETES=1.30: variants; KEEP=1 leaves it up
 	@.venv/bin/python -m spiderpool_lab.binaries $(if $(filter fast,$(NODES)),fast,demo)
-	@$(if $(filter fast,$(NODES)),,.venv/bin/python -m spiderpool_lab.images >/dev/null)
+	@$(if $(filter fast,$(NODES)),,.venv/bin/python -m spiderpool_lab.images >/dev/null && .venv/bin/python -m spiderpool_lab.product --cached >/dev/null)
 	@.venv/bin/spiderpool-lab demo $(if $(filter 1,$(KEEP)),--keep) $(if $(NODES),--nodes $(NODES)) $(if $(POOLS),--pools $(POOLS)) $(if $(PROXY),--proxy-mode $(PROXY))
 
 stories: binaries  ## Play what happens to pods, nodes and daemons; NODES=real, WRITE=1: docs/reference/stories.md, LONG=1, ARGS=names

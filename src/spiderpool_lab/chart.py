@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -64,10 +66,13 @@ def templates(*values: str, namespace: str = NAMESPACE) -> dict[str, str]:
     return made
 
 
-def helm(*arguments: str | Path, timeout: float | None = None) -> str:
+def helm(
+    *arguments: str | Path, environment: Mapping[str, str] = MappingProxyType({}), timeout: float | None = None
+) -> str:
     """What helm prints. Raises BadConfig with its error, subprocess.TimeoutExpired after ``timeout`` seconds."""
     (program,) = binaries.provide([binaries.HELM])
-    done = subprocess.run([program.path, *arguments], capture_output=True, text=True, check=False, timeout=timeout)
+    command, variables = [program.path, *arguments], {**os.environ, **environment}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout, env=variables)
     if done.returncode != 0:
         raise BadConfig(f"helm {arguments[0]}: {done.stderr.strip()}")
     return done.stdout

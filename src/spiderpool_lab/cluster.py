@@ -139,7 +139,7 @@ class LabCluster:
             address=server.enis[0].address if server else NODE_HOST,
         )
         self.plane.audit = True
-        self.installation = Installation(self.plane, self.directory / "installation")
+        self.installation = Installation(self.plane, self.processes, self.directory / "installation")
         self.cloud = LabCloud(self.fabric, self.processes, self.directory / "cloud")
         self.machines = Machines(self.fabric, self.processes, self.directory / "nodes", hardware=options.hardware)
         self._health_ports: dict[str, int] = {}  # daemon → port of its health endpoint on loopback
@@ -236,6 +236,15 @@ class LabCluster:
                 raise NotReady(f"{what}: not within {timeout:.0f} s")
             time.sleep(POLL_INTERVAL)
 
+    def install(self) -> None:
+        """Install the product by its chart, and wait until its pods are ready."""
+        self.wait_for("the cloud serves", lambda: self.cloud.is_ready, 30)
+        for node in self.fabric.topology.nodes:
+            self._wait_until_registered(node.name)
+        self.installation.install(self._values(), self.cloud.config.authority.read_bytes(), self.progress)
+        self.progress("waiting until its pods are ready")
+        self.installation.wait()
+
     def start_controller(self, **variables: str) -> None:
         """Start our controller on loopback, under its own service account, without waiting.
 
@@ -291,7 +300,7 @@ class LabCluster:
         self._start_forwarders()
         if self._options.by_chart:
             self._start_nodes(agent_env)
-            self._install()
+            self.install()
         else:
             self.plane.apply(*chart.definitions(), *chart.requirements())
             self._start_controllers()
@@ -315,16 +324,6 @@ class LabCluster:
         self.progress(f"nodes {nodes} ({self.fabric.backend.value}): {agent}kube-proxy, {_KUBELETS[self.nodes]}")
         self.machines.services = self._services(agent_env)
         self.machines.start()
-
-    def _install(self) -> None:
-        """Install the product by its chart, and wait until its pods are ready."""
-        self.wait_for("the cloud serves", lambda: self.cloud.is_ready, 30)
-        for node in self.fabric.topology.nodes:
-            self._wait_until_registered(node.name)
-        self.progress(self.installation.command())
-        said = self.installation.install(self._values(), self.cloud.config.authority.read_bytes())
-        self.progress(said.partition("\n")[0])
-        self.installation.wait()
 
     def _values(self) -> dict[str, Any]:
         """The chart's values for what `_settings` has."""

@@ -7,23 +7,32 @@ seconds.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from spiderpool.errors import NotReady
+from spiderpool.errors import NotReady, SpiderpoolError
 from spiderpool_lab import chart
 from spiderpool_lab.chart import CHART, NAMESPACE, RELEASE
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.node import CNI_CONFIGURATION, CNI_EXECUTABLES
+from spiderpool_lab.ports import free_ports, is_free
+from spiderpool_lab.processes import Processes
 
 WALKTHROUGH = ("ipam.enableStatefulSet=false", "multus.multusCNI.defaultCniCRName=ipvlan-eth0")
 """Values that the walkthrough sets by ``--set``."""
 WORKLOADS = ("daemonset/spiderpool-agent", "deployment/spiderpool-controller", "deployment/spiderpool-cloud")
 AUTHORITY = "cloud-authority"
 """ConfigMap with the certificate of the authority of the cloud's API. That of a real cloud is a public one."""
+REPOSITORY = "spiderpool"
+"""Name of the repository of charts, as in the walkthrough."""
+SERVER = "chart-repository"
+SERVER_TIMEOUT = 10.0
+"""Seconds until the repository of charts listens."""
 HOOK_TIMEOUT = 300
 """Seconds that helm waits for a Job of the chart."""
 ROLLOUT_TIMEOUT = 180
@@ -36,10 +45,11 @@ _AUTHORITY_FOLDER = "/etc/cloud-authority"
 
 
 class Installation:
-    """The release of the chart in a lab. ``directory`` gets its values, and helm's files."""
+    """The release of the chart in a lab, from a repository of charts on loopback. ``directory`` gets all files."""
 
-    def __init__(self, plane: ControlPlane, directory: Path) -> None:
+    def __init__(self, plane: ControlPlane, processes: Processes, directory: Path) -> None:
         self._plane = plane
+        self._processes = processes
         self._directory = directory
 
     @property
@@ -47,54 +57,83 @@ class Installation:
         """The file with the values of the lab."""
         return self._directory / "values.yaml"
 
-    def command(self, verb: str = "install") -> str:
-        """The command as a user types it."""
-        flags = " ".join(f"--set {value}" for value in WALKTHROUGH)
-        return f"helm {verb} {RELEASE} charts/spiderpool --namespace {NAMESPACE} {flags} --values {self.values.name}"
+    def install(self, values: Mapping[str, Any], authority: bytes, progress: Callable[[str], None]) -> None:
+        """Install the release with these values by the commands of a user, which ``progress`` gets.
 
-    def install(self, values: Mapping[str, Any], authority: bytes) -> str:
-        """Install the release with these values, and return what helm says; pods may not run yet.
-
-        ``authority`` is the certificate of the authority of the cloud's API. Raises BadConfig if helm fails.
+        Pods may not run yet. ``authority`` is the certificate of the authority of the cloud's API. Raises BadConfig if
+        helm fails.
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
+        url = self._serve_repository()
         self.values.write_text(yaml.safe_dump(dict(values), sort_keys=False))
-        data = {"ca.crt": authority.decode()}
         config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": AUTHORITY, "namespace": NAMESPACE}}
-        self._plane.apply(yaml.safe_dump({**config_map, "data": data}))
-        return self._helm("install", RELEASE, CHART, *self._flags())
+        self._plane.apply(yaml.safe_dump({**config_map, "data": {"ca.crt": authority.decode()}}))
+        self._helm("repo", "add", REPOSITORY, url, shown=progress)
+        self._helm("repo", "update", REPOSITORY, shown=progress)
+        self._release("install", RELEASE, f"{REPOSITORY}/{CHART.name}", *self._flags(), shown=progress)
 
-    def upgrade(self, *arguments: str) -> str:
+    def upgrade(self, *arguments: str) -> None:
         """Upgrade the release, with further arguments of helm. Raises BadConfig if helm fails."""
-        return self._helm("upgrade", RELEASE, CHART, *self._flags(), *arguments)
+        self._release("upgrade", RELEASE, f"{REPOSITORY}/{CHART.name}", *self._flags(), *arguments)
 
-    def uninstall(self) -> str:
+    def uninstall(self) -> None:
         """Remove the release, and wait until the nodes are cleaned. Raises BadConfig if helm fails."""
-        return self._helm("uninstall", RELEASE)
+        self._release("uninstall", RELEASE)
 
     def wait(self) -> None:
         """Wait until all pods of the release are ready. Raises NotReady with the state of its pods."""
         for workload in WORKLOADS:
             try:
                 self._kubectl("rollout", "status", workload, f"--timeout={ROLLOUT_TIMEOUT}s")
-            except Exception as error:
+            except SpiderpoolError as error:
                 pods = self._kubectl("get", "pods", "--output", "wide")
-                raise NotReady(f"{workload} is not ready: {error}\n{pods}") from error
+                raise NotReady(f"{workload} is not ready: {error.message}\n{pods}") from error
 
     def logs(self) -> str:
         """What the daemons have logged, each line with its pod."""
         selector = f"app.kubernetes.io/instance={RELEASE}"
         return self._kubectl("logs", "--selector", selector, "--prefix", "--all-containers", "--tail=-1")
 
+    def _serve_repository(self) -> str:
+        """Serve a repository with our chart until the lab goes down; its URL."""
+        url = self._directory / "repository"
+        if self._processes.pid(SERVER) is not None:
+            return url.read_text()
+        folder = self._directory / "charts"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._helm("package", CHART, "--destination", folder)
+        self._helm("repo", "index", folder)
+        (port,) = free_ports(1, self._processes.directory)
+        command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(folder), str(port)]
+        self._processes.start(SERVER, command)
+        deadline = time.monotonic() + SERVER_TIMEOUT
+        while is_free(port):
+            if time.monotonic() > deadline:
+                raise NotReady(f"the repository of charts does not listen after {SERVER_TIMEOUT:.0f} s")
+            time.sleep(0.05)
+        url.write_text(f"http://127.0.0.1:{port}")
+        return url.read_text()
+
     def _flags(self) -> list[str | Path]:
         return [*(word for value in WALKTHROUGH for word in ("--set", value)), "--values", self.values]
 
-    def _helm(self, verb: str, *arguments: str | Path) -> str:
-        common = ["--namespace", NAMESPACE, "--kubeconfig", self._plane.admin_kubeconfig]
+    def _release(self, *arguments: str | Path, shown: Callable[[str], None] | None = None) -> None:
+        self._helm(*arguments, "--namespace", NAMESPACE, hidden=(f"--timeout={HOOK_TIMEOUT}s",), shown=shown)
+
+    def _helm(
+        self,
+        *arguments: str | Path,
+        hidden: tuple[str, ...] = (),
+        shown: Callable[[str], None] | None = None,
+    ) -> None:
+        """Run helm, whose files are the lab's; ``shown`` gets the command, without what is ``hidden``."""
+        if shown is not None:
+            shown(" ".join(map(str, ("helm", *arguments))).replace(f"{self._directory}/", ""))
+        variables = {f"HELM_{name}_HOME": str(self._directory / "helm") for name in ("CACHE", "CONFIG", "DATA")}
+        variables["KUBECONFIG"] = str(self._plane.admin_kubeconfig)
         try:
-            return chart.helm(verb, *arguments, *common, f"--timeout={HOOK_TIMEOUT}s", timeout=2 * HOOK_TIMEOUT)
+            chart.helm(*arguments, *hidden, environment=variables, timeout=2 * HOOK_TIMEOUT)
         except subprocess.TimeoutExpired as late:
-            raise NotReady(f"helm {verb} has not ended after {late.timeout:.0f} s") from late
+            raise NotReady(f"helm {arguments[0]} has not ended after {late.timeout:.0f} s") from late
 
     def _kubectl(self, *arguments: str) -> str:
         return self._plane.kubectl(*arguments, "--namespace", NAMESPACE, timeout=ROLLOUT_TIMEOUT + 10)

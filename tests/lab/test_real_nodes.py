@@ -32,7 +32,7 @@ Kubectl = Callable[..., str]
 def cluster() -> Iterator[LabCluster]:
     """Real nodes with disks, and the pods of the manifests, all of them ready."""
     hardware = NodeHardware(memory="2G", keep_disk=True)
-    options = LabOptions(discovery=True, nodes=NodeKind.REAL, hardware=hardware)
+    options = LabOptions(discovery=True, nodes=NodeKind.REAL, hardware=hardware, by_chart=True)
     with temporary(lab_name("real"), options) as cluster:
         cluster.plane.apply(MANIFESTS)
         cluster.wait_for("all pods are ready", lambda: len(ready(cluster)) == 4, PATIENCE)
