@@ -22,6 +22,7 @@ from spiderpool.core.admission.ippool import PoolContext, default_ippool, valida
 from spiderpool.core.admission.multusconfig import default_multusconfig, validate_multusconfig
 from spiderpool.core.cloud.eni_pools import (
     DEVICE_LABEL,
+    NODE_LABEL,
     RELEASING_ANNOTATION,
     UNREGISTERED_ANNOTATION,
     Dispute,
@@ -373,10 +374,10 @@ def test_a_hand_written_pool_of_that_name_is_left_alone() -> None:
 
 
 def test_the_network_of_the_walkthrough() -> None:
-    network = default_multusconfig(new_network("eth0", OURS))
+    network = default_multusconfig(new_network("eth0", OURS, "master"))
     assert validate_multusconfig(network) == ()
     assert network.key == "kube-system/ipvlan-eth0"
-    assert network.metadata.labels == {DEVICE_LABEL: "eth0"}
+    assert network.metadata.labels == {DEVICE_LABEL: "eth0", NODE_LABEL: "master"}
     assert network.spec is not None
     assert network.spec.ipvlan is not None
     assert network.spec.coordinator is not None
@@ -386,7 +387,7 @@ def test_the_network_of_the_walkthrough() -> None:
 
 
 def test_a_network_of_that_name_is_used_if_it_serves_the_eni() -> None:
-    network = new_network("eth0", OURS)
+    network = new_network("eth0", OURS, "master")
     assert network_fault(network, "eth0") is None
     assert "is no ipvlan network of eth1" in (network_fault(network, "eth1") or "")
     network.spec = MultusConfigSpec(cniType="macvlan", macvlan=MacvlanConfig(master=["eth0"]))
