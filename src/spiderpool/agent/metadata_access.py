@@ -138,6 +138,8 @@ class MetadataAccess:
 
     def _note_end(self, store: AttachmentStore, container_id: str, interface: str) -> None:
         """Have a later agent know that addresses may pass no more, should the removal fail from now on."""
+        if not self._namespaces:
+            return
         try:
             sandbox = store.load(container_id)
             if sandbox is not None and self.admits(sandbox.pod):
@@ -152,7 +154,7 @@ class MetadataAccess:
         for interface in sandbox.interfaces:
             key = sandbox.container_id, interface.name
             if interface.ending:  # an earlier agent's rules may let it pass
-                self._leaving[key] = asyncio.get_running_loop().time()
+                self._leaving.setdefault(key, asyncio.get_running_loop().time())
                 continue
             self._leaving.pop(key, None)
             self._allowed[key] = frozenset(each for each in interface.given if isinstance(each, IPv4Address))
