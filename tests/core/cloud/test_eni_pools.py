@@ -22,6 +22,7 @@ from spiderpool.core.admission.ippool import PoolContext, default_ippool, valida
 from spiderpool.core.admission.multusconfig import default_multusconfig, validate_multusconfig
 from spiderpool.core.cloud.eni_pools import (
     DEVICE_LABEL,
+    MOST_NETWORKS,
     NODE_LABEL,
     RELEASING_ANNOTATION,
     UNREGISTERED_ANNOTATION,
@@ -384,6 +385,12 @@ def test_the_network_of_the_walkthrough() -> None:
     assert (network.spec.cniType, network.spec.ipvlan.master) == ("ipvlan", ["eth0"])
     assert (network.spec.coordinator.mode, network.spec.coordinator.tunePodRoutes) == ("underlay", True)
     assert network_name("Eth_0") == "ipvlan-eth-0"
+
+
+def test_a_node_that_has_reported_too_many_names_gets_no_further_network() -> None:
+    made = [new_network(f"x{number}", OURS, "master") for number in range(MOST_NETWORKS)]
+    with pytest.raises(BadConfig, match="delete .* labelled cloud.spidernet.io/node=master"):
+        new_network("beyond", OURS, "master", made)
 
 
 def test_a_network_of_that_name_is_used_if_it_serves_the_eni() -> None:
