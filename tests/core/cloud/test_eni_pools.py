@@ -389,7 +389,7 @@ def test_the_network_of_the_walkthrough() -> None:
 
 def test_a_node_that_has_reported_too_many_names_gets_no_further_network() -> None:
     made = [new_network(f"x{number}", OURS, "master") for number in range(MOST_NETWORKS)]
-    with pytest.raises(BadConfig, match="delete .* labelled cloud.spidernet.io/node=master"):
+    with pytest.raises(BadConfig, match=r"delete .* labelled cloud.spidernet.io/node=master"):
         new_network("beyond", OURS, "master", made)
 
 
