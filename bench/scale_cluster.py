@@ -60,7 +60,7 @@ def node_name(number: int) -> str:
 
 def cluster(size: Size) -> Iterator[Object]:
     """All objects of the cluster, in no order."""
-    yield new_network(DEVICE, NAMESPACE)
+    yield new_network(DEVICE, NAMESPACE, node_name(1))
     yield Secret(metadata=ObjectMeta(name=STORE, namespace=NAMESPACE))
     yield from (kind(metadata=ObjectMeta(name=NAME)) for _, kind in REGISTRATIONS)
     for number in range(size.nodes):

@@ -142,6 +142,7 @@ ENDS_WITH_ITS_CALL = {
     "agent/allocator.py: _undo",
     "agent/attach.py: _finish",
     "cloud/alibaba/nlb.py: _until",
+    "controller/removal.py: _let_go",
     "controller/removal.py: nodes_are_clean",
     "controller/admission_server.py: _connected",  # one connection, whose errors are caught around the loop
     "kernel/events.py: _until_quiet",

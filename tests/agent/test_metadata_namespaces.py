@@ -13,10 +13,10 @@ from spiderpool.agent import metadata_access
 from spiderpool.agent.attachment_store import AttachmentStore, InterfaceRecord, SandboxRecord
 from spiderpool.agent.metadata_access import MetadataAccess
 from spiderpool.core.network.plumbing.values import Attachment
-from spiderpool.errors import KernelFailure
+from spiderpool.errors import AddressInUse, KernelFailure
 from spiderpool.kernel.metadata_filter import MOST_ALLOWED
 from spiderpool.telemetry import METADATA_OPEN
-from tests.agent.sandbox_node import sandbox_node
+from tests.agent.sandbox_node import CONFIG, sandbox_node
 from tests.support.eventually import eventually
 from tests.support.running import running
 
@@ -73,6 +73,78 @@ async def test_a_pod_passes_while_it_has_its_interfaces(tmp_path: Path, monkeypa
         await one.detach("c")
 
 
+async def test_an_address_that_may_still_pass_is_not_released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = SimulatedFilter()
+    async with sandbox_node(tmp_path, access(kernel, "default")) as one:
+        await one.attach("c")
+        await one.node.terminating("p")
+        kernel.failure = KernelFailure("no filter here")
+        for _ in range(2):  # the runtime repeats it
+            with pytest.raises(KernelFailure, match="not released yet: no filter here"):
+                await one.detach("c")
+            assert set(one.node.records) == {FIRST}
+            assert one.kernel.namespaces["/run/netns/n1/c"].ips() == {FIRST}
+        monkeypatch.setattr(metadata_access, "HOLD", 0.0)  # for ever would be too long
+        await one.detach("c")
+        await eventually(lambda: not one.node.records)
+
+
+async def test_an_end_that_waited_goes_on_once_the_rules_are_loaded(tmp_path: Path) -> None:
+    kernel = SimulatedFilter()
+    one, store = access(kernel, "shop"), AttachmentStore(tmp_path, lambda _: False)
+    store.save(sandbox("a", "shop", FIRST))
+    await one.admit(store.load("a"))
+    kernel.failure = KernelFailure("no filter here")
+    with pytest.raises(KernelFailure):
+        await one.withdraw(store, "a")
+    kernel.failure = None
+    await one.withdraw(store, "a")
+    assert (kernel.passing, one.is_leaving("a")) == ([], False)
+
+
+async def test_a_failed_add_keeps_interfaces_whose_addresses_may_still_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the address that somebody else uses: whoever gets it next would pass."""
+    kernel = SimulatedFilter()
+    async with sandbox_node(tmp_path, access(kernel, "default")) as one:
+        await one.attach("c")
+        kernel.failure = KernelFailure("no filter here")
+
+        async def refuse(_: Attachment) -> None:
+            raise AddressInUse("another machine has it")
+
+        monkeypatch.setattr(one.kernel, "add", refuse)
+        with pytest.raises(AddressInUse) as raised:
+            await one.attacher.add(one.call("ADD", "c", "/run/netns/n1/c"), CONFIG)
+        assert any("stay until DEL" in note for note in raised.value.__notes__)
+        assert set(one.node.records) == {FIRST}
+
+
+async def test_an_agent_that_starts_again_lets_nobody_pass_whose_end_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its address may be another pod's."""
+    async with sandbox_node(tmp_path, access(SimulatedFilter(), "default")) as one:
+        await one.attach("c")
+
+        async def refuse(*_: object) -> None:
+            raise KernelFailure("busy")
+
+        monkeypatch.setattr(one.kernel, "remove", refuse)
+        with pytest.raises(KernelFailure, match="busy"):
+            await one.detach("c")
+    kernel, store = SimulatedFilter(), AttachmentStore(tmp_path / "sandboxes", lambda _: False)
+    again = access(kernel, "default")
+    again.restore((store,))
+    kernel.failure = KernelFailure("no filter here")
+    with pytest.raises(KernelFailure, match="not released yet"):  # the former agent's rules may be there
+        await again.withdraw(store, "c")
+    kernel.failure = None
+    async with running(again.run()):
+        await eventually(lambda: kernel.passing == [])
+
+
 async def test_a_pod_without_its_interfaces_does_not_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = SimulatedFilter()
 
@@ -97,11 +169,11 @@ async def test_pods_of_other_namespaces_load_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("blocked", "provider"), [(False, "alibaba"), (True, "")], ids=["all pods may", "there is no service"]
 )
-async def test_without_rules_no_pod_loads_any(blocked: bool, provider: str) -> None:
+async def test_without_rules_no_pod_loads_any(tmp_path: Path, blocked: bool, provider: str) -> None:
     kernel = SimulatedFilter()
     one = access(kernel, "default", blocked=blocked, provider=provider)
     await one.admit(sandbox("a", "default", FIRST))
-    await one.withdraw("a")
+    await one.withdraw(AttachmentStore(tmp_path), "a")
     assert kernel.loads == 0
 
 
@@ -119,9 +191,9 @@ async def test_an_agent_that_starts_again_knows_the_pods_that_run(tmp_path: Path
     async with running(one.run()):
         await eventually(lambda: kernel.passing is not None)
         assert kernel.passing == [FIRST, "10.0.0.2"]
-        await one.withdraw("a", "net1")
+        await one.withdraw(store, "a", "net1")
         assert kernel.passing == [FIRST, "10.0.0.2"]
-        await one.withdraw("a", "eth0")
+        await one.withdraw(store, "a", "eth0")
         assert kernel.passing == ["10.0.0.2"]
 
 
@@ -154,13 +226,13 @@ async def test_a_bug_of_a_load_does_not_end_the_looks(monkeypatch: pytest.Monkey
         await eventually(lambda: kernel.passing == [])
 
 
-async def test_calls_at_once_end_with_the_rules_of_all() -> None:
+async def test_calls_at_once_end_with_the_rules_of_all(tmp_path: Path) -> None:
     kernel = SimulatedFilter()
     one = access(kernel, "shop")
     begun = [asyncio.create_task(one.admit(sandbox(str(n), "shop", f"10.0.0.{n}"))) for n in range(1, 30)]
     begun[3].cancel()
     await asyncio.wait(begun)
-    await asyncio.gather(*(one.withdraw(str(n)) for n in range(1, 30) if n != 7))
+    await asyncio.gather(*(one.withdraw(AttachmentStore(tmp_path), str(n)) for n in range(1, 30) if n != 7))
     assert kernel.passing == ["10.0.0.7"]
 
 

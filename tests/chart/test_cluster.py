@@ -255,13 +255,15 @@ spec: {address: 10.9.0.9/16, pool: any, node: none, namespace: default, pod: non
 """
 
 
-def test_the_documented_commands_remove_what_a_removal_leaves(installation: Installation, tmp_path: Path) -> None:
+async def test_the_documented_command_removes_what_a_removal_leaves(installation: Installation, tmp_path: Path) -> None:
+    """Once the Job after the removal has taken our finalizers."""
     installation.install()
     plane = installation.plane
     plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
     plane.apply(HELD)
     installation.helm("uninstall", "spiderpool", "--no-hooks", "--wait")
-    documented(plane, "install.md", "    kubectl get spiderippools,", tmp_path)
+    await clean_as_the_job(plane, {})
+    documented(plane, "install.md", "    kubectl get customresourcedefinitions", tmp_path)
     definitions = plane.kubectl("get", "customresourcedefinitions", "-o", "name")
     assert "spiderpool.spidernet.io" not in definitions
     assert "network-attachment-definitions" in definitions
@@ -277,6 +279,11 @@ def documented(plane: ControlPlane, page: str, beginning: str, home: Path) -> st
     return subprocess.run(words, cwd=ROOT, env=env, timeout=60, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
+async def clean_as_the_job(plane: ControlPlane, env: dict[str, str]) -> None:
+    env = {**env, "KUBECONFIG": str(job_account(plane, "cleanup.yaml", "spiderpool-cleanup"))}
+    await clean(controller_settings(SettingsSource(env, {})))
+
+
 async def test_the_job_after_a_removal_has_the_rights_that_it_needs(plane: ControlPlane) -> None:
     cleanup = chart.documents(chart.template("cleanup.yaml"))
     plane.apply(yaml.safe_dump_all(each for each in cleanup if each["kind"] == "DaemonSet"))
@@ -285,8 +292,7 @@ async def test_the_job_after_a_removal_has_the_rights_that_it_needs(plane: Contr
     env = {each["name"]: each.get("value", "kube-system") for each in container["env"]}
     for lease in ("spiderpool-controller-leases", "spiderpool-cloud-leases"):
         plane.apply(LEASE.format(lease))
-    env["KUBECONFIG"] = str(job_account(plane, "cleanup.yaml", "spiderpool-cleanup"))
-    await clean(controller_settings(SettingsSource(env, {})))
+    await clean_as_the_job(plane, env)
     assert "spiderpool" not in plane.kubectl("get", "leases", "-n", "kube-system", "-o", "name")
     plane.kubectl("delete", "daemonset", "spiderpool-uninstall", "-n", "kube-system")
 

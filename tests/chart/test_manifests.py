@@ -84,6 +84,11 @@ def test_no_object_and_no_variable_is_there_twice(name: str) -> None:
             assert ours <= {*VARIABLES}, "a variable that nobody reads"
 
 
+def test_the_chart_names_no_page_of_another_project() -> None:
+    about = yaml.safe_load((chart.CHART / "Chart.yaml").read_text())
+    assert not {"home", "sources", "icon", "maintainers"} & about.keys(), "a page of ours, or none"
+
+
 def test_the_chart_has_nothing_that_helm_complains_about() -> None:
     assert "0 chart(s) failed" in chart.helm("lint", "--strict", chart.CHART)
 

@@ -95,7 +95,9 @@ def test_settings_come_from_a_file(tmp_path: Path) -> None:
     values.write_text("cloud: {clusterID: prod}")
     assert "web/shop/prod" in run(json.dumps(service()), "--values", str(values)).output
     values.write_text("cloud: {loadBalancers: {public: false}}")
-    assert "\nfault: " in run(json.dumps(service()), "--values", str(values)).output
+    faulty = run(json.dumps(service()), "--values", str(values))
+    assert "\nfault: " in faulty.output
+    assert faulty.exit_code == 1
 
 
 def test_a_file_of_settings_may_be_anybodys(tmp_path: Path) -> None:
@@ -138,10 +140,13 @@ GRANT = {
 def test_what_must_be_granted_is_printed_as_a_manifest() -> None:
     done = run(listed(LENT))
     assert "\n\n# Not granted yet; --grants prints this part alone.\n" in done.output
+    assert done.exit_code == 1
     alone = run(listed(LENT), "--grants")
+    assert alone.exit_code == 0
     assert list(yaml.safe_load_all(alone.output)) == [GRANT]
     granted = listed(LENT, GRANT)
     assert "Not granted" not in run(granted).output
+    assert run(granted).exit_code == 0
     assert run(granted, "--grants").output == "\n"
 
 

@@ -151,8 +151,8 @@ async def status(server: ApiServer, namespace: str | None = None) -> Status:
         return status_of(await look(Cluster(client, 5.0), namespace), NOW)
 
 
-async def problems(server: ApiServer) -> list[str]:
-    return [each.text for each in (await status(server)).problems]
+async def problems(server: ApiServer, namespace: str | None = None) -> list[str]:
+    return [each.text for each in (await status(server, namespace)).problems]
 
 
 async def test_one_screen(server: ApiServer) -> None:
@@ -233,6 +233,24 @@ async def test_an_empty_cluster_says_that_nothing_ever_led(server: ApiServer) ->
     assert shown.namespace == "kube-system"
     assert "no spiderpool-controller has ever led" in shown.problems[0].text
     assert "no webhook is registered" in shown.problems[1].text
+
+
+async def test_a_cluster_without_our_kinds_says_that_nothing_is_installed() -> None:
+    """Also to an account that may read nothing but which kinds there are."""
+    async with ApiServer(*(kind.KIND for kind in KINDS if not kind.KIND.group.startswith("spiderpool"))) as bare:
+        bare.inject(Fault("*", times=100, status=403))
+        said = await problems(bare)
+    assert len(said) == 1
+    assert said[0].startswith("Spiderpool is not installed: the cluster has no kinds of spiderpool.spidernet.io/")
+
+
+async def test_a_namespace_without_daemons_says_so_to_those_who_may_not_read_leases(server: ApiServer) -> None:
+    """The kinds stay when the chart is removed."""
+    for plural in ("leases", "spidernodes", "nodes"):
+        server.inject(Fault("list", plural=plural, times=100, status=403))
+    assert await problems(server, "elsewhere") == [
+        "Namespace elsewhere has no daemon of Spiderpool; if it is in another one, name it by -n"
+    ]
 
 
 async def test_whatever_may_not_be_read_is_left_out(server: ApiServer) -> None:

@@ -221,13 +221,13 @@ async def test_enis_become_pools_and_networks(admin: Client) -> None:
 
     await eventually(attachments, timeout=PATIENCE)
     network = await admin.get(SpiderMultusConfig, "ipvlan-eth1", "kube-system")
-    assert network.metadata.labels == {DEVICE_LABEL: "eth1"}
+    assert (network.metadata.labels or {})[DEVICE_LABEL] == "eth1"
 
 
 async def test_what_others_wrote_is_left_alone(admin: Client) -> None:
     spec = IPPoolSpec(subnet="172.31.0.0/16", ips=["172.31.2.200"])
     by_hand = await admin.create(SpiderIPPool(metadata=ObjectMeta(name="m2-eth0-v4"), spec=spec))
-    network = new_network("eth1", "kube-system")
+    network = new_network("eth1", "kube-system", "m2")
     network.metadata.labels = {"by": "hand"}
     await admin.create(network)
     await says(admin, "m2", server("m2", 2, second=("192.168.2.11",)))

@@ -221,6 +221,15 @@ async def test_pools_and_subnets_that_wait_say_so_by_condition_and_event(cluster
     await eventually(lambda: not cluster.server.stored(SpiderIPPool) and not cluster.server.stored(SpiderSubnet))
 
 
+async def test_a_pool_gets_its_finalizer_back(cluster: Cluster) -> None:
+    """A removal of Spiderpool took it, so that the pool could be deleted meanwhile."""
+    await cluster.client.create(replace(pool("10.6.0.0/16", "10.6.0.1"), metadata=ObjectMeta(name="p")))
+    await cluster.client.create(holder("10.6.0.1"))
+    await eventually(lambda: cluster.server.stored(SpiderIPPool)["p"].metadata.finalizers == [FINALIZER])
+    await cluster.client.delete(SpiderIPPool, "p")
+    await cluster.told(SpiderIPPool, "p", "Terminating=InUse: 1 address in use by ns/web")
+
+
 async def test_a_pool_for_a_node_and_a_network_is_ready_once_they_exist(cluster: Cluster) -> None:
     made = pool("10.6.0.0/16", "10.6.0.1")
     await cluster.client.create(replace(made, spec=replace(made.spec, nodeName=["a", "b"], multusName=["x"])))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+import struct
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.lab
 
 METADATA, NAME_SERVER = "100.100.100.200", "100.100.2.136"
 PORT = 80
+PAYLOAD = b"give me the keys"
 ADDRESS = IPv4Address(METADATA)
 
 block, unblock = partial(metadata_filter.load, ADDRESS), partial(metadata_filter.unload, ADDRESS)
@@ -87,6 +89,83 @@ async def test_addresses_that_are_allowed_pass_by_the_pods_own_nic(cloud: World,
     on_node(cloud, unblock)
     await interfaces.remove(CONTAINER, pod, "net1", node=cloud.node)
     await interfaces.remove(CONTAINER, pod, "eth0", node=cloud.node)
+
+
+def frame(vlans: Sequence[int], destination: str, source: str = ETH0[4].pod) -> bytes:
+    """A broadcast UDP packet; its Ethernet header has a tag of each of the given kinds."""
+    udp = struct.pack("!HHHH", 4242, PORT, 8 + len(PAYLOAD), 0) + PAYLOAD
+    ends = IPv4Address(source).packed + IPv4Address(destination).packed
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, socket.IPPROTO_UDP, 0) + ends
+    tags = b"".join(struct.pack("!HH", kind, 5) for kind in vlans)
+    return b"\xff" * 6 + bytes.fromhex("0216 3e00 0001") + tags + struct.pack("!H", 0x0800) + header + udp
+
+
+def leaves(world: World, where: str | Path, sent: bytes, protocol: int = 0) -> bool:
+    """Whether a frame comes to the router that a packet socket has sent by eth0, as one of a protocol that it names."""
+    all_protocols = socket.htons(0x0003)
+    with (
+        namespaces.open_socket(world.router, socket.AF_PACKET, socket.SOCK_RAW, all_protocols) as router,
+        namespaces.open_socket(Path(where), socket.AF_PACKET, socket.SOCK_RAW, 0) as sender,
+    ):
+        sender.bind(("eth0", protocol))
+        with contextlib.suppress(OSError):  # the kernel says so to the sender: No buffer space available
+            sender.send(sent)
+        router.settimeout(0.5)
+        try:
+            while PAYLOAD not in router.recv(2048):
+                pass
+        except TimeoutError:
+            return False
+    return True
+
+
+TAGS = [(), (0x8100,), (0x88A8,), (0x9100,), (0x8100, 0x8100), (0x88A8, 0x8100), (0x8100,) * 3]
+
+
+@pytest.mark.parametrize("vlans", TAGS, ids=lambda tags: "-".join(map(hex, tags)) or "untagged")
+async def test_frames_that_a_packet_socket_makes(cloud: World, kind: str, vlans: tuple[int, ...]) -> None:
+    """They may carry the tags of VLANs; a device of a VLAN in the pod makes the same."""
+    pod = cloud.pod()
+    await interfaces.add(interface(pod, kind, versions=(4,)), node=cloud.node)
+    assert leaves(cloud, pod, frame(vlans, METADATA))
+    on_node(cloud, block)
+    assert not leaves(cloud, pod, frame(vlans, METADATA))
+    known = len(vlans) < 3
+    assert leaves(cloud, pod, frame(vlans, NAME_SERVER)) is known
+    assert leaves(cloud, cloud.node, frame(vlans, METADATA, NODE)) is known
+    on_node(cloud, partial(block, [IPv4Address(ETH0[4].pod)]))
+    assert leaves(cloud, pod, frame(vlans, METADATA)) is known
+    await interfaces.remove(CONTAINER, pod, "eth0", node=cloud.node)
+
+
+@pytest.mark.parametrize("protocol", [0x0003, 0x0806, 0x8100, 0x86DD, 0x1234], ids=hex)
+async def test_the_protocol_that_a_packet_socket_names(cloud: World, kind: str, protocol: int) -> None:
+    """It is what the kernel takes the frame for, whatever its header says."""
+    pod = cloud.pod()
+    await interfaces.add(interface(pod, kind, versions=(4,)), node=cloud.node)
+    for vlans in ((), (0x8100,)):
+        on_node(cloud, unblock)
+        assert leaves(cloud, pod, frame(vlans, METADATA), protocol)
+        on_node(cloud, block)
+        assert not leaves(cloud, pod, frame(vlans, METADATA), protocol)
+        assert leaves(cloud, pod, frame(vlans, NAME_SERVER), protocol)
+    await interfaces.remove(CONTAINER, pod, "eth0", node=cloud.node)
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["our qdisc", "another's qdisc"])
+async def test_a_filter_of_untagged_packets_alone_is_replaced(cloud: World, made: bool) -> None:
+    """As earlier agents have set it."""
+    tc = ("tc", "-n", cloud.node.name)
+    before = run(*tc, "qdisc")
+    run(*tc, "qdisc", "add", "dev", "eth0", "clsact")
+    priority, handle = str(traffic_control.PRIORITY), "1" if not made else "2"
+    earlier = ("protocol", "ip", "pref", priority, "handle", handle, "bpf", "bytecode", "1,6 0 0 0", "direct-action")
+    run(*tc, "filter", "add", "dev", "eth0", "egress", *earlier)
+    on_node(cloud, block)
+    shown = run(*tc, "filter", "show", "dev", "eth0", "egress")
+    assert (shown.count("handle"), "protocol all" in shown) == (1, True)
+    on_node(cloud, unblock)
+    assert (run(*tc, "qdisc") == before) is made
 
 
 async def test_through_the_node(cloud: World, kind: str) -> None:

@@ -62,7 +62,7 @@ from spiderpool.core.network.coordinator import rule_table
 from spiderpool.core.network.hostports import host_ports, unserved
 from spiderpool.core.network.plumbing.values import Attachment, Loan
 from spiderpool.core.network.status import AttachedNetwork, network_status
-from spiderpool.errors import AddressInUse, SpiderpoolError, raise_all
+from spiderpool.errors import AddressInUse, KernelFailure, SpiderpoolError, raise_all
 from spiderpool.kube.events import Recorder
 from spiderpool.telemetry import logger
 
@@ -236,7 +236,7 @@ class Attacher:
                 await self._metadata.admit(self._store.load(call.container_id))
         except BaseException as error:
             await _finish(self._undo(sandbox_record(call, begun), error))
-            if isinstance(error, AddressInUse):
+            if isinstance(error, AddressInUse) and not self._metadata.is_leaving(call.container_id):
                 await self._give_back(call, attachment.pod, error)
             raise
         return results
@@ -348,7 +348,11 @@ class Attacher:
 
     async def _undo(self, begun: SandboxRecord, cause: BaseException) -> None:
         """Remove the interfaces that were begun, the last one first; failures become notes of ``cause``."""
-        await self._metadata.withdraw(begun.container_id)
+        try:
+            await self._metadata.withdraw(self._store, begun.container_id)
+        except KernelFailure as error:
+            cause.add_note(f"and its interfaces stay until DEL: {error}")
+            return
         await self._host_ports.remove(begun.container_id)
         sandbox = self._store.load(begun.container_id) or begun  # the file also has the results of executed plugins
         for interface in reversed(sandbox.interfaces[: len(begun.interfaces)]):
@@ -372,7 +376,7 @@ class Attacher:
             self._account.change(sandbox.container_id)
 
     async def _remove_all(self, sandbox: SandboxRecord, netns: str, pod: PodArgs | None, *, ended: bool) -> None:
-        await self._metadata.withdraw(sandbox.container_id)
+        await self._metadata.withdraw(self._store, sandbox.container_id)
         await self._host_ports.remove(sandbox.container_id)
         netns = await self._own_netns(sandbox, netns, pod, known=ended)
         failures: list[SpiderpoolError] = []

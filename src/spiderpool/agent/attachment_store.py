@@ -46,6 +46,8 @@ class InterfaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The cluster's CIDRs, as far as its network names them; older agents have not kept them."""
     addresses: tuple[str, ...] = ()
     """Its addresses, as they were given to it; what the pod has made of them does not count."""
+    ending: bool = False
+    """Whether its removal has begun, where it may reach the metadata service: its addresses may be another pod's."""
     first_nic: str = ""
     """Name of the pod's first interface, where another plugin made it; else empty."""
     chain: str = ""
@@ -121,6 +123,13 @@ class SandboxRecord(msgspec.Struct, frozen=True):
         interfaces = (
             msgspec.structs.replace(one, addresses=tuple(addresses[one.name])) if one.name in addresses else one
             for one in self.interfaces
+        )
+        return msgspec.structs.replace(self, interfaces=tuple(interfaces))
+
+    def with_end(self, interface: str = "") -> SandboxRecord:
+        """The record of a sandbox that is about to lose an interface, or all."""
+        interfaces = (
+            msgspec.structs.replace(one, ending=True) if interface in ("", one.name) else one for one in self.interfaces
         )
         return msgspec.structs.replace(self, interfaces=tuple(interfaces))
 

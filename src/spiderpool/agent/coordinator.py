@@ -133,7 +133,7 @@ class CoordinatorPlugin:
 
     async def _delete(self, container_id: str, netns: str, ifname: str) -> None:
         """Remove the routes and rules of an interface, then its entry in the sandbox's file."""
-        await self._metadata.withdraw(container_id, ifname)
+        await self._metadata.withdraw(self._chained, container_id, ifname)
         known = self._chained.load(container_id)
         present = (one for store in (self._chained, self._attached) for one in store.all())
         others = (one for one in present if one.container_id != container_id)

@@ -3,7 +3,8 @@
 Outside clouds there is none, and its address may be anybody's: there nothing is loaded.
 
 What may pass is an address, so it must be nobody else's while it may: a pod's addresses are let through once it has its
-interfaces, and no more before it loses them. Their Namespace is that of the runtime's call, which no tenant writes.
+interfaces, and no more before it loses them: while the kernel refuses to end that, they are not released, for at most
+`HOLD`. Their Namespace is that of the runtime's call, which no tenant writes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Protocol
 from spiderpool.agent.attachment_store import AttachmentStore, SandboxRecord
 from spiderpool.api.cni import PodArgs
 from spiderpool.cloud import registry
-from spiderpool.errors import IOFailure, is_bug
+from spiderpool.errors import IOFailure, KernelFailure, is_bug
 from spiderpool.kernel import metadata_filter
 from spiderpool.kernel.events import address_changes
 from spiderpool.kernel.namespaces import run_inside
@@ -26,6 +27,9 @@ from spiderpool.telemetry import METADATA_OPEN, logger
 
 LOOK = 60.0
 """Seconds between two looks at the rules, and at which NICs there are."""
+HOLD = 120.0
+"""Seconds for which the end of a pod waits at most until its addresses pass no more. Then it goes on: a packet filter
+that is broken for that long keeps nobody from the service, as log and metric say, and pods must come to an end."""
 PAUSE = 5.0
 """Seconds before addresses are followed again after a failure."""
 
@@ -63,6 +67,7 @@ class MetadataAccess:
         self._blocked = blocked
         self._namespaces = frozenset(namespaces) if provider and blocked else frozenset[str]()
         self._allowed: dict[tuple[str, str], frozenset[IPv4Address]] = {}  # container ID and interface → addresses
+        self._leaving: dict[tuple[str, str], float] = {}  # those that may pass no more, but perhaps do, and since when
         self._loaded: tuple[IPv4Address, ...] | None = None  # None: not known to be loaded
         self._loading = asyncio.Lock()
         self._said = ""  # the last failure that was logged
@@ -91,8 +96,7 @@ class MetadataAccess:
         for store in stores:
             try:
                 for sandbox in store.all():
-                    if not store.is_gone(sandbox):
-                        self._note(sandbox)
+                    self._note(sandbox.with_end() if store.is_gone(sandbox) else sandbox)
             except IOFailure as error:
                 log.warning("pods keep no access to the metadata service, restart them", error=error.message)
 
@@ -105,21 +109,55 @@ class MetadataAccess:
         if sandbox is not None and self._note(sandbox):
             await self._load()
 
-    async def withdraw(self, container_id: str, interface: str = "") -> None:
-        """Let addresses pass no more that an interface is about to lose, or a sandbox as a whole. Raises nothing."""
-        gone = [key for key in self._allowed if key[0] == container_id and interface in ("", key[1])]
-        for key in gone:
+    async def withdraw(self, store: AttachmentStore, container_id: str, interface: str = "") -> None:
+        """Let addresses pass no more that an interface is about to lose, or a sandbox as a whole, by its file.
+
+        Raises KernelFailure while they may pass, until `HOLD` seconds after the first call; then that is logged.
+        """
+        self._note_end(store, container_id, interface)
+        now = asyncio.get_running_loop().time()
+        for key in _keys(self._allowed, container_id, interface):
             del self._allowed[key]
-        if gone:
-            await self._load()
+            self._leaving[key] = now
+        if not _keys(self._leaving, container_id, interface):
+            return
+        await self._load()
+        left = {key: self._leaving[key] for key in _keys(self._leaving, container_id, interface)}
+        if left and now - min(left.values()) < HOLD:
+            raise KernelFailure(
+                "the pod's addresses may still reach the cloud's metadata service, so they are not released yet:"
+                f" {self._said}"
+            )
+        for key in left:
+            del self._leaving[key]
+            log.warning("addresses released that may still reach the metadata service", container=key[0], nic=key[1])
+
+    def is_leaving(self, container_id: str) -> bool:
+        """Whether addresses of a sandbox may still pass although they should not."""
+        return bool(_keys(self._leaving, container_id))
+
+    def _note_end(self, store: AttachmentStore, container_id: str, interface: str) -> None:
+        """Have a later agent know that addresses may pass no more, should the removal fail from now on."""
+        if not self._namespaces:
+            return
+        try:
+            sandbox = store.load(container_id)
+            if sandbox is not None and self.admits(sandbox.pod):
+                store.save(sandbox.with_end(interface))
+        except IOFailure as error:  # a full disk must not keep pods from their end
+            log.warning("the end of a pod is not on file", container=container_id, error=error.message)
 
     def _note(self, sandbox: SandboxRecord) -> bool:
         """Whether addresses of a sandbox may pass."""
         if not self.admits(sandbox.pod):
             return False
         for interface in sandbox.interfaces:
-            addresses = (each for each in interface.given if isinstance(each, IPv4Address))
-            self._allowed[sandbox.container_id, interface.name] = frozenset(addresses)
+            key = sandbox.container_id, interface.name
+            if interface.ending:  # an earlier agent's rules may let it pass
+                self._leaving.setdefault(key, asyncio.get_running_loop().time())
+                continue
+            self._leaving.pop(key, None)
+            self._allowed[key] = frozenset(each for each in interface.given if isinstance(each, IPv4Address))
         return True
 
     def _wanted(self) -> tuple[IPv4Address, ...]:
@@ -133,9 +171,9 @@ class MetadataAccess:
         if self._address is None:
             return
         async with self._loading:
-            wanted = self._wanted()
+            wanted, leaving = self._wanted(), tuple(self._leaving)
             if self._loaded == wanted and not anew:
-                return
+                return self._have_left(leaving)
             self._loaded = None
             work = (
                 partial(self._kernel.load, self._address, wanted)
@@ -149,6 +187,11 @@ class MetadataAccess:
             else:
                 METADATA_OPEN.set(not self._blocked)
                 self._loaded, self._said = wanted, ""
+                self._have_left(leaving)
+
+    def _have_left(self, keys: Iterable[tuple[str, str]]) -> None:
+        for key in keys:
+            self._leaving.pop(key, None)
 
     def _report(self, error: Exception) -> None:
         METADATA_OPEN.set(1)
@@ -164,6 +207,11 @@ class MetadataAccess:
             except Exception as error:
                 facts = {"address": str(address), "error": str(error), "details": getattr(error, "details", "")}
                 log.warning("rules of a cloud stay", **facts, exc_info=is_bug(error))
+
+
+def _keys(of: Iterable[tuple[str, str]], container_id: str, interface: str = "") -> list[tuple[str, str]]:
+    """The keys of a container's interface, or of all its interfaces."""
+    return [key for key in of if key[0] == container_id and interface in ("", key[1])]
 
 
 async def _completed(work: partial[None]) -> None:

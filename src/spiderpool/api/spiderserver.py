@@ -31,7 +31,9 @@ class ENI(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename="cam
     subnet6: Annotated[str | None, field_doc("IPv6 block of the vSwitch.")] = None
     gateway: Annotated[str | None, field_doc("IPv4 gateway, if the metadata service names it.")] = None
     gateway6: Annotated[str | None, field_doc("IPv6 gateway, if the metadata service names it.")] = None
-    device: Annotated[str | None, field_doc("Linux name; absent while no link has its MAC address.")] = None
+    device: Annotated[
+        str | None, field_doc("Linux name; absent while no link has its MAC address.", pattern=r"^[^/:\s]{1,15}$")
+    ] = None
 
     def addresses_of(self, version: int) -> tuple[str, ...]:
         """Returns the addresses of a family that pods may use."""

@@ -12,9 +12,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from spiderpool.api.admissionregistration_v1 import MutatingWebhookConfiguration
-from spiderpool.api.applications import DaemonSet, Workload
+from spiderpool.api.applications import DaemonSet, Deployment, Workload
 from spiderpool.api.coordination_v1 import Lease
 from spiderpool.api.core_v1 import Node
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Condition, Object
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.cli.installation import CONTROLLER, LEASES, Installation
@@ -57,6 +58,22 @@ def desired_pods(workload: Workload) -> int:
     if isinstance(workload, DaemonSet):
         return workload.status.desiredNumberScheduled or 0
     return 1 if workload.spec.replicas is None else workload.spec.replicas
+
+
+def absence_problems(found: Installation) -> Iterator[Problem]:
+    """Nothing is installed, also as far as an account sees that may not read Leases."""
+    kind = SpiderIPPool.KIND
+    if not found.served:
+        yield Problem(
+            f"customresourcedefinition.apiextensions.k8s.io/{kind.plural}.{kind.group}",
+            f"Spiderpool is not installed: the cluster has no kinds of {kind.api_version}; install it, or name another"
+            " cluster by --context",
+        )
+    elif found.leases is None and found.workloads == ():
+        yield Problem(
+            object_reference(Deployment, CONTROLLER),
+            f"Namespace {found.namespace} has no daemon of Spiderpool; if it is in another one, name it by -n",
+        )
 
 
 def leader_problems(found: Installation, now: datetime) -> Iterator[Problem]:

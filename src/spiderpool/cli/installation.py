@@ -27,6 +27,7 @@ from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.connection import Cluster
 from spiderpool.errors import SpiderpoolError
+from spiderpool.kube.discovery import find_kind
 
 AGENT, CONTROLLER, CLOUD = COMPONENTS = ("spiderpool-agent", "spiderpool-controller", "spiderpool-cloud")
 """The daemons: names of their workloads, values of the label below, and sources of their Events."""
@@ -51,6 +52,8 @@ class Installation:
 
     namespace: str
     kubernetes: str | None
+    served: bool
+    """Whether the cluster has our kinds, as far as that is known; everybody may ask it."""
     workloads: tuple[Workload, ...] | None
     leases: tuple[Lease, ...] | None
     nodes: tuple[Node, ...] | None
@@ -74,13 +77,14 @@ async def look(cluster: Cluster, namespace: str | None) -> Installation:
     nodes, accounts, pools, reserved = await asyncio.gather(
         cluster.list(Node), cluster.list(SpiderNode), cluster.list(SpiderIPPool), cluster.list(SpiderReservedIP)
     )
-    version, workloads, others, events = await asyncio.gather(
-        _server_version(cluster), _workloads(cluster, home), _others(cluster), warnings(cluster)
+    version, served, workloads, others, events = await asyncio.gather(
+        _server_version(cluster), _is_served(cluster), _workloads(cluster, home), _others(cluster), warnings(cluster)
     )
     webhooks, certificate = await asyncio.gather(_webhooks(cluster), _certificate(cluster, home))
     found = Installation(
         namespace=home,
         kubernetes=version,
+        served=served,
         workloads=workloads,
         leases=None if leases is None else (*leases, *(cloud or ())),
         nodes=_known(nodes),
@@ -109,6 +113,14 @@ async def _server_version(cluster: Cluster) -> str | None:
         return msgspec.json.decode(answer, type=ServerVersion).gitVersion or None
     except (SpiderpoolError, msgspec.DecodeError):
         return None
+
+
+async def _is_served(cluster: Cluster) -> bool:
+    kind = SpiderIPPool.KIND
+    try:
+        return await find_kind(cluster.client, kind.api_version, kind.name) is not None
+    except SpiderpoolError:
+        return True
 
 
 async def _workloads(cluster: Cluster, namespace: str) -> tuple[Workload, ...] | None:

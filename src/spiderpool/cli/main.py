@@ -213,15 +213,21 @@ def plan_services(manifests: TextIO, values: Path | None, only_grants: bool) -> 
     """Print what would be made in the cloud for the Services of a file (-: standard input), step by step.
 
     Nodes and EndpointSlices in the file are the servers, and what its SpiderLoadBalancerGrants lack follows as a
-    manifest. No cluster and no cloud is called.
+    manifest. No cluster and no cloud is called. Where a Service is faulty, or a grant is lacking, the exit status is 1;
+    with --grants it is 0 then.
     """
-    printed = grants if only_grants else plans
     try:
         settings = cloud_settings(file_source(values) if values else SettingsSource({}, {}))
         kind_of = _provider(settings.common.cloud.provider).kind_of
-        click.echo(printed(manifests.read(), configuration_of(settings), kind_of))
+        configuration, text = configuration_of(settings), manifests.read()
+        if only_grants:
+            click.echo(grants(text, configuration, kind_of))
+            return
+        planned = plans(text, configuration, kind_of)
     except SpiderpoolError as error:
         raise click.ClickException(error.message) from error
+    click.echo(planned.text)
+    _end(planned.is_faulty)
 
 
 @policy.command(

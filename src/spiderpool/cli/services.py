@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
 
@@ -21,12 +22,21 @@ from spiderpool.core.cloud.instances import described
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, reported_enis
 from spiderpool.core.cloud.loadbalancer.grants import limit, missing, suggested
 from spiderpool.core.cloud.loadbalancer.kinds import read_options
-from spiderpool.core.cloud.loadbalancer.printing import dry_run
+from spiderpool.core.cloud.loadbalancer.printing import FAULT, dry_run
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed
 from spiderpool.errors import BadConfig
 
 
-def plans(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> str:
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """What would be made for some Services."""
+
+    text: str
+    is_faulty: bool
+    """Whether a Service would not get its balancer as it asks for it: it is wrong, or a grant is lacking."""
+
+
+def plans(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> Plans:
     """Returns the plans for all Services of type LoadBalancer in YAML documents, as if they had no balancers yet.
 
     Nodes, their SpiderServers and EndpointSlices among the documents, also in Lists, are the servers. What
@@ -39,15 +49,15 @@ def plans(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> s
     enis = reported_enis(described(nodes, of_kind(found, "SpiderServer", SpiderServer)))
     snapshots = [BackendSnapshot(nodes, _slices_of(service, slices), enis) for service in services]
     manifest = _missing_grants(found, services, configuration, kind_of)
-    return "\n\n".join(
-        [
-            *(
-                f"{service.key}\n{dry_run(service, kind_of(service), snapshot, configuration)}"
-                for service, snapshot in zip(services, snapshots, strict=True)
-            ),
-            *([f"# Not granted yet; --grants prints this part alone.\n{manifest}"] if manifest else []),
-        ]
-    )
+    runs = [
+        dry_run(service, kind_of(service), snapshot, configuration)
+        for service, snapshot in zip(services, snapshots, strict=True)
+    ]
+    parts = [f"{service.key}\n{run}" for service, run in zip(services, runs, strict=True)]
+    if manifest:
+        parts.append(f"# Not granted yet; --grants prints this part alone.\n{manifest}")
+    faults = (line for run in runs for line in run.splitlines() if line.startswith(FAULT))
+    return Plans("\n\n".join(parts), bool(manifest) or any(faults))
 
 
 def grants(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> str:

@@ -130,6 +130,7 @@ def status_of(found: Installation, now: datetime) -> Status:
         certificate_expires=certificate.not_valid_after_utc.strftime("%Y-%m-%d") if certificate else None,
         warnings=None if found.events is None else tuple(_warning(each, now) for each in found.events),
         problems=(
+            *attention.absence_problems(found),
             *attention.leader_problems(found, now),
             *attention.replica_problems(found.workloads or ()),
             *silent,

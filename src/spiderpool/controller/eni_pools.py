@@ -21,6 +21,7 @@ from spiderpool.api.spiderserver import ENI, Instance, SpiderServer
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.cloud.address_reports import AddressReports, claims_text, dispute_text
 from spiderpool.core.cloud.eni_pools import (
+    NODE_LABEL,
     UNREGISTERED_ANNOTATION,
     ENIAbsence,
     ENIClaim,
@@ -105,6 +106,7 @@ class ENIPoolReconciler:
         self._pools_by_eni = listers.pools.index(lambda pool: [eni] if (eni := _eni_of(pool)) else [])
         self._enis_by_node = listers.pools.index(_nodes_of_eni_pool, lambda pool: _eni_of(pool) or "")
         self._pools_by_block = listers.pools.index(blocks_of)
+        self._networks_by_node = listers.networks.index(_reporter_of)
         self._ips_by_pool = listers.ips.index(pools_of)
         listers.pools.subscribe(self._on_pool)
         listers.nodes.subscribe(self._on_node)
@@ -280,7 +282,10 @@ class ENIPoolReconciler:
         self._complaints.pop(f"pool/{pool.name}", None)
         self._report(eni, pool, claim, desired.unregistered)
         if claim and claim.eni.device:
-            await self._make_network(claim.eni.device)
+            try:
+                await self._make_network(claim.eni.device, claim.node)
+            except BadConfig as error:
+                self._warn(f"network of {eni}", [pool], "NoNetworkForCard", error.message)
 
     async def _patch(self, pool: SpiderIPPool, body: dict[str, object]) -> SpiderIPPool:
         try:
@@ -303,7 +308,7 @@ class ENIPoolReconciler:
             others = self._others(name, registered(claim.eni, version))
             pool = new_pool(name, claim, version, others, self._rules.namespace)
             if pool is not None and self._listers.pools.get(name) is None:
-                await self._make_network(claim.eni.device)
+                await self._make_network(claim.eni.device, claim.node)
                 self._listers.pools.note(await self._client.create(pool))
                 log.info("pool made", pool=name, eni=claim.eni.identity, ips=pool.spec.ips)
             self._complaints.pop(key, None)
@@ -312,13 +317,17 @@ class ENIPoolReconciler:
         except (BadConfig, Invalid) as error:
             self._warn(key, [node], "NoPoolForCard", error.message)
 
-    async def _make_network(self, device: str) -> None:
-        """Create the network of an interface name unless there is one; an existing network is never changed."""
+    async def _make_network(self, device: str, node: str) -> None:
+        """Create the network of an interface name unless there is one; an existing network is never changed.
+
+        Raises BadConfig where the node has reported too many names.
+        """
         name, namespace = network_name(device), self._rules.namespace
         present = self._listers.networks.get(f"{namespace}/{name}")
         if present is None:
+            network = new_network(device, namespace, node, self._networks_by_node.get(label_value(node)))
             with suppress(AlreadyExists):
-                self._listers.networks.note(await self._client.create(new_network(device, namespace)))
+                self._listers.networks.note(await self._client.create(network))
                 log.info("network made", network=f"{namespace}/{name}", device=device)
         elif fault := network_fault(present, device):
             self._warn(f"network/{device}", [present], "OtherCard", fault)
@@ -395,6 +404,12 @@ def _enis_of(server: SpiderServer) -> set[str]:
 def _eni_of(pool: SpiderIPPool) -> str | None:
     """ID of the ENI that a pool was made for; None for other pools."""
     return (pool.metadata.labels or {}).get(POOL_ENI_LABEL)
+
+
+def _reporter_of(network: SpiderMultusConfig) -> list[str]:
+    """The label of the node of whose report a network was made; empty for other networks."""
+    node = (network.metadata.labels or {}).get(NODE_LABEL)
+    return [node] if node else []
 
 
 def _nodes_of_eni_pool(pool: SpiderIPPool) -> list[str]:

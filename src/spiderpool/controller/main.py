@@ -260,7 +260,8 @@ async def serve(settings: ControllerSettings) -> None:
 async def clean(settings: ControllerSettings) -> None:
     """Empty what outlives the controller (webhook registrations, certificates), and delete the daemons' Leases.
 
-    Absent ones are no error. Where there is a DaemonSet that cleans the nodes, wait for it as well.
+    Objects lose our finalizers, and the controller of a later installation gives them back. Absent ones are no error.
+    Where there is a DaemonSet that cleans the nodes, wait for it as well.
     """
     namespace = settings.common.namespace
     async with Client.load(settings.common.kubeconfig) as client:
@@ -270,6 +271,7 @@ async def clean(settings: ControllerSettings) -> None:
             with suppress(NotFound):
                 await client.delete(Lease, lease, namespace)
         log.info("webhooks unregistered")
+        await removal.let_objects_go(client)
         if settings.uninstaller:
             await removal.nodes_are_clean(client, namespace, settings.uninstaller)
 

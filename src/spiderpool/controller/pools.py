@@ -230,12 +230,15 @@ class PoolReconciler:
         self._queue.add(pool, after=max(self._debounce, rest))
 
     async def _reconcile(self, name: str) -> None:
-        """Write the status of a pool; let it go when it is terminating and empty."""
+        """Write the status of a pool; let it go when it is terminating and empty, and never before."""
         pool = self._pools.get(name)
         if pool is None:
             return
         holders = self._ips_by_pool.get(name)
         with suppress(NotFound):  # the pool is gone: nothing to write
+            if not pool.terminating:  # a removal of Spiderpool takes the finalizer, or it was written past the webhook
+                pool = await finalizers.add(self._client, pool, FINALIZER)
+                self._pools.note(pool)
             facts = pool, holders, datetime.now(UTC), self._missing(pool)
             status = await asyncio.to_thread(status_of, *facts) if len(holders) > LARGE else status_of(*facts)
             pool = await self._write(pool, status)

@@ -1,20 +1,32 @@
-"""Waits until the nodes are clean, when an installation is removed."""
+"""What the controller does at last, when an installation is removed: it lets objects go, and waits for the nodes."""
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import msgspec
 
+from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.decoding import LONGEST_OBJECT, decode
+from spiderpool.api.endpoint import SpiderEndpoint
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER, Object
+from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.errors import SpiderpoolError
-from spiderpool.kube.client import Client
+from spiderpool.kube import finalizers
+from spiderpool.kube.attempts import on_all
+from spiderpool.kube.client import Client, Conflict, Forbidden, NotFound
 from spiderpool.telemetry import logger
 
 TIMEOUT = 180.0
 """Seconds for all nodes; an agent may take one minute to end. Nodes that are down never answer."""
 PAUSE = 2.0
 """Seconds between two looks."""
+
+HELD: tuple[type[Object], ...] = (SpiderIPPool, SpiderSubnet, SpiderCoordinator, SpiderReservedIP, SpiderEndpoint)
+"""Kinds whose objects may have a finalizer of ours, or of the Spiderpool that was there before."""
 
 log = logger("removal")
 
@@ -27,6 +39,28 @@ class _Status(msgspec.Struct, frozen=True, rename="camel"):
 
 class _DaemonSet(msgspec.Struct):
     status: _Status = _Status()
+
+
+async def let_objects_go(client: Client) -> None:
+    """Remove our finalizers: no controller will be there to do it when somebody deletes the objects or their kinds."""
+    for kind in HELD:
+        try:
+            await on_all(await client.list(kind), partial(_let_go, client))
+        except NotFound:  # the kind is gone, and with it all objects
+            continue
+        except Forbidden as error:
+            log.warning("finalizers stay, so that objects will not go when they are deleted", error=error.message)
+
+
+async def _let_go(client: Client, obj: Object) -> None:
+    """Remove our finalizers from an object, also where another writer changes it meanwhile."""
+    present: Object | None = obj
+    while present is not None:
+        try:
+            await finalizers.remove(client, present, FINALIZER, FORMER_FINALIZER)
+            present = None
+        except Conflict:
+            present = await client.find(type(obj), obj.name, obj.metadata.namespace)
 
 
 async def nodes_are_clean(client: Client, namespace: str, name: str) -> None:

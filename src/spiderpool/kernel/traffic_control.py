@@ -1,5 +1,9 @@
 """A filter of what leaves by a link, below netfilter: what goes to one address is dropped, except from some sources.
 
+It reads the frame's own header, also behind the tags of VLANs, and not what the kernel takes the frame for: a packet
+socket names its frames' protocol as it likes. A link without Ethernet headers passes all: none is a parent of ipvlan or
+macvlan.
+
 It is a classic BPF program, which every kernel with ``cls_bpf`` takes, on the qdisc ``clsact`` at a priority of ours.
 Other programs' filters stay and see what passes ours. Constants carry the names of linux/pkt_sched.h, linux/pkt_cls.h
 and linux/filter.h. Everything here acts in the namespace of the socket.
@@ -10,7 +14,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -27,8 +31,13 @@ _DIRECT = 1  # TCA_BPF_FLAG_ACT_DIRECT: the program's result is what happens to 
 
 _INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter
 _LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K
-_IP_HEADER = 0xFFF00000  # SKF_NET_OFF
-_SOURCE, _DESTINATION = _IP_HEADER + 12, _IP_HEADER + 16
+_SET_X, _LOAD_X, _LOAD_TYPE_X = 0x01, 0x40, 0x48  # BPF_LDX|BPF_IMM, BPF_LD|BPF_W|BPF_IND, BPF_LD|BPF_H|BPF_IND
+_HARDWARE, _ETHERNET = 0xFFFFF000 + 28, 1  # SKF_AD_OFF + SKF_AD_HATYPE, ARPHRD_ETHER
+_ETHERTYPE, _SOURCE, _DESTINATION = 12, 26, 30  # in a frame without tags
+_IPV4, _TAGS, _TAG_LENGTH = 0x0800, (0x8100, 0x88A8, 0x9100), 4
+_MOST_TAGS = 2
+"""In a frame, beside one that the kernel keeps apart for the NIC; what has more is dropped unread."""
+_ALL_PROTOCOLS = 0x0003  # ETH_P_ALL
 _NEXT_FILTER, _DROP = 0xFFFFFFFF, 2  # TC_ACT_UNSPEC, TC_ACT_SHOT
 
 PRIORITY = 7
@@ -41,6 +50,7 @@ _ON_THEIRS, _ON_OURS = 1, 2
 class _Filter:
     handle: int
     instructions: bytes
+    protocol: int = _ALL_PROTOCOLS
 
 
 def drop_except(kernel: rt.Socket, link: int, destination: IPv4Address, sources: Iterable[IPv4Address]) -> None:
@@ -54,6 +64,9 @@ def drop_except(kernel: rt.Socket, link: int, destination: IPv4Address, sources:
         present = _present(kernel, link)
         if present is None:
             _set_first(kernel, link, wanted, made=made)
+        elif present.protocol != _ALL_PROTOCOLS:  # of an earlier agent; a priority has filters of one protocol
+            _remove(kernel, link, present)
+            _set(kernel, link, _Filter(present.handle, wanted))
         elif present.instructions != wanted:
             _set(kernel, link, _Filter(present.handle, wanted))
     except rt.NetlinkError as error:
@@ -69,7 +82,7 @@ def drop_nothing(kernel: rt.Socket, link: int) -> None:
         present = _present(kernel, link)
         if present is None:
             return
-        kernel.request(_DELTFILTER, _head(link, present.handle) + rt.text(_KIND, "bpf"))
+        _remove(kernel, link, present)
         if present.handle == _ON_OURS and not any(_filters(kernel, link, side) for side in (_INGRESS, _EGRESS)):
             _remove_qdisc(kernel, link)
     except rt.NetlinkError as error:
@@ -78,12 +91,29 @@ def drop_nothing(kernel: rt.Socket, link: int) -> None:
 
 def program(destination: IPv4Address, sources: Iterable[IPv4Address]) -> bytes:
     """The instructions: the next filter is asked about what goes elsewhere, and about what comes from ``sources``."""
-    next_filter = (_RETURN, 0, 0, _NEXT_FILTER)
-    instructions = [(_LOAD, 0, 0, _DESTINATION), (_IF_EQUAL, 1, 0, int(destination)), next_filter]
-    instructions.append((_LOAD, 0, 0, _SOURCE))
+    next_filter, drop = (_RETURN, 0, 0, _NEXT_FILTER), (_RETURN, 0, 0, _DROP)
+    instructions = [(_LOAD, 0, 0, _HARDWARE), (_IF_EQUAL, 1, 0, _ETHERNET), next_filter]
+    instructions += [*_skip_tags(), drop]
+    instructions += [(_IF_EQUAL, 1, 0, _IPV4), next_filter]
+    instructions += [(_LOAD_X, 0, 0, _DESTINATION), (_IF_EQUAL, 1, 0, int(destination)), next_filter]
+    instructions.append((_LOAD_X, 0, 0, _SOURCE))
     for source in sources:
         instructions += [(_IF_EQUAL, 0, 1, int(source)), next_filter]
-    return b"".join(_INSTRUCTION.pack(*one) for one in (*instructions, (_RETURN, 0, 0, _DROP)))
+    return b"".join(_INSTRUCTION.pack(*one) for one in (*instructions, drop))
+
+
+def _skip_tags() -> Iterator[tuple[int, int, int, int]]:
+    """Load the type of what the frame carries, with X the length of its tags; then skip one instruction.
+
+    A frame with too many tags comes to that instruction.
+    """
+    to_next = len(_TAGS) - 1
+    for count in range(_MOST_TAGS + 1):
+        yield (_SET_X, 0, 0, count * _TAG_LENGTH)
+        yield (_LOAD_TYPE_X, 0, 0, _ETHERTYPE)
+        to_end = (_MOST_TAGS - count) * (2 + len(_TAGS)) + 1
+        for number, tag in enumerate(_TAGS):
+            yield (_IF_EQUAL, to_next - number, to_end if number == to_next else 0, tag)
 
 
 def _set_first(kernel: rt.Socket, link: int, instructions: bytes, *, made: bool) -> None:
@@ -98,8 +128,12 @@ def _set_first(kernel: rt.Socket, link: int, instructions: bytes, *, made: bool)
 def _set(kernel: rt.Socket, link: int, wanted: _Filter) -> None:
     length = rt.number(_OPS_LENGTH, len(wanted.instructions) // _INSTRUCTION.size, 2)
     options = length + rt.attribute(_OPS, wanted.instructions) + rt.number(_FLAGS, _DIRECT)
-    body = _head(link, wanted.handle) + rt.text(_KIND, "bpf") + rt.nested(_OPTIONS, options)
+    body = _head(link, wanted) + rt.text(_KIND, "bpf") + rt.nested(_OPTIONS, options)
     kernel.request(_NEWTFILTER, body, rt.CREATE)
+
+
+def _remove(kernel: rt.Socket, link: int, present: _Filter) -> None:
+    kernel.request(_DELTFILTER, _head(link, present) + rt.text(_KIND, "bpf"))
 
 
 def _add_qdisc(kernel: rt.Socket, link: int) -> bool:
@@ -153,8 +187,8 @@ def _ours(body: bytes) -> _Filter | None:
     _, _, handle, _, info = _MESSAGE.unpack_from(body)
     options = rt.attributes(rt.attributes(body, _MESSAGE.size).get(_OPTIONS, b""))
     instructions = options.get(_OPS, b"") if info >> 16 == PRIORITY else b""
-    return _Filter(handle, instructions) if instructions else None
+    return _Filter(handle, instructions, socket.ntohs(info & 0xFFFF)) if instructions else None
 
 
-def _head(link: int, handle: int) -> bytes:
-    return _MESSAGE.pack(0, link, handle, _EGRESS, PRIORITY << 16 | socket.htons(0x0800))
+def _head(link: int, wanted: _Filter) -> bytes:
+    return _MESSAGE.pack(0, link, wanted.handle, _EGRESS, PRIORITY << 16 | socket.htons(wanted.protocol))

@@ -22,6 +22,8 @@ from spiderpool.core.admission.ippool import PoolContext, default_ippool, valida
 from spiderpool.core.admission.multusconfig import default_multusconfig, validate_multusconfig
 from spiderpool.core.cloud.eni_pools import (
     DEVICE_LABEL,
+    MOST_NETWORKS,
+    NODE_LABEL,
     RELEASING_ANNOTATION,
     UNREGISTERED_ANNOTATION,
     Dispute,
@@ -373,10 +375,10 @@ def test_a_hand_written_pool_of_that_name_is_left_alone() -> None:
 
 
 def test_the_network_of_the_walkthrough() -> None:
-    network = default_multusconfig(new_network("eth0", OURS))
+    network = default_multusconfig(new_network("eth0", OURS, "master"))
     assert validate_multusconfig(network) == ()
     assert network.key == "kube-system/ipvlan-eth0"
-    assert network.metadata.labels == {DEVICE_LABEL: "eth0"}
+    assert network.metadata.labels == {DEVICE_LABEL: "eth0", NODE_LABEL: "master"}
     assert network.spec is not None
     assert network.spec.ipvlan is not None
     assert network.spec.coordinator is not None
@@ -385,8 +387,14 @@ def test_the_network_of_the_walkthrough() -> None:
     assert network_name("Eth_0") == "ipvlan-eth-0"
 
 
+def test_a_node_that_has_reported_too_many_names_gets_no_further_network() -> None:
+    made = [new_network(f"x{number}", OURS, "master") for number in range(MOST_NETWORKS)]
+    with pytest.raises(BadConfig, match=r"delete .* labelled cloud.spidernet.io/node=master"):
+        new_network("beyond", OURS, "master", made)
+
+
 def test_a_network_of_that_name_is_used_if_it_serves_the_eni() -> None:
-    network = new_network("eth0", OURS)
+    network = new_network("eth0", OURS, "master")
     assert network_fault(network, "eth0") is None
     assert "is no ipvlan network of eth1" in (network_fault(network, "eth1") or "")
     network.spec = MultusConfigSpec(cniType="macvlan", macvlan=MacvlanConfig(master=["eth0"]))

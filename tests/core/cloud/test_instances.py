@@ -105,6 +105,10 @@ def test_a_sound_description_is_believed() -> None:
         (replace(MASTER, enis=(ETH0, replace(ETH1, identity="eni m1"))), "an ENI calls itself 'eni m1'"),
         (replace(MASTER, enis=(ETH0, replace(ETH1, identity="eni-m0"))), "ENI eni-m0 is listed twice"),
         (changed(mac=""), "ENI eni-m1 has MAC address ''"),
+        *(
+            (changed(device=name), "ENI eni-m1 has the Linux name")
+            for name in ("", "a/b", "a b", "a:b", "..", "e" * 16)
+        ),
         (changed(mac=ETH0.mac), "MAC address 00:16:3e:00:00:01 is listed twice"),
         (changed(addresses=("192.168.0.156", "192.168.0.156")), "address 192.168.0.156 is listed twice"),
         (changed(addresses=("192.168.0.155",)), "address 192.168.0.155 is listed twice"),

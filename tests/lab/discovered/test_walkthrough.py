@@ -125,7 +125,7 @@ def test_load_balancers_come_and_go_although_the_cloud_throttles_loses_and_refus
     cluster.wait_for("the load balancers serve", lambda: cloud_checks.balancers_serve(cluster), PATIENCE)
     assert len(admin.state()["clbs"]) == len(cloud_checks.PORTS)
     text = cluster.plane.kubectl("get", "services,nodes,spiderservers,endpointslices", "--all-namespaces", "-o", "yaml")
-    planned = plans(text, BalancerConfiguration(cluster=cluster.name), registry.DEFAULT.kind_of)
+    planned = plans(text, BalancerConfiguration(cluster=cluster.name), registry.DEFAULT.kind_of).text
     assert all(balancer["name"] in planned for balancer in admin.state()["clbs"]), planned
     assert all(f"{server}:" in planned for server in ("i-master", "i-worker"))
 

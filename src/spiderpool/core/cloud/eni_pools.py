@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -23,9 +23,14 @@ from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, address_text, usable
+from spiderpool.core.labels import label_value
 from spiderpool.errors import BadConfig
 
 DEVICE_LABEL = "cloud.spidernet.io/device"
+NODE_LABEL = "cloud.spidernet.io/node"
+"""The node of whose report a network was made; a long name is replaced by its digest."""
+MOST_NETWORKS = 64
+"""Networks that are made of one node's reports, which stay; more Linux names than any server has NICs."""
 """On a network that was made for the ENIs of a Linux name: that name."""
 UNREGISTERED_ANNOTATION = "cloud.spidernet.io/unregistered"
 """On a pool: addresses, separated by commas, that pods have although they are not registered on the ENI in the cloud.
@@ -327,11 +332,24 @@ def _name_of(text: str) -> str:
     return re.sub(r"[^a-z0-9.-]", "-", text.lower()).strip("-.")
 
 
-def new_network(device: str, namespace: str) -> SpiderMultusConfig:
-    """Returns the network for the ENIs of a Linux name: IPvlan, since clouds drop frames with other MAC addresses."""
+def new_network(device: str, namespace: str, node: str, made: Sequence[SpiderMultusConfig] = ()) -> SpiderMultusConfig:
+    """Returns the network for the ENIs of a Linux name: IPvlan, since clouds drop frames with other MAC addresses.
+
+    Raises BadConfig where too many networks were ``made`` of what its node reports.
+    """
+    if len(made) >= MOST_NETWORKS:
+        raise BadConfig(
+            f"network {network_name(device)} is not made: node {node} has reported {len(made)} names of NICs that got a"
+            f" network, more than a server has; delete the SpiderMultusConfigs that no pod needs among those labelled"
+            f" {NODE_LABEL}={label_value(node)}"
+        )
     coordinator = CoordinatorSpec(mode="underlay", tunePodRoutes=True, podCIDRType="cluster")
     return SpiderMultusConfig(
-        metadata=ObjectMeta(name=network_name(device), namespace=namespace, labels={DEVICE_LABEL: _name_of(device)}),
+        metadata=ObjectMeta(
+            name=network_name(device),
+            namespace=namespace,
+            labels={DEVICE_LABEL: _name_of(device), NODE_LABEL: label_value(node)},
+        ),
         spec=MultusConfigSpec(
             cniType="ipvlan",
             enableCoordinator=True,

@@ -30,6 +30,7 @@ MOST_ENIS, MOST_ADDRESSES = 256, 8192
 """ENIs of a server, and addresses of all of them, beyond which a description is none of a server."""
 
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_DEVICE = re.compile(r"(?!\.{1,2}$)[^/:\s]{1,15}")  # as the kernel names links
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 
@@ -108,6 +109,8 @@ def _eni_defects(enis: Iterable[ENI]) -> Iterator[str]:
             yield f"an ENI calls itself {eni.identity!r}"
         if not _MAC.fullmatch(eni.mac):
             yield f"ENI {eni.identity} has MAC address {eni.mac!r}"
+        if eni.device is not None and not _DEVICE.fullmatch(eni.device):
+            yield f"ENI {eni.identity} has the Linux name {eni.device!r}"
         yield from _block_defects(eni, eni.subnet, eni.gateway, (eni.primary_address, *eni.addresses))
         if eni.subnet6 is not None:
             yield from _block_defects(eni, eni.subnet6, eni.gateway6, eni.ipv6_addresses)

@@ -12,6 +12,9 @@ from spiderpool.core.cloud.loadbalancer.model import build_model
 from spiderpool.core.cloud.loadbalancer.planning import plan, reuse_fault, unchangeable
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
 
+FAULT = "fault: "
+"""Begins the lines about what keeps a Service from its balancer."""
+
 
 def dry_run(
     service: Service,
@@ -38,13 +41,13 @@ def _lines(
 ) -> Iterator[str]:
     options = read_options(service.metadata.annotations or {}, kind)
     if found := faults(service, options, configuration):
-        yield from (f"fault: {fault}" for fault in found)
+        yield from (f"{FAULT}{fault}" for fault in found)
         return
     model = build_model(service, options, snapshot, configuration)
     yield from (f"note: {note}" for note in (*options.remarks, *model.notes))
     yield from (f"note: no ENI is known to have the pod address {address}" for address in model.unresolved)
     if observed and (fault := reuse_fault(model, observed)):
-        yield f"fault: {fault}"
+        yield f"{FAULT}{fault}"
         return
-    yield from (f"fault: {fault}" for fault in (unchangeable(model, observed) if observed else ()))
+    yield from (f"{FAULT}{fault}" for fault in (unchangeable(model, observed) if observed else ()))
     yield from [f"{number}. {step}" for number, step in enumerate(plan(model, observed), 1)] or ["nothing to do"]
