@@ -69,15 +69,15 @@ class Installation:
         self._plane.apply(yaml.safe_dump({**config_map, "data": {"ca.crt": authority.decode()}}))
         self._helm("repo", "add", REPOSITORY, url, shown=progress)
         self._helm("repo", "update", REPOSITORY, shown=progress)
-        self._release("install", RELEASE, f"{REPOSITORY}/{CHART.name}", *self._flags(), shown=progress)
+        self._release("install", f"{REPOSITORY}/{CHART.name}", *self._flags(), shown=progress)
 
     def upgrade(self, *arguments: str) -> None:
         """Upgrade the release, with further arguments of helm. Raises BadConfig if helm fails."""
-        self._release("upgrade", RELEASE, f"{REPOSITORY}/{CHART.name}", *self._flags(), *arguments)
+        self._release("upgrade", f"{REPOSITORY}/{CHART.name}", *self._flags(), *arguments)
 
     def uninstall(self) -> None:
         """Remove the release, and wait until the nodes are cleaned. Raises BadConfig if helm fails."""
-        self._release("uninstall", RELEASE)
+        self._release("uninstall")
 
     def wait(self) -> None:
         """Wait until all pods of the release are ready. Raises NotReady with the state of its pods."""
@@ -116,8 +116,10 @@ class Installation:
     def _flags(self) -> list[str | Path]:
         return [*(word for value in WALKTHROUGH for word in ("--set", value)), "--values", self.values]
 
-    def _release(self, *arguments: str | Path, shown: Callable[[str], None] | None = None) -> None:
-        self._helm(*arguments, "--namespace", NAMESPACE, hidden=(f"--timeout={HOOK_TIMEOUT}s",), shown=shown)
+    def _release(self, verb: str, *arguments: str | Path, shown: Callable[[str], None] | None = None) -> None:
+        source, flags = arguments[:1], arguments[1:]
+        command = [verb, RELEASE, *source, "--namespace", NAMESPACE, *flags]
+        self._helm(*command, hidden=(f"--timeout={HOOK_TIMEOUT}s",), shown=shown)
 
     def _helm(
         self,
