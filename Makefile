@@ -1,7 +1,7 @@
 # Every target first makes the machine ready (scripts/bootstrap); that takes no time when nothing is missing.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap binaries demo stories test full lint coverage fmt bench scale chaos simulate fuzz conformance images sbom audit clean clean-cache
+.PHONY: help bootstrap binaries demo stories life-cycle test full lint coverage fmt bench scale chaos simulate fuzz conformance images sbom audit clean clean-cache
 
 # Groups of tests (tests/conftest.py) run side by side; WORKERS=0 runs them one after the other in this process.
 WORKERS ?= 2
@@ -23,6 +23,10 @@ demo: bootstrap  ## Play the walkthrough of Alibaba Cloud and check it; NODES=fa
 stories: binaries  ## Play what happens to pods, nodes and daemons; NODES=real, WRITE=1: docs/reference/stories.md, LONG=1, ARGS=names
 	@.venv/bin/spiderpool-lab stories $(if $(NODES),--nodes $(NODES)) $(if $(filter 1,$(WRITE)),--write) $(if $(filter 1,$(LONG)),--long) $(ARGS)
 
+life-cycle: binaries  ## Update, roll back, remove and install the chart while a client counts what is lost; WRITE=1: docs/reference/life-cycle.md, ARGS=names
+	@.venv/bin/python -m spiderpool_lab.product --cached >/dev/null
+	@exec .venv/bin/spiderpool-lab life-cycle $(if $(filter 1,$(WRITE)),--write) $(ARGS)
+
 test: binaries  ## Run every test but those marked full (ARGS=--full: those too); ARGS='-k name -x' are passed to pytest
 	@.venv/bin/python -m spiderpool_lab.images >/dev/null
 	@.venv/bin/python -m spiderpool_lab.product --cached >/dev/null
@@ -31,7 +35,7 @@ test: binaries  ## Run every test but those marked full (ARGS=--full: those too)
 full: bootstrap  ## Run all that takes hours: every test, the stories on both kinds of nodes, Kubernetes' own tests; writes their pages in docs/
 	@.venv/bin/python -m spiderpool_lab.binaries conformance >/dev/null
 	@failed=0; \
-	for part in 'test ARGS=--full' 'stories NODES=fast WRITE=1' 'stories NODES=real WRITE=1' conformance 'conformance KUBERNETES=1.30'; do \
+	for part in 'test ARGS=--full' 'stories NODES=fast WRITE=1' 'stories NODES=real WRITE=1' 'life-cycle WRITE=1' conformance 'conformance KUBERNETES=1.30'; do \
 	    $(MAKE) --no-print-directory $$part || failed=1; \
 	done; exit $$failed
 

@@ -75,6 +75,10 @@ class Installation:
         """Upgrade the release, with further arguments of helm. Raises BadConfig if helm fails."""
         self._release("upgrade", f"{REPOSITORY}/{CHART.name}", *self._flags(), *arguments)
 
+    def rollback(self) -> None:
+        """Go back to the revision before. Raises BadConfig if helm fails."""
+        self._release("rollback")
+
     def uninstall(self) -> None:
         """Remove the release, and wait until the nodes are cleaned. Raises BadConfig if helm fails."""
         self._release("uninstall")

@@ -19,6 +19,7 @@ from spiderpool_lab.cloud_commands import cloud, describe
 from spiderpool_lab.cluster import LabCluster, LabOptions
 from spiderpool_lab.demo import Demo
 from spiderpool_lab.fabric import STRAY
+from spiderpool_lab.life_cycle.command import life_cycle
 from spiderpool_lab.node import ProxyMode
 from spiderpool_lab.running import NAME, need_root, running
 from spiderpool_lab.signals import exit_on_signals
@@ -142,6 +143,7 @@ def status(name: str) -> None:
 
 main.add_command(cloud)
 main.add_command(stories)
+main.add_command(life_cycle)
 
 
 @main.command(context_settings=_OPTIONS_FIRST)

@@ -1,0 +1,122 @@
+"""The cases: what an administrator does with helm, and what must hold then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from spiderpool.errors import BadConfig, SpiderpoolError
+from spiderpool_lab.life_cycle.stage import Stage
+
+Play = Callable[[Stage], None]
+
+CROWD = 10
+"""Pods that start at once: a node has one CPU, and takes a second or two to start one."""
+
+
+class CaseFailed(SpiderpoolError):
+    """Something did not happen as a case says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A case by its name. Its title is the first line of the docstring of the function that plays it."""
+
+    name: str
+    title: str
+    play: Play
+
+
+CASES: dict[str, Case] = {}
+"""Name → case, in the order in which they are played."""
+
+
+def case(play: Play) -> Play:
+    """Add a function to the table, by its name with hyphens."""
+    name, title = play.__name__.replace("_", "-"), (play.__doc__ or "").splitlines()[0].rstrip(".")
+    CASES[name] = Case(name, title, play)
+    return play
+
+
+def expect(holds: object, what: str) -> None:
+    """Raise CaseFailed, saying what must hold, unless it does."""
+    if not holds:
+        raise CaseFailed(f"not so: {what}")
+
+
+@case
+def nothing(stage: Stage) -> None:
+    """Nothing is done: what the load and the client see of a cluster that is left alone."""
+    agents = stage.agents().keys()
+    before = stage.probes().answered
+    stage.wait("the client has been answered 200 times", lambda: stage.probes().answered >= before + 200)
+    expect(stage.agents().keys() == agents, "agents are those of before")
+
+
+@case
+def upgrade(stage: Stage) -> None:
+    """Helm upgrade with a changed value replaces all agents."""
+    former = stage.agents().keys()
+    stage.release.upgrade("--set", "spiderpoolAgent.podAnnotations.case=upgrade")
+    stage.release.wait()
+    expect(stage.agents().keys().isdisjoint(former), "every agent is a new one")
+
+
+@case
+def upgrade_while_pods_start(stage: Stage) -> None:
+    """Helm upgrade replaces all agents while 30 pods start."""
+    stage.scale("crowd", CROWD)
+    stage.release.upgrade("--set", "spiderpoolAgent.podAnnotations.case=crowd")
+    stage.release.wait()
+    stage.wait(f"{CROWD} pods are ready", lambda: len(stage.ready("crowd")) == CROWD)
+    addresses = [address for found in stage.ready("crowd").values() for address in found]
+    expect(len({*addresses}) == len(addresses) == 2 * CROWD, "every pod has an address of each family of its own")
+    stage.scale("crowd", 0)
+    stage.wait("they are gone", lambda: not stage.cluster.objects("pods", "--selector", "app=crowd"))
+
+
+@case
+def rollback(stage: Stage) -> None:
+    """Helm rollback to the revision before."""
+    former = stage.agents().keys()
+    stage.release.rollback()
+    stage.release.wait()
+    expect(stage.agents().keys().isdisjoint(former), "every agent is a new one")
+
+
+@case
+def wrong_value(stage: Stage) -> None:
+    """Helm upgrade with a wrong value is refused, and nothing is changed."""
+    agents = stage.agents().keys()
+    try:
+        stage.release.upgrade("--set", "ipam.enableIPv4=perhaps")
+    except BadConfig as refusal:
+        expect("enableIPv4" in refusal.message, f"the refusal names the value: {refusal.message}")
+    else:
+        raise CaseFailed("not so: helm refuses the value")
+    expect(stage.agents().keys() == agents, "agents are those of before")
+
+
+@case
+def image_missing(stage: Stage) -> None:
+    """An upgrade names an image that no node has; the same command with the right one repairs it."""
+    stage.release.upgrade("--set", "spiderpoolAgent.image.tag=absent")
+    stage.wait("an agent waits for its image", lambda: any(map(_waits_for_image, stage.agents().values())))
+    stage.release.upgrade()
+    stage.release.wait()
+
+
+@case
+def removal(stage: Stage) -> None:
+    """Helm uninstall leaves nothing but records and pools, and running pods their network; helm install finds them."""
+    records = stage.records()
+    stage.release.uninstall()
+    stage.wait("nothing of the release is left", lambda: not stage.left())
+    expect(stage.records() == records, "the records of running pods are those of before")
+    stage.cluster.install()
+    expect(stage.records() == records, "they still are after another installation")
+
+
+def _waits_for_image(pod: dict[str, dict[str, list[dict[str, dict[str, dict[str, str]]]]]]) -> bool:
+    waiting = [status["state"].get("waiting", {}) for status in pod["status"].get("containerStatuses", [])]
+    return any(state.get("reason") in ("ErrImagePull", "ImagePullBackOff") for state in waiting)

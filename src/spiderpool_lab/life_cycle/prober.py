@@ -1,0 +1,91 @@
+"""A client on the internet of a lab that sends a request every 50 ms, as a process of its own.
+
+``python -m spiderpool_lab.life_cycle.prober --netns NAME --bind ADDRESS --target ADDRESS --port PORT --file FILE`` writes
+a :class:`Probes` to the file several times a second, until SIGTERM or SIGINT. Each request has a connection of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from pathlib import Path
+
+import msgspec
+
+from spiderpool_lab import namespaces, probes
+from spiderpool_lab.probes import TrafficProbe
+from spiderpool_lab.signals import stop_event
+
+INTERVAL = 0.05
+"""Seconds between the starts of two requests."""
+TIMEOUT = 1.0
+"""Seconds after which a request is lost."""
+WRITE_INTERVAL = 0.2
+"""Seconds between two writes of the file."""
+KEPT = 100
+"""Reasons that are kept."""
+
+
+class Probes(msgspec.Struct):
+    """How many requests were answered and lost, and why the first were lost."""
+
+    answered: int = 0
+    lost: int = 0
+    reasons: list[str] = []
+
+
+async def run(probe: TrafficProbe, netns: Path, file: Path) -> None:
+    """Send requests until SIGTERM or SIGINT."""
+    ended, seen = stop_event(), Probes()
+    async with asyncio.TaskGroup() as group:
+        writer = group.create_task(_write(seen, file))
+        begin = asyncio.get_running_loop().time()
+        number = 0
+        while not ended.is_set():
+            group.create_task(_send(probe, netns, seen))
+            number += 1
+            await asyncio.sleep(max(0.0, begin + number * INTERVAL - asyncio.get_running_loop().time()))
+        writer.cancel()
+
+
+async def _send(probe: TrafficProbe, netns: Path, seen: Probes) -> None:
+    answer = await probes.run(probe, netns)
+    if answer.ok:
+        seen.answered += 1
+        return
+    seen.lost += 1
+    if len(seen.reasons) < KEPT:
+        seen.reasons.append(f"{time.strftime('%H:%M:%S')} {answer.error}")
+
+
+async def _write(seen: Probes, file: Path) -> None:
+    while True:
+        draft = file.with_name(f".{file.name}.new")
+        draft.write_bytes(msgspec.json.encode(seen))
+        draft.replace(file)
+        await asyncio.sleep(WRITE_INTERVAL)
+
+
+def read(file: Path) -> Probes:
+    """What a prober has written last. Raises FileNotFoundError before that."""
+    return msgspec.json.decode(file.read_bytes(), type=Probes)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--netns", required=True)
+    parser.add_argument("--bind", required=True)
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--file", type=Path, required=True)
+    chosen = parser.parse_args()
+    probe = TrafficProbe(
+        kind="http", target=chosen.target, port=chosen.port, bind=chosen.bind, count=1, timeout=TIMEOUT
+    )
+    asyncio.run(run(probe, namespaces.path(chosen.netns), chosen.file))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What came of the cases, as a table and as a page of the docs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rich.table import Table
+
+from spiderpool_lab.product.checkout import ROOT, Commit
+
+PAGE = ROOT / "docs" / "reference" / "life-cycle.md"
+
+_HEAD = """# Life cycle
+
+What a cluster's owner does with helm, on nodes with a kubelet and containerd, while a Job makes pods without a pause
+and a client on the internet sends a request every 50 ms, on a connection of its own, to a node port of an application.
+`make life-cycle` plays it; with `WRITE=1` it writes this page. After each case the application's pods have the
+addresses that they had, no address is in two pods, and records and kernels agree.
+
+An ADD that fails is repeated by the kubelet: failed ones only delay pods that start. Two nodes have one agent each, and
+both are replaced at once, as `updateStrategy` allows.
+
+| case | requests | lost | failed ADDs | seconds | outcome |
+|---|---|---|---|---|---|
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseOutcome:
+    """What came of one case: requests of the client, ADDs that failed, and ``faults`` in words."""
+
+    name: str
+    title: str
+    requests: int
+    lost: int
+    failed_adds: int
+    seconds: float
+    faults: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether all was as it has to be."""
+        return not self.faults
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The figures, and the outcome."""
+        outcome = "pass" if self.passed else f"fail: {'; '.join(self.faults)}"
+        return (str(self.requests), str(self.lost), str(self.failed_adds), f"{self.seconds:.0f}", outcome)
+
+
+def page(outcomes: Iterable[CaseOutcome], versions: str) -> str:
+    """The page: a row for each case."""
+    rows = [f"| {each.title} (`{each.name}`) | {' | '.join(each.cells)} |\n" for each in outcomes]
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
+    return f"{_HEAD}{''.join(rows)}\nPlayed on {day} with commit {Commit.current().revision[:12]}: {versions}\n"
+
+
+def table(outcomes: Iterable[CaseOutcome]) -> Table:
+    """The outcomes for a terminal."""
+    shown = Table("case", "requests", "lost", "failed ADDs", "seconds", "outcome", title="Life cycle")
+    for each in outcomes:
+        shown.add_row(each.name, *each.cells)
+    return shown
