@@ -64,7 +64,7 @@ def upgrade(stage: Stage) -> None:
 
 @case
 def upgrade_while_pods_start(stage: Stage) -> None:
-    """Helm upgrade replaces all agents while 30 pods start."""
+    """Helm upgrade replaces all agents while ten pods start."""
     stage.scale("crowd", CROWD)
     stage.release.upgrade("--set", "spiderpoolAgent.podAnnotations.case=crowd")
     stage.release.wait()

@@ -1,7 +1,8 @@
 """A client on the internet of a lab that sends a request every 50 ms, as a process of its own.
 
-``python -m spiderpool_lab.life_cycle.prober --netns NAME --bind ADDRESS --target ADDRESS --port PORT --file FILE`` writes
-a :class:`Probes` to the file several times a second, until SIGTERM or SIGINT. Each request has a connection of its own.
+``python -m spiderpool_lab.life_cycle.prober --netns NAME --bind ADDRESS --target ADDRESS --port PORT --file FILE``
+writes a :class:`Probes` to the file several times a second, until SIGTERM or SIGINT. Each request has a connection of
+its own.
 """
 
 from __future__ import annotations
