@@ -1,11 +1,10 @@
-"""The checkout that images are built from: its version, its commit, and its locked packages."""
+"""The checkout that images are built from: its commit and its locked packages."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import subprocess
-import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -43,13 +42,6 @@ def _git(*arguments: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout.strip()
     except FileNotFoundError:
         return ""
-
-
-@cache
-def version() -> str:
-    """The product's version."""
-    found: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    return found
 
 
 @cache
