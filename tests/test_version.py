@@ -49,6 +49,6 @@ def test_the_chart_has_the_version_of_its_daemons() -> None:
     assert {key: about[key] for key in ("version", "appVersion")} == {"version": __version__, "appVersion": __version__}
 
 
-@pytest.mark.parametrize("name", ["images", "install", "spiderpoolctl"])
+@pytest.mark.parametrize("name", ["usage/images", "usage/install", "usage/spiderpoolctl", "reference/releases"])
 def test_examples_of_the_documentation_have_it(name: str) -> None:
-    assert {*IN_DOCUMENTATION.findall((ROOT / f"docs/usage/{name}.md").read_text())} == {__version__}
+    assert {*IN_DOCUMENTATION.findall((ROOT / f"docs/{name}.md").read_text())} == {__version__}
