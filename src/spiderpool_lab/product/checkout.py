@@ -73,7 +73,7 @@ def requirements(*options: str) -> str:
 
 def distribution(kind: str, folder: Path) -> Path:
     """A ``wheel`` or ``sdist`` of the product, written to a folder; it has equal bytes for equal sources."""
-    command = [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", folder]
+    command = [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", str(folder)]
     run(command, cwd=ROOT, show=_silently)
     (built,) = folder.glob(f"*{_SUFFIXES[kind]}")
     return built

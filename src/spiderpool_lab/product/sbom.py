@@ -59,8 +59,8 @@ def of_product(commit: Commit) -> str:
     """The bill of the product: what uv.lock names, without the tools of development. Raises IOFailure."""
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "bill.json"
-        options = ["--frozen", "--no-default-groups", "--format", "cyclonedx1.5", "--quiet", "--output-file", written]
-        run([checkout.uv(), "export", "--project", checkout.ROOT, *options])
+        options = ["--frozen", "--no-default-groups", "--format", "cyclonedx1.5", "--quiet"]
+        run([checkout.uv(), "export", "--project", checkout.ROOT, *options, "--output-file", written])
         bill = json.loads(written.read_text())
     # uv writes a random number, the time, and no version of what has it in its code.
     locked = (checkout.ROOT / "uv.lock").read_text()
