@@ -1,7 +1,7 @@
 # Every target first makes the machine ready (scripts/bootstrap); that takes no time when nothing is missing.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap binaries demo stories life-cycle test full lint coverage fmt bench scale chaos simulate fuzz conformance images sbom audit clean clean-cache
+.PHONY: help bootstrap binaries demo stories life-cycle test full lint coverage fmt bench scale chaos simulate fuzz conformance images sbom release audit clean clean-cache
 
 # Groups of tests (tests/conftest.py) run side by side; WORKERS=0 runs them one after the other in this process.
 WORKERS ?= 2
@@ -76,9 +76,11 @@ conformance: bootstrap  ## Run Kubernetes' own tests of a network on real nodes;
 images: bootstrap  ## Build the images of the product for amd64 and arm64 under dist/images, with bills of materials; ARGS=--help shows the options
 	@exec .venv/bin/python -m spiderpool_lab.product $(ARGS)
 
-sbom:  ## Write dist/sbom.json: what the product consists of, with versions and hashes, as CycloneDX 1.5
-	@uv=$$(scripts/bootstrap uv) && mkdir -p dist && \
-	"$$uv" export --frozen --no-default-groups --format cyclonedx1.5 --quiet --output-file dist/sbom.json
+sbom: bootstrap  ## Write dist/sbom.json: what the product consists of, with versions and hashes, as CycloneDX 1.5
+	@exec .venv/bin/python -m spiderpool_lab.product.sbom
+
+release: bootstrap  ## Build all of a version under dist/release: packages, chart, images, bills of materials, SHA256SUMS; ARGS='--without-images', ALLOW_DIRTY=1
+	@exec .venv/bin/python -m spiderpool_lab.product.release $(ARGS)
 
 audit:  ## Compare uv.lock with known vulnerabilities; needs the service of OSV; ARGS='--service-url URL': a mirror of it
 	@uv=$$(scripts/bootstrap uv) && "$$uv" audit --frozen --preview-features audit-command $(ARGS)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from spiderpool import __version__
 from spiderpool.api.coordination_v1 import Lease
 from spiderpool.api.core_v1 import Node, NodeSpec, Taint
 from spiderpool.api.meta import ObjectMeta
@@ -243,7 +244,7 @@ def _node_info(version: str) -> Json:
         "osImage": "Spiderpool lab node",
         "operatingSystem": "linux",
         "architecture": "amd64",
-        "containerRuntimeVersion": "spiderpool-lab://0.1.0",
+        "containerRuntimeVersion": f"spiderpool-lab://{__version__}",
         "machineID": "",
         "systemUUID": "",
         "bootID": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),

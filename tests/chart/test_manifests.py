@@ -191,7 +191,7 @@ class TestAgent:
         assert "ports" not in agent, "with declared ports a pod in the nodes' network cannot be replaced freely"
         paths = {each["hostPath"]["path"] for each in spec["volumes"] if "hostPath" in each}
         cni = {"/opt/cni/bin", "/etc/cni/net.d", "/var/lib/cni"}
-        assert paths == {"/var/run/spidernet", "/var/run/netns", "/proc/sys/net", *cni}
+        assert paths == {"/var/run/spidernet", "/var/run/netns", "/proc/sys/net", "/run/xtables.lock", *cni}
 
     def test_where_the_cni_files_of_the_nodes_are_is_said_once(self) -> None:
         elsewhere = ("global.cniBinHostPath=/a/bin", "global.cniConfHostPath=/a/net.d")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from spiderpool import __version__
 from spiderpool.errors import BadConfig
 from spiderpool_lab import binaries, go_build, images, oci
 from spiderpool_lab.product import checkout, debian, sbom
@@ -126,7 +127,7 @@ def test_an_entry_point_runs_as_its_user_with_a_root_that_is_read_only(
     assert (shown.returncode, shown.stderr) == (0, "")
     assert f"usage: {image} " in shown.stdout
     version = inside(tree, f"/usr/bin/{image}", "--version", user=user_of(image))
-    assert version.stdout == f"{image} {checkout.version()}\n"
+    assert version.stdout == f"{image} {__version__}\n"
 
 
 @pytest.mark.lab
@@ -277,7 +278,7 @@ def test_an_archive_says_what_it_is(built: dict[str, Built], tmp_path: Path) -> 
         assert config["config"]["User"] == f"{user_of(image)}:{user_of(image)}"
         labels = config["config"]["Labels"]
         named = {name: labels[f"org.opencontainers.image.{name}"] for name in ("version", "revision", "licenses")}
-        assert named == {"version": checkout.version(), "revision": COMMIT.revision, "licenses": "Apache-2.0"}
+        assert named == {"version": __version__, "revision": COMMIT.revision, "licenses": "Apache-2.0"}
         assert config["created"] == labels["org.opencontainers.image.created"] == COMMIT.created
 
 

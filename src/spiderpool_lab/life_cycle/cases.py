@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from spiderpool.errors import BadConfig, SpiderpoolError
-from spiderpool_lab.life_cycle.stage import Stage
+from spiderpool_lab.life_cycle.stage import LifeStage
 
-Play = Callable[[Stage], None]
+Play = Callable[[LifeStage], None]
 
 CROWD = 10
 """Pods that start at once: a node has one CPU, and takes a second or two to start one."""
@@ -45,7 +45,7 @@ def expect(holds: object, what: str) -> None:
 
 
 @case
-def nothing(stage: Stage) -> None:
+def nothing(stage: LifeStage) -> None:
     """Nothing is done: what the load and the client see of a cluster that is left alone."""
     agents = stage.agents().keys()
     before = stage.probes().answered
@@ -54,7 +54,7 @@ def nothing(stage: Stage) -> None:
 
 
 @case
-def upgrade(stage: Stage) -> None:
+def upgrade(stage: LifeStage) -> None:
     """Helm upgrade with a changed value replaces all agents."""
     former = stage.agents().keys()
     stage.release.upgrade("--set", "spiderpoolAgent.podAnnotations.case=upgrade")
@@ -63,7 +63,7 @@ def upgrade(stage: Stage) -> None:
 
 
 @case
-def upgrade_while_pods_start(stage: Stage) -> None:
+def upgrade_while_pods_start(stage: LifeStage) -> None:
     """Helm upgrade replaces all agents while ten pods start."""
     stage.scale("crowd", CROWD)
     stage.release.upgrade("--set", "spiderpoolAgent.podAnnotations.case=crowd")
@@ -76,7 +76,7 @@ def upgrade_while_pods_start(stage: Stage) -> None:
 
 
 @case
-def rollback(stage: Stage) -> None:
+def rollback(stage: LifeStage) -> None:
     """Helm rollback to the revision before."""
     former = stage.agents().keys()
     stage.release.rollback()
@@ -85,7 +85,7 @@ def rollback(stage: Stage) -> None:
 
 
 @case
-def wrong_value(stage: Stage) -> None:
+def wrong_value(stage: LifeStage) -> None:
     """Helm upgrade with a wrong value is refused, and nothing is changed."""
     agents = stage.agents().keys()
     try:
@@ -98,7 +98,7 @@ def wrong_value(stage: Stage) -> None:
 
 
 @case
-def image_missing(stage: Stage) -> None:
+def image_missing(stage: LifeStage) -> None:
     """An upgrade names an image that no node has; the same command with the right one repairs it."""
     stage.release.upgrade("--set", "spiderpoolAgent.image.tag=absent")
     stage.wait("an agent waits for its image", lambda: any(map(_waits_for_image, stage.agents().values())))
@@ -107,7 +107,7 @@ def image_missing(stage: Stage) -> None:
 
 
 @case
-def removal(stage: Stage) -> None:
+def removal(stage: LifeStage) -> None:
     """Helm uninstall leaves nothing but records and pools, and running pods their network; helm install finds them."""
     records = stage.records()
     stage.release.uninstall()

@@ -14,7 +14,7 @@ from spiderpool_lab.cluster import temporary
 from spiderpool_lab.life_cycle import prober, report, stage
 from spiderpool_lab.life_cycle.cases import CASES, Case
 from spiderpool_lab.life_cycle.report import CaseOutcome
-from spiderpool_lab.life_cycle.stage import Stage
+from spiderpool_lab.life_cycle.stage import LifeStage
 from spiderpool_lab.running import need_root
 from spiderpool_lab.signals import exit_on_signals
 
@@ -35,7 +35,7 @@ def life_cycle(names: tuple[str, ...], name: str, write: bool) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160, emoji=False)
     progress = partial(console.print, markup=False, highlight=False)
     with temporary(name, stage.options()) as cluster:
-        on = Stage(cluster)
+        on = LifeStage(cluster)
         on.prepare()
         outcomes = [play(on, CASES[each], progress) for each in names or CASES]
         info = cluster.objects("nodes")[0]["status"]["nodeInfo"]
@@ -51,7 +51,7 @@ def life_cycle(names: tuple[str, ...], name: str, write: bool) -> None:
     sys.exit(0 if passed else 1)
 
 
-def play(on: Stage, case: Case, progress: partial[None]) -> CaseOutcome:
+def play(on: LifeStage, case: Case, progress: partial[None]) -> CaseOutcome:
     """Play one case, and count what the client has lost meanwhile."""
     application, before, failed = on.application(), on.probes(), on.failed_adds()
     begin = time.monotonic()
@@ -74,7 +74,7 @@ def play(on: Stage, case: Case, progress: partial[None]) -> CaseOutcome:
     return outcome
 
 
-def _disorder(on: Stage) -> list[str]:
+def _disorder(on: LifeStage) -> list[str]:
     """What stays wrong with addresses while the load makes no pods."""
     on.pause_load(True)
     try:

@@ -48,7 +48,7 @@ def options() -> LabOptions:
     )
 
 
-class Stage:
+class LifeStage:
     """What a case can do on a cluster that is up."""
 
     def __init__(self, cluster: LabCluster) -> None:

@@ -1,21 +1,23 @@
-"""The checkout that images are built from: its version, its commit, and its locked packages."""
+"""The checkout that images and releases are built from: its commit, its locked packages, and how it is packed."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import subprocess
-import tomllib
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from spiderpool_lab.commands import output
+from spiderpool.errors import IOFailure
+from spiderpool_lab.commands import output, run
 
 ROOT = Path(__file__).parents[3]
 _SOURCES = ("src", "pyproject.toml", "uv.lock", "LICENSE", "NOTICE")
 """What images are built from."""
+_SUFFIXES = {"wheel": ".whl", "sdist": ".tar.gz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +39,23 @@ class Commit:
         return cls(revision, datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(ROOT), *arguments]
+def changed_files(root: Path = ROOT) -> list[str]:
+    """Files that are not as the commit has them, or not in it at all. Raises IOFailure where there is no commit."""
+    if not _git("rev-parse", "--verify", "--quiet", "HEAD", root=root):
+        raise IOFailure(f"git knows no commit in {root}, so nobody could say what was built")
+    listed = (
+        _git("diff", "--name-only", "HEAD", root=root),
+        _git("ls-files", "--others", "--exclude-standard", root=root),
+    )
+    return sorted(name for names in listed for name in names.splitlines())
+
+
+def _git(*arguments: str, root: Path = ROOT) -> str:
+    command = ["git", "-C", str(root), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout.strip()
     except FileNotFoundError:
         return ""
-
-
-@cache
-def version() -> str:
-    """The product's version."""
-    found: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    return found
 
 
 @cache
@@ -63,6 +69,18 @@ def requirements(*options: str) -> str:
     """Locked packages with their hashes, as requirements of uv and pip."""
     arguments = ["--project", str(ROOT), "--frozen", "--no-emit-workspace", "--no-header", "--no-annotate"]
     return output([uv(), "export", "--quiet", *arguments, *options])
+
+
+def distribution(kind: str, folder: Path) -> Path:
+    """A ``wheel`` or ``sdist`` of the product, written to a folder; it has equal bytes for equal sources."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", str(folder)]
+    run(command, cwd=ROOT, show=_silently)
+    (built,) = folder.glob(f"*{_SUFFIXES[kind]}")
+    return built
+
+
+def _silently(_: str) -> None:
+    return None
 
 
 def digest_of(*values: str) -> str:

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from spiderpool import __version__
 from spiderpool.errors import BadConfig
 from spiderpool_lab import binaries, oci
 from spiderpool_lab.commands import print_progress
 from spiderpool_lab.images import Part, digest, folder, layer, prune
-from spiderpool_lab.product import checkout, programs
+from spiderpool_lab.product import programs
 from spiderpool_lab.product.checkout import Commit
 from spiderpool_lab.product.layers import USER, Layers, compressed
 
@@ -53,7 +54,7 @@ class Built:
 
 def tag() -> str:
     """The tag of this version's images."""
-    return f"v{checkout.version()}"
+    return f"v{__version__}"
 
 
 def archives(images: Iterable[str] = tuple(DESCRIPTIONS), registry: str = REGISTRY) -> list[Path]:
@@ -120,7 +121,7 @@ def _config(image: str, commit: Commit | None) -> oci.Config:
     labels = {
         "title": image,
         "description": DESCRIPTIONS[image],
-        "version": checkout.version(),
+        "version": __version__,
         "licenses": "Apache-2.0",
     }
     if commit:

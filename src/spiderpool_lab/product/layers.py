@@ -199,12 +199,9 @@ def interpreter(work: Path) -> Interpreter:
 
 @cache
 def wheel() -> bytes:
-    """The wheel of the product, which has equal bytes for equal sources; built once by a process."""
+    """The wheel of the product, built once by a process."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder]
-        run(command, cwd=checkout.ROOT, show=_silently)
-        (built,) = Path(folder).glob("*.whl")
-        return built.read_bytes()
+        return checkout.distribution("wheel", Path(folder)).read_bytes()
 
 
 def compressed(plain: Path, work: Path) -> Path:
@@ -251,7 +248,3 @@ def _launchers(entry_points: str) -> Iterator[tuple[str, str]]:
     for name, place in parser["console_scripts"].items():
         module, _, function = place.partition(":")
         yield name, f"#!/usr/bin/python3 -I\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
-
-
-def _silently(_: str) -> None:
-    return None

@@ -1,10 +1,15 @@
-"""The bill of materials of an image: CycloneDX 1.5, as JSON. Equal images have equal ones."""
+"""Bills of materials, of images and of the product itself: CycloneDX 1.5, as JSON. Equal contents have equal ones.
+
+``make sbom`` runs it, and writes that of the product.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import tarfile
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from email.parser import BytesHeaderParser
@@ -13,7 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from spiderpool_lab.commands import output
+from spiderpool import __version__
+from spiderpool_lab.commands import output, run
 from spiderpool_lab.product import checkout, programs
 from spiderpool_lab.product.checkout import Commit
 from spiderpool_lab.product.debian import RELEASE, SUITE, Apt
@@ -47,6 +53,21 @@ def document(built: Built, commit: Commit) -> str:
         "components": sorted(components, key=lambda each: str(each["bom-ref"])),
     }
     return json.dumps(described, indent=2) + "\n"
+
+
+def of_product(commit: Commit) -> str:
+    """The bill of the product: what uv.lock names, without the tools of development. Raises IOFailure."""
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "bill.json"
+        options = ["--frozen", "--no-default-groups", "--format", "cyclonedx1.5", "--quiet"]
+        run([checkout.uv(), "export", "--project", checkout.ROOT, *options, "--output-file", written])
+        bill = json.loads(written.read_text())
+    # uv writes a random number, the time, and no version of what has it in its code.
+    locked = (checkout.ROOT / "uv.lock").read_text()
+    bill["serialNumber"] = f"urn:uuid:{uuid.uuid5(_NAMESPACE, f'{commit.revision} {locked}')}"
+    bill["metadata"]["timestamp"] = commit.created
+    bill["metadata"]["component"]["version"] = __version__
+    return json.dumps(bill, indent=2) + "\n"
 
 
 def _component(purl: str, name: str, version: str, **more: Any) -> dict[str, Any]:
@@ -96,3 +117,16 @@ def _programs(architecture: str) -> Iterator[dict[str, Any]]:
     modules = {module for plugin in programs.reference_plugins(architecture) for module in programs.go_modules(plugin)}
     for name, version in sorted(modules):
         yield _component(f"pkg:golang/{name}@{version}", name, version)
+
+
+def main() -> int:
+    """Write the bill of the product to dist/sbom.json."""
+    target = checkout.ROOT / "dist/sbom.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(of_product(Commit.current()))
+    print(target)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
