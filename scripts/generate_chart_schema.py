@@ -125,6 +125,9 @@ RULES: Final[Mapping[str, Schema]] = {
     "coordinator.vethMTU": {"type": "integer", "minimum": 1},
     **{f"clusterDefaultPool.ipv{family}Subnet": {"type": "string", "pattern": NETWORK[family]} for family in (4, 6)},
     **{f"clusterDefaultPool.ipv{family}Gateway": {"type": "string", "pattern": ADDRESS[family]} for family in (4, 6)},
+    "spiderpoolController.tls.method": one_of("auto", "certmanager", "provided"),
+    "spiderpoolController.tls.certmanager.issuerKind": one_of("Issuer", "ClusterIssuer"),
+    "spiderpoolController.tls.certmanager.certValidityDuration": DAYS,
     "spiderpoolController.tls.auto.caExpiration": DAYS,
     "spiderpoolController.tls.auto.certExpiration": DAYS,
 }

@@ -41,6 +41,7 @@ COMBINATIONS: dict[str, tuple[str, ...]] = {
         "spiderpoolCloud.podDisruptionBudget.enabled=true",
     ),
     "network of pods": ("spiderpoolController.hostnetwork=false", "spiderpoolController.replicas=2"),
+    "provided certificate": ("spiderpoolController.tls.method=provided",),
     "metrics": (
         *CLOUD,
         *(f"{each}.prometheus.enabled=true" for each in ("spiderpoolAgent", "spiderpoolController", "spiderpoolCloud")),

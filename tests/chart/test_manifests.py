@@ -12,6 +12,8 @@ import pytest
 import yaml
 from scripts import generate_chart_schema as generator
 
+from spiderpool.controller.registration import hosts
+from spiderpool.errors import BadConfig
 from spiderpool.settings import SettingsSource, agent_settings, cloud_settings, controller_settings
 from spiderpool.settings.setting import Daemon, Setting
 from spiderpool.settings.source import VARIABLES
@@ -379,3 +381,55 @@ class TestRoles:
         assert "customresourcedefinitions" in self.resources("ClusterRole", "spiderpool-init")
         kept = self.resources("ClusterRole", "spiderpool-init", "spiderpoolInit.updateCustomResources=false")
         assert "customresourcedefinitions" not in kept
+
+
+class TestCertificates:
+    """Who makes the certificate of the webhooks."""
+
+    def test_one_that_is_provided_is_mounted_where_the_controller_reads_it(self) -> None:
+        values = ("spiderpoolController.tls.method=provided", "spiderpoolController.tls.secretName=ours")
+        settings = controller_settings(source(Daemon.CONTROLLER, *values))
+        mounts = {
+            each["mountPath"]: each["name"] for each in container("spiderpool-controller", *values)["volumeMounts"]
+        }
+        spec = one("Deployment", "spiderpool-controller", *values)["spec"]["template"]["spec"]
+        secrets = {each["name"]: each["secret"]["secretName"] for each in spec["volumes"] if "secret" in each}
+        assert secrets[mounts[str(settings.certificate_folder)]] == "ours"
+        assert controller_settings(source(Daemon.CONTROLLER)).certificate_folder is None
+
+    def test_the_controller_may_then_read_and_write_no_secret(self) -> None:
+        rules = one("Role", "spiderpool-controller", "spiderpoolController.tls.method=provided")["rules"]
+        assert not any("secrets" in rule["resources"] for rule in rules)
+        assert not any(each["kind"] == "Secret" for each in rendered("spiderpoolController.tls.method=provided"))
+
+    def test_values_become_the_secret(self) -> None:
+        given = {"tlsCert": "YQ==", "tlsKey": "Yg==", "tlsCa": "Yw=="}
+        values = [f"spiderpoolController.tls.provided.{name}={value}" for name, value in given.items()]
+        secret = one(
+            "Secret", "spiderpool-controller-server-certs", "spiderpoolController.tls.method=provided", *values
+        )
+        assert secret["data"] == {"tls.crt": "YQ==", "tls.key": "Yg==", "ca.crt": "Yw=="}
+
+    def test_cert_manager_makes_one_for_the_names_by_which_the_webhooks_are_called(self) -> None:
+        values = ("spiderpoolController.tls.method=certmanager", "spiderpoolController.tls.certmanager.issuerName=own")
+        made = one("Certificate", "spiderpool-controller", *values)["spec"]
+        called = hosts(controller_settings(source(Daemon.CONTROLLER, *values)))
+        assert made["dnsNames"] == [name.replace("of-the-pod", chart.NAMESPACE) for name in called]
+        assert made["issuerRef"] == {"kind": "Issuer", "name": "own"}
+        assert made["duration"] == "8760h"
+        spec = one("Deployment", "spiderpool-controller", *values)["spec"]["template"]["spec"]
+        assert made["secretName"] in {each["secret"]["secretName"] for each in spec["volumes"] if "secret" in each}
+
+    @pytest.mark.parametrize(
+        ("values", "words"),
+        [
+            (("spiderpoolController.tls.method=certmanager",), "issuerName is empty"),
+            (
+                ("spiderpoolController.tls.method=provided", "spiderpoolController.tls.provided.tlsKey=YQ=="),
+                "set all three, or none if the Secret exists",
+            ),
+        ],
+    )
+    def test_what_lacks_a_part_is_refused(self, values: tuple[str, ...], words: str) -> None:
+        with pytest.raises(BadConfig, match=words):
+            chart.templates(*values)

@@ -17,6 +17,7 @@ from spiderpool.controller.installation import AGAIN
 from spiderpool.errors import SpiderpoolError
 from spiderpool_lab import chart
 from spiderpool_lab.binaries import find
+from spiderpool_lab.certificates import Authority, KeyPair
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.ports import free_ports
 from spiderpool_lab.processes import Processes
@@ -243,6 +244,20 @@ class TestCertificates:
         wait(running, lambda: running.is_ready, "not ready")
         assert admits(plane, "immutable", "10.7.1.0/24")
 
+    def test_one_that_somebody_else_makes_and_renews(self, replicas: Replicas, tmp_path: Path) -> None:
+        plane, folder = replicas.plane, tmp_path / "certificate"
+        folder.mkdir()
+        first, second = Authority.create("first"), Authority.create("second")
+        place(folder, first, first.server(["127.0.0.1"]))
+        running = start_controller(plane, tmp_path / "provided", SPIDERPOOL_WEBHOOK_CERTIFICATE_FOLDER=str(folder))
+        replicas.running.append(running)
+        wait(running, lambda: running.is_ready, "not ready")
+        assert admits(plane, "provided", "10.7.2.0/24")
+        place(folder, second, second.server(["127.0.0.1"]))
+        wait(running, lambda: running.log.read_text().count("certificate loaded") == 2, "not loaded again")
+        wait(running, lambda: admits(plane, "renewed", "10.7.3.0/24"), "not trusted")
+        assert not _data(plane), "the Secret of our own certificates stays empty"
+
     def test_what_is_damaged_or_deleted_while_we_run_is_restored(self, replicas: Replicas) -> None:
         plane, running = replicas.plane, replicas.start()
         before = _data(plane)
@@ -309,6 +324,16 @@ class TestCertificates:
         plane.kubectl("delete", *REGISTRATIONS)
         plane.apply(MANIFEST)
         wait(running, is_right, "not filled again")
+
+
+def place(folder: Path, authority: Authority, pair: KeyPair) -> None:
+    """Write a certificate and its authority, as a Secret is mounted."""
+    for name, content in {
+        "ca.crt": authority.pair.certificate,
+        "tls.crt": pair.certificate,
+        "tls.key": pair.key,
+    }.items():
+        (folder / name).write_bytes(content)
 
 
 def _only(kind: str) -> str:

@@ -67,6 +67,14 @@
 {{- if gt (int $v.cloud.alibaba.minFreeAddresses) (int $v.cloud.alibaba.maxFreeAddresses) }}
 {{- $faults = append $faults (printf "cloud.alibaba.minFreeAddresses is %v and maxFreeAddresses %v: write a maximum that is not below the minimum" $v.cloud.alibaba.minFreeAddresses $v.cloud.alibaba.maxFreeAddresses) }}
 {{- end }}
+{{- $tls := $v.spiderpoolController.tls }}
+{{- if and (eq $tls.method "certmanager") (not $tls.certmanager.issuerName) }}
+{{- $faults = append $faults "spiderpoolController.tls.certmanager.issuerName is empty while spiderpoolController.tls.method is certmanager: name an issuer of cert-manager" }}
+{{- end }}
+{{- $given := list $tls.provided.tlsCert $tls.provided.tlsKey $tls.provided.tlsCa | compact | len }}
+{{- if and (eq $tls.method "provided") (ne $given 0) (ne $given 3) }}
+{{- $faults = append $faults "spiderpoolController.tls.provided has some of tlsCert, tlsKey and tlsCa: set all three, or none if the Secret exists" }}
+{{- end }}
 {{- $oidc := $v.cloud.credentials.oidc }}
 {{- if ne (empty $oidc.roleARN) (empty $oidc.providerARN) }}
 {{- $faults = append $faults "cloud.credentials.oidc has one of roleARN and providerARN: set both, or neither" }}

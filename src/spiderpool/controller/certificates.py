@@ -26,6 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -306,6 +307,25 @@ def load_chain(context: ssl.SSLContext, chain: bytes) -> None:
         context.load_cert_chain(file)
 
 
+class WebhookCertificates(Protocol):
+    """What the webhook server and the registrations need of certificates, whoever makes them."""
+
+    problem: str | None
+    """Why there is none to load, or no newer one; None when all is well."""
+    context: ssl.SSLContext
+    """That of the webhook server, which has the certificate."""
+
+    @property
+    def trusted(self) -> bytes | None:
+        """All authorities as PEM, for ``caBundle`` of the webhooks; None until a certificate is loaded."""
+
+    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call ``listener()`` whenever a certificate has been loaded. Returns a function that ends the subscription."""
+
+    async def run(self) -> None:
+        """Load certificates until cancelled."""
+
+
 class Certificates:
     """Makes and renews the certificates in the Secret, and loads them into the TLS context of the webhook server."""
 
@@ -328,7 +348,6 @@ class Certificates:
         self._listeners: list[Callable[[], None]] = []  # called whenever a certificate has been loaded
         self._bundle: CertificateBundle | None = None  # what ``context`` serves; restores a Secret that was made again
         self.problem: str | None = None
-        """Why the Secret could not be read or written; None when all is well."""
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
 
     @property

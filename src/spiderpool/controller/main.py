@@ -26,7 +26,7 @@ from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller import removal
 from spiderpool.controller.admission_server import AdmissionServer, accept_client_certificates
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
-from spiderpool.controller.certificates import CertificateLifetimes, Certificates, erase
+from spiderpool.controller.certificates import CertificateLifetimes, Certificates, WebhookCertificates, erase
 from spiderpool.controller.cidr_detection import (
     KUBEADM_CONFIG,
     SYSTEM_NAMESPACE,
@@ -43,6 +43,7 @@ from spiderpool.controller.network_status import NetworkStatusReconciler
 from spiderpool.controller.networks import NetworkListers, NetworkReconciler
 from spiderpool.controller.pools import PoolListers, PoolReconciler
 from spiderpool.controller.preparation import prepare
+from spiderpool.controller.provided_certificates import ProvidedCertificates
 from spiderpool.controller.quotas import NamespaceQuotas, QuotaReconciler
 from spiderpool.controller.registration import Registration, hosts, unregister
 from spiderpool.controller.reservedips import ReservedIPReconciler
@@ -75,7 +76,7 @@ log = logger("controller")
 class ControllerLeader:
     """The work of the leading replica: reconcilers, garbage collection, and the registration of the webhooks."""
 
-    def __init__(self, client: Client, settings: ControllerSettings, certificates: Certificates) -> None:
+    def __init__(self, client: Client, settings: ControllerSettings, certificates: WebhookCertificates) -> None:
         self._client = client
         self._settings = settings
         self._registration = Registration(client, settings, certificates)
@@ -234,7 +235,11 @@ async def serve(settings: ControllerSettings) -> None:
         lifetimes = CertificateLifetimes(
             timedelta(seconds=settings.authority_life), timedelta(seconds=settings.certificate_life)
         )
-        certificates = Certificates(client, settings.common.namespace, hosts(settings), lifetimes)
+        certificates: WebhookCertificates = (
+            ProvidedCertificates(settings.certificate_folder, hosts(settings))
+            if settings.certificate_folder
+            else Certificates(client, settings.common.namespace, hosts(settings), lifetimes)
+        )
 
         def blocker() -> str | None:
             if certificates.trusted:

@@ -21,7 +21,7 @@ from spiderpool.api.admissionregistration_v1 import (
 )
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.meta import Kind
-from spiderpool.controller.certificates import Certificates
+from spiderpool.controller.certificates import WebhookCertificates
 from spiderpool.controller.installation import missing
 from spiderpool.controller.webhooks import guarded_kinds, kinds, webhook_path
 from spiderpool.errors import is_bug
@@ -143,7 +143,7 @@ class Registration:
     Run it in the leader alone. The configurations stay when it stops, because other replicas go on serving.
     """
 
-    def __init__(self, client: Client, settings: ControllerSettings, certificates: Certificates) -> None:
+    def __init__(self, client: Client, settings: ControllerSettings, certificates: WebhookCertificates) -> None:
         self._client = client
         self._settings = settings
         self._certificates = certificates

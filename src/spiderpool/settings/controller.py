@@ -79,6 +79,8 @@ class ControllerSettings:
     leader_retry_period: float = bound(table.LEADER_RETRY_PERIOD)
     certificate_life: float = bound(table.CERTIFICATE_LIFE)
     authority_life: float = bound(table.AUTHORITY_LIFE)
+    certificate_folder: Path | None = bound(table.CERTIFICATE_FOLDER)
+    """None: the controller makes its certificates itself."""
     protect_used: bool = bound(table.PROTECT_USED)
     update_custom_resources: bool = bound(table.UPDATE_CUSTOM_RESOURCES)
     initial_objects: Path | None = bound(table.INITIAL_OBJECTS)

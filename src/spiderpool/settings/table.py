@@ -553,6 +553,14 @@ AUTHORITY_LIFE: Final = Setting(
     shown="ten years",
     page="reference/high-availability.md",
 )
+CERTIFICATE_FOLDER: Final = Setting(
+    kind=kinds.OPTIONAL_PATH,
+    default=None,
+    help="folder with ca.crt, tls.crt and tls.key that somebody else makes and renews; without one the controller does",
+    readers=CONTROLLER,
+    variables=("SPIDERPOOL_WEBHOOK_CERTIFICATE_FOLDER",),
+    page="reference/high-availability.md",
+)
 PROTECT_USED: Final = Setting(
     kind=kinds.FLAG,
     default=False,
