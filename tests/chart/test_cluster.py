@@ -165,6 +165,20 @@ class TestLife:
         assert "left as it is" not in installation.helm(*command, *flags("coordinator.mode=overlay"))
         installation.plane.kubectl("delete", "spidercoordinator", "default")
 
+    def test_a_network_that_waits_to_be_filled_is_said_once_networks_are_discovered(
+        self, installation: Installation
+    ) -> None:
+        values = flags("multus.multusCNI.defaultCniCRName=ipvlan-eth0")
+        installation.install("multus.multusCNI.defaultCniCRName=ipvlan-eth0")
+        installation.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        installation.plane.apply(EMPTY_NETWORK)
+        command = ("upgrade", "spiderpool", chart.CHART, "--no-hooks", "--dry-run=server", *values)
+        remedy = f"kubectl --namespace {NAMESPACE} delete spidermultusconfig ipvlan-eth0"
+        assert remedy in installation.helm(*command, *flags("cloud.provider=alibaba"))
+        assert remedy not in installation.helm(*command)
+        installation.plane.kubectl("--namespace", NAMESPACE, "delete", "spidermultusconfig", "ipvlan-eth0")
+        assert remedy not in installation.helm(*command, *flags("cloud.provider=alibaba"))
+
     def test_nothing_but_custom_resources_stays(self, installation: Installation) -> None:
         before = everything(installation.plane)
         installation.install(*CLOUD)
@@ -218,6 +232,12 @@ spec:
   template:
     metadata: {labels: {app: agent}}
     spec: {containers: [{name: agent, image: agent}]}
+"""
+EMPTY_NETWORK = f"""
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderMultusConfig
+metadata: {{name: ipvlan-eth0, namespace: {NAMESPACE}}}
+spec: {{cniType: custom, enableCoordinator: true}}
 """
 COORDINATOR = """
 apiVersion: spiderpool.spidernet.io/v2beta1

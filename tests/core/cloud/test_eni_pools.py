@@ -403,6 +403,16 @@ def test_a_network_of_that_name_is_used_if_it_serves_the_eni() -> None:
     assert network_fault(network, "eth0") is not None
 
 
+@pytest.mark.parametrize("spec", [MultusConfigSpec(cniType="custom", enableCoordinator=True), None])
+def test_an_empty_network_is_to_be_deleted(spec: MultusConfigSpec | None) -> None:
+    network = new_network("eth0", OURS, "master")
+    network.spec = spec
+    assert "is empty" in (network_fault(network, "eth0") or "")
+    assert "delete it" in (network_fault(network, "eth0") or "")
+    network.spec = MultusConfigSpec(cniType="custom", customCNI="{}")
+    assert "is no ipvlan network" in (network_fault(network, "eth0") or "")
+
+
 def test_what_is_told_of_an_unregistered_address() -> None:
     text = unregistered_text(holder("192.168.0.156"), None, "eni-m1")
     assert text == (

@@ -364,6 +364,11 @@ def network_fault(network: SpiderMultusConfig, device: str) -> str | None:
     block = network.spec.ipvlan if network.spec else None
     if block is not None and block.master == [device]:
         return None
+    if network.spec is None or (network.spec.cniType in ("custom", None) and not network.spec.customCNI):
+        return (
+            f"SpiderMultusConfig {network.key} is empty, as the chart makes it where networks are written by hand;"
+            f" delete it, and the network of {device} is made"
+        )
     return f"SpiderMultusConfig {network.key} is no ipvlan network of {device}; pods that name it miss the ENI's pools"
 
 
