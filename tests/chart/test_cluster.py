@@ -172,7 +172,7 @@ class TestLife:
         installation.install("multus.multusCNI.defaultCniCRName=ipvlan-eth0")
         installation.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         installation.plane.apply(EMPTY_NETWORK)
-        command = ("upgrade", "spiderpool", chart.CHART, "--no-hooks", "--dry-run=server", *values)
+        command: list[str | Path] = ["upgrade", "spiderpool", chart.CHART, "--no-hooks", "--dry-run=server", *values]
         remedy = f"kubectl --namespace {NAMESPACE} delete spidermultusconfig ipvlan-eth0"
         assert remedy in installation.helm(*command, *flags("cloud.provider=alibaba"))
         assert remedy not in installation.helm(*command)

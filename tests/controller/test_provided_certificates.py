@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from spiderpool.controller.provided_certificates import ProvidedCertificates
 from spiderpool_lab.certificates import Authority, KeyPair
@@ -16,9 +22,38 @@ from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
 
-HOSTS = ["spiderpool-controller.kube-system.svc", "spiderpool-controller.kube-system.svc.cluster.local"]
+HOST = "spiderpool-controller.kube-system.svc"
 CHECK = 0.02
 """Seconds between two looks at the files."""
+
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+def issue(
+    authority: Authority,
+    *,
+    name: str = HOST,
+    key: Key | None = None,
+    purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
+    ends: timedelta = timedelta(days=1),
+) -> KeyPair:
+    """A certificate as others may make it."""
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "webhooks")]))
+        .issuer_name(authority.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=2))
+        .not_valid_after(now + ends)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        .sign(authority.key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return KeyPair(certificate.public_bytes(Encoding.PEM), private)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +71,8 @@ def write(folder: Path, authority: Authority, pair: KeyPair) -> None:
 
 
 @asynccontextmanager
-async def running(certificates: ProvidedCertificates) -> AsyncIterator[ProvidedCertificates]:
+async def running(folder: Path, overlap: float = 60.0) -> AsyncIterator[ProvidedCertificates]:
+    certificates = ProvidedCertificates(folder, HOST, check=CHECK, overlap=overlap)
     task = asyncio.create_task(certificates.run())
     try:
         yield certificates
@@ -46,58 +82,112 @@ async def running(certificates: ProvidedCertificates) -> AsyncIterator[ProvidedC
             await task
 
 
-async def test_what_the_folder_has_is_loaded_and_so_is_what_replaces_it(tmp_path: Path, authority: Authority) -> None:
-    write(tmp_path, authority, authority.server(HOSTS))
+async def served(certificates: ProvidedCertificates) -> bytes:
+    """The certificate (PEM) that a client gets, who trusts what is to be trusted."""
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=certificates.context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        client = ssl.create_default_context(cadata=(certificates.trusted or b"").decode())
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client, server_hostname=HOST)
+        shown: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+    return ssl.DER_cert_to_PEM_cert(shown).encode()
+
+
+@pytest.mark.parametrize("kinds", [("ec", "rsa"), ("rsa", "ec"), ("ec", "ec")])
+async def test_what_the_folder_has_is_served_and_so_is_what_replaces_it(
+    tmp_path: Path, authority: Authority, kinds: tuple[str, str]
+) -> None:
+    keys: dict[str, Callable[[], Key]] = {
+        "ec": lambda: ec.generate_private_key(ec.SECP256R1()),
+        "rsa": lambda: rsa.generate_private_key(65537, 2048),
+    }
+    first, other = issue(authority, key=keys[kinds[0]]()), Authority.create("next")
+    second = issue(other, key=keys[kinds[1]]())
+    write(tmp_path, authority, first)
     told: list[bytes | None] = []
-    async with running(ProvidedCertificates(tmp_path, HOSTS, check=CHECK)) as certificates:
+    async with running(tmp_path) as certificates:
         certificates.subscribe(lambda: told.append(certificates.trusted))
         await eventually(lambda: certificates.trusted == authority.pair.certificate)
-        other = Authority.create("next")
-        write(tmp_path, other, other.server(HOSTS))
-        await eventually(lambda: certificates.trusted == other.pair.certificate)
-        assert told == [authority.pair.certificate, other.pair.certificate]
+        assert await served(certificates) == first.certificate
+        write(tmp_path, other, second)
+        await eventually(lambda: len(told) == 2)
+        assert await served(certificates) == second.certificate
         assert certificates.problem is None
+    both = authority.pair.certificate + other.pair.certificate
+    assert told == [authority.pair.certificate, both], "other replicas may still serve with the one before"
+
+
+async def test_former_authorities_are_trusted_no_more_after_a_while(tmp_path: Path, authority: Authority) -> None:
+    write(tmp_path, authority, issue(authority))
+    async with running(tmp_path, overlap=0.1) as certificates:
+        await eventually(lambda: certificates.trusted)
+        other = Authority.create("next")
+        write(tmp_path, other, issue(other))
+        await eventually(lambda: certificates.trusted == other.pair.certificate)
 
 
 async def test_what_cannot_be_used_leaves_the_one_before(tmp_path: Path, authority: Authority) -> None:
-    write(tmp_path, authority, authority.server(HOSTS))
-    async with running(ProvidedCertificates(tmp_path, HOSTS, check=CHECK)) as certificates:
+    first = issue(authority)
+    write(tmp_path, authority, first)
+    async with running(tmp_path) as certificates:
         await eventually(lambda: certificates.trusted)
-        (tmp_path / "tls.key").write_bytes(authority.server(HOSTS).key)
+        (tmp_path / "tls.key").write_bytes(issue(authority).key)
         await eventually(lambda: certificates.problem)
-        assert certificates.problem == "tls.key is not the key of tls.crt"
+        assert "tls.crt and tls.key are no certificate with its key" in (certificates.problem or "")
+        assert await served(certificates) == first.certificate
+
+
+async def test_one_that_expires_while_it_serves_is_said(tmp_path: Path, authority: Authority) -> None:
+    write(tmp_path, authority, issue(authority, ends=timedelta(seconds=3)))
+    async with running(tmp_path) as certificates:
+        await eventually(lambda: certificates.trusted)
+        await eventually(lambda: "certificate has expired" in (certificates.problem or ""), timeout=20)
+
+
+async def test_a_key_among_the_authorities_is_not_published(tmp_path: Path, authority: Authority) -> None:
+    write(tmp_path, authority, issue(authority))
+    (tmp_path / "ca.crt").write_bytes(authority.pair.certificate + authority.pair.key)
+    async with running(tmp_path) as certificates:
+        await eventually(lambda: certificates.trusted)
         assert certificates.trusted == authority.pair.certificate
+
+
+@pytest.mark.parametrize("name", [HOST, "*.kube-system.svc"])
+async def test_a_name_is_compared_as_tls_does(tmp_path: Path, authority: Authority, name: str) -> None:
+    write(tmp_path, authority, issue(authority, name=name))
+    async with running(tmp_path) as certificates:
+        await eventually(lambda: certificates.trusted)
 
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda folder, _: (folder / "tls.crt").unlink(), "must have ca.crt, tls.crt and tls.key"),
+        (lambda folder, _: (folder / "tls.crt").unlink(), "must exist and have ca.crt, tls.crt and tls.key"),
         (lambda folder, _: (folder / "ca.crt").write_bytes(b"x"), "ca.crt has no certificate in PEM"),
-        (lambda folder, _: (folder / "tls.key").write_bytes(b"x"), "tls.key is no key in PEM"),
+        (lambda folder, _: (folder / "tls.key").write_bytes(b"x"), "are no certificate with its key in PEM"),
         (
             lambda folder, _: (folder / "ca.crt").write_bytes(Authority.create("other").pair.certificate),
-            "tls.crt was signed by none of ca.crt",
+            f"would not accept tls.crt for {HOST} by ca.crt",
         ),
+        (lambda folder, own: write(folder, own, issue(own, name="other.svc")), "Hostname mismatch"),
+        (lambda folder, own: write(folder, own, issue(own, ends=timedelta(hours=-1))), "certificate has expired"),
         (
-            lambda folder, authority: write(folder, authority, authority.server(HOSTS[:1])),
-            f"tls.crt lacks the names {HOSTS[1]}, by which the API server calls the webhooks",
+            lambda folder, own: write(folder, own, issue(own, purpose=ExtendedKeyUsageOID.CLIENT_AUTH)),
+            "unsuitable certificate purpose",
         ),
     ],
 )
-async def test_a_fault_is_said_with_its_file(tmp_path: Path, authority: Authority, spoil: object, words: str) -> None:
-    write(tmp_path, authority, authority.server(HOSTS))
-    assert callable(spoil)
+async def test_what_the_api_server_would_refuse_is_not_loaded(
+    tmp_path: Path, authority: Authority, spoil: Callable[[Path, Authority], object], words: str
+) -> None:
+    write(tmp_path, authority, issue(authority))
     spoil(tmp_path, authority)
-    async with running(ProvidedCertificates(tmp_path, HOSTS, check=CHECK)) as certificates:
+    async with running(tmp_path) as certificates:
         await eventually(lambda: certificates.problem)
         assert words in (certificates.problem or "")
         assert certificates.trusted is None
-
-
-async def test_an_expired_one_is_refused(tmp_path: Path, authority: Authority) -> None:
-    write(tmp_path, authority, authority.server(HOSTS))
-    late = datetime.now(UTC) + timedelta(days=10_000)
-    async with running(ProvidedCertificates(tmp_path, HOSTS, lambda: late, CHECK)) as certificates:
-        await eventually(lambda: certificates.problem)
-        assert "only, and it is" in (certificates.problem or "")

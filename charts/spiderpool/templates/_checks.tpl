@@ -71,6 +71,9 @@
 {{- if and (eq $tls.method "certmanager") (not $tls.certmanager.issuerName) }}
 {{- $faults = append $faults "spiderpoolController.tls.certmanager.issuerName is empty while spiderpoolController.tls.method is certmanager: name an issuer of cert-manager" }}
 {{- end }}
+{{- if and (ne $tls.method "auto") (eq $tls.secretName "spiderpool-webhook-certs") }}
+{{- $faults = append $faults "spiderpoolController.tls.secretName is spiderpool-webhook-certs, which is the Secret of the controller's own certificates: name another one" }}
+{{- end }}
 {{- $given := list $tls.provided.tlsCert $tls.provided.tlsKey $tls.provided.tlsCa | compact | len }}
 {{- if and (eq $tls.method "provided") (ne $given 0) (ne $given 3) }}
 {{- $faults = append $faults "spiderpoolController.tls.provided has some of tlsCert, tlsKey and tlsCa: set all three, or none if the Secret exists" }}

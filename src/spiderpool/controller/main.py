@@ -236,7 +236,7 @@ async def serve(settings: ControllerSettings) -> None:
             timedelta(seconds=settings.authority_life), timedelta(seconds=settings.certificate_life)
         )
         certificates: WebhookCertificates = (
-            ProvidedCertificates(settings.certificate_folder, hosts(settings))
+            ProvidedCertificates(settings.certificate_folder, hosts(settings)[0], clients=settings.webhook_client_ca)
             if settings.certificate_folder
             else Certificates(client, settings.common.namespace, hosts(settings), lifetimes)
         )

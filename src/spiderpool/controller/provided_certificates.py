@@ -1,48 +1,77 @@
 """Certificates of the webhooks that somebody else makes and renews: cert-manager, or the administrator.
 
-They are files of a folder, which a Secret is mounted on, with the names of a Secret of type ``kubernetes.io/tls``. The
-kubelet replaces all files at once; until they fit each other again, what was loaded last serves.
+They are files of a folder, which a Secret is mounted on, with the names of a Secret of type ``kubernetes.io/tls``. What
+is found there is tried as the API server will: by a handshake in memory. Until that succeeds, what was loaded last
+serves.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from spiderpool.controller.certificates import AUTHORITY, LEAF, LEAF_KEY, Now, load_chain, utc_now
+from spiderpool.controller.admission_server import accept_client_certificates
+from spiderpool.controller.certificates import AUTHORITY, LEAF, LEAF_KEY, load_chain
 from spiderpool.errors import BadConfig, is_bug
 from spiderpool.telemetry import logger
 
 CHECK = 10.0
 """Seconds between two looks at the files."""
+OVERLAP = 300.0
+"""Seconds for which former authorities are trusted as well: other replicas may see a change later."""
+MOST_FLIGHTS = 10
+"""Rounds of a handshake in memory, which takes three."""
 
 log = logger("certificates")
 
 
-class ProvidedCertificates:
-    """Loads the certificate of a folder into the TLS context of the webhook server, and each that replaces it."""
+@dataclass(frozen=True, slots=True)
+class ProvidedPair:
+    """A certificate that passed the handshake: its authorities (PEM), and a context that serves with it."""
 
-    def __init__(self, folder: Path, hosts: Iterable[str], now: Now = utc_now, check: float = CHECK) -> None:
+    files: tuple[bytes, ...]
+    authorities: bytes
+    context: ssl.SSLContext
+
+
+class ProvidedCertificates:
+    """Serves with the certificate of a folder, and with each that replaces it. ``host`` is whom the API server calls.
+
+    A certificate has a context of its own, since OpenSSL keeps the one before in a context if the kind of key differs:
+    ``context`` hands each connection over to it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        host: str,
+        *,
+        clients: Path | None = None,
+        check: float = CHECK,
+        overlap: float = OVERLAP,
+    ) -> None:
         self._folder = folder
-        self._hosts = frozenset(hosts)
-        self._now = now
+        self._host = host
+        self._clients = clients
         self._check = check
-        self._loaded: tuple[bytes, bytes, bytes] | None = None  # what ``context`` serves: authorities, chain, key
+        self._overlap = overlap
+        self._pair: ProvidedPair | None = None
+        self._former: dict[bytes, float] = {}  # authorities before the present ones → loop time until which they count
         self._listeners: list[Callable[[], None]] = []
         self.problem: str | None = None
-        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.context = self._new_context()
+        self.context.sni_callback = self._hand_over
 
     @property
     def trusted(self) -> bytes | None:
         """The authorities as PEM, for ``caBundle`` of the webhooks; None until a certificate is loaded."""
-        return self._loaded[0] if self._loaded else None
+        return b"".join([*self._former, self._pair.authorities]) if self._pair else None
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener()`` whenever a certificate has been loaded. Returns a function that ends the subscription."""
@@ -57,24 +86,48 @@ class ProvidedCertificates:
                 self.problem = None
             except Exception as error:  # the one that was loaded serves on
                 if self.problem != str(error):
-                    log.warning(
-                        "certificate not loaded", folder=str(self._folder), error=str(error), exc_info=is_bug(error)
-                    )
+                    facts = {"folder": str(self._folder), "error": str(error)}
+                    log.warning("certificate not usable", **facts, exc_info=is_bug(error))
                 self.problem = str(error)
+            self._forget_former()
             await asyncio.sleep(self._check)
 
     def _look(self) -> None:
-        """Load what the folder has, if it is another one. Raises BadConfig if it cannot be used."""
-        found = tuple(self._read(name) for name in (AUTHORITY, LEAF, LEAF_KEY))
-        authorities, chain, key = found
-        if (authorities, chain, key) == self._loaded:
+        """Load what the folder has, if it is another certificate. Raises BadConfig if the API server would refuse it.
+
+        The present one is tried again, too: it may have expired.
+        """
+        files = tuple(self._read(name) for name in (AUTHORITY, LEAF, LEAF_KEY))
+        present = self._pair if self._pair and self._pair.files == files else None
+        pair = present or self._loaded(files)
+        _shake_hands(pair.context, pair.authorities, self._host)
+        if present:
             return
-        leaf = self._checked(authorities, chain, key)
-        load_chain(self.context, chain.rstrip() + b"\n" + key)
-        self._loaded = authorities, chain, key
-        log.info("certificate loaded", serial=f"{leaf.serial_number:x}", until=leaf.not_valid_after_utc.isoformat())
-        for listener in self._listeners:
-            listener()
+        if self._pair and self._pair.authorities != pair.authorities:
+            self._former[self._pair.authorities] = asyncio.get_running_loop().time() + self._overlap
+        self._former.pop(pair.authorities, None)
+        self._pair = pair
+        log.info("certificate loaded", folder=str(self._folder))
+        self._tell()
+
+    def _loaded(self, files: tuple[bytes, ...]) -> ProvidedPair:
+        authorities, chain, key = files
+        context = self._new_context()
+        try:
+            load_chain(context, chain.rstrip() + b"\n" + key)
+        except (ssl.SSLError, ValueError) as error:
+            raise BadConfig(f"{LEAF} and {LEAF_KEY} are no certificate with its key in PEM: {error}") from error
+        return ProvidedPair(files, _certificates(authorities), context)
+
+    def _new_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        if self._clients:
+            accept_client_certificates(context, self._clients)
+        return context
+
+    def _hand_over(self, connection: ssl.SSLObject, _: str, __: ssl.SSLContext) -> None:
+        if self._pair:
+            connection.context = self._pair.context
 
     def _read(self, name: str) -> bytes:
         try:
@@ -82,50 +135,56 @@ class ProvidedCertificates:
         except OSError as error:
             raise BadConfig(
                 f"{self._folder / name} cannot be read ({error.strerror}): the Secret of the webhooks' certificate must"
-                f" have {AUTHORITY}, {LEAF} and {LEAF_KEY}"
+                f" exist and have {AUTHORITY}, {LEAF} and {LEAF_KEY}"
             ) from error
 
-    def _checked(self, authorities: bytes, chain: bytes, key: bytes) -> x509.Certificate:
-        """The server's certificate. Raises BadConfig if the API server would refuse it."""
-        trusted = self._parsed(AUTHORITY, authorities)
-        leaf, *others = self._parsed(LEAF, chain)
-        try:
-            private = load_pem_private_key(key, password=None)
-        except (ValueError, TypeError) as error:
-            raise BadConfig(f"{LEAF_KEY} is no key in PEM without a password: {error}") from error
-        if private.public_key() != leaf.public_key():
-            raise BadConfig(f"{LEAF_KEY} is not the key of {LEAF}")
-        if not any(_has_signed(issuer, leaf) for issuer in (*others, *trusted)):
-            raise BadConfig(f"{LEAF} was signed by none of {AUTHORITY}: write the authority's own certificate there")
-        if missing := sorted(self._hosts - _names(leaf)):
-            raise BadConfig(f"{LEAF} lacks the names {', '.join(missing)}, by which the API server calls the webhooks")
-        _require_valid(leaf, self._now())
-        return leaf
+    def _forget_former(self) -> None:
+        """Trust authorities no more whose time is over."""
+        now = asyncio.get_running_loop().time()
+        if over := [authorities for authorities, until in self._former.items() if now >= until]:
+            for authorities in over:
+                del self._former[authorities]
+            self._tell()
 
-    def _parsed(self, name: str, pem: bytes) -> list[x509.Certificate]:
-        try:
-            return x509.load_pem_x509_certificates(pem)
-        except ValueError as error:
-            raise BadConfig(f"{name} has no certificate in PEM: {error}") from error
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
 
 
-def _has_signed(issuer: x509.Certificate, leaf: x509.Certificate) -> bool:
+def _certificates(pem: bytes) -> bytes:
+    """The certificates of a file and nothing else: the webhook configurations, where they go, are no secret."""
     try:
-        leaf.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+        found = x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise BadConfig(f"{AUTHORITY} has no certificate in PEM: {error}") from error
+    return b"".join(each.public_bytes(Encoding.PEM) for each in found)
+
+
+def _shake_hands(server: ssl.SSLContext, authorities: bytes, host: str) -> None:
+    """Connect to a server in memory as the API server does. Raises BadConfig with what it does not accept."""
+    client = ssl.create_default_context(cadata=authorities.decode())
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        client.wrap_bio(to_client, to_server, server_hostname=host),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    )
+    waiting = [*ends]
+    for _ in range(MOST_FLIGHTS):
+        waiting = [end for end in waiting if not _has_finished(end, host)]
+        if not waiting:
+            return
+    raise BadConfig(f"a connection with {LEAF} is not made after {MOST_FLIGHTS} rounds")
+
+
+def _has_finished(end: ssl.SSLObject, host: str) -> bool:
+    try:
+        end.do_handshake()
+    except ssl.SSLWantReadError:
         return False
+    except ssl.SSLCertVerificationError as error:
+        raise BadConfig(
+            f"the API server would not accept {LEAF} for {host} by {AUTHORITY}: {error.verify_message}"
+        ) from error
+    except ssl.SSLError as error:
+        raise BadConfig(f"no connection can be made with {LEAF} and {LEAF_KEY}: {error}") from error
     return True
-
-
-def _names(leaf: x509.Certificate) -> set[str]:
-    try:
-        value = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return set()
-    return {*value.get_values_for_type(x509.DNSName), *map(str, value.get_values_for_type(x509.IPAddress))}
-
-
-def _require_valid(leaf: x509.Certificate, now: datetime) -> None:
-    if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
-        begin, end = leaf.not_valid_before_utc.isoformat(), leaf.not_valid_after_utc.isoformat()
-        raise BadConfig(f"{LEAF} is valid from {begin} to {end} only, and it is {now.isoformat()}")

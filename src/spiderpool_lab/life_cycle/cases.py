@@ -66,18 +66,22 @@ def upgrade(stage: LifeStage) -> None:
 def upgrade_while_pods_start(stage: LifeStage) -> None:
     """Helm upgrade replaces all agents while ten pods start."""
     stage.scale("crowd", CROWD)
-    stage.release.upgrade("--set", "spiderpoolAgent.podAnnotations.case=crowd")
-    stage.release.wait()
-    stage.wait(f"{CROWD} pods are ready", lambda: len(stage.ready("crowd")) == CROWD)
-    addresses = [address for found in stage.ready("crowd").values() for address in found]
-    expect(len({*addresses}) == len(addresses) == 2 * CROWD, "every pod has an address of each family of its own")
-    stage.scale("crowd", 0)
-    stage.wait("they are gone", lambda: not stage.cluster.objects("pods", "--selector", "app=crowd"))
+    try:
+        stage.release.upgrade("--set", "spiderpoolAgent.podAnnotations.case=crowd")
+        stage.release.wait()
+        stage.wait(f"{CROWD} pods are ready", lambda: len(stage.ready("crowd")) == CROWD)
+        addresses = [address for found in stage.ready("crowd").values() for address in found]
+        expect(len({*addresses}) == len(addresses) == 2 * CROWD, "every pod has an address of each family of its own")
+    finally:
+        stage.scale("crowd", 0)
+        stage.wait("they are gone", lambda: not stage.cluster.objects("pods", "--selector", "app=crowd"))
 
 
 @case
 def rollback(stage: LifeStage) -> None:
-    """Helm rollback to the revision before."""
+    """Helm upgrade and then helm rollback, which replace all agents twice."""
+    stage.release.upgrade("--set", "spiderpoolAgent.podAnnotations.case=rollback")
+    stage.release.wait()
     former = stage.agents().keys()
     stage.release.rollback()
     stage.release.wait()

@@ -25,12 +25,14 @@ SETTLE_TIMEOUT = 120.0
 @click.command("life-cycle")
 @click.argument("names", nargs=-1)
 @click.option("--name", default="life-cycle", show_default=True, help="Name of the lab.")
-@click.option("--write", is_flag=True, help="Write the page of the documentation.")
+@click.option("--write", is_flag=True, help="Write the page of the documentation, of all cases.")
 def life_cycle(names: tuple[str, ...], name: str, write: bool) -> None:
     """Play the cases (all, or those named) while a client counts what is lost."""
     need_root()
     if unknown := set(names) - CASES.keys():
         raise BadConfig(f"there is no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    if names and write:
+        raise BadConfig("the page is of all cases: leave out their names, or --write")
     exit_on_signals()
     console = Console(width=None if sys.stdout.isatty() else 160, emoji=False)
     progress = partial(console.print, markup=False, highlight=False)

@@ -47,7 +47,7 @@ class CaseOutcome:
     @property
     def cells(self) -> tuple[str, ...]:
         """The figures, and the outcome."""
-        outcome = "pass" if self.passed else f"fail: {'; '.join(self.faults)}"
+        outcome = "pass" if self.passed else f"fail: {' '.join('; '.join(self.faults).split())}"
         return (str(self.requests), str(self.lost), str(self.failed_adds), f"{self.seconds:.0f}", outcome)
 
 

@@ -54,6 +54,7 @@ class LifeStage:
     def __init__(self, cluster: LabCluster) -> None:
         self.cluster = cluster
         self.release = cluster.installation
+        self._failures: dict[str, int] = {}  # UID of an Event → how often it happened, also when the Event has gone
 
     def prepare(self) -> None:
         """Start the application with a pod on each node, the load, and the client on the internet."""
@@ -105,8 +106,10 @@ class LifeStage:
 
     def failed_adds(self) -> int:
         """How often a sandbox could not be made since the cluster began, by Events."""
-        events = self.cluster.objects("events", "--field-selector", "reason=FailedCreatePodSandBox")
-        return sum((event.get("series") or {}).get("count") or event.get("count") or 1 for event in events)
+        for event in self.cluster.objects("events", "--field-selector", "reason=FailedCreatePodSandBox"):
+            count = (event.get("series") or {}).get("count") or event.get("count") or 1
+            self._failures[event["metadata"]["uid"]] = count
+        return sum(self._failures.values())
 
     def left(self) -> list[str]:
         """What is of the release, by its labels, and the files in the nodes' folders of CNI."""
