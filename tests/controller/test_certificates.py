@@ -229,3 +229,10 @@ class TestSecret:
             server.put(self.secret(**{"tls.key": b"x"}))
             await erase(client, "kube-system")
             assert not server.stored(Secret)[self.KEY].data
+
+    async def test_one_that_cannot_be_emptied_is_told(self, capsys: pytest.CaptureFixture[str]) -> None:
+        async with ApiServer(Secret.KIND) as server, server.client() as client:
+            server.put(self.secret(**{"tls.key": b"x"}))
+            server.inject(Fault("patch", status=422))
+            await erase(client, "kube-system")
+        assert "keys stay until the Secret is deleted" in capsys.readouterr().out

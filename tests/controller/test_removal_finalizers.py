@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from spiderpool.api.admissionregistration_v1 import MutatingWebhookConfiguration, ValidatingWebhookConfiguration
+from spiderpool.api.coordination_v1 import Lease
 from spiderpool.api.coordinator import SpiderCoordinator
+from spiderpool.api.core_v1 import Secret
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER, Object, ObjectMeta
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
+from spiderpool.controller import main, removal
+from spiderpool.controller.certificates import STORE
+from spiderpool.controller.registration import NAME
 from spiderpool.controller.removal import let_objects_go
+from spiderpool.errors import ApiUnavailable
+from spiderpool.kube.client import Invalid
+from spiderpool.settings import CommonSettings, ControllerSettings
 from tests.support.api_server import ApiServer, Fault
 
 pytestmark = pytest.mark.unit
 
 THEIRS = "example.com/theirs"
+KUBECONFIG = """
+current-context: c
+contexts: [{{name: c, context: {{cluster: c}}}}]
+clusters: [{{name: c, cluster: {{server: "{}"}}}}]
+"""
 
 
 def held(*names: str) -> tuple[Object, ...]:
@@ -49,3 +65,47 @@ async def test_kinds_that_are_gone_or_forbidden_keep_none_of_the_others() -> Non
         await let_objects_go(client)
         assert not server.stored(SpiderReservedIP)["r"].metadata.finalizers
         assert server.stored(SpiderIPPool)["p"].metadata.finalizers == [FINALIZER]
+
+
+@pytest.mark.parametrize(("status", "error"), [(422, Invalid), (500, ApiUnavailable)])
+async def test_an_object_that_cannot_be_changed_keeps_none_of_the_others(status: int, error: type[Exception]) -> None:
+    """500 is what the API server answers when it cannot reach somebody's webhook."""
+    pool, *others = held(FINALIZER)
+    second = SpiderIPPool(metadata=ObjectMeta(name="q", finalizers=[FINALIZER]), spec=IPPoolSpec(subnet="10.7.0.0/16"))
+    async with ApiServer(*(obj.KIND for obj in (pool, *others))) as server, server.client() as client:
+        server.put(pool, second, *others)
+        server.inject(Fault("patch", plural=pool.KIND.plural, status=status), Fault("patch", status=status))
+        with pytest.raises(error):
+            await let_objects_go(client)
+        server.clear_faults()
+        kept = [obj.name for kind in removal.HELD for obj in server.stored(kind).values() if obj.metadata.finalizers]
+        assert kept == ["p", "q"]
+
+
+async def test_whatever_fails_the_nodes_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(removal, "TIMEOUT", 0.3)
+    monkeypatch.setattr(removal, "PAUSE", 0.05)
+    meta = ObjectMeta(name=NAME)
+    lease = Lease(metadata=ObjectMeta(name=main.LEASE, namespace="kube-system"))
+    secret = Secret(metadata=ObjectMeta(name=STORE, namespace="kube-system"), data={"tls.key": b"x"})
+    objects = (
+        MutatingWebhookConfiguration(metadata=meta, webhooks=[{"name": "a"}]),
+        ValidatingWebhookConfiguration(metadata=meta, webhooks=[{"name": "a"}]),
+        secret,
+        lease,
+        *held(FINALIZER),
+    )
+    async with ApiServer(*(obj.KIND for obj in objects)) as server:
+        server.put(*objects)
+        server.inject(*(Fault("patch", plural=obj.KIND.plural, status=500) for obj in (objects[0], secret, objects[4])))
+        path = tmp_path / "kubeconfig"
+        path.write_text(KUBECONFIG.format(server.url))
+        common = CommonSettings(namespace="kube-system", kubeconfig=path)
+        with pytest.raises(ApiUnavailable):
+            await main.clean(ControllerSettings(common=common, uninstaller="cleans-nodes"))
+        assert not server.stored(ValidatingWebhookConfiguration)[NAME].webhooks
+        assert not server.stored(Lease)
+        assert not server.stored(SpiderReservedIP)["r"].metadata.finalizers
+    assert "nodes keep what is installed" in capsys.readouterr().out

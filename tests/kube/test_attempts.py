@@ -67,6 +67,10 @@ async def test_all_are_worked_on_while_the_api_server_is_there(error: Exception,
     with pytest.raises(type(error)):
         await on_all(["a", "b"], work)
     assert begun == tried
+    begun.clear()
+    with pytest.raises(type(error)):
+        await on_all(["a", "b"], work, give_up=False)
+    assert begun == ["a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -423,6 +423,13 @@ class Certificates:
 
 
 async def erase(client: Client, namespace: str) -> None:
-    """Remove certificates and keys from the Secret, which stays. It is no error when there is none."""
-    with suppress(NotFound):
+    """Remove certificates and keys from the Secret, which stays. It is no error when there is none.
+
+    Nor is it one when the Secret cannot be empty, since it is immutable or of another type: a log line tells of it.
+    """
+    try:
         await client.patch(Secret, STORE, {"data": None}, namespace)
+    except NotFound:
+        return
+    except Invalid as error:
+        log.warning("keys stay until the Secret is deleted", secret=f"{namespace}/{STORE}", error=error.message)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from spiderpool import daemon
@@ -51,6 +52,7 @@ from spiderpool.controller.service_addresses import ServiceAddressListers, Servi
 from spiderpool.controller.subnets import SubnetReconciler
 from spiderpool.controller.webhooks import Webhooks
 from spiderpool.core.ipam.gc import GCPolicy
+from spiderpool.kube.attempts import on_all
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
@@ -266,19 +268,34 @@ async def clean(settings: ControllerSettings) -> None:
     """Empty what outlives the controller (webhook registrations, certificates), and delete the daemons' Leases.
 
     Objects lose our finalizers, and the controller of a later installation gives them back. Absent ones are no error.
-    Where there is a DaemonSet that cleans the nodes, wait for it as well.
+    Where there is a DaemonSet that cleans the nodes, wait for it as well, whatever fails: it ends when we do. Raises
+    the first failure after all else was tried; the others are logged.
     """
     namespace = settings.common.namespace
     async with Client.load(settings.common.kubeconfig) as client:
-        await unregister(client)
-        await erase(client, namespace)
-        for lease in (LEASE, LEASE_OF_CLOUD):
-            with suppress(NotFound):
-                await client.delete(Lease, lease, namespace)
-        log.info("webhooks unregistered")
-        await removal.let_objects_go(client)
+        work = [_clean_cluster(client, namespace)]
         if settings.uninstaller:
-            await removal.nodes_are_clean(client, namespace, settings.uninstaller)
+            work.append(removal.nodes_are_clean(client, namespace, settings.uninstaller))
+        outcomes = await asyncio.gather(*work, return_exceptions=True)
+    for failure in filter(None, outcomes):
+        raise failure
+
+
+async def _clean_cluster(client: Client, namespace: str) -> None:
+    """Clean what is in the API server. Raises the first failure after all else was tried."""
+
+    async def delete_lease(name: str) -> None:
+        with suppress(NotFound):
+            await client.delete(Lease, name, namespace)
+
+    steps = (
+        partial(unregister, client),
+        partial(erase, client, namespace),
+        *(partial(delete_lease, name) for name in (LEASE, LEASE_OF_CLOUD)),
+        partial(removal.let_objects_go, client),
+    )
+    await on_all(steps, lambda step: step(), give_up=False)
+    log.info("webhooks unregistered, leases deleted, finalizers removed")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

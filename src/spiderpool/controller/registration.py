@@ -25,6 +25,7 @@ from spiderpool.controller.certificates import WebhookCertificates
 from spiderpool.controller.installation import missing
 from spiderpool.controller.webhooks import guarded_kinds, kinds, webhook_path
 from spiderpool.errors import is_bug
+from spiderpool.kube.attempts import on_all
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.settings import ControllerSettings
@@ -220,7 +221,13 @@ class Registration:
 
 
 async def unregister(client: Client) -> None:
-    """Empty the webhook configurations, so that the API server calls no webhook any more. Absent ones are success."""
-    for _, kind in REGISTRATIONS:
+    """Empty the webhook configurations, so that the API server calls no webhook any more. Absent ones are success.
+
+    Raises the first failure after all were tried.
+    """
+
+    async def empty(kind: type[WebhookConfiguration]) -> None:
         with suppress(NotFound):
             await client.patch(kind, NAME, {"webhooks": []})
+
+    await on_all([kind for _, kind in REGISTRATIONS], empty, give_up=False)

@@ -42,14 +42,33 @@ class _DaemonSet(msgspec.Struct):
 
 
 async def let_objects_go(client: Client) -> None:
-    """Remove our finalizers: no controller will be there to do it when somebody deletes the objects or their kinds."""
-    for kind in HELD:
-        try:
-            await on_all(await client.list(kind), partial(_let_go, client))
-        except NotFound:  # the kind is gone, and with it all objects
-            continue
-        except Forbidden as error:
-            log.warning("finalizers stay, so that objects will not go when they are deleted", error=error.message)
+    """Remove our finalizers: no controller will be there to do it when somebody deletes the objects or their kinds.
+
+    Raises the first failure after all objects of all kinds were tried; the others are logged.
+    """
+    await on_all(HELD, partial(_let_kind_go, client), give_up=False)
+
+
+async def _let_kind_go(client: Client, kind: type[Object]) -> None:
+    try:
+        objects = await client.list(kind)
+    except NotFound:  # the kind is gone, and with it all objects
+        return
+    except Forbidden as error:
+        _warn_of_rights(kind.KIND.plural, error)
+        return
+    await on_all(objects, partial(_try_to_let_go, client), give_up=False)
+
+
+async def _try_to_let_go(client: Client, obj: Object) -> None:
+    try:
+        await _let_go(client, obj)
+    except Forbidden as error:
+        _warn_of_rights(f"{obj.KIND.plural}/{obj.key}", error)
+
+
+def _warn_of_rights(what: str, error: Forbidden) -> None:
+    log.warning("finalizers stay, so that objects will not go when they are deleted", of=what, error=error.message)
 
 
 async def _let_go(client: Client, obj: Object) -> None:

@@ -17,19 +17,20 @@ MOST_FAILURES = 3
 log = logger("attempts")
 
 
-async def on_all(pieces: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
+async def on_all(pieces: Iterable[T], work: Callable[[T], Awaitable[None]], *, give_up: bool = True) -> None:
     """Work on all pieces, whichever fail, and raise the first failure then; at once if the API server is away.
 
-    Failures that are not raised are logged.
+    Failures that are not raised are logged. Without ``give_up`` the API server counts as never away: it gives the
+    error of somebody's webhook as its own, and that may be about one piece alone.
     """
     failures: list[Exception] = []
     try:
         for piece in pieces:
             try:
                 await work(piece)
-            except ApiUnavailable:
-                raise
             except Exception as error:  # also a bug
+                if give_up and isinstance(error, ApiUnavailable):
+                    raise
                 failures.append(error)
         if failures:
             raise failures.pop(0)
