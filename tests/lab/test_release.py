@@ -74,6 +74,13 @@ class TestRefusals:
         ):
             check(root, "1.2.4", allow_dirty=True)
 
+    def test_a_version_that_is_another_commit_already_is_refused(self, root: Path) -> None:
+        git(root, "tag", "--annotate", "--message", "1.2.3", "v1.2.3")
+        check(root, "1.2.3", allow_dirty=False)
+        git(root, "commit", "--quiet", "--allow-empty", "--message", "More")
+        with pytest.raises(BadConfig, match=r"that of the tag v1\.2\.3: raise the version"):
+            check(root, "1.2.3", allow_dirty=False)
+
     @pytest.mark.parametrize(
         ("version", "expected"), [("1.2.3", True), ("1.2.2", False), ("1.2", False), ("1x2.3", False), ("2.3", False)]
     )
@@ -111,11 +118,43 @@ class TestFolder:
 
     def test_nothing_of_the_former_release_is_left(self, tmp_path: Path) -> None:
         target = tmp_path / "release"
-        target.mkdir()
-        (target / "former.whl").touch()
+        assemble(target, [lambda folder: (folder / "former.whl").touch()])
         assemble(target, [two_files])
         assert {path.name for path in target.iterdir()} == {"a.whl", "b.tar", SUMS}
         assert [path.name for path in tmp_path.iterdir()] == ["release"]
+
+    @pytest.mark.parametrize(
+        "name", ["file.txt", "sub/file", pytest.param("", id="no checksums"), pytest.param("a.whl", id="less")]
+    )
+    def test_a_folder_of_anything_else_is_refused_and_stays(self, tmp_path: Path, name: str) -> None:
+        target = tmp_path / "release"
+        assemble(target, [two_files])
+        if name == "a.whl":
+            (target / name).unlink()
+        elif name:
+            (target / name).parent.mkdir(exist_ok=True)
+            (target / name).touch()
+        else:
+            (target / SUMS).unlink()
+        before = sorted(target.rglob("*"))
+        with pytest.raises(BadConfig, match=rf"^{target} holds something else than a release, .* name a folder that"):
+            assemble(target, [failing])
+        assert sorted(target.rglob("*")) == before
+
+    def test_what_somebody_puts_there_meanwhile_stays(self, tmp_path: Path) -> None:
+        target = tmp_path / "release"
+        target.mkdir()
+        with pytest.raises(BadConfig, match="holds something else than a release"):
+            assemble(target, [two_files, lambda _: (target / "notes").touch()])
+        assert [path.name for path in target.iterdir()] == ["notes"]
+
+    def test_a_file_is_refused_and_an_empty_folder_is_not(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(BadConfig, match="holds something else than a release"):
+            assemble(tmp_path / "file", [two_files])
+        (tmp_path / "empty").mkdir()
+        assemble(tmp_path / "empty", [two_files])
+        assert (tmp_path / "empty" / SUMS).exists()
 
     def test_the_former_release_stays_if_a_part_fails(self, tmp_path: Path) -> None:
         target = tmp_path / "release"

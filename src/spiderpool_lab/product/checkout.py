@@ -50,6 +50,12 @@ def changed_files(root: Path = ROOT) -> list[str]:
     return sorted(name for names in listed for name in names.splitlines())
 
 
+def commit_of(name: str, root: Path = ROOT) -> str:
+    """The commit of a tag, or of ``HEAD``; empty: there is none."""
+    reference = name if name == "HEAD" else f"refs/tags/{name}"
+    return _git("rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}", root=root)
+
+
 def _git(*arguments: str, root: Path = ROOT) -> str:
     command = ["git", "-C", str(root), *arguments]
     try:

@@ -71,6 +71,11 @@ def check(root: Path, version: str, *, allow_dirty: bool) -> None:
             f"no commit has what would be released, since files have changed: {', '.join(changed[:_NAMED])}{more}; "
             f"commit them, or set {ALLOW_DIRTY}=1 for a release that nobody else gets"
         )
+    if checkout.commit_of(f"v{version}", root) not in ("", checkout.commit_of("HEAD", root)):
+        raise BadConfig(
+            f"version {version} is another commit already, that of the tag v{version}: raise the version "
+            f"(docs/reference/releases.md says where)"
+        )
     if not described((root / "CHANGELOG.md").read_text(), version):
         raise BadConfig(
             f"CHANGELOG.md does not say what version {version} brings: write a section "
@@ -129,7 +134,12 @@ def images(folder: Path, *, offline: bool) -> None:
 
 
 def assemble(target: Path, parts: Iterable[Part]) -> None:
-    """Make a folder anew of what the parts write, with checksums. If one fails, it stays as it was."""
+    """Make a folder anew of what the parts write, with checksums. If one fails, it stays as it was.
+
+    Raises BadConfig where the folder holds anything but a former release.
+    """
+    target = target.resolve()
+    check_replaceable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".release-", dir=target.parent) as work:
         made = Path(work) / target.name
@@ -138,8 +148,30 @@ def assemble(target: Path, parts: Iterable[Part]) -> None:
             part(made)
         (made / SUMS).write_text(checksums(made))
         if target.exists():
+            check_replaceable(target)  # somebody may have used it meanwhile
             shutil.rmtree(target)
         made.rename(target)
+
+
+def check_replaceable(target: Path) -> None:
+    """Raises BadConfig for what is there and neither an empty folder nor a release: it would be deleted."""
+    if not target.exists() or (target.is_dir() and _names(target) in (set(), _released(target))):
+        return
+    raise BadConfig(
+        f"{target} holds something else than a release, so it is not replaced: name a folder that is empty or not "
+        f"there yet (--output), or delete this one yourself; a release has a {SUMS} that names all its other files"
+    )
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name if path.is_file() else f"{path.name}/" for path in folder.iterdir()}
+
+
+def _released(folder: Path) -> set[str]:
+    """What a folder holds according to its checksums; nothing where there are none."""
+    sums = folder / SUMS
+    lines = sums.read_text(errors="replace").splitlines() if sums.is_file() else []
+    return {SUMS, *(line.partition("  ")[2] for line in lines)} if lines else set()
 
 
 def checksums(folder: Path) -> str:
