@@ -198,7 +198,8 @@ class ENIPoolReconciler:
         """Create, update or delete the pools of an ENI, one per enabled family."""
         claims = [claim for name in self._nodes_by_eni.get(eni) if (claim := self._claim(name, eni))]
         if not claims:
-            for key in (f"dispute/{eni}", f"claims/{eni}/4", f"claims/{eni}/6"):
+            families = [f"{subject}/{eni}/{version}" for subject in ("claims", "eni") for version in (4, 6)]
+            for key in (f"dispute/{eni}", f"network of {eni}", *families):
                 self._complaints.pop(key, None)
         await on_all(sorted(self._rules.families), partial(self._reconcile_family, eni, claims))
 
@@ -284,6 +285,7 @@ class ENIPoolReconciler:
         if claim and claim.eni.device:
             try:
                 await self._make_network(claim.eni.device, claim.node)
+                self._complaints.pop(f"network of {eni}", None)
             except BadConfig as error:
                 self._warn(f"network of {eni}", [pool], "NoNetworkForCard", error.message)
 
@@ -331,6 +333,8 @@ class ENIPoolReconciler:
                 log.info("network made", network=f"{namespace}/{name}", device=device)
         elif fault := network_fault(present, device):
             self._warn(f"network/{device}", [present], "OtherCard", fault)
+            return
+        self._complaints.pop(f"network/{device}", None)
 
     async def _retire_later(self, eni: str, pool: SpiderIPPool, grace: float) -> None:
         """Delete the pool once its Node or ENI has been gone for the grace period.

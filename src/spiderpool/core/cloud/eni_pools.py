@@ -27,11 +27,11 @@ from spiderpool.core.labels import label_value
 from spiderpool.errors import BadConfig
 
 DEVICE_LABEL = "cloud.spidernet.io/device"
+"""On a network that was made for the ENIs of a Linux name: that name."""
 NODE_LABEL = "cloud.spidernet.io/node"
 """The node of whose report a network was made; a long name is replaced by its digest."""
 MOST_NETWORKS = 64
 """Networks that are made of one node's reports, which stay; more Linux names than any server has NICs."""
-"""On a network that was made for the ENIs of a Linux name: that name."""
 UNREGISTERED_ANNOTATION = "cloud.spidernet.io/unregistered"
 """On a pool: addresses, separated by commas, that pods have although they are not registered on the ENI in the cloud.
 
