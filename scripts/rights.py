@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -44,16 +45,28 @@ the right is named. A right that nothing uses is taken away, and `make demo` fai
 """
 
 
-def main() -> int:
-    """Write the page from the folder that is named; 1 if a right has no use, or a use as well as a reason."""
-    directory = Path(sys.argv[1])
-    used = {"walkthrough": _read([directory / "walkthrough"]), "tests": _read(directory.glob("tests-*"))}
+def main(arguments: list[str], page: Path = PAGE) -> int:
+    """Write the page from the folder that is named; 1 if a right has no use, or a use as well as a reason.
+
+    Then the page stays as it was.
+    """
+    parser = argparse.ArgumentParser(prog="python -m scripts.rights", description=__doc__.partition("\n")[0])
+    parser.add_argument("directory", type=Path, metavar="DIR", help="what make test ARGS='--calls=DIR' has written")
+    directory: Path = parser.parse_args(arguments).directory
+    files = {"walkthrough": [*directory.glob("walkthrough")], "tests": [*directory.glob("tests-*")]}
+    if missing := [place for place, found in files.items() if not found]:
+        print(f"error: {directory} has no calls of {' and '.join(missing)}: make test ARGS='--calls={directory}' first")
+        return 1
+    used = {place: _read(found) for place, found in files.items()}
     rights = sorted(allowed())
-    PAGE.write_text("\n".join(_lines(rights, used)) + "\n")
     unused = [f"not seen in use: {right}" for right in rights if not users(right, used)]
     stale = [f"needs no reason: {right}" for right in REASONS if any(right in names for names in used.values())]
-    print(f"{PAGE.name}: {len(rights)} rights", *unused, *stale, sep="\n")
-    return bool(unused or stale)
+    if unused or stale:
+        print(*unused, *stale, f"error: {page.name} stays as it was, see above", sep="\n")
+        return 1
+    page.write_text("\n".join(_lines(rights, used)) + "\n")
+    print(f"{page.name}: {len(rights)} rights")
+    return 0
 
 
 def allowed() -> set[Right]:
@@ -73,13 +86,13 @@ def _lines(rights: list[Right], used: Mapping[str, frozenset[str]]) -> Iterator[
         yield from (f"## {account}", "", "| resource | verb | used by |", "|---|---|---|")
         for right in rights:
             if right.account == account:
-                yield f"| `{right.resource}` | {right.verb} | {', '.join(users(right, used)) or 'nothing'} |"
+                yield f"| `{right.resource}` | {right.verb} | {', '.join(users(right, used))} |"
         yield ""
 
 
-def _read(files: Iterator[Path] | list[Path]) -> frozenset[str]:
+def _read(files: list[Path]) -> frozenset[str]:
     return frozenset(line for file in files for line in file.read_text().splitlines())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from scripts.rights import PAGE, REASONS, allowed
+from scripts.rights import PAGE, REASONS, allowed, main
 
 import spiderpool
 from spiderpool_lab.audit import Call, Right, calls
@@ -67,3 +67,48 @@ def test_the_code_that_a_reason_names_is_there() -> None:
     for reason in REASONS.values():
         (file,) = re.findall(r"`(\S+\.py)`", reason)
         assert (product / file).is_file(), reason
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """A folder of calls with every right that has no reason in place of a use."""
+    folder = tmp_path / "calls"
+    folder.mkdir()
+    (folder / "walkthrough").touch()
+    (folder / "tests-1").write_text("".join(f"{right}\n" for right in allowed() if str(right) not in REASONS))
+    return folder
+
+
+@pytest.mark.unit
+class TestWriting:
+    def test_a_whole_record_makes_the_page(self, recorded: Path, tmp_path: Path) -> None:
+        written = tmp_path / "rights.md"
+        assert main([str(recorded)], written) == 0
+        assert "| walkthrough" not in written.read_text()
+        assert written.read_text().count("| tests |") == len(allowed()) - len(REASONS)
+
+    def test_without_a_folder_the_usage_is_shown(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            main([])
+        assert "the following arguments are required: DIR" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(("file", "place"), [("walkthrough", "walkthrough"), ("tests-1", "tests")])
+    def test_a_record_that_lacks_a_part_is_refused(
+        self, recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, place: str
+    ) -> None:
+        (recorded / file).unlink()
+        assert main([str(recorded)], tmp_path / "rights.md") == 1
+        assert f"{recorded} has no calls of {place}: make test ARGS=" in capsys.readouterr().out
+        assert not (tmp_path / "rights.md").exists()
+
+    @pytest.mark.parametrize("used", [True, False])
+    def test_a_right_without_a_use_or_with_a_reason_beside_it_leaves_the_page(
+        self, recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], used: bool
+    ) -> None:
+        right = next(iter(REASONS))
+        lines = (recorded / "tests-1").read_text().splitlines(keepends=True)
+        (recorded / "tests-1").write_text("".join([*lines, f"{right}\n"] if used else lines[1:]))
+        assert main([str(recorded)], tmp_path / "rights.md") == 1
+        wanted = f"needs no reason: {right}" if used else f"not seen in use: {lines[0].strip()}"
+        assert wanted in capsys.readouterr().out
+        assert not (tmp_path / "rights.md").exists()
