@@ -108,7 +108,7 @@ class ProvidedCertificates:
         self._former.pop(pair.authorities, None)
         self._pair = pair
         log.info("certificate loaded", folder=str(self._folder))
-        self._tell()
+        self._notify()
 
     def _loaded(self, files: tuple[bytes, ...]) -> ProvidedPair:
         authorities, chain, key = files
@@ -144,9 +144,9 @@ class ProvidedCertificates:
         if over := [authorities for authorities, until in self._former.items() if now >= until]:
             for authorities in over:
                 del self._former[authorities]
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for listener in self._listeners:
             listener()
 
