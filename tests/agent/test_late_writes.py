@@ -96,6 +96,45 @@ async def test_no_owner_keeps_what_was_created_too_late_to_be_granted(landed: bo
         assert one.store.objects[address].spec.podUID == "next"
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["once", "with another DEL"])
+async def test_one_of_two_equal_creates_comes_after_the_record_of_the_other_was_released(again: bool) -> None:
+    """Each ADD sends it once more, and the API server may carry out the first after a minute."""
+    one = One(pool())
+    async with working(one.allocator):
+        for _ in range(2):
+            one.store.faults = ["late request"]
+            with pytest.raises(ApiUnavailable):
+                await one.give(ordinal("former"))
+            await one.allocator.release("former", "eth0")
+        first, second = one.store.late
+        one.store.late = [second]
+        one.store.land()
+        assert one.store.objects
+        await eventually(lambda: not one.store.objects)
+        one.store.late = [first]
+        one.store.land()
+        one.view.deliver()
+        assert one.store.objects
+        if again:
+            await one.allocator.release("former", "eth0")
+        await eventually(lambda: not one.store.objects)
+
+
+async def test_an_owner_keeps_what_was_granted_although_a_create_of_it_is_still_under_way() -> None:
+    one = One(pool())
+    async with working(one.allocator):
+        one.store.faults = ["late request"]
+        with pytest.raises(ApiUnavailable):
+            await one.give(ordinal("former"))
+        await one.allocator.release("former", "eth0")
+        address = await one.give(ordinal("former"))
+        granted = one.store.objects[address].metadata.uid
+        await one.allocator.release("former", "eth0")
+        one.store.land()
+        await asyncio.sleep(0.4)
+        assert [each.metadata.uid for each in one.store.objects.values()] == [granted]
+
+
 async def test_what_the_next_sandbox_is_given_stays() -> None:
     """Its ADD sends the same create again, so that whichever is carried out, the pod has one address."""
     one = One(pool())

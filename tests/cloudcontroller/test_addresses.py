@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Collection
 
@@ -14,6 +15,7 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderserver import ENI as Interface
 from spiderpool.cloud.alibaba.limits import CEILINGS
 from spiderpool.cloudcontroller.addresses import NEW_ENI_PAUSE, AddressListers, AddressReconciler, AddressRules
+from spiderpool.cloudcontroller.eni_descriptions import CONFIRMATION_LAG
 from spiderpool.core.addresses import object_name
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, STALE_REPORT, PreallocationPolicy
@@ -280,6 +282,24 @@ async def test_idle_addresses_go_back_behind_a_fence(master: CloudCluster) -> No
     assert fenced_of(master) == fenced  # a report that is older may follow
     await settle(master, addresses, 2, STALE_REPORT)
     assert fenced_of(master) == set()
+
+
+async def test_an_address_that_somebody_registers_again_is_free_again(master: CloudCluster) -> None:
+    addresses = make(master)
+    await surplus(master, addresses)
+    await settle(master, addresses, 2)
+    master.clock.now += POLICY.idle
+    await addresses.step()
+    fenced = sorted(fenced_of(master))
+    await excluded(master, fenced)
+    await settle(master, addresses, 2, POLICY.fence)
+    assert master.registered(ENI).isdisjoint(fenced)
+    account = master.simulated.account
+    eni = account.tables.enis.get(ENI)
+    assert eni is not None
+    account.tables.enis.put(dataclasses.replace(eni, secondaries=(*eni.secondaries, fenced[0])))
+    await settle(master, addresses, 2, CONFIRMATION_LAG)
+    assert fenced_of(master) == {*fenced[1:]}
 
 
 async def excluded(cloud_cluster: CloudCluster, fenced: Collection[str]) -> None:

@@ -149,11 +149,12 @@ class Allocator:
         """
         async with self._locks.held(pod_uid):
             self._late.follow((pod_uid, interface))
-            ungranted = self._writes.ungranted((pod_uid, interface))
+            ungranted = self._late.ungranted((pod_uid, interface))
             try:
                 await self._writes.resolve((pod_uid, interface), RELEASE_TIMEOUT)
             except SpiderpoolError as error:
                 log.warning("record in doubt not read", uid=pod_uid, error=str(error))
+            ungranted |= self._late.ungranted((pod_uid, interface))
             for record in self._records.of(pod_uid, interface):
                 await self.releases.release_or_defer(after_del(record, ungranted))
 
@@ -170,8 +171,9 @@ class Allocator:
     def release_soon(self, pod_uid: str, interface: str) -> None:
         """Release what an interface of a pod that has ended holds, in the background."""
         self._late.follow((pod_uid, interface))
+        ungranted = self._late.ungranted((pod_uid, interface))
         for record in self._records.of(pod_uid, interface):
-            self.releases.defer(PendingRelease(record))
+            self.releases.defer(after_del(record, ungranted))
 
     def held(self, pod_uid: str) -> dict[RequestKey, SpiderIP]:
         """The records that a pod holds, by interface and family, as far as this node knows; none with a release due.

@@ -31,6 +31,8 @@ class EndedHolder:
     holder: Holder
     began: float
     """Time of the event loop's clock."""
+    known: frozenset[str | None]
+    """UIDs of the records that it held then: what it gets later by a create without an answer, no ADD has granted."""
 
 
 class LateWrites:
@@ -50,9 +52,29 @@ class LateWrites:
 
     def follow(self, holder: Holder) -> None:
         """Release what a holder gets from now on, if writes for it were not answered."""
-        if self._writes.is_unanswered(holder):
-            self._ended[_key(holder)] = EndedHolder(holder, asyncio.get_running_loop().time())
-            self._queue.add(_key(holder), FIRST_PAUSE)
+        if not self._may_get(holder):
+            return
+        before = self._ended.get(_key(holder))
+        known = before.known if before else frozenset(record.metadata.uid for record in self._records.of(*holder))
+        self._ended[_key(holder)] = EndedHolder(holder, asyncio.get_running_loop().time(), known)
+        self._queue.add(_key(holder), FIRST_PAUSE)
+
+    def ungranted(self, holder: Holder) -> frozenset[str]:
+        """Names of the records that no ADD has granted, if the holder has them or gets them."""
+        ended, lost = self._ended.get(_key(holder)), self._lost(holder)
+        late = (
+            record.name
+            for record in (self._records.of(*holder) if ended else ())
+            if record.name in lost and ended and record.metadata.uid not in ended.known
+        )
+        return self._writes.ungranted(holder) | frozenset(late)
+
+    def _may_get(self, holder: Holder) -> bool:
+        """Whether a write for a holder may still be carried out."""
+        return self._writes.is_unanswered(holder) or bool(self._lost(holder))
+
+    def _lost(self, holder: Holder) -> frozenset[str]:
+        return self._writes.lost_creates(holder, asyncio.get_running_loop().time() - PATIENCE)
 
     def leave(self, holder: Holder) -> None:
         """Follow a holder no more, since it has another ADD; the caller holds the lock of the pod."""
@@ -68,13 +90,14 @@ class LateWrites:
 
     async def _release(self, key: str, ended: EndedHolder) -> None:
         """Release what the holder has got; look again later while writes may be carried out. Raises ApiUnavailable."""
-        ungranted = self._writes.ungranted(ended.holder)
+        ungranted = self.ungranted(ended.holder)
         await self._writes.resolve(ended.holder, CALL_TIMEOUT)
+        ungranted |= self.ungranted(ended.holder)
         for record in self._records.of(*ended.holder):
             log.warning("carried out after the DEL", address=record.spec.address, pod=record.spec.pod)
             await self._releases.release_or_defer(after_del(record, ungranted))
         age = asyncio.get_running_loop().time() - ended.began
-        if self._writes.is_unanswered(ended.holder) and age < PATIENCE:
+        if self._may_get(ended.holder) and age < PATIENCE:
             self._queue.add(key, max(min(age, PATIENCE - age), FIRST_PAUSE))
         elif self._ended.get(key) is ended:  # else the pod's end has begun to follow it anew meanwhile
             self._writes.forget_all(ended.holder)

@@ -53,6 +53,7 @@ class RecordWrites:
     def __init__(self, records: RecordStore) -> None:
         self._records = records
         self._unanswered: dict[Holder, dict[str, SpiderIP]] = {}  # holder → name → record whose write was not answered
+        self._lost: dict[Holder, dict[str, float]] = {}  # holder → name → when a create of it was last not answered
 
     async def create(self, record: SpiderIP, progress: Progress) -> SpiderIP | None:
         """Create a record; None when its address has one already that is not the same holder's."""
@@ -120,6 +121,14 @@ class RecordWrites:
         """Names of the records whose create was not answered: if the holder gets them, no ADD has granted them."""
         return frozenset(record.name for record in self.unanswered_creates(holder))
 
+    def lost_creates(self, holder: Holder, since: float) -> frozenset[str]:
+        """Names of the records whose create was not answered at a time of the event loop's clock, or later.
+
+        It was sent as often as there were ADDs: when one is decided, another may still be carried out, if the record
+        is deleted meanwhile.
+        """
+        return frozenset(name for name, at in self._lost.get(holder, {}).items() if at >= since)
+
     async def resolve(self, holder: Holder, timeout: float) -> None:
         """Read the records whose write was not answered, and cache those that the holder got.
 
@@ -139,6 +148,7 @@ class RecordWrites:
     def forget_all(self, holder: Holder) -> None:
         """Remember nothing of a holder any more: what its writes may still do is left to garbage collection."""
         self._unanswered.pop(holder, None)
+        self._lost.pop(holder, None)
 
     async def _recognise(self, record: SpiderIP, holder: Holder, progress: Progress) -> SpiderIP | None:
         """The record of an address that has one already, if a create of ours that was not answered has made it."""
@@ -168,10 +178,13 @@ class RecordWrites:
 
     def _remember(self, holder: Holder, record: SpiderIP) -> None:
         self._unanswered.setdefault(holder, {})[record.name] = record
-        if (
-            len(self._unanswered) > MOST_UNANSWERED
-        ):  # of pods whose DEL never came: garbage collection finds their records
+        if not record.metadata.uid:
+            self._lost.setdefault(holder, {})[record.name] = asyncio.get_running_loop().time()
+        # Of pods whose DEL never came: garbage collection finds their records.
+        if len(self._unanswered) > MOST_UNANSWERED:
             self._unanswered.pop(next(iter(self._unanswered)))
+        if len(self._lost) > MOST_UNANSWERED:
+            self._lost.pop(next(iter(self._lost)))
 
     def _forget(self, holder: Holder, name: str) -> None:
         unanswered = self._unanswered.get(holder, {})

@@ -239,6 +239,7 @@ class AddressReconciler:
         releasing = frozenset(each for pool in pools for each in releasing_of(pool))
         held = frozenset(address for address in registered if address in self._ips_by_address)
         self._note_times(remembered, registered - held, releasing)
+        self._note_returns(remembered, registered, releasing)
         if not releasing:
             self._delays.end(family.key)
         assigned = frozenset(assigned_of(family.node).get(eni.identity, ())) & registered
@@ -256,6 +257,7 @@ class AddressReconciler:
             releasing=releasing,
             leaving=self._leaving(eni.identity, remembered),
             listed=frozenset(each for each in releasing if any(preallocation.lists(pool, each) for pool in pools)),
+            returned=remembered.returned,
             fenced_since=remembered.fenced_since,
             idle_since=remembered.idle_since,
             vswitch_free=self._free_in(eni.vswitch, version),
@@ -275,6 +277,12 @@ class AddressReconciler:
         state.idle_since = preallocation.since(state.idle_since, idle, now)
         fenced = [address for address in releasing if not any(self._pools.that_give(address))]
         state.fenced_since = preallocation.since(state.fenced_since, fenced, now)
+
+    @staticmethod
+    def _note_returns(state: ENIFamilyState, registered: frozenset[str], releasing: frozenset[str]) -> None:
+        """Notes which fenced addresses are gone from the ENI, and which of these are on it again."""
+        state.returned = (state.returned | state.absent) & registered & releasing
+        state.absent = releasing - registered
 
     def _leaving(self, eni: str, state: ENIFamilyState) -> frozenset[str]:
         """Returns the addresses whose removal may be done although the ENI's description still has them.

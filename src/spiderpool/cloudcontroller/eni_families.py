@@ -39,6 +39,10 @@ class ENIFamilyState:
     """Address → time from which on every pool has excluded it."""
     gone_since: dict[str, float] = field(default_factory=dict)
     """Address → time from which on it is fenced and gone."""
+    absent: frozenset[str] = frozenset()
+    """Addresses that were fenced and not on the ENI when we looked last."""
+    returned: frozenset[str] = frozenset()
+    """Fenced addresses that were absent, and are on the ENI again."""
     requested: dict[str, float] = field(default_factory=dict)
     """Address → time at which we requested its removal last."""
     inherited: frozenset[str] | None = None

@@ -130,6 +130,12 @@ class TestGivingBack:
         absent = replace(gone, reported=some(1, 5))
         assert plan(replace(absent, gone_since={"10.0.0.6": NOW - 300}), POLICY, NOW) == [Unfence(("10.0.0.6",))]
 
+    def test_one_that_was_registered_again_is_free_again(self) -> None:
+        fenced = replace(state_of(some(1, 4), releasing=some(4, 4)), assigned=some(1, 3))
+        assert plan(fenced, POLICY, NOW) == [], "a fence of somebody else"
+        assert plan(replace(fenced, returned=some(4, 4)), POLICY, NOW) == [Unfence(("10.0.0.4",))]
+        assert plan(replace(fenced, returned=some(4, 4), leaving=some(4, 4)), POLICY, NOW) == []
+
     def test_the_fence_stays_while_metadata_may_show_the_address_once_more(self) -> None:
         gone = replace(state_of(some(1, 5), releasing=some(6, 6)), reported=some(1, 5))
         assert plan(gone, POLICY, NOW) == []

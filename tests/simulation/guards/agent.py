@@ -186,6 +186,22 @@ GUARDS = (
         "agent/test_record_writes.py agent/test_allocator.py",
     ),
     Guard(
+        "creates_that_were_sent_twice",
+        "one of two equal creates is carried out after the record of the other was released, and its owner has two",
+        "agent/late_writes.py",
+        "return self._writes.is_unanswered(holder) or bool(self._lost(holder))",
+        "return self._writes.is_unanswered(holder)",
+        "agent/test_late_writes.py",
+    ),
+    Guard(
+        "known_at_the_del",
+        "an owner loses what an ADD has granted, since an earlier create of it was not answered",
+        "agent/late_writes.py",
+        "and record.metadata.uid not in ended.known",
+        "and True",
+        "agent/test_late_writes.py",
+    ),
+    Guard(
         "most_doubts",
         "doubts about pods whose DEL never came fill the memory",
         "agent/record_writes.py",

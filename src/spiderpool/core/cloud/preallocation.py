@@ -88,6 +88,8 @@ class ENIState:
     """Address → time from which on no pod has had it."""
     gone_since: Mapping[str, float] = field(default_factory=dict)
     """Address → time from which on it has been `gone`."""
+    returned: frozenset[str] = frozenset()
+    """Fenced addresses that were not on the ENI and are on it again: somebody has registered them since."""
     fenceable: frozenset[str] = frozenset()
     """Addresses that only pools made from ENIs give: no other pool honours the annotation."""
     vswitch_free: int | None = None
@@ -155,7 +157,7 @@ def plan(state: ENIState, policy: PreallocationPolicy, now: float) -> list[Step]
     fenced = state.releasing & state.assigned & (state.registered - state.held)
     back = _newest(fenced - state.leaving, state.fenced_since)[: max(missing, 0)]
     steps: list[Step] = []
-    if lifted := {*back, *(state.releasing & state.assigned & state.held), *_gone(state, now)}:
+    if lifted := {*back, *(state.releasing & state.assigned & state.held), *_again(state), *_gone(state, now)}:
         steps.append(Unfence(_ordered(lifted)))
     if (count := _count(state, policy, len(back))) > 0:
         steps.append(Assign(count))
@@ -164,6 +166,11 @@ def plan(state: ENIState, policy: PreallocationPolicy, now: float) -> list[Step]
     if surplus := _surplus(state, policy, now):
         steps.append(Fence(surplus))
     return steps
+
+
+def _again(state: ENIState) -> frozenset[str]:
+    """Returns fenced addresses that are on the ENI for another time: their fence was for the time before."""
+    return (state.returned & state.releasing & state.registered) - state.leaving
 
 
 def _gone(state: ENIState, now: float) -> frozenset[str]:
