@@ -53,7 +53,7 @@ async def test_a_client_counts_what_is_answered_and_what_is_lost(tmp_path: Path)
                 await asyncio.sleep(0.05)
         while prober.read(file).lost == 0:
             await asyncio.sleep(0.05)
-    assert "Connect call failed" in prober.read(file).reasons[0]
+    assert "Connect call failed" in prober.read(file).latest[0]
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task

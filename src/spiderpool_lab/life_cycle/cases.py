@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from spiderpool.errors import BadConfig, SpiderpoolError
@@ -10,8 +11,8 @@ from spiderpool_lab.life_cycle.stage import LifeStage
 
 Play = Callable[[LifeStage], None]
 
-CROWD = 10
-"""Pods that start at once: a node has one CPU, and takes a second or two to start one."""
+CROWD = 4
+"""Pods that start at once: a node has one CPU, and answers late while it starts more than two."""
 
 
 class CaseFailed(SpiderpoolError):
@@ -20,22 +21,30 @@ class CaseFailed(SpiderpoolError):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A case by its name. Its title is the first line of the docstring of the function that plays it."""
+    """A case by its name. Its title is the first line of the docstring of the function that plays it.
+
+    ``loses`` is the reason why requests may be lost.
+    """
 
     name: str
     title: str
     play: Play
+    loses: str = ""
 
 
 CASES: dict[str, Case] = {}
 """Name → case, in the order in which they are played."""
 
 
-def case(play: Play) -> Play:
+def case(*, loses: str = "") -> Callable[[Play], Play]:
     """Add a function to the table, by its name with hyphens."""
-    name, title = play.__name__.replace("_", "-"), (play.__doc__ or "").splitlines()[0].rstrip(".")
-    CASES[name] = Case(name, title, play)
-    return play
+
+    def add(play: Play) -> Play:
+        name, title = play.__name__.replace("_", "-"), (play.__doc__ or "").splitlines()[0].rstrip(".")
+        CASES[name] = Case(name, title, play, loses)
+        return play
+
+    return add
 
 
 def expect(holds: object, what: str) -> None:
@@ -44,7 +53,7 @@ def expect(holds: object, what: str) -> None:
         raise CaseFailed(f"not so: {what}")
 
 
-@case
+@case()
 def nothing(stage: LifeStage) -> None:
     """Nothing is done: what the load and the client see of a cluster that is left alone."""
     agents = stage.agents().keys()
@@ -53,7 +62,7 @@ def nothing(stage: LifeStage) -> None:
     expect(stage.agents().keys() == agents, "agents are those of before")
 
 
-@case
+@case()
 def upgrade(stage: LifeStage) -> None:
     """Helm upgrade with a changed value replaces all agents."""
     former = stage.agents().keys()
@@ -62,13 +71,27 @@ def upgrade(stage: LifeStage) -> None:
     expect(stage.agents().keys().isdisjoint(former), "every agent is a new one")
 
 
-@case
+@case()
+def pods_start(stage: LifeStage) -> None:
+    """Four pods start at once, and nothing else is done."""
+    with _crowd(stage):
+        pass
+
+
+@case()
 def upgrade_while_pods_start(stage: LifeStage) -> None:
-    """Helm upgrade replaces all agents while ten pods start."""
-    stage.scale("crowd", CROWD)
-    try:
+    """Helm upgrade replaces all agents while four pods start."""
+    with _crowd(stage):
         stage.release.upgrade("--set", "spiderpoolAgent.podAnnotations.case=crowd")
         stage.release.wait()
+
+
+@contextmanager
+def _crowd(stage: LifeStage) -> Iterator[None]:
+    """Pods that start at once while the context lasts, and then run with addresses of their own; they go at its end."""
+    stage.scale("crowd", CROWD)
+    try:
+        yield
         stage.wait(f"{CROWD} pods are ready", lambda: len(stage.ready("crowd")) == CROWD)
         addresses = [address for found in stage.ready("crowd").values() for address in found]
         expect(len({*addresses}) == len(addresses) == 2 * CROWD, "every pod has an address of each family of its own")
@@ -77,7 +100,7 @@ def upgrade_while_pods_start(stage: LifeStage) -> None:
         stage.wait("they are gone", lambda: not stage.cluster.objects("pods", "--selector", "app=crowd"))
 
 
-@case
+@case()
 def rollback(stage: LifeStage) -> None:
     """Helm upgrade and then helm rollback, which replace all agents twice."""
     stage.release.upgrade("--set", "spiderpoolAgent.podAnnotations.case=rollback")
@@ -88,7 +111,7 @@ def rollback(stage: LifeStage) -> None:
     expect(stage.agents().keys().isdisjoint(former), "every agent is a new one")
 
 
-@case
+@case()
 def wrong_value(stage: LifeStage) -> None:
     """Helm upgrade with a wrong value is refused, and nothing is changed."""
     agents = stage.agents().keys()
@@ -101,7 +124,7 @@ def wrong_value(stage: LifeStage) -> None:
     expect(stage.agents().keys() == agents, "agents are those of before")
 
 
-@case
+@case()
 def image_missing(stage: LifeStage) -> None:
     """An upgrade names an image that no node has; the same command with the right one repairs it."""
     stage.release.upgrade("--set", "spiderpoolAgent.image.tag=absent")
@@ -110,7 +133,7 @@ def image_missing(stage: LifeStage) -> None:
     stage.release.wait()
 
 
-@case
+@case(loses="a node without a network list is not Ready, and Kubernetes takes its pods out of Services meanwhile")
 def removal(stage: LifeStage) -> None:
     """Helm uninstall leaves nothing but records and pools, and running pods their network; helm install finds them."""
     records = stage.records()

@@ -20,20 +20,20 @@ from spiderpool_lab.signals import stop_event
 
 INTERVAL = 0.05
 """Seconds between the starts of two requests."""
-TIMEOUT = 1.0
-"""Seconds after which a request is lost."""
+TIMEOUT = 3.0
+"""Seconds after which a request is lost: TCP repeats what was dropped after one."""
 WRITE_INTERVAL = 0.2
 """Seconds between two writes of the file."""
-KEPT = 100
+KEPT = 10
 """Reasons that are kept."""
 
 
 class Probes(msgspec.Struct):
-    """How many requests were answered and lost, and why the first were lost."""
+    """How many requests were answered and lost, and why the latest were lost."""
 
     answered: int = 0
     lost: int = 0
-    reasons: list[str] = []
+    latest: list[str] = []
 
 
 async def run(probe: TrafficProbe, netns: Path, file: Path) -> None:
@@ -56,8 +56,7 @@ async def _send(probe: TrafficProbe, netns: Path, seen: Probes) -> None:
         seen.answered += 1
         return
     seen.lost += 1
-    if len(seen.reasons) < KEPT:
-        seen.reasons.append(f"{time.strftime('%H:%M:%S')} {answer.error}")
+    seen.latest = [*seen.latest[1 - KEPT :], f"{time.strftime('%H:%M:%S')} {answer.error}"]
 
 
 async def _write(seen: Probes, file: Path) -> None:

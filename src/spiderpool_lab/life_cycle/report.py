@@ -15,7 +15,8 @@ PAGE = ROOT / "docs" / "reference" / "life-cycle.md"
 _HEAD = """# Life cycle
 
 What a cluster's owner does with helm, on nodes with a kubelet and containerd, while a Job makes pods without a pause
-and a client on the internet sends a request every 50 ms, on a connection of its own, to a node port of an application.
+and a client on the internet sends a request every 50 ms, on a connection of its own, to a node port of an application; one
+that is not answered within 3 s is lost.
 `make life-cycle` plays it; with `WRITE=1` it writes this page. After each case the application's pods have the
 addresses that they had, no address is in two pods, and records and kernels agree.
 
@@ -38,6 +39,8 @@ class CaseOutcome:
     failed_adds: int
     seconds: float
     faults: tuple[str, ...] = ()
+    loses: str = ""
+    """Why requests may be lost."""
 
     @property
     def passed(self) -> bool:
@@ -47,7 +50,10 @@ class CaseOutcome:
     @property
     def cells(self) -> tuple[str, ...]:
         """The figures, and the outcome."""
-        outcome = "pass" if self.passed else f"fail: {' '.join('; '.join(self.faults).split())}"
+        if self.passed:
+            outcome = f"pass: {self.loses}" if self.lost and self.loses else "pass"
+        else:
+            outcome = f"fail: {' '.join('; '.join(self.faults).split())}"
         return (str(self.requests), str(self.lost), str(self.failed_adds), f"{self.seconds:.0f}", outcome)
 
 
