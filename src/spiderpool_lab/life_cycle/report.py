@@ -15,10 +15,9 @@ PAGE = ROOT / "docs" / "reference" / "life-cycle.md"
 _HEAD = """# Life cycle
 
 What a cluster's owner does with helm, on nodes with a kubelet and containerd, while a Job makes pods without a pause
-and a client on the internet sends a request every 50 ms, on a connection of its own, to a node port of an application; one
-that is not answered within 3 s is lost.
-`make life-cycle` plays it; with `WRITE=1` it writes this page. After each case the application's pods have the
-addresses that they had, no address is in two pods, and records and kernels agree.
+and a client on the internet sends a request every 50 ms, on a connection of its own, to a node port of an application.
+One that is not answered within 3 s is lost. `make life-cycle` plays it; with `WRITE=1` it writes this page. After each
+case the application's pods have the addresses that they had, no address is in two pods, and records and kernels agree.
 
 An ADD that fails is repeated by the kubelet: failed ones only delay pods that start. Two nodes have one agent each, and
 both are replaced at once, as `updateStrategy` allows.
