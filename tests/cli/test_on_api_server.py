@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from spiderpool.cli.installation import LEASES
 from spiderpool.cli.main import cli
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
@@ -47,7 +48,9 @@ spec: {address: 10.98.0.7/24, pool: operator, node: n1, namespace: default, pod:
 
 @pytest.fixture
 def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
-    """The control plane, without our objects afterwards."""
+    """The control plane without what daemons of other tests have left, and without our objects afterwards."""
+    control_plane.kubectl("delete", "events", "-n", "default", "--all")
+    control_plane.kubectl("delete", "leases", "-n", "kube-system", *LEASES.values(), "--ignore-not-found")
     yield control_plane
     control_plane.kubectl("delete", "events,spiderips,spiderippools,net-attach-def", "-n", "default", "--all")
 

@@ -80,7 +80,7 @@ def command(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Command]
     ("number", "words", "process"),
     [
         (signal.SIGINT, "control plane: etcd", "kube-apiserver"),
-        (signal.SIGTERM, "spiderpool-controller", "spiderpool-controller"),
+        (signal.SIGTERM, "helm install", "chart-repository"),
         (signal.SIGINT, "nodes master, worker", "node-worker"),
         pytest.param(signal.SIGINT, "Which server is which", "node-worker", marks=pytest.mark.full),
     ],
