@@ -25,7 +25,17 @@ NOT_HERE = ("release-policy.yaml",)
 TEARDOWN_TIMEOUT = 60
 """Seconds that workers get to take down what they made when the run is interrupted."""
 
-GROUPS = ("lab",), ("agent", "cloudcontroller", "fuzzing"), ("controller", "kube", "cli"), ("compat",)
+GROUPS = (
+    ("lab",),
+    ("agent",),
+    ("kernel", "fuzzing"),
+    ("controller",),
+    ("security",),
+    ("cloud", "cloudcontroller"),
+    ("compat",),
+    ("simulation", "chart"),
+    ("kube", "cli"),
+)
 """Folders whose tests run in order on one worker, those first that take longest; the rest is a group as well.
 
 A worker has one API server (`control_plane`) for all its groups: tests of one folder may not run in two workers at once
