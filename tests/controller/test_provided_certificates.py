@@ -13,61 +13,22 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from spiderpool.controller.provided_certificates import ProvidedCertificates
-from spiderpool_lab.certificates import Authority, KeyPair
+from spiderpool_lab.certificates import Authority
+from tests.support.certificate_folder import HOST, Key, issue, place
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
 
-HOST = "spiderpool-controller.kube-system.svc"
 CHECK = 0.02
 """Seconds between two looks at the files."""
-
-Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-
-
-def issue(
-    authority: Authority,
-    *,
-    name: str = HOST,
-    key: Key | None = None,
-    purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
-    ends: timedelta = timedelta(days=1),
-) -> KeyPair:
-    """A certificate as others may make it."""
-    key = key or ec.generate_private_key(ec.SECP256R1())
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "webhooks")]))
-        .issuer_name(authority.certificate.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=2))
-        .not_valid_after(now + ends)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-        .sign(authority.key, hashes.SHA256())
-    )
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return KeyPair(certificate.public_bytes(Encoding.PEM), private)
 
 
 @pytest.fixture(scope="module")
 def authority() -> Authority:
     return Authority.create("theirs")
-
-
-def write(folder: Path, authority: Authority, pair: KeyPair) -> None:
-    for name, content in {
-        "ca.crt": authority.pair.certificate,
-        "tls.crt": pair.certificate,
-        "tls.key": pair.key,
-    }.items():
-        (folder / name).write_bytes(content)
 
 
 @asynccontextmanager
@@ -108,13 +69,13 @@ async def test_what_the_folder_has_is_served_and_so_is_what_replaces_it(
     }
     first, other = issue(authority, key=keys[kinds[0]]()), Authority.create("next")
     second = issue(other, key=keys[kinds[1]]())
-    write(tmp_path, authority, first)
+    place(tmp_path, authority, first)
     told: list[bytes | None] = []
     async with running(tmp_path) as certificates:
         certificates.subscribe(lambda: told.append(certificates.trusted))
         await eventually(lambda: certificates.trusted == authority.pair.certificate)
         assert await served(certificates) == first.certificate
-        write(tmp_path, other, second)
+        place(tmp_path, other, second)
         await eventually(lambda: len(told) == 2)
         assert await served(certificates) == second.certificate
         assert certificates.problem is None
@@ -123,17 +84,17 @@ async def test_what_the_folder_has_is_served_and_so_is_what_replaces_it(
 
 
 async def test_former_authorities_are_trusted_no_more_after_a_while(tmp_path: Path, authority: Authority) -> None:
-    write(tmp_path, authority, issue(authority))
+    place(tmp_path, authority, issue(authority))
     async with running(tmp_path, overlap=0.1) as certificates:
         await eventually(lambda: certificates.trusted)
         other = Authority.create("next")
-        write(tmp_path, other, issue(other))
+        place(tmp_path, other, issue(other))
         await eventually(lambda: certificates.trusted == other.pair.certificate)
 
 
 async def test_what_cannot_be_used_leaves_the_one_before(tmp_path: Path, authority: Authority) -> None:
     first = issue(authority)
-    write(tmp_path, authority, first)
+    place(tmp_path, authority, first)
     async with running(tmp_path) as certificates:
         await eventually(lambda: certificates.trusted)
         (tmp_path / "tls.key").write_bytes(issue(authority).key)
@@ -143,14 +104,14 @@ async def test_what_cannot_be_used_leaves_the_one_before(tmp_path: Path, authori
 
 
 async def test_one_that_expires_while_it_serves_is_said(tmp_path: Path, authority: Authority) -> None:
-    write(tmp_path, authority, issue(authority, ends=timedelta(seconds=3)))
+    place(tmp_path, authority, issue(authority, ends=timedelta(seconds=3)))
     async with running(tmp_path) as certificates:
         await eventually(lambda: certificates.trusted)
         await eventually(lambda: "certificate has expired" in (certificates.problem or ""), timeout=20)
 
 
 async def test_a_key_among_the_authorities_is_not_published(tmp_path: Path, authority: Authority) -> None:
-    write(tmp_path, authority, issue(authority))
+    place(tmp_path, authority, issue(authority))
     (tmp_path / "ca.crt").write_bytes(authority.pair.certificate + authority.pair.key)
     async with running(tmp_path) as certificates:
         await eventually(lambda: certificates.trusted)
@@ -159,9 +120,30 @@ async def test_a_key_among_the_authorities_is_not_published(tmp_path: Path, auth
 
 @pytest.mark.parametrize("name", [HOST, "*.kube-system.svc"])
 async def test_a_name_is_compared_as_tls_does(tmp_path: Path, authority: Authority, name: str) -> None:
-    write(tmp_path, authority, issue(authority, name=name))
+    place(tmp_path, authority, issue(authority, name=name))
     async with running(tmp_path) as certificates:
         await eventually(lambda: certificates.trusted)
+
+
+async def test_an_authority_need_not_be_a_root(tmp_path: Path, authority: Authority) -> None:
+    """For Go every certificate that is trusted is an anchor."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "between")]))
+        .issuer_name(authority.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(authority.key, hashes.SHA256())
+    )
+    between = Authority(certificate, key)
+    place(tmp_path, between, issue(between))
+    async with running(tmp_path) as certificates:
+        await eventually(lambda: certificates.trusted == between.pair.certificate)
 
 
 @pytest.mark.parametrize(
@@ -174,10 +156,11 @@ async def test_a_name_is_compared_as_tls_does(tmp_path: Path, authority: Authori
             lambda folder, _: (folder / "ca.crt").write_bytes(Authority.create("other").pair.certificate),
             f"would not accept tls.crt for {HOST} by ca.crt",
         ),
-        (lambda folder, own: write(folder, own, issue(own, name="other.svc")), "Hostname mismatch"),
-        (lambda folder, own: write(folder, own, issue(own, ends=timedelta(hours=-1))), "certificate has expired"),
+        (lambda folder, own: place(folder, own, issue(own, name="other.svc")), "Hostname mismatch"),
+        (lambda folder, own: place(folder, own, issue(own, name=None)), "Hostname mismatch"),
+        (lambda folder, own: place(folder, own, issue(own, ends=timedelta(hours=-1))), "certificate has expired"),
         (
-            lambda folder, own: write(folder, own, issue(own, purpose=ExtendedKeyUsageOID.CLIENT_AUTH)),
+            lambda folder, own: place(folder, own, issue(own, purpose=ExtendedKeyUsageOID.CLIENT_AUTH)),
             "unsuitable certificate purpose",
         ),
     ],
@@ -185,7 +168,7 @@ async def test_a_name_is_compared_as_tls_does(tmp_path: Path, authority: Authori
 async def test_what_the_api_server_would_refuse_is_not_loaded(
     tmp_path: Path, authority: Authority, spoil: Callable[[Path, Authority], object], words: str
 ) -> None:
-    write(tmp_path, authority, issue(authority))
+    place(tmp_path, authority, issue(authority))
     spoil(tmp_path, authority)
     async with running(tmp_path) as certificates:
         await eventually(lambda: certificates.problem)

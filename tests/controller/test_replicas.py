@@ -17,12 +17,13 @@ from spiderpool.controller.installation import AGAIN
 from spiderpool.errors import SpiderpoolError
 from spiderpool_lab import chart
 from spiderpool_lab.binaries import find
-from spiderpool_lab.certificates import Authority, KeyPair
+from spiderpool_lab.certificates import Authority
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.ports import free_ports
 from spiderpool_lab.processes import Processes
 from tests.conftest import install
 from tests.controller.conftest import CONFIG, REGISTRATIONS, Running, refuses, start_controller, unregister, wait
+from tests.support.certificate_folder import place
 from tests.support.job_account import job_account
 from tests.support.relay import Relay
 
@@ -324,16 +325,6 @@ class TestCertificates:
         plane.kubectl("delete", *REGISTRATIONS)
         plane.apply(MANIFEST)
         wait(running, is_right, "not filled again")
-
-
-def place(folder: Path, authority: Authority, pair: KeyPair) -> None:
-    """Write a certificate and its authority, as a Secret is mounted."""
-    for name, content in {
-        "ca.crt": authority.pair.certificate,
-        "tls.crt": pair.certificate,
-        "tls.key": pair.key,
-    }.items():
-        (folder / name).write_bytes(content)
 
 
 def _only(kind: str) -> str:

@@ -18,12 +18,14 @@ import pytest
 from spiderpool import __version__
 from spiderpool.errors import BadConfig
 from spiderpool_lab import binaries, go_build, images, oci
+from spiderpool_lab.certificates import Authority
 from spiderpool_lab.product import checkout, debian, sbom
 from spiderpool_lab.product.checkout import Commit
 from spiderpool_lab.product.debian import Apt, Package
 from spiderpool_lab.product.images import AGENT, CLOUD, CONTROLLER, LIMIT, REGISTRY, Built, archives, build, tag, write
 from spiderpool_lab.product.layers import EXECUTABLES, SITE, USER
 from tests.lab.test_images import blob, containerd, path_of
+from tests.support.certificate_folder import HOST, issue, place
 
 DAEMONS = (AGENT, CONTROLLER, CLOUD)
 COMMIT = Commit("0" * 40, "2026-01-02T03:04:05Z")
@@ -105,8 +107,8 @@ def entries(built: dict[str, Built]) -> list[tarfile.TarInfo]:
 
 
 def inside(tree: Path, *command: str, user: int = USER, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a program in a file tree that it cannot write to, with a mount namespace of its own."""
-    script = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    """Run a program in a file tree that it cannot write to but for /tmp, as in a pod, in a mount namespace."""
+    script = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && mount -t tmpfs tmp "$0/tmp" && exec "$@"'
     root = ["chroot", f"--userspec={user}:{user}", str(tree)]
     words = ["unshare", "--mount", "sh", "-c", script, str(tree), *root, *command]
     environ = {"PATH": os.environ["PATH"], "COLUMNS": "200", **environment}
@@ -157,6 +159,29 @@ print(getpass.getuser(), sys.flags.isolated)
 def test_every_module_is_imported_and_authorities_are_trusted(controller: Path) -> None:
     done = inside(controller, "/usr/bin/python3", "-I", "-c", IMPORT_ALL)
     assert (done.stdout, done.stderr) == ("spiderpool 1\n", "")
+
+
+PROVIDED = f"""
+import asyncio, pathlib
+from spiderpool.controller.provided_certificates import ProvidedCertificates
+async def look():
+    certificates = ProvidedCertificates(pathlib.Path("/etc/certificate"), "{HOST}")
+    task = asyncio.create_task(certificates.run())
+    while not (certificates.trusted or certificates.problem):
+        await asyncio.sleep(0.01)
+    print(certificates.problem)
+asyncio.run(look())
+"""
+
+
+@pytest.mark.lab
+def test_a_certificate_that_the_api_server_accepts_is_accepted_by_the_python_of_the_image(controller: Path) -> None:
+    """That is a later one than that of the tests, whose checks are strict by default."""
+    folder, authority = controller / "etc/certificate", Authority.create("theirs")
+    folder.mkdir()
+    place(folder, authority, issue(authority))
+    done = inside(controller, "/usr/bin/python3", "-I", "-c", PROVIDED)
+    assert done.stdout.splitlines()[-1:] == ["None"], done.stdout + done.stderr
 
 
 @pytest.mark.lab

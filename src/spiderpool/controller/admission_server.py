@@ -335,6 +335,7 @@ def accept_client_certificates(context: ssl.SSLContext, authorities: Path) -> No
         context.load_verify_locations(authorities)
     except (OSError, ssl.SSLError) as error:
         raise BadConfig(f"SPIDERPOOL_WEBHOOK_CLIENT_CA: no certificates in {authorities}: {error}") from error
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # Go's authorities need not write key identifiers
     context.verify_mode = ssl.CERT_OPTIONAL
 
 

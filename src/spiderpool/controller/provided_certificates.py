@@ -160,9 +160,22 @@ def _certificates(pem: bytes) -> bytes:
     return b"".join(each.public_bytes(Encoding.PEM) for each in found)
 
 
+def _as_the_api_server(authorities: bytes) -> ssl.SSLContext:
+    """A client that accepts what Go's crypto/x509 does.
+
+    Each certificate of ``authorities`` is an anchor, roots or not; a server's names are its alternative names alone;
+    and extensions that RFC 5280 asks for, such as key identifiers, may be missing.
+    """
+    client = ssl.create_default_context(cadata=authorities.decode())
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    client.hostname_checks_common_name = False
+    return client
+
+
 def _shake_hands(server: ssl.SSLContext, authorities: bytes, host: str) -> None:
     """Connect to a server in memory as the API server does. Raises BadConfig with what it does not accept."""
-    client = ssl.create_default_context(cadata=authorities.decode())
+    client = _as_the_api_server(authorities)
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (
         client.wrap_bio(to_client, to_server, server_hostname=host),
