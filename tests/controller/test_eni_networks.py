@@ -20,10 +20,9 @@ from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.core.cloud.eni_pools import MOST_NETWORKS, new_network
 from spiderpool.kube.events import Recorder
-from spiderpool.kube.informer import Informer
-from spiderpool.kube.node_servers import NodeServers
 from tests.support.api_server import ApiServer, Fault
 from tests.support.caches import note
+from tests.support.eni_listers import eni_listers
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
@@ -66,13 +65,7 @@ async def reconciling() -> AsyncIterator[Reconciled]:
         made = list(cluster(Size(2, 0)))
         nodes = [each for each in made if isinstance(each, Node)]
         described = [each for each in made if isinstance(each, SpiderServer)]
-        listers = ENIPoolListers(
-            Informer(client, Node),
-            NodeServers(Informer(client, SpiderServer)),
-            Informer(client, SpiderIPPool),
-            Informer(client, SpiderIP),
-            Informer(client, SpiderMultusConfig),
-        )
+        listers = eni_listers(client)
         for node in nodes:
             listers.nodes.note(node)
         recorder = Recorder(client, "test")

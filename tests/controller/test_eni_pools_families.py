@@ -13,13 +13,12 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.spiderserver import SpiderServer
-from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
+from spiderpool.controller.eni_pools import ENIPoolReconciler, ENIPoolRules
 from spiderpool.core.cloud.eni_pools import subnet_version
 from spiderpool.kube.events import Recorder
-from spiderpool.kube.informer import Informer
-from spiderpool.kube.node_servers import NodeServers
 from tests.support.api_server import ApiServer
 from tests.support.caches import note
+from tests.support.eni_listers import eni_listers
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
@@ -40,13 +39,7 @@ async def test_a_pool_that_cannot_be_written_does_not_keep_that_of_the_other_fam
         (node,) = (each for each in made if isinstance(each, Node))
         (described,) = (each for each in made if isinstance(each, SpiderServer))
         server.put(pool)
-        listers = ENIPoolListers(
-            Informer(client, Node),
-            NodeServers(Informer(client, SpiderServer)),
-            Informer(client, SpiderIPPool),
-            Informer(client, SpiderIP),
-            Informer(client, SpiderMultusConfig),
-        )
+        listers = eni_listers(client)
         listers.pools.note(server.stored(SpiderIPPool)[pool.name])
         server.put(replace(pool, spec=replace(pool.spec, disable=True)))  # not noticed, so that writes are refused
         listers.nodes.note(node)

@@ -14,14 +14,12 @@ from spiderpool.api.ip import IP_POOL_LABEL, IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
-from spiderpool.api.spiderserver import SpiderServer
-from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
+from spiderpool.controller.eni_pools import ENIPoolReconciler, ENIPoolRules
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
-from spiderpool.kube.informer import Informer
-from spiderpool.kube.node_servers import NodeServers
 from tests.support.api_server import ApiServer
+from tests.support.eni_listers import eni_listers
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
@@ -46,13 +44,7 @@ async def client(server: ApiServer) -> AsyncIterator[Client]:
 
 def reconciler(server: ApiServer, client: Client, node_grace: float = 0.0) -> ENIPoolReconciler:
     """A reconciler that knows the pools of this moment, and no Node."""
-    listers = ENIPoolListers(
-        Informer(client, Node),
-        NodeServers(Informer(client, SpiderServer)),
-        Informer(client, SpiderIPPool),
-        Informer(client, SpiderIP),
-        Informer(client, SpiderMultusConfig),
-    )
+    listers = eni_listers(client)
     for pool in server.stored(SpiderIPPool).values():
         listers.pools.note(pool)
     rules = ENIPoolRules(frozenset({4}), NAMESPACE, primary_eni=True, node_grace=node_grace)

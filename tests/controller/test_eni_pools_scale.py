@@ -13,12 +13,12 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.spiderserver import SpiderServer
-from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
+from spiderpool.controller.eni_pools import ENIPoolReconciler, ENIPoolRules
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
-from spiderpool.kube.node_servers import NodeServers
 from tests.support.caches import fill, note, unused_client
 from tests.support.calls import counted_calls
+from tests.support.eni_listers import eni_listers
 
 pytestmark = pytest.mark.unit
 
@@ -26,13 +26,7 @@ pytestmark = pytest.mark.unit
 async def costs(size: Size) -> tuple[int, int]:
     """Calls for the heartbeat of a node, and for a node that is lost."""
     async with unused_client() as client:
-        listers = ENIPoolListers(
-            Informer(client, Node),
-            NodeServers(Informer(client, SpiderServer)),
-            Informer(client, SpiderIPPool),
-            Informer(client, SpiderIP),
-            Informer(client, SpiderMultusConfig),
-        )
+        listers = eni_listers(client)
         rules = ENIPoolRules(frozenset({4}), NAMESPACE, primary_eni=True, node_grace=60.0)
         ENIPoolReconciler(client, listers, Recorder(client, "test"), rules)
         caches: dict[type[Object], Informer[Any]] = {
