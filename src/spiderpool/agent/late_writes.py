@@ -61,13 +61,11 @@ class LateWrites:
 
     def ungranted(self, holder: Holder) -> frozenset[str]:
         """Names of the records that no ADD has granted, if the holder has them or gets them."""
-        ended, lost = self._ended.get(_key(holder)), self._lost(holder)
-        late = (
-            record.name
-            for record in (self._records.of(*holder) if ended else ())
-            if record.name in lost and ended and record.metadata.uid not in ended.known
-        )
-        return self._writes.ungranted(holder) | frozenset(late)
+        ungranted, ended = self._writes.ungranted(holder), self._ended.get(_key(holder))
+        if ended is None:
+            return ungranted
+        unknown = (each for each in self._records.of(*holder) if each.metadata.uid not in ended.known)
+        return ungranted | (self._lost(holder) & {each.name for each in unknown})
 
     def _may_get(self, holder: Holder) -> bool:
         """Whether a write for a holder may still be carried out."""

@@ -197,8 +197,8 @@ GUARDS = (
         "known_at_the_del",
         "an owner loses what an ADD has granted, since an earlier create of it was not answered",
         "agent/late_writes.py",
-        "and record.metadata.uid not in ended.known",
-        "and True",
+        "if each.metadata.uid not in ended.known)",
+        ")",
         "agent/test_late_writes.py",
     ),
     Guard(
