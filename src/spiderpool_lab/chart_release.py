@@ -33,18 +33,19 @@ REPOSITORY = "spiderpool"
 SERVER = "chart-repository"
 SERVER_TIMEOUT = 10.0
 """Seconds until the repository of charts listens."""
-HOOK_TIMEOUT = 300
-"""Seconds that helm waits for a Job of the chart."""
+HELM_TIMEOUT = 600
+"""Seconds for one command of helm, which waits at most 300 s for each of the chart's Jobs."""
 ROLLOUT_TIMEOUT = 180
 """Seconds until all pods of a workload are ready: nodes start containers one after the other."""
 
 GC_INTERVAL = "2"
 """Seconds between two looks of the controller at what has ended."""
 
+_NAMED = (RELEASE, "--namespace", NAMESPACE)
 _AUTHORITY_FOLDER = "/etc/cloud-authority"
 
 
-class Installation:
+class ChartRelease:
     """The release of the chart in a lab, from a repository of charts on loopback. ``directory`` gets all files."""
 
     def __init__(self, plane: ControlPlane, processes: Processes, directory: Path) -> None:
@@ -69,19 +70,19 @@ class Installation:
         self._plane.apply(yaml.safe_dump({**config_map, "data": {"ca.crt": authority.decode()}}))
         self._helm("repo", "add", REPOSITORY, url, shown=progress)
         self._helm("repo", "update", REPOSITORY, shown=progress)
-        self._release("install", f"{REPOSITORY}/{CHART.name}", *self._flags(), shown=progress)
+        self._helm("install", *self._of_chart(), shown=progress)
 
     def upgrade(self, *arguments: str) -> None:
         """Upgrade the release, with further arguments of helm. Raises BadConfig if helm fails."""
-        self._release("upgrade", f"{REPOSITORY}/{CHART.name}", *self._flags(), *arguments)
+        self._helm("upgrade", *self._of_chart(), *arguments)
 
     def rollback(self) -> None:
         """Go back to the revision before. Raises BadConfig if helm fails."""
-        self._release("rollback")
+        self._helm("rollback", *_NAMED)
 
     def uninstall(self) -> None:
         """Remove the release, and wait until the nodes are cleaned. Raises BadConfig if helm fails."""
-        self._release("uninstall")
+        self._helm("uninstall", *_NAMED)
 
     def wait(self) -> None:
         """Wait until all pods of the release are ready. Raises NotReady with the state of its pods."""
@@ -117,27 +118,20 @@ class Installation:
         url.write_text(f"http://127.0.0.1:{port}")
         return url.read_text()
 
-    def _flags(self) -> list[str | Path]:
-        return [*(word for value in WALKTHROUGH for word in ("--set", value)), "--values", self.values]
+    def _of_chart(self) -> list[str | Path]:
+        """The release, its chart, and its values."""
+        name, *namespace = _NAMED
+        flags = [word for value in WALKTHROUGH for word in ("--set", value)]
+        return [name, f"{REPOSITORY}/{CHART.name}", *namespace, *flags, "--values", self.values]
 
-    def _release(self, verb: str, *arguments: str | Path, shown: Callable[[str], None] | None = None) -> None:
-        source, flags = arguments[:1], arguments[1:]
-        command = [verb, RELEASE, *source, "--namespace", NAMESPACE, *flags]
-        self._helm(*command, hidden=(f"--timeout={HOOK_TIMEOUT}s",), shown=shown)
-
-    def _helm(
-        self,
-        *arguments: str | Path,
-        hidden: tuple[str, ...] = (),
-        shown: Callable[[str], None] | None = None,
-    ) -> None:
-        """Run helm, whose files are the lab's; ``shown`` gets the command, without what is ``hidden``."""
+    def _helm(self, *arguments: str | Path, shown: Callable[[str], None] | None = None) -> None:
+        """Run helm, whose files are the lab's; ``shown`` gets the command."""
         if shown is not None:
             shown(" ".join(map(str, ("helm", *arguments))).replace(f"{self._directory}/", ""))
         variables = {f"HELM_{name}_HOME": str(self._directory / "helm") for name in ("CACHE", "CONFIG", "DATA")}
         variables["KUBECONFIG"] = str(self._plane.admin_kubeconfig)
         try:
-            chart.helm(*arguments, *hidden, environment=variables, timeout=2 * HOOK_TIMEOUT)
+            chart.helm(*arguments, environment=variables, timeout=HELM_TIMEOUT)
         except subprocess.TimeoutExpired as late:
             raise NotReady(f"helm {arguments[0]} has not ended after {late.timeout:.0f} s") from late
 
@@ -153,7 +147,7 @@ def lab_values(cloud: Mapping[str, Any], endpoint: str, periods: Mapping[str, st
     environment = {"SPIDERPOOL_CLOUD_ENDPOINT": endpoint, "SPIDERPOOL_CLOUD_CA": f"{_AUTHORITY_FOLDER}/ca.crt"}
     return {
         "global": {"cniBinHostPath": str(CNI_EXECUTABLES), "cniConfHostPath": str(CNI_CONFIGURATION)},
-        "cloud": {"enabled": True, "provider": "alibaba", **cloud},
+        "cloud": {**cloud, "enabled": True, "provider": "alibaba"},
         "spiderpoolAgent": {"extraEnv": _variables(periods)},
         "spiderpoolController": {"extraEnv": _variables({"SPIDERPOOL_GC_INTERVAL_SECONDS": GC_INTERVAL})},
         "spiderpoolCloud": {

@@ -34,12 +34,12 @@ from spiderpool_lab import (
     reservations,
 )
 from spiderpool_lab.backend import NodeBackend
+from spiderpool_lab.chart_release import GC_INTERVAL, ChartRelease, lab_values
 from spiderpool_lab.cloud import LabCloud
 from spiderpool_lab.container_runtime import ContainerRuntime
 from spiderpool_lab.control_plane import NODE_HOST, NODE_PORT, NODE_SERVER, ControlPlane
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.frames import DroppedFrame
-from spiderpool_lab.installation import GC_INTERVAL, Installation, lab_values
 from spiderpool_lab.machines import Machines, NodeHardware
 from spiderpool_lab.node import ClusterServices, ProxyMode, RealKubelet
 from spiderpool_lab.ports import free_ports
@@ -93,7 +93,7 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``spare`` free addresses are kept on every ENI; with 0 spiderpool-cloud assigns none. Real nodes
     have the ``images`` of these names. ``stand_in`` are the times of the stand-in
     of fast ones. With ``recorded`` every node records its CNI calls (:mod:`spiderpool_lab.cni_calls`).
-    With ``by_chart``, on real nodes, the product is installed there by its chart (:mod:`spiderpool_lab.installation`);
+    With ``by_chart``, on real nodes, the product is installed there by its chart (:mod:`spiderpool_lab.chart_release`);
     else its daemons are processes of the machine and of the nodes, which tests can end and restart.
     """
 
@@ -139,7 +139,7 @@ class LabCluster:
             address=server.enis[0].address if server else NODE_HOST,
         )
         self.plane.audit = True
-        self.installation = Installation(self.plane, self.processes, self.directory / "installation")
+        self.release = ChartRelease(self.plane, self.processes, self.directory / "release")
         self.cloud = LabCloud(self.fabric, self.processes, self.directory / "cloud")
         self.machines = Machines(self.fabric, self.processes, self.directory / "nodes", hardware=options.hardware)
         self._health_ports: dict[str, int] = {}  # daemon → port of its health endpoint on loopback
@@ -178,7 +178,7 @@ class LabCluster:
             shutil.copyfile(file, target / f"{name}.log")
         if self._options.by_chart:
             with contextlib.suppress(SpiderpoolError):  # the API server may be what does not work
-                (target / "daemons.log").write_text(self.installation.logs())
+                (target / "daemons.log").write_text(self.release.logs())
         self.progress(f"logs are kept in {target}")
 
     def reserve(self) -> None:
@@ -241,9 +241,9 @@ class LabCluster:
         self.wait_for("the cloud serves", lambda: self.cloud.is_ready, 30)
         for node in self.fabric.topology.nodes:
             self._wait_until_registered(node.name)
-        self.installation.install(self._values(), self.cloud.config.authority.read_bytes(), self.progress)
+        self.release.install(self._values(), self.cloud.config.authority.read_bytes(), self.progress)
         self.progress("waiting until its pods are ready")
-        self.installation.wait()
+        self.release.wait()
 
     def start_controller(self, **variables: str) -> None:
         """Start our controller on loopback, under its own service account, without waiting.
@@ -327,9 +327,7 @@ class LabCluster:
 
     def _values(self) -> dict[str, Any]:
         """The chart's values for what `_settings` has."""
-        described = self._settings()["cloud"]
-        described |= {"discovery": self.discovery}
-        described.pop("provider", None)
+        described = {**self._settings()["cloud"], "discovery": self.discovery}
         periods = {
             "SPIDERPOOL_DISCOVERY_INTERVAL_SECONDS": DISCOVERY_INTERVAL,
             "SPIDERPOOL_CLOUD_NODE_PERIOD_SECONDS": CLOUD_PERIOD,

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from spiderpool_lab import chart
-from spiderpool_lab.installation import lab_values
+from spiderpool_lab.chart_release import lab_values
 from spiderpool_lab.life_cycle import prober, report
 from spiderpool_lab.life_cycle.cases import CASES
 from spiderpool_lab.life_cycle.report import CaseOutcome

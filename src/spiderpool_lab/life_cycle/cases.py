@@ -6,17 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from spiderpool.errors import BadConfig, SpiderpoolError
+from spiderpool.errors import BadConfig
 from spiderpool_lab.life_cycle.stage import LifeStage
+from spiderpool_lab.stories.story import StoryFailed, expect
 
 Play = Callable[[LifeStage], None]
 
 CROWD = 4
 """Pods that start at once: a node has one CPU, and answers late while it starts more than two."""
-
-
-class CaseFailed(SpiderpoolError):
-    """Something did not happen as a case says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +45,6 @@ def case(*, loses: str = "", most: float = 0.0) -> Callable[[Play], Play]:
     return add
 
 
-def expect(holds: object, what: str) -> None:
-    """Raise CaseFailed, saying what must hold, unless it does."""
-    if not holds:
-        raise CaseFailed(f"not so: {what}")
-
-
 @case()
 def nothing(stage: LifeStage) -> None:
     """Nothing is done: what the load and the client see of a cluster that is left alone."""
@@ -80,7 +71,7 @@ def pods_start(stage: LifeStage) -> None:
 
 
 @case(
-    loses="a node of the lab has one CPU, for pods and an agent that start, and for traffic; no other cause was found",
+    loses="a node of the lab has one CPU, for pods and an agent that start, and for traffic; CAUSE",
     most=0.05,
 )
 def upgrade_while_pods_start(stage: LifeStage) -> None:
@@ -124,7 +115,7 @@ def wrong_value(stage: LifeStage) -> None:
     except BadConfig as refusal:
         expect("enableIPv4" in refusal.message, f"the refusal names the value: {refusal.message}")
     else:
-        raise CaseFailed("not so: helm refuses the value")
+        raise StoryFailed("not so: helm refuses the value")
     expect(stage.agents().keys() == agents, "agents are those of before")
 
 

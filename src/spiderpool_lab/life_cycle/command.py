@@ -38,7 +38,9 @@ def life_cycle(names: tuple[str, ...], name: str, write: bool) -> None:
     progress = partial(console.print, markup=False, highlight=False)
     with temporary(name, stage.options()) as cluster:
         on = LifeStage(cluster)
-        on.prepare()
+        on.start_application()
+        on.start_load()
+        on.start_client()
         outcomes = [play(on, CASES[each], progress) for each in names or CASES]
         info = cluster.objects("nodes")[0]["status"]["nodeInfo"]
         if not all(outcome.passed for outcome in outcomes):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from spiderpool.errors import IOFailure, NotReady
+from spiderpool.errors import IOFailure
 from spiderpool_lab.chart import RELEASE
 from spiderpool_lab.cluster import LabCluster, LabOptions
 from spiderpool_lab.images import SERVER
@@ -19,6 +18,7 @@ from spiderpool_lab.life_cycle.prober import Probes
 from spiderpool_lab.machines import NodeHardware
 from spiderpool_lab.node import CNI_CONFIGURATION, CNI_EXECUTABLES
 from spiderpool_lab.stories import audit
+from spiderpool_lab.stories.stage import is_ready, is_terminating
 from spiderpool_lab.topology import NodeKind, enlarged
 
 PATIENCE = 180.0
@@ -53,25 +53,53 @@ class LifeStage:
 
     def __init__(self, cluster: LabCluster) -> None:
         self.cluster = cluster
-        self.release = cluster.installation
+        self.release = cluster.release
         self._failures: dict[str, int] = {}  # UID of an Event → how often it happened, also when the Event has gone
 
-    def prepare(self) -> None:
-        """Start the application with a pod on each node, the load, and the client on the internet."""
-        self.cluster.plane.apply(yaml.safe_dump_all(_objects()))
+    def start_application(self) -> None:
+        """Start an application with a pod on each node, and its Service."""
+        service = {"type": "NodePort", "selector": {"app": "app"}, "ports": [{"port": 80}]}
+        self._apply(
+            _deployment("app", 2),
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "app"}, "spec": service},
+        )
         self.wait("the application runs", lambda: len(self.application()) == 2)
-        (service,) = self.cluster.objects("services", "--field-selector", "metadata.name=app")
+
+    def start_load(self) -> None:
+        """Start the load, and make room for the crowd."""
+        job = {
+            "parallelism": LOAD,
+            "completions": 10_000,
+            "backoffLimit": 1_000,
+            "template": _pod("load", ["sleep", "2"]),
+        }
+        self._apply(
+            {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "load"}, "spec": job},
+            _deployment("crowd", 0),
+        )
+
+    def start_client(self) -> None:
+        """Start the client on the internet, which asks the application's Service by a node port."""
         topology = self.cluster.fabric.topology
         arguments = {
             "--netns": self.cluster.fabric.internet,
             "--bind": topology.internet.client[0],
             "--target": topology.nodes[-1].enis[0].elastic or "",
-            "--port": str(service["spec"]["ports"][0]["nodePort"]),
+            "--port": str(self.service()["ports"][0]["nodePort"]),
             "--file": str(self._file),
         }
         words = [word for pair in arguments.items() for word in pair]
         self.cluster.processes.start(PROBER, [sys.executable, "-m", "spiderpool_lab.life_cycle.prober", *words])
         self.wait("the client is answered", lambda: self.probes().answered > 0)
+
+    def _apply(self, *documents: Json) -> None:
+        self.cluster.plane.apply(yaml.safe_dump_all(documents))
+
+    def service(self) -> Json:
+        """The spec of the application's Service."""
+        (found,) = self.cluster.objects("services", "--field-selector", "metadata.name=app")
+        spec: Json = found["spec"]
+        return spec
 
     @property
     def _file(self) -> Path:
@@ -95,7 +123,7 @@ class LifeStage:
         return {
             pod["metadata"]["uid"]: [entry["ip"] for entry in pod["status"]["podIPs"]]
             for pod in self.cluster.objects("pods", "--selector", f"app={app}")
-            if "deletionTimestamp" not in pod["metadata"] and _is_ready(pod)
+            if is_ready(pod) and not is_terminating(pod)
         }
 
     def agents(self) -> dict[str, Json]:
@@ -145,25 +173,9 @@ class LifeStage:
             "patch", "job/load", "--type=merge", f'--patch={{"spec":{{"suspend":{str(paused).lower()}}}}}'
         )
 
-    def wait(self, what: str, condition: Callable[[], object], timeout: float = PATIENCE) -> None:
+    def wait(self, what: str, condition: Callable[[], object]) -> None:
         """Wait until a condition holds. Raises NotReady."""
-        deadline = time.monotonic() + timeout
-        while not condition():
-            if time.monotonic() > deadline:
-                raise NotReady(f"{what}: not within {timeout:.0f} s")
-            time.sleep(0.5)
-
-
-def _objects() -> list[Json]:
-    load = {**_pod("load", ["sleep", "2"]), "metadata": {"labels": {"app": "load"}}}
-    job = {"parallelism": LOAD, "completions": 10_000, "backoffLimit": 1_000, "template": load}
-    service = {"type": "NodePort", "selector": {"app": "app"}, "ports": [{"port": 80}]}
-    return [
-        _deployment("app", 2),
-        _deployment("crowd", 0),
-        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "app"}, "spec": service},
-        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "load"}, "spec": job},
-    ]
+        self.cluster.wait_for(what, condition, PATIENCE)
 
 
 def _deployment(name: str, replicas: int) -> Json:
@@ -190,8 +202,3 @@ def _pod(name: str, command: list[str]) -> Json:
         **({"restartPolicy": "Never"} if command else {}),
     }
     return {"metadata": {"labels": labels}, "spec": spec}
-
-
-def _is_ready(pod: Json) -> bool:
-    conditions = pod["status"].get("conditions", [])
-    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
