@@ -71,7 +71,7 @@ def pods_start(stage: LifeStage) -> None:
 
 
 @case(
-    loses="a node of the lab has one CPU, for pods and an agent that start, and for traffic; CAUSE",
+    loses="a lab node has one CPU, for which servers wait while pods and an agent start; no packet is dropped",
     most=0.05,
 )
 def upgrade_while_pods_start(stage: LifeStage) -> None:
