@@ -135,6 +135,75 @@ async def test_an_owner_keeps_what_was_granted_although_a_create_of_it_is_still_
         assert [each.metadata.uid for each in one.store.objects.values()] == [granted]
 
 
+async def test_a_create_that_lands_beside_what_was_granted_goes_with_the_next_sandbox() -> None:
+    """Another pool had room meanwhile, so that the ADD was granted another address than the one that it lost."""
+    one = One(pool("a", "10.0.0.9"), pool("b", "10.0.0.1-10.0.0.3"))
+    async with working(one.allocator):
+        assert await one.give(ask("x")) == "10.0.0.9"
+        one.store.faults = ["late request"]
+        with pytest.raises(ApiUnavailable):
+            await one.give(ordinal("former"))
+        await one.allocator.release("uid-of-x", "eth0")
+        assert await one.give(ordinal("former")) == "10.0.0.9"
+        one.store.land()
+        one.view.deliver()
+        assert len(one.store.objects) == 2
+        assert await one.give(ordinal("former")) == "10.0.0.9"
+        await eventually(lambda: [*one.store.objects] == ["10.0.0.9"])
+        await one.allocator.release("former", "eth0")
+        assert await one.give(ordinal("next")) == "10.0.0.9"
+
+
+async def test_an_owner_keeps_what_was_granted_though_its_create_landed_while_the_owner_was_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = One(pool())
+    async with working(one.allocator):
+        one.store.faults = ["late request"]
+        with pytest.raises(ApiUnavailable):
+            await one.give(ordinal("former"))
+        asked = one.view.of_owner
+
+        async def of_owner(label: str, *, timeout: float) -> list[SpiderIP]:
+            one.store.land()
+            return await asked(label, timeout=timeout)
+
+        monkeypatch.setattr(one.view, "of_owner", of_owner)
+        address = await one.give(ordinal("former"))
+        granted = one.store.objects[address].metadata.uid
+        await one.allocator.release("former", "eth0")
+        await asyncio.sleep(0.4)
+        assert [each.metadata.uid for each in one.store.objects.values()] == [granted]
+
+
+async def test_a_look_that_comes_late_finds_what_came_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The read for another holder hangs for longer than the watch lasts."""
+    one = One(pool())
+    async with working(one.allocator):
+        for _ in range(2):
+            one.store.faults = ["late request"]
+            with pytest.raises(ApiUnavailable):
+                await one.give(ordinal("former"))
+        first, second = one.store.late
+        one.store.late = [second]
+        one.store.land()
+        await one.allocator.release("former", "eth0")
+        await refused(one, "z")
+        read, begun = one.view.get, asyncio.Event()
+
+        async def get(name: str, *, timeout: float) -> SpiderIP | None:
+            begun.set()
+            await asyncio.sleep(0.6)
+            return await read(name, timeout=timeout)
+
+        monkeypatch.setattr(one.view, "get", get)
+        await begun.wait()
+        one.store.late = [first]
+        one.store.land()
+        one.view.deliver()
+        await eventually(lambda: not one.store.objects)
+
+
 async def test_what_the_next_sandbox_is_given_stays() -> None:
     """Its ADD sends the same create again, so that whichever is carried out, the pod has one address."""
     one = One(pool())

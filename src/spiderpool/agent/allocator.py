@@ -202,6 +202,8 @@ class Allocator:
             raise
         for outdated in progress.outdated:
             self.releases.defer(outdated)
+        for record in granted.values():
+            self._writes.granted(record)
         created = tuple(taken.record for taken in progress.taken)
         return Allocation(granted, created, tuple(progress.early), tuple(progress.trace))
 
@@ -232,16 +234,23 @@ class Allocator:
     async def _held_already(self, request: AllocationRequest, progress: Progress) -> SpiderIP | None:
         """The record that the holder has, also by a write whose answer was lost; only the requested one if there is.
 
-        Of several the one that was written first: a create that was carried out late has not been granted.
+        Of several the one that was written first: a create that was carried out late has not been granted, and goes.
         """
         holder = (request.pod_uid, request.interface)
         await self._writes.resolve(holder, CALL_TIMEOUT)
-        held = [record for record in self._records.of(*holder) if family(record) == request.version]
-        for record in held:
-            if allocation.is_acceptable(record, request):
-                if await self.releases.withdraw(record):
-                    return record
+        kept: SpiderIP | None = None
+        unfit: list[SpiderIP] = []
+        for record in self._records.of(*holder):
+            if family(record) != request.version:
+                continue
+            if not allocation.is_acceptable(record, request):
+                unfit.append(record)
+            elif kept is not None:
+                progress.outdated.append(PendingRelease(record, keep_for_owner=False, cool=False))
+            elif await self.releases.withdraw(record):
+                kept = record
+            else:
                 progress.ended.append(record)
-        others = (record for record in held if not allocation.is_acceptable(record, request))
-        progress.outdated += (PendingRelease(record, keep_for_owner=False) for record in others)
-        return None
+        if kept is None:
+            progress.outdated += (PendingRelease(record, keep_for_owner=False) for record in unfit)
+        return kept

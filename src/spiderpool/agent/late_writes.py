@@ -33,6 +33,8 @@ class EndedHolder:
     """Time of the event loop's clock."""
     known: frozenset[str | None]
     """UIDs of the records that it held then: what it gets later by a create without an answer, no ADD has granted."""
+    lost: frozenset[str]
+    """Names of the records of such creates."""
 
 
 class LateWrites:
@@ -52,11 +54,13 @@ class LateWrites:
 
     def follow(self, holder: Holder) -> None:
         """Release what a holder gets from now on, if writes for it were not answered."""
-        if not self._may_get(holder):
+        now = asyncio.get_running_loop().time()
+        lost = self._writes.lost_creates(holder, now - PATIENCE)
+        if not (lost or self._writes.is_unanswered(holder)):
             return
         before = self._ended.get(_key(holder))
         known = before.known if before else frozenset(record.metadata.uid for record in self._records.of(*holder))
-        self._ended[_key(holder)] = EndedHolder(holder, asyncio.get_running_loop().time(), known)
+        self._ended[_key(holder)] = EndedHolder(holder, now, known, lost)
         self._queue.add(_key(holder), FIRST_PAUSE)
 
     def ungranted(self, holder: Holder) -> frozenset[str]:
@@ -65,14 +69,7 @@ class LateWrites:
         if ended is None:
             return ungranted
         unknown = (each for each in self._records.of(*holder) if each.metadata.uid not in ended.known)
-        return ungranted | (self._lost(holder) & {each.name for each in unknown})
-
-    def _may_get(self, holder: Holder) -> bool:
-        """Whether a write for a holder may still be carried out."""
-        return self._writes.is_unanswered(holder) or bool(self._lost(holder))
-
-    def _lost(self, holder: Holder) -> frozenset[str]:
-        return self._writes.lost_creates(holder, asyncio.get_running_loop().time() - PATIENCE)
+        return ungranted | (ended.lost & {each.name for each in unknown})
 
     def leave(self, holder: Holder) -> None:
         """Follow a holder no more, since it has another ADD; the caller holds the lock of the pod."""
@@ -92,10 +89,12 @@ class LateWrites:
         await self._writes.resolve(ended.holder, CALL_TIMEOUT)
         ungranted |= self.ungranted(ended.holder)
         for record in self._records.of(*ended.holder):
+            if record.metadata.uid in ended.known and record.name not in ungranted:
+                continue  # the DEL has released it, or its owner keeps it
             log.warning("carried out after the DEL", address=record.spec.address, pod=record.spec.pod)
             await self._releases.release_or_defer(after_del(record, ungranted))
         age = asyncio.get_running_loop().time() - ended.began
-        if self._may_get(ended.holder) and age < PATIENCE:
+        if (ended.lost or self._writes.is_unanswered(ended.holder)) and age < PATIENCE:
             self._queue.add(key, max(min(age, PATIENCE - age), FIRST_PAUSE))
         elif self._ended.get(key) is ended:  # else the pod's end has begun to follow it anew meanwhile
             self._writes.forget_all(ended.holder)

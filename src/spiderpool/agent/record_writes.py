@@ -141,6 +141,10 @@ class RecordWrites:
             if found and record_store.holder_of(found) == holder:
                 self._records.adopt(found)
 
+    def granted(self, record: SpiderIP) -> None:
+        """An ADD grants a record: whatever was in doubt about it, its holder has it now."""
+        self._forget((record.spec.podUID, record.spec.interface), record.name)
+
     def is_unanswered(self, holder: Holder) -> bool:
         """Whether a write for a holder may still be carried out."""
         return holder in self._unanswered
