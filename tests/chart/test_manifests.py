@@ -383,11 +383,14 @@ class TestRoles:
         assert "customresourcedefinitions" not in kept
 
 
+PROVIDED = "spiderpoolController.tls.method=provided"
+
+
 class TestCertificates:
     """Who makes the certificate of the webhooks."""
 
     def test_one_that_is_provided_is_mounted_where_the_controller_reads_it(self) -> None:
-        values = ("spiderpoolController.tls.method=provided", "spiderpoolController.tls.secretName=ours")
+        values = (PROVIDED, "spiderpoolController.tls.secretName=ours")
         settings = controller_settings(source(Daemon.CONTROLLER, *values))
         mounts = {
             each["mountPath"]: each["name"] for each in container("spiderpool-controller", *values)["volumeMounts"]
@@ -398,16 +401,14 @@ class TestCertificates:
         assert controller_settings(source(Daemon.CONTROLLER)).certificate_folder is None
 
     def test_the_controller_may_then_read_and_write_no_secret(self) -> None:
-        rules = one("Role", "spiderpool-controller", "spiderpoolController.tls.method=provided")["rules"]
+        rules = one("Role", "spiderpool-controller", PROVIDED)["rules"]
         assert not any("secrets" in rule["resources"] for rule in rules)
-        assert not any(each["kind"] == "Secret" for each in rendered("spiderpoolController.tls.method=provided"))
+        assert not any(each["kind"] == "Secret" for each in rendered(PROVIDED))
 
     def test_values_become_the_secret(self) -> None:
         given = {"tlsCert": "YQ==", "tlsKey": "Yg==", "tlsCa": "Yw=="}
         values = [f"spiderpoolController.tls.provided.{name}={value}" for name, value in given.items()]
-        secret = one(
-            "Secret", "spiderpool-controller-server-certs", "spiderpoolController.tls.method=provided", *values
-        )
+        secret = one("Secret", "spiderpool-controller-server-certs", PROVIDED, *values)
         assert secret["data"] == {"tls.crt": "YQ==", "tls.key": "Yg==", "ca.crt": "Yw=="}
 
     def test_cert_manager_makes_one_for_the_names_by_which_the_webhooks_are_called(self) -> None:
@@ -425,7 +426,31 @@ class TestCertificates:
         [
             (("spiderpoolController.tls.method=certmanager",), "issuerName is empty"),
             (
-                ("spiderpoolController.tls.method=provided", "spiderpoolController.tls.provided.tlsKey=YQ=="),
+                (PROVIDED, "spiderpoolController.tls.secretName="),
+                "secretName is empty",
+            ),
+            (
+                (
+                    PROVIDED,
+                    "spiderpoolController.tls.secretName=spiderpool-webhook-certs",
+                ),
+                "name another one",
+            ),
+            (
+                (PROVIDED, "spiderpoolController.tls.provided.tlsCa=-----BEGIN"),
+                "tlsCa is PEM: write it in base64",
+            ),
+            (
+                (
+                    "spiderpoolController.tls.method=certmanager",
+                    "spiderpoolController.tls.certmanager.issuerName=own",
+                    "spiderpoolController.extraEnv[0].name=SPIDERPOOL_WEBHOOK_URL",
+                    "spiderpoolController.extraEnv[0].value=https://hooks.example.com:5722",
+                ),
+                "has the host hooks.example.com, for which cert-manager would make no certificate",
+            ),
+            (
+                (PROVIDED, "spiderpoolController.tls.provided.tlsKey=YQ=="),
                 "set all three, or none if the Secret exists",
             ),
         ],

@@ -13,6 +13,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from spiderpool.controller.provided_certificates import ProvidedCertificates
@@ -24,6 +25,11 @@ pytestmark = pytest.mark.unit
 
 CHECK = 0.02
 """Seconds between two looks at the files."""
+
+
+ENCRYPTED = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+    Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+)
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +158,7 @@ async def test_an_authority_need_not_be_a_root(tmp_path: Path, authority: Author
         (lambda folder, _: (folder / "tls.crt").unlink(), "must exist and have ca.crt, tls.crt and tls.key"),
         (lambda folder, _: (folder / "ca.crt").write_bytes(b"x"), "ca.crt has no certificate in PEM"),
         (lambda folder, _: (folder / "tls.key").write_bytes(b"x"), "are no certificate with its key in PEM"),
+        (lambda folder, _: (folder / "tls.key").write_bytes(ENCRYPTED), "tls.key is encrypted"),
         (
             lambda folder, _: (folder / "ca.crt").write_bytes(Authority.create("other").pair.certificate),
             f"would not accept tls.crt for {HOST} by ca.crt",

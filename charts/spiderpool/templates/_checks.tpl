@@ -71,6 +71,20 @@
 {{- if and (eq $tls.method "certmanager") (not $tls.certmanager.issuerName) }}
 {{- $faults = append $faults "spiderpoolController.tls.certmanager.issuerName is empty while spiderpoolController.tls.method is certmanager: name an issuer of cert-manager" }}
 {{- end }}
+{{- if and (ne $tls.method "auto") (not $tls.secretName) }}
+{{- $faults = append $faults (printf "spiderpoolController.tls.secretName is empty while spiderpoolController.tls.method is %s: name the Secret with the certificate" $tls.method) }}
+{{- end }}
+{{- if and (eq $tls.method "certmanager") (include "spiderpool.webhookURL" .) }}
+{{- $host := (urlParse (include "spiderpool.webhookURL" .)).hostname }}
+{{- if not (has $host (concat $tls.certmanager.extraDnsNames $tls.certmanager.extraIPAddresses)) }}
+{{- $faults = append $faults (printf "SPIDERPOOL_WEBHOOK_URL in spiderpoolController.extraEnv has the host %s, for which cert-manager would make no certificate: add it to spiderpoolController.tls.certmanager.extraDnsNames, or to extraIPAddresses" $host) }}
+{{- end }}
+{{- end }}
+{{- range list "tlsCert" "tlsKey" "tlsCa" }}
+{{- if hasPrefix "-----" (get $tls.provided .) }}
+{{- $faults = append $faults (printf "spiderpoolController.tls.provided.%s is PEM: write it in base64" .) }}
+{{- end }}
+{{- end }}
 {{- if and (ne $tls.method "auto") (eq $tls.secretName "spiderpool-webhook-certs") }}
 {{- $faults = append $faults "spiderpoolController.tls.secretName is spiderpool-webhook-certs, which is the Secret of the controller's own certificates: name another one" }}
 {{- end }}

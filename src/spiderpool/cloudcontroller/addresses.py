@@ -239,7 +239,7 @@ class AddressReconciler:
         releasing = frozenset(each for pool in pools for each in releasing_of(pool))
         held = frozenset(address for address in registered if address in self._ips_by_address)
         self._note_times(remembered, registered - held, releasing)
-        self._note_returns(remembered, registered, releasing)
+        self._note_returns(remembered, registered)
         if not releasing:
             self._delays.end(family.key)
         assigned = frozenset(assigned_of(family.node).get(eni.identity, ())) & registered
@@ -257,7 +257,9 @@ class AddressReconciler:
             releasing=releasing,
             leaving=self._leaving(eni.identity, remembered),
             listed=frozenset(each for each in releasing if any(preallocation.lists(pool, each) for pool in pools)),
-            returned=remembered.returned,
+            returned=frozenset(
+                each for each, at in remembered.back_since.items() if self._descriptions.shows(eni.identity, at)
+            ),
             fenced_since=remembered.fenced_since,
             idle_since=remembered.idle_since,
             vswitch_free=self._free_in(eni.vswitch, version),
@@ -278,11 +280,15 @@ class AddressReconciler:
         fenced = [address for address in releasing if not any(self._pools.that_give(address))]
         state.fenced_since = preallocation.since(state.fenced_since, fenced, now)
 
-    @staticmethod
-    def _note_returns(state: ENIFamilyState, registered: frozenset[str], releasing: frozenset[str]) -> None:
-        """Notes which fenced addresses are gone from the ENI, and which of these are on it again."""
-        state.returned = (state.returned | state.absent) & registered & releasing
-        state.absent = releasing - registered
+    def _note_returns(self, state: ENIFamilyState, registered: frozenset[str]) -> None:
+        """Notes which addresses we have removed, and which of these are on the ENI again, since when.
+
+        A description may be late and show what is gone, so one alone says nothing.
+        """
+        ours = state.requested.keys()
+        back = ((state.back_since.keys() | state.absent) & registered) & ours
+        state.back_since = preallocation.since(state.back_since, back, self._clock())
+        state.absent = frozenset(ours - registered)
 
     def _leaving(self, eni: str, state: ENIFamilyState) -> frozenset[str]:
         """Returns the addresses whose removal may be done although the ENI's description still has them.
@@ -383,7 +389,10 @@ class AddressReconciler:
         if not unused:
             return
         self._state(family).requested |= dict.fromkeys(unused, self._clock())
-        await self._cloud.unassign(family.instance.region, family.eni.identity, family.version, unused)
+        try:
+            await self._cloud.unassign(family.instance.region, family.eni.identity, family.version, unused)
+        finally:  # it may have taken long, and be carried out at its end
+            self._state(family).requested.update(dict.fromkeys(unused, self._clock()))
         self._descriptions.note_unassigned(family.eni.identity, family.version, unused)
         CLOUD_ADDRESSES.labels("unassigned").inc(len(unused))
         log.info("addresses given back", eni=family.eni.identity, node=family.node.name, addresses=unused)

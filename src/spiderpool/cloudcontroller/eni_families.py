@@ -40,9 +40,9 @@ class ENIFamilyState:
     gone_since: dict[str, float] = field(default_factory=dict)
     """Address → time from which on it is fenced and gone."""
     absent: frozenset[str] = frozenset()
-    """Addresses that were fenced and not on the ENI when we looked last."""
-    returned: frozenset[str] = frozenset()
-    """Fenced addresses that were absent, and are on the ENI again."""
+    """Addresses whose removal we requested and that were not on the ENI when we looked last."""
+    back_since: dict[str, float] = field(default_factory=dict)
+    """Address that was absent → time from which on it is on the ENI again, by its descriptions."""
     requested: dict[str, float] = field(default_factory=dict)
     """Address → time at which we requested its removal last."""
     inherited: frozenset[str] | None = None

@@ -42,7 +42,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from spiderpool.api.core_v1 import Secret
 from spiderpool.controller.installation import missing, unusable
-from spiderpool.errors import is_bug
+from spiderpool.errors import BadConfig, is_bug
 from spiderpool.kube.client import Client, Conflict, Invalid, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import logger
@@ -304,7 +304,12 @@ def load_chain(context: ssl.SSLContext, chain: bytes) -> None:
         file = Path(directory) / "tls.pem"
         file.touch(mode=0o600)
         file.write_bytes(chain)
-        context.load_cert_chain(file)
+        context.load_cert_chain(file, password=_no_password)
+
+
+def _no_password() -> str:
+    """Instead of a question on the terminal. Raises BadConfig."""
+    raise BadConfig(f"{LEAF_KEY} is encrypted: store it without a password")
 
 
 class WebhookCertificates(Protocol):

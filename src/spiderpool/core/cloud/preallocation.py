@@ -89,7 +89,7 @@ class ENIState:
     gone_since: Mapping[str, float] = field(default_factory=dict)
     """Address → time from which on it has been `gone`."""
     returned: frozenset[str] = frozenset()
-    """Fenced addresses that were not on the ENI and are on it again: somebody has registered them since."""
+    """Addresses that we had removed and that are on the ENI again for good: somebody has registered them since."""
     fenceable: frozenset[str] = frozenset()
     """Addresses that only pools made from ENIs give: no other pool honours the annotation."""
     vswitch_free: int | None = None
