@@ -252,6 +252,10 @@ class ControlPlane:
             raise SpiderpoolError(f"kubectl {' '.join(map(str, args))}: {done.stderr.strip()}")
         return done.stdout
 
+    def delete_events(self, namespace: str) -> None:
+        """Delete all Events of a Namespace by one request: kubectl deletes one after the other, minutes for thousands."""
+        self._request("DELETE", f"/api/v1/namespaces/{namespace}/events")
+
     def apply(self, *manifests: Path | str) -> str:
         """``kubectl apply`` files or folders (each a Path), then YAML texts (each a str); return its output."""
         files = [word for manifest in manifests if isinstance(manifest, Path) for word in ("--filename", manifest)]

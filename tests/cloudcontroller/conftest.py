@@ -263,8 +263,9 @@ async def cloud_cluster(
             # Not waited for: pools of other tests may have a finalizer, and nobody here to remove it.
             everything = ("nodes,spidernodes,spiderservers,spiderips,spiderippools", "--all", "--wait=false")
             control_plane.kubectl("delete", *everything, timeout=60)
-            namespaced = ("spidermultusconfigs,events", "--all", "--all-namespaces", "--wait=false")
-            control_plane.kubectl("delete", *namespaced, timeout=60)
+            networks = ("spidermultusconfigs", "--all", "--all-namespaces", "--wait=false")
+            control_plane.kubectl("delete", *networks, timeout=60)
+            control_plane.delete_events("default")
 
 
 # --- spiderpool-cloud as a process
