@@ -253,7 +253,7 @@ class ControlPlane:
         return done.stdout
 
     def delete_events(self, namespace: str) -> None:
-        """Delete all Events of a Namespace by one request: kubectl deletes one after the other, minutes for thousands."""
+        """Delete all Events of a Namespace by one request: kubectl deletes one by one, which takes minutes."""
         self._request("DELETE", f"/api/v1/namespaces/{namespace}/events")
 
     def apply(self, *manifests: Path | str) -> str:

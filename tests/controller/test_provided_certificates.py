@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from spiderpool.controller.provided_certificates import ProvidedCertificates
-from spiderpool_lab.certificates import Authority
+from spiderpool.controller.provided_certificates import ProvidedCertificates, Times
+from spiderpool_lab.certificates import Authority, KeyPair
 from tests.support.certificate_folder import HOST, Key, issue, place
 from tests.support.eventually import eventually
 
@@ -38,8 +38,10 @@ def authority() -> Authority:
 
 
 @asynccontextmanager
-async def running(folder: Path, overlap: float = 60.0) -> AsyncIterator[ProvidedCertificates]:
-    certificates = ProvidedCertificates(folder, HOST, check=CHECK, overlap=overlap)
+async def running(
+    folder: Path, *, announced: float = 0.0, overlap: float = 60.0
+) -> AsyncIterator[ProvidedCertificates]:
+    certificates = ProvidedCertificates(folder, HOST, times=Times(CHECK, announced, overlap))
     task = asyncio.create_task(certificates.run())
     try:
         yield certificates
@@ -65,6 +67,12 @@ async def served(certificates: ProvidedCertificates) -> bytes:
     return ssl.DER_cert_to_PEM_cert(shown).encode()
 
 
+async def is_served(certificates: ProvidedCertificates, pair: KeyPair) -> bool:
+    with suppress(ssl.SSLCertVerificationError):  # the one that serves has expired
+        return await served(certificates) == pair.certificate
+    return False
+
+
 @pytest.mark.parametrize("kinds", [("ec", "rsa"), ("rsa", "ec"), ("ec", "ec")])
 async def test_what_the_folder_has_is_served_and_so_is_what_replaces_it(
     tmp_path: Path, authority: Authority, kinds: tuple[str, str]
@@ -82,11 +90,57 @@ async def test_what_the_folder_has_is_served_and_so_is_what_replaces_it(
         await eventually(lambda: certificates.trusted == authority.pair.certificate)
         assert await served(certificates) == first.certificate
         place(tmp_path, other, second)
-        await eventually(lambda: len(told) == 2)
+        await eventually(lambda: len(told) == 3)
         assert await served(certificates) == second.certificate
         assert certificates.problem is None
     both = authority.pair.certificate + other.pair.certificate
-    assert told == [authority.pair.certificate, both], "other replicas may still serve with the one before"
+    assert told == [authority.pair.certificate, both, both], "other replicas may still serve with the one before"
+
+
+async def test_another_authority_is_trusted_before_it_serves(tmp_path: Path, authority: Authority) -> None:
+    first, other = issue(authority), Authority.create("next")
+    second = issue(other)
+    place(tmp_path, authority, first)
+    async with running(tmp_path, announced=1.0) as certificates:
+        await eventually(lambda: certificates.trusted)
+        place(tmp_path, other, second)
+        await eventually(lambda: certificates.trusted == authority.pair.certificate + other.pair.certificate)
+        assert await served(certificates) == first.certificate, "the API server may not know the other one yet"
+        await eventually(lambda: is_served(certificates, second))
+
+
+async def test_one_of_the_same_authority_serves_at_once(tmp_path: Path, authority: Authority) -> None:
+    place(tmp_path, authority, issue(authority))
+    async with running(tmp_path, announced=60.0) as certificates:
+        await eventually(lambda: certificates.trusted)
+        told: list[bytes | None] = []
+        certificates.subscribe(lambda: told.append(certificates.trusted))
+        second = issue(authority)
+        place(tmp_path, authority, second)
+        await eventually(lambda: told)
+        assert await served(certificates) == second.certificate
+
+
+async def test_another_authority_does_not_wait_for_one_that_has_expired(tmp_path: Path, authority: Authority) -> None:
+    place(tmp_path, authority, issue(authority, ends=timedelta(seconds=2)))
+    other = Authority.create("next")
+    second = issue(other)
+    async with running(tmp_path, announced=60.0) as certificates:
+        await eventually(lambda: certificates.trusted)
+        place(tmp_path, other, second)
+        await eventually(lambda: (certificates.trusted or b"").endswith(other.pair.certificate))
+        await eventually(lambda: is_served(certificates, second))
+
+
+async def test_an_authority_that_is_taken_back_is_trusted_no_more(tmp_path: Path, authority: Authority) -> None:
+    first, other = issue(authority), Authority.create("next")
+    place(tmp_path, authority, first)
+    async with running(tmp_path, announced=60.0) as certificates:
+        await eventually(lambda: certificates.trusted)
+        place(tmp_path, other, issue(other))
+        await eventually(lambda: certificates.trusted != authority.pair.certificate)
+        place(tmp_path, authority, first)
+        await eventually(lambda: certificates.trusted == authority.pair.certificate)
 
 
 async def test_former_authorities_are_trusted_no_more_after_a_while(tmp_path: Path, authority: Authority) -> None:

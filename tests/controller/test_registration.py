@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from spiderpool.api.admissionregistration_v1 import (
     MutatingWebhookConfiguration,
     ValidatingWebhookConfiguration,
+    Webhook,
     WebhookConfiguration,
 )
 from spiderpool.api.core_v1 import Secret
@@ -19,10 +22,14 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.controller import registration
 from spiderpool.controller.certificates import STORE, Certificates
 from spiderpool.controller.installation import AGAIN
+from spiderpool.controller.provided_certificates import ProvidedCertificates, Times
 from spiderpool.controller.registration import NAME, NAMESPACE_NAME_LABEL, Registration, matches, unregister, webhooks
 from spiderpool.settings import CommonSettings, ControllerSettings, PodInject
+from spiderpool_lab.certificates import Authority
 from tests.support.api_server import ApiServer
+from tests.support.certificate_folder import HOST, issue, place
 from tests.support.eventually import eventually
+from tests.support.running import running
 
 pytestmark = pytest.mark.unit
 
@@ -135,3 +142,25 @@ async def test_unregistering_empties_the_configurations_and_leaves_them() -> Non
             assert server.requests["delete"] == 0
     async with api_server() as server, server.client() as client:
         await unregister(client)
+
+
+async def test_a_leader_trusts_for_a_while_what_was_registered_before_it(tmp_path: Path) -> None:
+    """Its files may be newer than those of other replicas, which serve by the authority before."""
+    former, present = Authority.create("former"), Authority.create("present")
+    place(tmp_path, present, issue(present))
+    broken: Webhook = {"name": "b.example.com", "clientConfig": {"caBundle": "?"}}
+    async with api_server() as server, server.client() as client:
+        hooks = webhooks("mutate", ControllerSettings(), former.pair.certificate)
+        server.put(MutatingWebhookConfiguration(metadata=ObjectMeta(name=NAME), webhooks=[*hooks, broken]), VALIDATING)
+        certificates = ProvidedCertificates(tmp_path, HOST, times=Times(check=0.02, overlap=1.0))
+        registering = Registration(client, ControllerSettings(), certificates)
+        async with running(certificates.run(), registering.run()):
+            await eventually(lambda: trusted(server) == {former.pair.certificate + present.pair.certificate})
+            await eventually(lambda: trusted(server) == {present.pair.certificate}, "only for a while")
+
+
+def trusted(server: ApiServer) -> set[bytes]:
+    """The authorities that our configurations name."""
+    kinds = (MutatingWebhookConfiguration, ValidatingWebhookConfiguration)
+    stored = [server.stored(kind)[NAME] for kind in kinds]
+    return {base64.b64decode(hook["clientConfig"]["caBundle"]) for each in stored for hook in each.webhooks or ()}

@@ -327,6 +327,9 @@ class WebhookCertificates(Protocol):
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener()`` whenever a certificate has been loaded. Returns a function that ends the subscription."""
 
+    def note_registered(self, authorities: bytes) -> None:
+        """Take note of the authorities (PEM) that are registered when a leader begins: others may serve by them."""
+
     async def run(self) -> None:
         """Load certificates until cancelled."""
 
@@ -364,6 +367,9 @@ class Certificates:
         """Call ``listener()`` whenever a certificate has been loaded. Returns a function that ends the subscription."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    def note_registered(self, authorities: bytes) -> None:
+        """Nothing is to be done: the bundle has all authorities by which others may serve."""
 
     async def run(self) -> None:
         """Make, renew and load certificates until cancelled. Raises NotReady when the first list takes too long."""

@@ -2,7 +2,13 @@
 
 They are files of a folder, which a Secret is mounted on, with the names of a Secret of type ``kubernetes.io/tls``. What
 is found there is tried as the API server will: by a handshake in memory. Until that succeeds, what was loaded last
-serves.
+serves; and one of another authority serves only when the API server has had time to learn that authority:
+
+    time              trusted (caBundle)    serves
+    A was found       A                     A
+    B is found        A, B                  A, unless it has expired
+    + announced       A, B                  B
+    + overlap         B                     B
 """
 
 from __future__ import annotations
@@ -10,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +28,26 @@ from spiderpool.controller.certificates import AUTHORITY, LEAF, LEAF_KEY, load_c
 from spiderpool.errors import BadConfig, is_bug
 from spiderpool.telemetry import logger
 
-CHECK = 10.0
-"""Seconds between two looks at the files."""
-OVERLAP = 300.0
-"""Seconds for which former authorities are trusted as well: other replicas may see a change later."""
 MOST_FLIGHTS = 10
 """Rounds of a handshake in memory, which takes three."""
 
 log = logger("certificates")
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds."""
+
+    check: float = 10.0
+    """Between two looks at the files."""
+    announced: float = 120.0
+    """For which an authority is trusted before a certificate of it serves: the leader, who writes ``caBundle``, may see
+    the change later than we, since kubelets bring the files of a Secret up to date once in a minute and a half."""
+    overlap: float = 300.0
+    """For which a former authority is trusted as well: other replicas may see the change later."""
+
+
+DEFAULT_TIMES = Times()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +59,14 @@ class ProvidedPair:
     context: ssl.SSLContext
 
 
+@dataclass(frozen=True, slots=True)
+class AnnouncedPair:
+    """A certificate whose authority is trusted already, and that serves from a time of the event loop's clock on."""
+
+    pair: ProvidedPair
+    serves_from: float
+
+
 class ProvidedCertificates:
     """Serves with the certificate of a folder, and with each that replaces it. ``host`` is whom the API server calls.
 
@@ -47,21 +74,13 @@ class ProvidedCertificates:
     ``context`` hands each connection over to it.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        host: str,
-        *,
-        clients: Path | None = None,
-        check: float = CHECK,
-        overlap: float = OVERLAP,
-    ) -> None:
+    def __init__(self, folder: Path, host: str, *, clients: Path | None = None, times: Times = DEFAULT_TIMES) -> None:
         self._folder = folder
         self._host = host
         self._clients = clients
-        self._check = check
-        self._overlap = overlap
+        self._times = times
         self._pair: ProvidedPair | None = None
+        self._next: AnnouncedPair | None = None
         self._former: dict[bytes, float] = {}  # authorities before the present ones → loop time until which they count
         self._listeners: list[Callable[[], None]] = []
         self.problem: str | None = None
@@ -71,12 +90,22 @@ class ProvidedCertificates:
     @property
     def trusted(self) -> bytes | None:
         """The authorities as PEM, for ``caBundle`` of the webhooks; None until a certificate is loaded."""
-        return b"".join([*self._former, self._pair.authorities]) if self._pair else None
+        if self._pair is None:
+            return None
+        coming = [self._next.pair.authorities] if self._next else []
+        return b"".join([*self._former, self._pair.authorities, *coming])
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener()`` whenever a certificate has been loaded. Returns a function that ends the subscription."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    def note_registered(self, authorities: bytes) -> None:
+        """Trust registered authorities (PEM) for a while: other replicas may serve by them. Damaged ones are left."""
+        with suppress(BadConfig):
+            found = _certificates(authorities)
+            if self._pair and found != self._pair.authorities:
+                self._former[found] = asyncio.get_running_loop().time() + self._times.overlap
 
     async def run(self) -> None:
         """Load certificates until cancelled."""
@@ -90,7 +119,7 @@ class ProvidedCertificates:
                     log.warning("certificate not usable", **facts, exc_info=is_bug(error))
                 self.problem = str(error)
             self._forget_former()
-            await asyncio.sleep(self._check)
+            await asyncio.sleep(self._times.check)
 
     def _look(self) -> None:
         """Load what the folder has, if it is another certificate. Raises BadConfig if the API server would refuse it.
@@ -98,17 +127,44 @@ class ProvidedCertificates:
         The present one is tried again, too: it may have expired.
         """
         files = tuple(self._read(name) for name in (AUTHORITY, LEAF, LEAF_KEY))
-        present = self._pair if self._pair and self._pair.files == files else None
-        pair = present or self._loaded(files)
+        known = [self._pair, self._next.pair if self._next else None]
+        pair = next((each for each in known if each and each.files == files), None) or self._loaded(files)
         _shake_hands(pair.context, pair.authorities, self._host)
-        if present:
-            return
+        if pair is self._pair:
+            self._withdraw()
+        elif self._may_serve(pair):
+            self._serve(pair)
+        elif self._next is None or self._next.pair is not pair:
+            self._next = AnnouncedPair(pair, asyncio.get_running_loop().time() + self._times.announced)
+            log.info(
+                "certificate of another authority found", folder=str(self._folder), serves_in=self._times.announced
+            )
+            self._notify()
+
+    def _may_serve(self, pair: ProvidedPair) -> bool:
+        """Whether the API server accepts it by now, or accepts what serves no longer."""
+        if self._next and self._next.pair is pair and asyncio.get_running_loop().time() >= self._next.serves_from:
+            return True
+        present = self._pair
+        return (
+            present is None
+            or _is_accepted(pair.context, present.authorities, self._host)
+            or not _is_accepted(present.context, present.authorities, self._host)
+        )
+
+    def _serve(self, pair: ProvidedPair) -> None:
         if self._pair and self._pair.authorities != pair.authorities:
-            self._former[self._pair.authorities] = asyncio.get_running_loop().time() + self._overlap
+            self._former[self._pair.authorities] = asyncio.get_running_loop().time() + self._times.overlap
         self._former.pop(pair.authorities, None)
-        self._pair = pair
+        self._pair, self._next = pair, None
         log.info("certificate loaded", folder=str(self._folder))
         self._notify()
+
+    def _withdraw(self) -> None:
+        """The folder has the certificate that serves (again)."""
+        if self._next:
+            self._next = None
+            self._notify()
 
     def _loaded(self, files: tuple[bytes, ...]) -> ProvidedPair:
         authorities, chain, key = files
@@ -187,6 +243,13 @@ def _shake_hands(server: ssl.SSLContext, authorities: bytes, host: str) -> None:
         if not waiting:
             return
     raise BadConfig(f"a connection with {LEAF} is not made after {MOST_FLIGHTS} rounds")
+
+
+def _is_accepted(server: ssl.SSLContext, authorities: bytes, host: str) -> bool:
+    with suppress(BadConfig):
+        _shake_hands(server, authorities, host)
+        return True
+    return False
 
 
 def _has_finished(end: ssl.SSLObject, host: str) -> bool:

@@ -121,6 +121,13 @@ def _common(
     }
 
 
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except ValueError:
+        return b""
+
+
 def _endpoint(path: str, settings: ControllerSettings) -> dict[str, Any]:
     """Where the API server reaches a webhook: the configured URL, otherwise our Service."""
     if settings.webhook_url:
@@ -150,6 +157,7 @@ class Registration:
         self._certificates = certificates
         self._changed = asyncio.Event()  # a configuration or the authorities changed: check again
         self._informers = {kind: Informer(client, kind, fields=f"metadata.name={NAME}") for _, kind in REGISTRATIONS}
+        self._has_begun = False  # what was registered before us is noted
         self._registered = asyncio.Event()  # set for good at the first success
         self._problem: str | None = "not tried yet"  # why the webhooks are not registered; None when they are
 
@@ -191,13 +199,23 @@ class Registration:
 
     async def _reconcile(self) -> str | None:
         """Write the configurations that are not as they should be; says why that has to be tried again, if it has."""
-        trusted = self._certificates.trusted
-        if trusted is None:
+        if self._certificates.trusted is None:
             return "no certificate is loaded"
+        if not self._has_begun:
+            self._has_begun = True
+            self._certificates.note_registered(self._registered_authorities())
+        trusted = self._certificates.trusted or b""
         problems = [problem for verb, kind in REGISTRATIONS if (problem := await self._ensure(kind, verb, trusted))]
         if not problems:
             self._registered.set()
         return "; ".join(problems) or None
+
+    def _registered_authorities(self) -> bytes:
+        """What the configurations name as authorities (PEM, each once); nothing of what is no base64."""
+        stored = [self._informers[kind].get(NAME) for _, kind in REGISTRATIONS]
+        hooks = [hook for each in stored if each for hook in each.webhooks or ()]
+        bundles = dict.fromkeys(str((hook.get("clientConfig") or {}).get("caBundle") or "") for hook in hooks)
+        return b"".join(_from_base64(bundle) for bundle in bundles)
 
     async def _ensure(self, kind: type[WebhookConfiguration], verb: str, trusted: bytes) -> str | None:
         """Write a configuration unless it is as it should be; says why that failed."""
