@@ -71,6 +71,7 @@ fuzz: $(if $(or $(REPEAT),$(and $(TARGETS),$(filter-out $(TARGETS),agent))),boot
 
 conformance: bootstrap  ## Run Kubernetes' own tests of a network on real nodes; FOCUS='DNS', KUBERNETES=1.30, ARGS=--help shows the options
 	@.venv/bin/python -m spiderpool_lab.binaries conformance >/dev/null
+	@.venv/bin/python -m spiderpool_lab.product --cached >/dev/null
 	@exec .venv/bin/python -m spiderpool_lab.conformance $(if $(FOCUS),--focus '$(FOCUS)') $(ARGS)
 
 images: bootstrap  ## Build the images of the product for amd64 and arm64 under dist/images, with bills of materials; ARGS=--help shows the options

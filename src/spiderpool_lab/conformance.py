@@ -26,6 +26,7 @@ import click
 
 from spiderpool.errors import BadConfig, IOFailure, SpiderpoolError
 from spiderpool_lab import binaries, go_build, images
+from spiderpool_lab.audit import check_calls
 from spiderpool_lab.cluster import SOURCE_TREE, LabCluster, LabOptions, state_directory
 from spiderpool_lab.commands import output
 from spiderpool_lab.conformance_report import E2EOutcome, Run, failures, junit, read_junit, section, updated
@@ -60,7 +61,7 @@ _LIST_TIMEOUT = 120.0
 
 
 def lab_options(*, detached: bool = False) -> LabOptions:
-    """How the lab of a run is brought up: nodes with all images that can be made of those that the tests want."""
+    """How the lab of a run is brought up: by the chart, on nodes with all images of the tests that can be made."""
     program = binaries.find("e2e.test")
     wanted = output([program, "--list-images"]).split()
     can = {name for image in images.IMAGES for name in image.names}
@@ -69,6 +70,7 @@ def lab_options(*, detached: bool = False) -> LabOptions:
         detached=detached,
         discovery=True,
         nodes=NodeKind.REAL,
+        by_chart=True,
         hardware=NodeHardware(memory="4G"),
         images=(*images.DEMO, *(name for name in wanted if name in can)),
     )
@@ -267,7 +269,7 @@ def _check_version(cluster: LabCluster) -> None:
 
 
 def _run(cluster: LabCluster, chosen: Plan, choice: Choice, *, is_whole: bool) -> bool:
-    """Run what is chosen; whether all of it was run, and nothing failed for a cause of ours.
+    """Run what is chosen; whether all was run, nothing failed for a cause of ours, and no role refused a daemon's call.
 
     Outcomes of earlier runs stay until the test is run again. The page is written also by a run that is interrupted.
     """
@@ -285,7 +287,10 @@ def _run(cluster: LabCluster, chosen: Plan, choice: Choice, *, is_whole: bool) -
         click.echo(f"JUnit report: {folder / 'junit.xml'}")
         if is_whole:
             _write_page(chosen, outcomes)
-    return not (failures(outcomes) or tests.not_run)
+    refused = [call.detail for call in check_calls(cluster.plane) if not call.passed]
+    for each in refused:
+        click.echo(f"a daemon called nothing, or its role does not allow what it asked for: {each}")
+    return not (failures(outcomes) or tests.not_run or refused)
 
 
 def _record() -> Path:
