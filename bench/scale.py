@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 
 import aiohttp
 import msgspec
@@ -109,14 +110,36 @@ class LoopWatch:
                 )
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Resident bytes of this process."""
+
+    now: int
+    peak: int
+
+    @classmethod
+    def read(cls) -> Memory:
+        """As the kernel says (proc_pid_status(5))."""
+        fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return cls(*(int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM")))
+
+    @staticmethod
+    def forget_peak() -> None:
+        """Let the peak begin now."""
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 @dataclass(slots=True)
 class Figures:
-    """What was measured of one leader, in seconds."""
+    """What was measured of one leader."""
 
     listing: float = 0.0
+    """Seconds."""
     start: float = 0.0
+    """Seconds."""
+    memory: Memory = Memory(0, 0)
     blocks: list[tuple[str, float, str]] = field(default_factory=list)
-    """(phase, longest block, where)"""
+    """(phase, seconds of the longest block, where)"""
 
 
 class QuietCloud:
@@ -189,7 +212,9 @@ async def measure(plan: Plan, kinds: Iterable[type[Object]], leader: Callable[[C
                 del objects[-1000:]
                 await asyncio.sleep(0)
         watch.reset()
+        Memory.forget_peak()
         await _lead(plan, figures, watch, leader(client))
+        figures.memory = Memory.read()
         watching.cancel()
     return figures
 
@@ -356,6 +381,8 @@ def rows(figures: Figures, where: bool) -> Iterator[tuple[str, ...]]:
         "yes" if ratio < MOST_START else "NO",
         *([""] if where else []),
     )
+    memory = f"{figures.memory.now / 1e6:.0f} MB, at most {figures.memory.peak / 1e6:.0f} MB"
+    yield ("memory", memory, "", "", *([""] if where else []))
     for phase, block, stack in figures.blocks:
         held = "yes" if block <= MOST_BLOCK else "NO"
         yield (

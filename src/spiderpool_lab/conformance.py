@@ -208,13 +208,13 @@ class Choice:
         """Whether a test is run that has this outcome from an earlier run."""
         if known is None or not (self.again or self.missing):
             return True
-        return self.again and known.status == "failed"
+        return self.again and bool(failures([known]))
 
 
 @click.command()
 @click.option("--focus", default="", help="Run only tests whose name matches this regular expression.")
 @click.option("--smoke", "few", is_flag=True, help="Run a few tests that take some minutes.")
-@click.option("--again", is_flag=True, help="Keep the outcomes of earlier runs, and run what is missing or failed.")
+@click.option("--again", is_flag=True, help="As --missing, and run what failed for a cause of ours.")
 @click.option("--missing", is_flag=True, help="Keep the outcomes of earlier runs, and run only what is missing.")
 @click.option("--side-by-side", default=4, show_default=True, help="Tests that run at the same time.")
 @click.option(
