@@ -55,6 +55,7 @@ SERVED: Final[Mapping[str, Setting[Any]]] = {
     "spiderpoolController.httpPort": table.CONTROLLER_HEALTH_PORT,
     "spiderpoolController.webhookPort": table.WEBHOOK_PORT,
     "spiderpoolController.enableValidatingResourcesDeletedWebhook": table.PROTECT_USED,
+    "spiderpoolController.removeStartupTaint": table.REMOVE_STARTUP_TAINT,
     "spiderpoolController.podResourceInject.enabled": table.INJECT,
     "spiderpoolController.podResourceInject.namespacesExclude": table.INJECT_EXCLUDED,
     "spiderpoolController.podResourceInject.namespacesInclude": table.INJECT_INCLUDED,

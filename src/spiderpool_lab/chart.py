@@ -21,7 +21,12 @@ RELEASE, NAMESPACE = "spiderpool", "kube-system"
 
 WITHOUT_DAEMONS = re.compile(r".*-(policy|rbac|webhooks)\.yaml")
 """Templates of what daemons need in a cluster, wherever they run: ServiceAccounts, roles, policies, what they fill."""
-ALL_FEATURES = ("cloud.enabled=true", "cloud.provider=alibaba", "cloud.alibaba.assign=true")
+ALL_FEATURES = (
+    "cloud.enabled=true",
+    "cloud.provider=alibaba",
+    "cloud.alibaba.assign=true",
+    "spiderpoolController.removeStartupTaint=true",
+)
 """Values with which the roles of all daemons and features are rendered."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

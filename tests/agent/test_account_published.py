@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import time
 from collections.abc import Callable
 from ipaddress import ip_interface
 from pathlib import Path
@@ -11,16 +13,20 @@ from typing import Any
 
 import pytest
 
+from spiderpool.agent.install import NETWORK_LIST
 from spiderpool.api.cni import CNICall
 from spiderpool_lab.control_plane import ControlPlane
+from spiderpool_lab.processes import Processes
 from tests.agent.conftest import MakeAgent, MakePods
 from tests.kernel.environment import World
 from tests.support.eventually import wait_until
-from tests.support.local_agent import LocalAgent, ipam_call
+from tests.support.local_agent import AgentOptions, LocalAgent, ipam_call, node_objects
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.lab, pytest.mark.timeout(120)]
 
 NODE, OTHER = "told", "other"
+WHILE = 3.0
+"""Seconds for what must not happen: the first account is published within one."""
 
 
 def published(plane: ControlPlane) -> dict[str, Any]:
@@ -171,3 +177,31 @@ def test_the_address_of_a_lost_nodes_pod_waits_for_a_word_about_the_node(
     assert granted["ips"][0]["address"].startswith(f"{address}/")
     control_plane.kubectl("delete", "statefulset", "web")
     control_plane.kubectl("delete", "node", NODE, OTHER)
+
+
+def test_the_first_account_says_that_the_nodes_files_are_installed(
+    control_plane: ControlPlane, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """A pipe in place of the network list, which the agent reads before it replaces it, holds the installation up."""
+    files = {name: tmp_path / name for name in ("executable", "bin", "net.d")}
+    files["executable"].write_text("executable")
+    files["net.d"].mkdir()
+    pipe = files["net.d"] / NETWORK_LIST
+    os.mkfifo(pipe)
+    pipe.chmod(0o644)
+    environment = {
+        "SPIDERPOOL_INSTALL_CNI": "true",
+        "SPIDERPOOL_CNI_EXECUTABLE": str(files["executable"]),
+        "SPIDERPOOL_CNI_BIN_DIR": str(files["bin"]),
+        "SPIDERPOOL_CNI_CONF_DIR": str(files["net.d"]),
+    }
+    processes = Processes(tmp_path / "processes")
+    request.addfinalizer(processes.stop_all)
+    with node_objects(control_plane, NODE):
+        LocalAgent(control_plane, processes, tmp_path, NODE, AgentOptions(environment=environment)).launch()
+        wait_until((files["bin"] / "spiderpool").exists, "the installation has begun")
+        time.sleep(WHILE)
+        assert "status" not in published(control_plane)
+        pipe.write_text("")
+        wait_until(lambda: "bootID" in published(control_plane).get("status", {}), "the first account")
+        assert pipe.is_file()

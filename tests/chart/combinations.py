@@ -41,6 +41,7 @@ COMBINATIONS: dict[str, tuple[str, ...]] = {
         "spiderpoolCloud.podDisruptionBudget.enabled=true",
     ),
     "network of pods": ("spiderpoolController.hostnetwork=false", "spiderpoolController.replicas=2"),
+    "startup taint": ("spiderpoolController.removeStartupTaint=true",),
     "provided certificate": ("spiderpoolController.tls.method=provided",),
     "metrics": (
         *CLOUD,

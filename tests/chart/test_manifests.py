@@ -377,6 +377,23 @@ class TestRoles:
         few = (*CLOUD, "cloud.loadBalancers.enabled=false")
         assert self.resources("ClusterRole", "spiderpool-cloud", *few) == {"nodes", "spiderservers", "events"}
 
+    def test_the_controller_changes_nodes_only_where_it_shall_remove_their_startup_taint(self) -> None:
+        def verbs(*values: str) -> set[str]:
+            rules = one("ClusterRole", "spiderpool-controller", *values)["rules"]
+            return {verb for rule in rules if "nodes" in rule["resources"] for verb in rule["verbs"]}
+
+        taint = "spiderpoolController.removeStartupTaint=true"
+        assert verbs() == {"get", "list", "watch"}
+        assert verbs(taint) == {"get", "list", "watch", "patch"}
+        for values, expected in (((), 0), ((taint,), 2)):
+            made = [each for each in rendered(*values) if each["metadata"]["name"] == "spiderpool-startup-taint"]
+            assert len(made) == expected, "a policy and its binding"
+        assert controller_settings(source(Daemon.CONTROLLER, taint)).remove_startup_taint
+
+    def test_all_pods_of_the_chart_run_on_nodes_that_still_have_the_taint(self) -> None:
+        for name, spec in pod_specs(*CLOUD).items():
+            assert {"operator": "Exists"} in spec["tolerations"], name
+
     def test_the_job_may_not_change_custom_resources_that_others_keep(self) -> None:
         assert "customresourcedefinitions" in self.resources("ClusterRole", "spiderpool-init")
         kept = self.resources("ClusterRole", "spiderpool-init", "spiderpoolInit.updateCustomResources=false")

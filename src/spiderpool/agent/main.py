@@ -159,10 +159,10 @@ async def _serve(settings: AgentSettings) -> None:
             group.create_task(metadata.run())
             group.create_task(gc.run())
             group.create_task(repair.run(account))
-            group.create_task(account.run())
             group.create_task(host_ports.run(lambda: {each.container_id for each in attacher.sandboxes()}))
             if settings.install_cni:
                 await asyncio.to_thread(install, settings)
+            group.create_task(account.run())  # the first one also says that the node can be used
             api.started()
             log.info("ready", node=settings.node)
             await asyncio.Event().wait()

@@ -49,6 +49,7 @@ from spiderpool.controller.quotas import NamespaceQuotas, QuotaReconciler
 from spiderpool.controller.registration import Registration, hosts, unregister
 from spiderpool.controller.reservedips import ReservedIPReconciler
 from spiderpool.controller.service_addresses import ServiceAddressListers, ServiceAddressReconciler
+from spiderpool.controller.startup_taints import StartupTaintReconciler
 from spiderpool.controller.subnets import SubnetReconciler
 from spiderpool.controller.webhooks import Webhooks
 from spiderpool.core.ipam.gc import GCPolicy
@@ -164,6 +165,7 @@ class ControllerLeader:
             QuotaReconciler(client, self._namespaces, recorder).run,
             UnenforcedPolicyReporter(client, self._ips, self._pods, recorder).run,
             *([self._gc().run] if settings.gc_enabled else []),
+            *([self._startup_taints().run] if settings.remove_startup_taint else []),
             *([self._subnet_reconciler().run] if settings.common.enable_spider_subnet else []),
             *([self._applications().run] if self._workloads else []),
             *([self._eni_pools().run] if settings.common.cloud.discovers else []),
@@ -208,6 +210,9 @@ class ControllerLeader:
         )
         listers = GCListers(self._ips, self._pods, self._nodes, self._accounts, self._pools)
         return ClusterGC(self._client, listers, self._recorder, timings, policy)
+
+    def _startup_taints(self) -> StartupTaintReconciler:
+        return StartupTaintReconciler(self._client, self._nodes, self._accounts)
 
     def _eni_pools(self) -> ENIPoolReconciler:
         settings = self._settings

@@ -85,6 +85,7 @@ class ControllerSettings:
     update_custom_resources: bool = bound(table.UPDATE_CUSTOM_RESOURCES)
     initial_objects: Path | None = bound(table.INITIAL_OBJECTS)
     uninstaller: str = bound(table.UNINSTALLER)
+    remove_startup_taint: bool = bound(table.REMOVE_STARTUP_TAINT)
     pod_inject: PodInject = field(default_factory=PodInject)
 
 

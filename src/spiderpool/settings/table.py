@@ -569,6 +569,14 @@ PROTECT_USED: Final = Setting(
     keys=("enableValidatingResourcesDeletedWebhook",),
     page="reference/admission.md",
 )
+REMOVE_STARTUP_TAINT: Final = Setting(
+    kind=kinds.FLAG,
+    default=False,
+    help="remove the taint `spiderpool.spidernet.io/agent-not-ready` from a Node once its agent is ready",
+    readers=CONTROLLER,
+    variables=("SPIDERPOOL_REMOVE_STARTUP_TAINT",),
+    page="usage/install.md",
+)
 INJECT: Final = Setting(
     kind=kinds.FLAG,
     default=False,

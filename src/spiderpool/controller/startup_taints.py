@@ -1,0 +1,49 @@
+"""Removes the taint with which nodes are registered to keep pods away, once the node's own agent is ready."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from spiderpool.api.core_v1 import Node
+from spiderpool.api.spidernode import SpiderNode
+from spiderpool.core.network import startup_taint
+from spiderpool.kube.client import Client, Conflict, NotFound
+from spiderpool.kube.informer import Informer
+from spiderpool.kube.workqueue import WorkQueue
+from spiderpool.telemetry import logger
+
+log = logger("startup-taints")
+
+
+class StartupTaintReconciler:
+    """Takes the taint from each Node whose agent has published the account of its present boot; never sets it."""
+
+    def __init__(self, client: Client, nodes: Informer[Node], accounts: Informer[SpiderNode]) -> None:
+        self._client = client
+        self._nodes = nodes
+        self._accounts = accounts
+        self._queue = WorkQueue(self._reconcile, "startup-taints")  # of nodes' names
+        nodes.subscribe(self._on_node)
+        accounts.subscribe(self._on_account)
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        await self._queue.run()
+
+    def _on_node(self, _: Node | None, new: Node | None) -> None:
+        if new is not None and startup_taint.is_awaited(new):
+            self._queue.add(new.name)
+
+    def _on_account(self, _: SpiderNode | None, new: SpiderNode | None) -> None:
+        if new is not None:
+            self._on_node(None, self._nodes.get(new.name))
+
+    async def _reconcile(self, name: str) -> None:
+        node = self._nodes.get(name)
+        if node is None or not startup_taint.is_awaited(node):
+            return
+        if not startup_taint.has_agent(node, self._accounts.get(name)):
+            return
+        with suppress(Conflict, NotFound):  # gone or changed meanwhile: the event of that change decides
+            self._nodes.note(await self._client.patch(Node, name, startup_taint.removal(node)))
+            log.info("startup taint removed: the agent is ready", node=name)
