@@ -119,6 +119,7 @@ _COORDINATOR = crd_schema(SpiderCoordinator)["properties"]["spec"]["properties"]
 RULES: Final[Mapping[str, Schema]] = {
     "global.cniBinHostPath": ABSOLUTE,
     "global.cniConfHostPath": ABSOLUTE,
+    "global.securityContextConstraints": one_of("auto", "always", "never"),
     "global.ciliumConfigMap": {"type": "string", "pattern": "^[a-z0-9.-]+/[a-z0-9.-]+$"},
     "coordinator.mode": one_of(*_COORDINATOR["mode"]["enum"]),
     "coordinator.podCIDRType": one_of(*_COORDINATOR["podCIDRType"]["enum"]),

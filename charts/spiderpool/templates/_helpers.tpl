@@ -74,6 +74,21 @@ annotations:
 {{- toYaml (mergeOverwrite $base (deepCopy .values.securityContext)) }}
 {{- end }}
 
+{{/* Text if pods are admitted by SecurityContextConstraints, as on OpenShift, else none. */}}
+{{- define "spiderpool.isOpenShift" -}}
+{{- $served := .Capabilities.APIVersions.Has "security.openshift.io/v1/SecurityContextConstraints" -}}
+{{- $wanted := .Values.global.securityContextConstraints -}}
+{{- if or (eq $wanted "always") (and (eq $wanted "auto") $served) }}yes{{ end }}
+{{- end }}
+
+{{/* SELinux options of a container that works on the node's files; a container of its own type may not. */}}
+{{- define "spiderpool.seLinux" -}}
+{{- if include "spiderpool.isOpenShift" . }}
+seLinuxOptions:
+  type: spc_t
+{{- end }}
+{{- end }}
+
 {{/* Users of the pods of such programs. */}}
 {{- define "spiderpool.podUser" -}}
 securityContext:
