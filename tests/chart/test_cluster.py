@@ -17,7 +17,7 @@ from spiderpool.controller.main import clean
 from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.settings import SettingsSource, controller_settings
 from spiderpool_lab import chart
-from spiderpool_lab.binaries import find
+from spiderpool_lab.binaries import HELM, find, provide
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 from tests.chart.combinations import CLOUD, COMBINATIONS, WALKTHROUGH
@@ -187,6 +187,51 @@ class TestLife:
         left = everything(installation.plane) - before
         assert {each for each in left if not each.startswith(("customresourcedefinition", "namespace/net"))} == set()
 
+    def test_policies_that_were_applied_first_hold_before_there_is_an_account_and_go_with_the_release(
+        self, installation: Installation, tmp_path: Path
+    ) -> None:
+        plane, namespace = installation.plane, chart.NAMESPACE
+        documented(plane, "security.md", "    helm template spiderpool charts/spiderpool", tmp_path)
+        before = policies(plane)
+        assert "validatingadmissionpolicybinding/spiderpool-agent-spiderips" in before
+        attempt = (
+            "create",
+            "--dry-run=server",
+            "-f",
+            "-",
+            "--as",
+            f"system:serviceaccount:{namespace}:spiderpool-agent",
+        )
+
+        def is_enforced() -> bool:
+            try:
+                plane.kubectl(*attempt, "--as-group=system:masters", input=AGENTS_EVENT)
+            except SpiderpoolError as error:
+                return "is bound to no pod of a node" in error.message
+            return False
+
+        wait_until(is_enforced, "what agents write is bound", timeout=30.0)
+        installation.helm("install", "spiderpool", chart.CHART, "--no-hooks", "--take-ownership", namespace=namespace)
+        assert policies(plane) == before
+        installation.helm("uninstall", "spiderpool", "--no-hooks", "--wait", namespace=namespace)
+        assert policies(plane) == set()
+
+    def test_plain_manifests_that_were_applied_before_become_the_releases(self, installation: Installation) -> None:
+        plane, namespace = installation.plane, chart.NAMESPACE
+        manifests = chart.templates(*WALKTHROUGH)
+        for name, text in manifests.items():
+            if chart.WITHOUT_DAEMONS.fullmatch(name):
+                plane.kubectl("apply", "-f", "-", input=text)
+        page = (ROOT / "docs/usage/install.md").read_text()
+        (command,) = (line.split() for line in page.splitlines() if line.startswith("    helm ") and "--force" in line)
+        assert command[:4] == ["helm", "install", "spiderpool", "charts/spiderpool"]
+        options = [word for word in command[4:] if word not in ("--namespace", namespace)]
+        before = policies(plane)
+        installation.helm("install", "spiderpool", chart.CHART, "--no-hooks", *options, namespace=namespace)
+        installation.helm("uninstall", "spiderpool", "--no-hooks", "--wait", namespace=namespace)
+        assert before
+        assert policies(plane) == set()
+
     def test_services_that_nobody_could_delete_any_more_are_said(
         self, installation: Installation, tmp_path: Path
     ) -> None:
@@ -198,7 +243,7 @@ class TestLife:
             for off in ("cloud.enabled=false", "cloud.loadBalancers.enabled=false"):
                 assert "\n  default/balanced\n" in installation.helm(*command, *flags(off)).partition("NOTES:")[2]
             assert "default/balanced" not in installation.helm(*command)
-            listed = documented(plane, "load-balancers.md", "    kubectl get services -A -o custom", tmp_path)
+            listed = documented(plane, "usage/load-balancers.md", "    kubectl get services -A -o custom", tmp_path)
             assert "balanced" in listed
         finally:
             plane.kubectl("patch", "service", "balanced", "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
@@ -267,6 +312,13 @@ kind: Service
 metadata: {name: balanced, namespace: default, finalizers: [service.k8s.alibaba/nlb]}
 spec: {ports: [{port: 80}]}
 """
+AGENTS_EVENT = """
+apiVersion: v1
+kind: Event
+metadata: {name: of-an-agent, namespace: default}
+involvedObject: {kind: Pod, namespace: default, name: any}
+reason: Any
+"""
 RECORD = """
 apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderIP
@@ -283,7 +335,7 @@ async def test_the_documented_command_removes_what_a_removal_leaves(installation
     plane.apply(HELD)
     installation.helm("uninstall", "spiderpool", "--no-hooks", "--wait")
     await clean_as_the_job(plane, {})
-    documented(plane, "install.md", "    kubectl get customresourcedefinitions", tmp_path)
+    documented(plane, "usage/install.md", "    kubectl get customresourcedefinitions", tmp_path)
     definitions = plane.kubectl("get", "customresourcedefinitions", "-o", "name")
     assert "spiderpool.spidernet.io" not in definitions
     assert "network-attachment-definitions" in definitions
@@ -291,9 +343,10 @@ async def test_the_documented_command_removes_what_a_removal_leaves(installation
 
 def documented(plane: ControlPlane, page: str, beginning: str, home: Path) -> str:
     """What the commands of a page print that begin so."""
-    text = (ROOT / "docs" / "usage" / page).read_text()
+    text = (ROOT / "docs" / page).read_text()
     commands = textwrap.dedent(text[text.index(beginning) :].partition("\n\n")[0])
-    path = f"{Path(find('kubectl')).parent}:/usr/bin:/bin"
+    (helm,) = provide([HELM])
+    path = f"{Path(find('kubectl')).parent}:{Path(helm.path).parent}:/usr/bin:/bin"
     env = {"PATH": path, "KUBECONFIG": str(plane.admin_kubeconfig), "HOME": str(home)}
     words = ["sh", "-ec", commands]
     return subprocess.run(words, cwd=ROOT, env=env, timeout=60, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -332,6 +385,13 @@ KINDS = (
     "mutatingwebhookconfigurations,validatingwebhookconfigurations,customresourcedefinitions,namespaces"
 )
 NAMESPACED = "serviceaccounts,roles,rolebindings,secrets,configmaps,services,deployments,daemonsets,jobs,leases"
+
+
+def policies(plane: ControlPlane) -> set[str]:
+    """Names of our admission policies and their bindings."""
+    kinds = "validatingadmissionpolicies,validatingadmissionpolicybindings"
+    found = plane.kubectl("get", kinds, "-o", "name").replace(".admissionregistration.k8s.io", "")
+    return {each for each in found.split() if "/spiderpool-" in each}
 
 
 def everything(plane: ControlPlane) -> set[str]:

@@ -63,31 +63,32 @@ def refusals(spec: dict[str, Any], allowed: dict[str, Any]) -> Iterator[str]:
         if kind not in allowed["volumes"]:
             yield f"volume {kind}"
     for container in (*spec.get("initContainers", ()), *spec["containers"]):
-        context = {**spec.get("securityContext", {}), **container["securityContext"]}
-        capabilities = context["capabilities"]
-        if not {*capabilities.get("add", ())} <= {*allowed["allowedCapabilities"]}:
-            yield "capabilities"
-        if context.get("privileged") or not context["readOnlyRootFilesystem"]:
-            yield "privileged, or a writable root"
-        if context.get("allowPrivilegeEscalation", True) and not allowed["allowPrivilegeEscalation"]:
-            yield "allowPrivilegeEscalation"
-        if allowed["runAsUser"]["type"] == "MustRunAsNonRoot" and not context["runAsUser"]:
-            yield "root"
-        if "seLinuxOptions" in context and allowed["seLinuxContext"]["type"] != "RunAsAny":
-            yield "seLinuxOptions"
-        if context["seccompProfile"]["type"] != "RuntimeDefault":
-            yield "seccomp"
+        yield from refused_rights({**spec.get("securityContext", {}), **container["securityContext"]}, allowed)
+
+
+def refused_rights(context: dict[str, Any], allowed: dict[str, Any]) -> Iterator[str]:
+    """What of the rights of a container it would refuse."""
+    faults = {
+        "capabilities": not {*context["capabilities"].get("add", ())} <= {*allowed["allowedCapabilities"]},
+        "privileged": context.get("privileged"),
+        "a writable root": not context["readOnlyRootFilesystem"],
+        "escalation": context.get("allowPrivilegeEscalation", True) and not allowed["allowPrivilegeEscalation"],
+        "root": allowed["runAsUser"]["type"] == "MustRunAsNonRoot" and not context["runAsUser"],
+        "SELinux": "seLinuxOptions" in context and allowed["seLinuxContext"]["type"] != "RunAsAny",
+        "seccomp": context["seccompProfile"]["type"] != "RuntimeDefault",
+    }
+    yield from (name for name, is_wrong in faults.items() if is_wrong)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_each_pod_is_admitted_by_what_is_made_for_its_account(name: str) -> None:
     values = (ALWAYS, *VARIANTS[name])
     made = constraints(*values)
-    for workload, annotations, spec in pods(*values):
+    for workload, of_the_object, spec in pods(*values):
         own = made[f"system:serviceaccount:{NAMESPACE}:{spec['serviceAccountName']}"]
         assert [*refusals(spec, own)] == [], workload
         hook = own["metadata"].get("annotations", {}).get("helm.sh/hook")
-        assert hook == annotations.get("helm.sh/hook"), "it exists when the pod does, and no longer"
+        assert hook == of_the_object.get("helm.sh/hook"), "it exists when the pod does, and no longer"
 
 
 def test_nobody_is_allowed_more_than_its_pods_have() -> None:
