@@ -51,7 +51,9 @@ def run(command: str, home: Path) -> str:
     """What a command prints. Instead of installing it renders, as there is no cluster."""
     words = shlex.split(command)
     assert "--reuse-values" not in words, "values that are new in a version would have no default"
-    words = [word for word in words if word not in ("--reset-then-reuse-values", "--take-ownership", "--force-conflicts")]
+    words = [
+        word for word in words if word not in ("--reset-then-reuse-values", "--take-ownership", "--force-conflicts")
+    ]
     words = [word for word in words if not word.startswith("--dry-run")]
     if words[1] in ("install", "upgrade"):
         words[1] = "template"

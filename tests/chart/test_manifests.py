@@ -333,7 +333,79 @@ class TestNamespace:
         assert "system:serviceaccount:kube-system:" not in json.dumps(policies)
         assert "system:serviceaccount:net:spiderpool-controller" in json.dumps(policies)
 
+    @pytest.mark.parametrize("name", COMBINATIONS)
+    def test_no_text_names_another_one(self, name: str) -> None:
+        """Neither variables, nor messages, nor the objects that the Job makes."""
+        for each in rendered(*COMBINATIONS[name], namespace="net"):
+            if (each["kind"], each["metadata"]["name"]) in OF_THE_CLUSTER:
+                continue
+            for text in strings(each):
+                for phrase in ABOUT_KUBE_SYSTEM:
+                    text = text.replace(phrase, "")
+                assert "kube-system" not in text, each["metadata"]["name"]
 
+    @pytest.mark.parametrize("values", [CLOUD, (*CLOUD, "spiderpoolInit.image.repository=mirror/init")])
+    def test_every_pod_has_the_secrets_of_all_images_and_those_of_its_own(self, values: tuple[str, ...]) -> None:
+        parts = {"spiderpoolAgent": "agent", "spiderpoolController": "controller", "spiderpoolCloud": "cloud"}
+        secrets = [f"{part}.image.imagePullSecrets[0].name={own}" for part, own in parts.items()]
+        made = rendered(*values, "global.imagePullSecrets[0].name=all", *secrets, namespace="net")
+        workloads = [each for each in made if "template" in each.get("spec", {})]
+        pulled = {
+            each["metadata"]["name"]: [
+                secret["name"] for secret in each["spec"]["template"]["spec"]["imagePullSecrets"]
+            ]
+            for each in workloads
+        }
+        assert pulled == {
+            "spiderpool-agent": ["all", "agent"],
+            "spiderpool-uninstall": ["all", "agent"],
+            "spiderpool-controller": ["all", "controller"],
+            "spiderpool-init": ["all", "controller"],
+            "spiderpool-cleanup": ["all", "controller"],
+            "spiderpool-cloud": ["all", "cloud"],
+        }
+        assert {each["metadata"]["namespace"] for each in workloads} == {"net"}
+
+    def test_every_pod_has_an_account_of_that_namespace_and_mounts_what_is_there(self) -> None:
+        values = (*CLOUD, "spiderpoolController.tls.method=provided", "cloud.credentials.secretName=keys")
+        made = rendered(*values, namespace="net")
+        there = {(each["kind"], each["metadata"]["name"]) for each in made}
+        there |= {("Secret", "spiderpool-controller-server-certs"), ("Secret", "keys")}
+        for each in made:
+            if "template" not in each.get("spec", {}):
+                continue
+            spec = each["spec"]["template"]["spec"]
+            assert ("ServiceAccount", spec["serviceAccountName"]) in there
+            for volume in spec.get("volumes", ()):
+                if "configMap" in volume:
+                    assert ("ConfigMap", volume["configMap"]["name"]) in there
+                if "secret" in volume:
+                    assert ("Secret", volume["secret"]["secretName"]) in there
+
+
+def strings(value: Any) -> Iterator[str]:
+    """All texts in an object, also as keys."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            for key, inner in value.items():
+                yield key
+                yield from strings(inner)
+        case list():
+            for inner in value:
+                yield from strings(inner)
+        case _:
+            return
+
+
+ABOUT_KUBE_SYSTEM = (
+    "kube-system/cilium-config",
+    "- kube-system",
+    "outside kube-system",
+    "'kube-system' in each.values",
+)
+"""Where Cilium is, which pods are left alone, and that the policy of the webhooks keeps it so."""
 OF_THE_CLUSTER = {("Role", "spiderpool-controller"), ("RoleBinding", "spiderpool-controller")}
 CLUSTER_WIDE = {
     "ClusterRole",
