@@ -8,13 +8,16 @@ from functools import cache
 from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped]
+import msgspec
 import pytest
 import yaml
 from scripts import generate_chart_schema as generator
 
+from spiderpool.api.mounts import MountingDeployment
 from spiderpool.controller.registration import hosts
 from spiderpool.errors import BadConfig
 from spiderpool.settings import SettingsSource, agent_settings, cloud_settings, controller_settings
+from spiderpool.settings import table as settings_table
 from spiderpool.settings.setting import Daemon, Setting
 from spiderpool.settings.source import VARIABLES
 from spiderpool_lab import chart
@@ -488,6 +491,13 @@ class TestCertificates:
         secrets = {each["name"]: each["secret"]["secretName"] for each in spec["volumes"] if "secret" in each}
         assert secrets[mounts[str(settings.certificate_folder)]] == "ours"
         assert controller_settings(source(Daemon.CONTROLLER)).certificate_folder is None
+
+    @pytest.mark.parametrize(("values", "secret"), [((), None), ((PROVIDED,), "spiderpool-controller-server-certs")])
+    def test_operators_find_the_secret_by_what_the_controller_mounts(
+        self, values: tuple[str, ...], secret: str | None
+    ) -> None:
+        deployment = msgspec.convert(one("Deployment", "spiderpool-controller", *values), MountingDeployment)
+        assert deployment.spec.template.spec.secret_in(settings_table.CERTIFICATE_FOLDER.variables[0]) == secret
 
     def test_the_controller_may_then_read_and_write_no_secret(self) -> None:
         rules = one("Role", "spiderpool-controller", PROVIDED)["rules"]

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -30,6 +31,17 @@ from spiderpool.api.core_v1 import (
 )
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import Condition, Object, ObjectMeta
+from spiderpool.api.mounts import (
+    EnvVar,
+    MountingContainer,
+    MountingDeployment,
+    MountingPodSpec,
+    MountingPodTemplate,
+    MountingSpec,
+    SecretVolume,
+    Volume,
+    VolumeMount,
+)
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.spidernode import NodeAccount, SpiderNode, SpiderNodeSpec
@@ -56,9 +68,12 @@ def time_of(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def certificate(until: datetime) -> x509.Certificate:
+def certificate(until: datetime, key: ec.EllipticCurvePrivateKey | None = None) -> x509.Certificate:
     """A certificate that signs itself."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "c")])
+    key, name = (
+        key or ec.generate_private_key(ec.SECP256R1()),
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "c")]),
+    )
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     return (
         builder.serial_number(1)
@@ -213,6 +228,85 @@ async def test_what_needs_attention_comes_with_the_cause(server: ApiServer, chan
     assert said in shown.problems[0].text
     assert "! " in printed(shown, "table", View())
     assert printed(shown, "name", View()).splitlines()[0] == shown.problems[0].object
+
+
+PROVIDED = "ours"
+FOLDER = "/etc/certificate"
+
+
+class MountingController(MountingDeployment, kw_only=True):
+    """What its pods mount, and that they are ready."""
+
+    status: WorkloadStatus
+
+
+def mounting() -> MountingController:
+    """The controller where somebody else provides its certificate."""
+    container = MountingContainer(
+        [EnvVar("OTHER"), EnvVar("SPIDERPOOL_WEBHOOK_CERTIFICATE_FOLDER", FOLDER)],
+        [VolumeMount("tmp", "/tmp"), VolumeMount("certificate", FOLDER)],
+    )
+    pod = MountingPodSpec([container], [Volume("tmp"), Volume("certificate", SecretVolume(PROVIDED))])
+    metadata = ObjectMeta(name="spiderpool-controller", namespace=HOME)
+    spec, status = MountingSpec(MountingPodTemplate(pod)), WorkloadStatus(readyReplicas=1)
+    return MountingController(metadata=metadata, spec=spec, status=status)
+
+
+def provided(*chain: x509.Certificate) -> Secret:
+    data = {"tls.crt": b"".join(map(pem, chain))} if chain else None
+    return Secret(metadata=ObjectMeta(name=PROVIDED, namespace=HOME), data=data)
+
+
+def signed(by: x509.Certificate, key: ec.EllipticCurvePrivateKey, name: str) -> tuple[x509.Certificate, Any]:
+    """A certificate and its key, signed by another one."""
+    own = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateBuilder().subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
+    builder = builder.issuer_name(by.subject).public_key(own.public_key()).serial_number(2)
+    builder = builder.not_valid_before(NOW - timedelta(days=1)).not_valid_after(NOW + timedelta(days=200))
+    return builder.sign(key, hashes.SHA256()), own
+
+
+class TestProvidedCertificate:
+    """One that cert-manager or the administrator makes: the Secret that the controller mounts has it."""
+
+    async def test_its_end_and_its_authority_count_and_no_other(self, server: ApiServer) -> None:
+        server.put(mounting(), secret(certificate(NOW - timedelta(days=3))), provided(LEAF))
+        shown = await status(server)
+        assert shown.problems == ()
+        assert shown.certificate_expires == LEAF.not_valid_after_utc.strftime("%Y-%m-%d")
+
+    async def test_who_has_to_renew_it_is_said(self, server: ApiServer) -> None:
+        ending = certificate(NOW + timedelta(days=3))
+        server.put(mounting(), provided(ending), *webhooks(ending))
+        assert await problems(server) == [
+            "the certificate of the webhooks ends in 3 days, and was not renewed; whoever provides Secret"
+            " spiderpool/ours has to renew it"
+        ]
+
+    @pytest.mark.parametrize("is_there", [False, True])
+    async def test_a_secret_that_is_missing_or_empty_needs_attention(self, server: ApiServer, is_there: bool) -> None:
+        server.put(mounting(), *([provided()] if is_there else []))
+        shown = await status(server)
+        assert [each.text for each in shown.problems] == [
+            "Secret spiderpool/ours has no tls.crt, the certificate of the webhooks: whoever provides it has to make it"
+        ]
+        assert [*shown.names()] == ["secret/ours"]
+
+    async def test_one_that_an_intermediate_authority_has_signed_is_trusted(self, server: ApiServer) -> None:
+        root_key = ec.generate_private_key(ec.SECP256R1())
+        root = certificate(NOW + timedelta(days=300), root_key)
+        between, between_key = signed(root, root_key, "between")
+        leaf, _ = signed(between, between_key, "leaf")
+        server.put(mounting(), provided(leaf, between), *webhooks(root))
+        assert await problems(server) == []
+        server.put(provided(leaf))
+        assert "does not trust the certificate of the webhooks" in (await problems(server))[0]
+
+    async def test_without_the_right_to_read_it_the_rest_is_shown(self, server: ApiServer) -> None:
+        server.put(mounting())
+        server.inject(Fault("get", plural="secrets", status=403))
+        shown = await status(server)
+        assert (shown.problems, shown.certificate_expires) == ((), None)
 
 
 async def test_what_somebody_wants_needs_no_attention(server: ApiServer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from spiderpool.api.admissionregistration_v1 import MutatingWebhookConfiguration
 from spiderpool.api.applications import DaemonSet, Deployment, Workload
 from spiderpool.api.coordination_v1 import Lease
-from spiderpool.api.core_v1 import Node
+from spiderpool.api.core_v1 import Node, Secret
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Condition, Object
 from spiderpool.api.spidernode import SpiderNode
@@ -132,38 +132,55 @@ def _state(node: Node, accounts: dict[str, SpiderNode]) -> str:
     return "" if node.ready else "; the Node is not ready"
 
 
-def read_certificate(text: bytes | None) -> x509.Certificate | None:
-    """A certificate from PEM; None for what is none."""
+def read_chain(text: bytes | None) -> list[x509.Certificate]:
+    """The certificates of a PEM text, that of the server first; none where it is no such text."""
     try:
-        return x509.load_pem_x509_certificate(text) if text else None
+        return x509.load_pem_x509_certificates(text) if text else []
     except ValueError:
-        return None
+        return []
 
 
-def certificate_problems(found: Installation, certificate: x509.Certificate | None, now: datetime) -> Iterator[Problem]:
+def certificate_problems(found: Installation, chain: Sequence[x509.Certificate], now: datetime) -> Iterator[Problem]:
     """Webhooks that the API server cannot call, or soon will not be able to."""
     subject = object_reference(MutatingWebhookConfiguration, CONTROLLER)
     if found.webhooks is not None and not any(each.webhooks for each in found.webhooks):
         yield Problem(subject, "no webhook is registered: manifests are not checked; look at the leader's log")
-    if certificate is None:
+    place = f"Secret {found.namespace}/{found.certificate.secret}"
+    if not chain:
+        if found.certificate.is_missing and not found.certificate.is_own:
+            text = f"{place} has no tls.crt, the certificate of the webhooks: whoever provides it has to make it"
+            yield Problem(object_reference(Secret, found.certificate.secret), text)
         return
-    days = (certificate.not_valid_after_utc - now).total_seconds() / SECONDS_PER_DAY
+    remedy = "look at the leader's log" if found.certificate.is_own else f"whoever provides {place} has to renew it"
+    days = (chain[0].not_valid_after_utc - now).total_seconds() / SECONDS_PER_DAY
     if days < SOON_DAYS:
         end = "has ended" if days < 0 else f"ends in {days:.0f} days"
-        yield Problem(subject, f"the certificate of the webhooks {end}, and was not renewed; look at the leader's log")
+        yield Problem(subject, f"the certificate of the webhooks {end}, and was not renewed; {remedy}")
     for each in found.webhooks or ():
         trusted = [one for hook in each.webhooks or () for one in _authorities(hook)]
-        if each.webhooks and not any(_has_signed(one, certificate) for one in trusted):
+        if each.webhooks and not _leads_to(chain, trusted):
             text = (
                 f"{each.KIND.name} {each.name} does not trust the certificate of the webhooks; look at the leader's log"
             )
             yield Problem(object_reference(type(each), each.name), text)
 
 
+def _leads_to(chain: Sequence[x509.Certificate], authorities: Sequence[x509.Certificate]) -> bool:
+    """Whether one of some authorities has signed a certificate, or one that has signed it in turn."""
+    current, *others = chain
+    while not any(_has_signed(each, current) for each in authorities):
+        issuer = next((each for each in others if _has_signed(each, current)), None)
+        if issuer is None:
+            return False
+        others.remove(issuer)
+        current = issuer
+    return True
+
+
 def _authorities(webhook: dict[str, Any]) -> list[x509.Certificate]:
     text = (webhook.get("clientConfig") or {}).get("caBundle") or ""
     try:
-        return x509.load_pem_x509_certificates(base64.b64decode(text)) if text else []
+        return read_chain(base64.b64decode(text))
     except ValueError:
         return []
 

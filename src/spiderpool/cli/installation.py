@@ -21,6 +21,7 @@ from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Event, Node, Secret
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
+from spiderpool.api.mounts import MountingDeployment
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
@@ -28,13 +29,14 @@ from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.connection import Cluster
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.discovery import find_kind
+from spiderpool.settings.table import CERTIFICATE_FOLDER
 
 AGENT, CONTROLLER, CLOUD = COMPONENTS = ("spiderpool-agent", "spiderpool-controller", "spiderpool-cloud")
 """The daemons: names of their workloads, values of the label below, and sources of their Events."""
 COMPONENT_LABEL, VERSION_LABEL = "app.kubernetes.io/component", "app.kubernetes.io/version"
 LEASES = {CONTROLLER: "spiderpool-controller-leases", CLOUD: "spiderpool-cloud-leases"}
 CERTIFICATES = "spiderpool-webhook-certs"
-"""The Secret with the certificates of the webhooks."""
+"""The Secret with the certificates of the webhooks, where the controller makes them."""
 DEFAULT_NAMESPACE = "kube-system"
 SECOND_LOOK = 2.0
 """Seconds after which nodes are looked at again that were asked something and had not answered yet."""
@@ -44,6 +46,18 @@ class ServerVersion(msgspec.Struct):
     """The answer of ``/version``, in part."""
 
     gitVersion: str = ""  # noqa: N815 - the API's spelling
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookCertificate:
+    """Where the certificate of the webhooks is, and what is there."""
+
+    secret: str
+    is_own: bool
+    """Whether the controller makes it; else cert-manager or the administrator does."""
+    chain: bytes | None
+    """The certificate and those between it and its authority, as PEM; None where it is not known, or not there."""
+    is_missing: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +77,7 @@ class Installation:
     others: tuple[Object, ...]
     """Further objects with a condition Ready."""
     webhooks: tuple[WebhookConfiguration, ...] | None
-    certificate: bytes | None
-    """That of the webhooks, as PEM."""
+    certificate: WebhookCertificate
     events: tuple[Event, ...] | None
     """Warnings of our daemons."""
 
@@ -80,7 +93,7 @@ async def look(cluster: Cluster, namespace: str | None) -> Installation:
     version, served, workloads, others, events = await asyncio.gather(
         _server_version(cluster), _is_served(cluster), _workloads(cluster, home), _others(cluster), warnings(cluster)
     )
-    webhooks, certificate = await asyncio.gather(_webhooks(cluster), _certificate(cluster, home))
+    webhooks, certificate = await asyncio.gather(_webhooks(cluster), _certificate(cluster, home, workloads or ()))
     found = Installation(
         namespace=home,
         kubernetes=version,
@@ -153,9 +166,20 @@ async def _webhooks(cluster: Cluster) -> tuple[WebhookConfiguration, ...] | None
     return known if known or len(cluster.left_out) == left_out else None
 
 
-async def _certificate(cluster: Cluster, namespace: str) -> bytes | None:
-    secret = await cluster.find(Secret, CERTIFICATES, namespace)
-    return (secret.data or {}).get("tls.crt") if secret else None
+async def _certificate(cluster: Cluster, namespace: str, workloads: Iterable[Workload]) -> WebhookCertificate:
+    """That of the Secret which the controller's pods mount; where they mount none, that of the controller's own."""
+    name = await _mounted_secret(cluster, namespace, workloads)
+    secret = await cluster.find(Secret, name or CERTIFICATES, namespace)
+    chain = (secret.data or {}).get("tls.crt") if secret else None
+    return WebhookCertificate(name or CERTIFICATES, name is None, chain, not chain and Secret not in cluster.unseen)
+
+
+async def _mounted_secret(cluster: Cluster, namespace: str, workloads: Iterable[Workload]) -> str | None:
+    for each in workloads:
+        if isinstance(each, Deployment) and component_of(each) == CONTROLLER:
+            found = await cluster.find(MountingDeployment, each.name, namespace)
+            return found.spec.template.spec.secret_in(CERTIFICATE_FOLDER.variables[0]) if found else None
+    return None
 
 
 async def warnings(cluster: Cluster, fields: str = "") -> tuple[Event, ...] | None:

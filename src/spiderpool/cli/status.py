@@ -115,7 +115,7 @@ def status_of(found: Installation, now: datetime) -> Status:
     pools = tuple(fullest(pool_usage(each, reserved_by_family(found.reserved)) for each in found.pools or ()))
     silent = list(attention.silent_nodes(found))
     counts = _webhook_counts(found.webhooks)
-    certificate = attention.read_certificate(found.certificate)
+    chain = attention.read_chain(found.certificate.chain)
     nodes = None if found.nodes is None or found.accounts is None else len(found.nodes)
     return Status(
         namespace=found.namespace,
@@ -127,14 +127,14 @@ def status_of(found: Installation, now: datetime) -> Status:
         pools=pools if known else None,
         mutating=counts[0],
         validating=counts[1],
-        certificate_expires=certificate.not_valid_after_utc.strftime("%Y-%m-%d") if certificate else None,
+        certificate_expires=chain[0].not_valid_after_utc.strftime("%Y-%m-%d") if chain else None,
         warnings=None if found.events is None else tuple(_warning(each, now) for each in found.events),
         problems=(
             *attention.absence_problems(found),
             *attention.leader_problems(found, now),
             *attention.replica_problems(found.workloads or ()),
             *silent,
-            *attention.certificate_problems(found, certificate, now),
+            *attention.certificate_problems(found, chain, now),
             *attention.object_problems((*(found.pools or ()), *found.others)),
         ),
     )
