@@ -297,6 +297,9 @@ async def test_settings_that_are_not_there_are_named(server: ApiServer, tmp_path
     found = await explained(server, "pod", "default/web", values=values, default_network="kube-system/underlay")
     assert "enableIPv4 is false in the ConfigMap" in (found.refusal or "")
     assert found.notes == ()
+    values.write_text("ipam: {enableIPv4: false}")
+    with pytest.raises(BadConfig, match="give what these become: `kubectl --namespace"):
+        await explained(server, "pod", "default/web", values=values)
 
 
 @pytest.mark.parametrize("words", [(), ("web",), ("node", "n1"), ("pod", "a", "b")])

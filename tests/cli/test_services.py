@@ -100,6 +100,26 @@ def test_settings_come_from_a_file(tmp_path: Path) -> None:
     assert faulty.exit_code == 1
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ipam: {enableIPv4: true}\ncloud: {enabled: true, provider: alibaba}",
+        "cloud: {provider: alibaba, enabled: true}",
+        "cloud: {provider: alibaba, credentials: {source: role}}",
+        "spiderpoolCloud: {replicas: 2}",
+    ],
+)
+def test_values_of_helm_are_refused_with_what_to_give_instead(tmp_path: Path, text: str) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(text)
+    refused = run(json.dumps(service()), "--values", str(values))
+    assert refused.exit_code == 1
+    assert f"where {values} has values of Helm, give what these become" in refused.output
+    command = refused.output.partition("`")[2].partition("`")[0]
+    page = Path(__file__).parents[2] / "docs" / "usage" / "load-balancers.md"
+    assert f"    {command} >conf.yml\n" in page.read_text(), "the documented command"
+
+
 def test_a_file_of_settings_may_be_anybodys(tmp_path: Path) -> None:
     """Its user names it, and has umask 002 on many systems: no daemon of root believes it."""
     values = tmp_path / "conf.yml"

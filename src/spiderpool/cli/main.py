@@ -20,6 +20,7 @@ from spiderpool.cli import addresses, nodes, top
 from spiderpool.cli.connection import Connection, Show, connected, examples, shown
 from spiderpool.cli.installation import DEFAULT_NAMESPACE, look
 from spiderpool.cli.pod_question import PodQuestion
+from spiderpool.cli.policies import read_as_conf
 from spiderpool.cli.printing import printable
 from spiderpool.cli.rbac import documents
 from spiderpool.cli.services import grants, plans
@@ -103,7 +104,7 @@ def show_holder(address: str, connection: Connection, show: Show) -> None:
 )
 @click.option("--node", metavar="NAME", help="Node, for a pod that is on none yet.")
 @click.option("--namespace", "-n", metavar="NAME", help="Namespace of the pod. Default: that of the context.")
-@click.option("--values", type=FILE, help="conf.yml of the agents. Default: that of the cluster.")
+@click.option("--values", type=FILE, help="conf.yml of the agents, no values of Helm. Default: that of the cluster.")
 @click.option("--default-network", metavar="NAME", help="Network of pods that name none. Default: that of the agents.")
 @click.option("--spiderpool-namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Where Spiderpool is.")
 @shown
@@ -205,7 +206,7 @@ def service() -> None:
 
 @service.command("plan", epilog=examples(*PLAN_EXAMPLE))
 @click.argument("manifests", type=click.File())
-@click.option("--values", type=FILE, help="conf.yml of spiderpool-cloud.")
+@click.option("--values", type=FILE, help="conf.yml of spiderpool-cloud, no values of Helm.")
 @click.option(
     "--grants", "only_grants", is_flag=True, help="Print only the SpiderLoadBalancerGrants that are lacking, as YAML."
 )
@@ -217,7 +218,8 @@ def plan_services(manifests: TextIO, values: Path | None, only_grants: bool) -> 
     with --grants it is 0 then.
     """
     try:
-        settings = cloud_settings(file_source(values) if values else SettingsSource({}, {}))
+        with read_as_conf(values):
+            settings = cloud_settings(file_source(values) if values else SettingsSource({}, {}))
         kind_of = _provider(settings.common.cloud.provider).kind_of
         configuration, text = configuration_of(settings), manifests.read()
         if only_grants:

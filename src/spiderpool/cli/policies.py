@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +14,7 @@ from spiderpool.api.applications import DaemonSet
 from spiderpool.api.core_v1 import ConfigMap
 from spiderpool.api.meta import Kind, Object
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.installation import AGENT, COMPONENT_LABEL
+from spiderpool.cli.installation import AGENT, COMPONENT_LABEL, DEFAULT_NAMESPACE
 from spiderpool.core.ipam.pod_context import AddressPolicy
 from spiderpool.core.network.attachment import AttachmentPolicy
 from spiderpool.errors import BadConfig
@@ -100,6 +101,21 @@ class PolicyOptions:
     default_network: str | None = None
 
 
+@contextmanager
+def read_as_conf(values: Path | None, namespace: str = DEFAULT_NAMESPACE) -> Iterator[None]:
+    """Have an error about the file of --values say what it should be: values of Helm have other keys."""
+    try:
+        yield
+    except BadConfig as error:
+        if values is None:
+            raise
+        command = f"kubectl --namespace {namespace} get configmap {CONFIG} -o jsonpath='{{.data.conf\\.yml}}'"
+        raise BadConfig(
+            f"{error.message}. --values takes {FILE} of the daemons; where {values} has values of Helm, give what these"
+            f" become: `{command}` prints that of the cluster"
+        ) from error
+
+
 async def read_policies(cluster: Cluster, options: PolicyOptions) -> AgentPolicies:
     """The settings of the cluster's agents. Raises BadConfig."""
     config = await cluster.find(ConfigMap, CONFIG, options.namespace)
@@ -109,7 +125,8 @@ async def read_policies(cluster: Cluster, options: PolicyOptions) -> AgentPolici
         environ[DEFAULT_NETWORK] = options.default_network
     known = DEFAULT_NETWORK in environ
     environ |= {NAMESPACE: options.namespace, NODE: "any"}
-    settings = agent_settings(text_source(*_text(options.values, config), environ))
+    with read_as_conf(options.values, options.namespace):
+        settings = agent_settings(text_source(*_text(options.values, config), environ))
     missing = options.values is None and (config is None or FILE not in (config.data or {}))
     assumed = f"ConfigMap {options.namespace}/{CONFIG} is not there: the defaults of its settings are assumed"
     unknown = f"no {DEFAULT_NETWORK} of the agents is known: if they have one, name it by --default-network"
