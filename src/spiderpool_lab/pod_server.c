@@ -6,6 +6,8 @@
  *
  * The pod and the node come from the claims of the service account's token. A pod without a token names itself by its
  * host name. The ports are 80 and 53; on the host network, where they may be taken, 9080 and 9053.
+ *
+ * The first line of each HTTP request is logged before it is answered, such as "GET /17 HTTP/1.1".
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -90,6 +92,15 @@ static const char *forwarded_for(const char *head) {
     return value ? value + strlen(name) + strspn(value + strlen(name), " \t") : NULL;
 }
 
+/* Logs the first line of a request, in one write: requests are answered side by side. */
+static void note(const char *head) {
+    char line[256];
+    size_t length = strcspn(head, "\r\n");
+    int size = snprintf(line, sizeof line, "%.*s\n", length < sizeof line - 1 ? (int)length : (int)sizeof line - 2, head);
+    if (write(STDOUT_FILENO, line, (size_t)size) != size)
+        warn("log");
+}
+
 /* Reads a request and answers it, in a process of its own, which ends when the client is too slow. */
 static void respond(int connection, const struct sockaddr_in6 *from) {
     static char head[65536], body[2048], reply[4096];
@@ -102,6 +113,7 @@ static void respond(int connection, const struct sockaddr_in6 *from) {
             return;
         length += (size_t)got;
     }
+    note(head);
     int head_only = !strncmp(head, "HEAD ", 5), known = head_only || !strncmp(head, "GET ", 4);
     int size = answer(body, sizeof body, from, forwarded_for(head));
     int all = snprintf(reply, sizeof reply,

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
-from spiderpool_lab import chart
+from spiderpool_lab import chart, executable, probes
 from spiderpool_lab.chart_release import lab_values
 from spiderpool_lab.life_cycle import prober, report
 from spiderpool_lab.life_cycle.cases import CASES
 from spiderpool_lab.life_cycle.report import CaseOutcome
 from spiderpool_lab.pod_servers import PodIdentity, serving
-from spiderpool_lab.ports import free_ports
+from spiderpool_lab.ports import free_ports, is_free
 from spiderpool_lab.probes import TrafficProbe
 
 pytestmark = pytest.mark.unit
 
+SERVER_SOURCE = Path(prober.__file__).parents[1] / "pod_server.c"
 OWN_NETWORK = Path("/proc/self/ns/net")
 
 
@@ -51,21 +53,40 @@ async def test_a_client_counts_what_is_answered_and_what_is_lost(tmp_path: Path)
         async with serving(OWN_NETWORK, (("TCP", port),), PodIdentity("a", "b")):
             while not (file.exists() and prober.read(file).answered > 3):
                 await asyncio.sleep(0.05)
-        while prober.read(file).lost == 0:
+        while not prober.read(file).lost:
             await asyncio.sleep(0.05)
+    seen = prober.read(file)
+    assert seen.lost[0] >= seen.answered
+    assert seen.ended == seen.answered + len(seen.lost)
     assert "Connect call failed" in prober.read(file).latest[0]
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
 
 
+def test_a_server_logs_the_numbers_of_the_requests_that_it_gets(tmp_path: Path) -> None:
+    program = executable.compile_static(SERVER_SOURCE, tmp_path / "pod-server")
+    ports = free_ports(2, tmp_path)
+    with subprocess.Popen([program, *map(str, ports)], stdout=subprocess.PIPE, text=True) as server:
+        while is_free(ports[0]):
+            assert server.poll() is None
+        paths = ("/17", "/18" + 500 * "8", "/19?a")
+        sent = [TrafficProbe(kind="http", target="127.0.0.1", port=ports[0], path=path) for path in paths]
+        answers = asyncio.run(probes.run_all([(probe, OWN_NETWORK) for probe in sent]))
+        server.terminate()
+        log = server.stdout.read() if server.stdout else ""
+    assert [answer.status for answer in answers] == [200, 200, 200]
+    assert sorted(len(line) for line in log.splitlines()) == [16, 18, 254]
+    assert prober.logged(log) == {17}
+
+
 def test_the_page_has_a_row_for_each_case_with_what_was_lost() -> None:
-    bad = CaseOutcome("upgrade", "Something", 100, 3, 2, 31.4, ("lost: 10:00:00 no answer",))
-    good = CaseOutcome("rollback", "Another", 50, 0, 0, 20.0)
+    bad = CaseOutcome("upgrade", "Something", 100, 3, 1, 2, 31.4, ("lost: 10:00:00 no answer",))
+    good = CaseOutcome("rollback", "Another", 50, 0, 0, 0, 20.0)
     rows = [line for line in report.page([bad, good], "Kubernetes 1").splitlines() if line.startswith("| ")]
     assert rows[1:] == [
-        "| Something (`upgrade`) | 100 | 3 | 2 | 31 | fail: lost: 10:00:00 no answer |",
-        "| Another (`rollback`) | 50 | 0 | 0 | 20 | pass |",
+        "| Something (`upgrade`) | 100 | 3 | 1 | 2 | 31 | fail: lost: 10:00:00 no answer |",
+        "| Another (`rollback`) | 50 | 0 | 0 | 0 | 20 | pass |",
     ]
 
 

@@ -67,15 +67,18 @@ def play(on: LifeStage, case: Case, progress: partial[None]) -> CaseOutcome:
     seconds = time.monotonic() - begin
     time.sleep(prober.TIMEOUT + 2 * prober.WRITE_INTERVAL)
     after = on.probes()
-    lost = after.lost - before.lost
+    lost = after.lost[len(before.lost) :]
     faults += [] if on.application() == application else ["the application's pods or addresses are other ones"]
     faults += _disorder(on)
-    requests = after.answered + after.lost - before.answered - before.lost
-    if lost > case.most * requests:
-        faults.append(f"{lost} of {requests} requests were lost: {'; '.join(after.latest[-3:])}")
+    requests = after.ended - before.ended
+    if len(lost) > case.most * requests:
+        faults.append(f"{len(lost)} of {requests} requests were lost: {'; '.join(after.latest[-3:])}")
     adds = on.failed_adds() - failed
-    outcome = CaseOutcome(case.name, case.title, requests, lost, adds, seconds, tuple(faults), case.loses)
-    progress(f"{'pass' if outcome.passed else 'FAIL'}  {case.name}, {seconds:.0f} s, {lost} of {requests} lost")
+    unanswered = len(on.logged().intersection(lost)) if lost else 0
+    outcome = CaseOutcome(
+        case.name, case.title, requests, len(lost), unanswered, adds, seconds, tuple(faults), case.loses
+    )
+    progress(f"{'pass' if outcome.passed else 'FAIL'}  {case.name}, {seconds:.0f} s, {outcome.losses}")
     return outcome
 
 

@@ -2,13 +2,14 @@
 
 ``python -m spiderpool_lab.life_cycle.prober --netns NAME --bind ADDRESS --target ADDRESS --port PORT --file FILE``
 writes a :class:`Probes` to the file several times a second, until SIGTERM or SIGINT. Each request has a connection of
-its own.
+its own and a number, which is its path: by it the server's log tells whether a lost one has arrived.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import time
 from pathlib import Path
 
@@ -29,11 +30,16 @@ KEPT = 10
 
 
 class Probes(msgspec.Struct):
-    """How many requests were answered and lost, and why the latest were lost."""
+    """How many requests were answered, the numbers of those that were lost, and why the latest were lost."""
 
     answered: int = 0
-    lost: int = 0
+    lost: list[int] = []
     latest: list[str] = []
+
+    @property
+    def ended(self) -> int:
+        """How many requests were answered or lost."""
+        return self.answered + len(self.lost)
 
 
 async def run(probe: TrafficProbe, netns: Path, file: Path) -> None:
@@ -44,18 +50,18 @@ async def run(probe: TrafficProbe, netns: Path, file: Path) -> None:
         begin = asyncio.get_running_loop().time()
         number = 0
         while not ended.is_set():
-            group.create_task(_send(probe, netns, seen))
+            group.create_task(_send(probe, netns, number, seen))
             number += 1
             await asyncio.sleep(max(0.0, begin + number * INTERVAL - asyncio.get_running_loop().time()))
         writer.cancel()
 
 
-async def _send(probe: TrafficProbe, netns: Path, seen: Probes) -> None:
-    answer = await probes.run(probe, netns)
+async def _send(probe: TrafficProbe, netns: Path, number: int, seen: Probes) -> None:
+    answer = await probes.run(msgspec.structs.replace(probe, path=f"/{number}"), netns)
     if answer.ok:
         seen.answered += 1
         return
-    seen.lost += 1
+    seen.lost.append(number)
     seen.latest = [*seen.latest[1 - KEPT :], f"{time.strftime('%H:%M:%S')} {answer.error}"]
 
 
@@ -65,6 +71,11 @@ async def _write(seen: Probes, file: Path) -> None:
         draft.write_bytes(msgspec.json.encode(seen))
         draft.replace(file)
         await asyncio.sleep(WRITE_INTERVAL)
+
+
+def logged(log: str) -> set[int]:
+    """The numbers of the requests in what servers have logged, each with its first line."""
+    return {int(number) for number in re.findall(r"^GET /(\d+) ", log, re.MULTILINE)}
 
 
 def read(file: Path) -> Probes:

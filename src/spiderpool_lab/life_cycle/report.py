@@ -16,25 +16,31 @@ _HEAD = """# Life cycle
 
 What a cluster's owner does with helm, on nodes with a kubelet and containerd, while a Job makes pods without a pause
 and a client on the internet sends a request every 50 ms, on a connection of its own, to a node port of an application.
-One that is not answered within 3 s is lost. `make life-cycle` plays it; with `WRITE=1` it writes this page. After each
-case the application's pods have the addresses that they had, no address is in two pods, and records and kernels agree.
+One that is not answered within 3 s is lost. Requests are numbered and the application's pods log them: a lost one that
+a pod has logged lost its answer, and the others never arrived. `make life-cycle` plays it; with `WRITE=1` it writes
+this page. After each case the application's pods have the addresses that they had, no address is in two pods, and
+records and kernels agree.
 
 An ADD that fails is repeated by the kubelet: failed ones only delay pods that start. Two nodes have one agent each, and
 both are replaced at once, as `updateStrategy` allows.
 
-| case | requests | lost | failed ADDs | seconds | outcome |
-|---|---|---|---|---|---|
+| case | requests | lost | of these had arrived | failed ADDs | seconds | outcome |
+|---|---|---|---|---|---|---|
 """
 
 
 @dataclass(frozen=True, slots=True)
 class CaseOutcome:
-    """What came of one case: requests of the client, ADDs that failed, and ``faults`` in words."""
+    """What came of one case: requests of the client, ADDs that failed, and ``faults`` in words.
+
+    Of the ``lost`` requests a server had logged ``unanswered``.
+    """
 
     name: str
     title: str
     requests: int
     lost: int
+    unanswered: int
     failed_adds: int
     seconds: float
     faults: tuple[str, ...] = ()
@@ -47,13 +53,19 @@ class CaseOutcome:
         return not self.faults
 
     @property
+    def losses(self) -> str:
+        """What was lost, in words."""
+        return f"{self.lost} of {self.requests} lost" + (f", {self.unanswered} on the way back" if self.lost else "")
+
+    @property
     def cells(self) -> tuple[str, ...]:
         """The figures, and the outcome."""
         if self.passed:
             outcome = f"pass: {self.loses}" if self.lost and self.loses else "pass"
         else:
             outcome = f"fail: {' '.join('; '.join(self.faults).split())}"
-        return (str(self.requests), str(self.lost), str(self.failed_adds), f"{self.seconds:.0f}", outcome)
+        numbers = (self.requests, self.lost, self.unanswered, self.failed_adds, round(self.seconds))
+        return (*map(str, numbers), outcome)
 
 
 def page(outcomes: Iterable[CaseOutcome], versions: str) -> str:
@@ -65,7 +77,7 @@ def page(outcomes: Iterable[CaseOutcome], versions: str) -> str:
 
 def table(outcomes: Iterable[CaseOutcome]) -> Table:
     """The outcomes for a terminal."""
-    shown = Table("case", "requests", "lost", "failed ADDs", "seconds", "outcome", title="Life cycle")
+    shown = Table("case", "requests", "lost", "had arrived", "failed ADDs", "seconds", "outcome", title="Life cycle")
     for each in outcomes:
         shown.add_row(each.name, *each.cells)
     return shown

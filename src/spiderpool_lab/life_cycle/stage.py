@@ -54,6 +54,7 @@ class LifeStage:
     def __init__(self, cluster: LabCluster) -> None:
         self.cluster = cluster
         self.release = cluster.release
+        self._logged: set[int] = set()  # numbers of requests, also when the pod with the log has gone
         self._failures: dict[str, int] = {}  # UID of an Event → how often it happened, also when the Event has gone
 
     def start_application(self) -> None:
@@ -91,6 +92,7 @@ class LifeStage:
         words = [word for pair in arguments.items() for word in pair]
         self.cluster.processes.start(PROBER, [sys.executable, "-m", "spiderpool_lab.life_cycle.prober", *words])
         self.wait("the client is answered", lambda: self.probes().answered > 0)
+        self.wait("pods log what they answer", self.logged)
 
     def _apply(self, *documents: Json) -> None:
         self.cluster.plane.apply(yaml.safe_dump_all(documents))
@@ -113,6 +115,15 @@ class LifeStage:
             return prober.read(self._file)
         except FileNotFoundError:
             return Probes()
+
+    def logged(self) -> set[int]:
+        """The numbers of the requests that pods of the application have logged.
+
+        A case calls it before it ends one of them, with which its log goes.
+        """
+        log = self.cluster.plane.kubectl("logs", "--selector=app=app", "--tail=-1", "--ignore-errors")
+        self._logged |= prober.logged(log)
+        return self._logged
 
     def application(self) -> dict[str, list[str]]:
         """The addresses of the application's pods that are ready, by UID."""
