@@ -34,7 +34,7 @@ CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-sche
 NODE = (UML, "kube-proxy", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr", "coredns")
 FAST = (*CONTROL_PLANE, UML, "kube-proxy")
 DEMO = (*CONTROL_PLANE, *NODE)
-TEST = (*DEMO, "crictl", "cnitool", "agnhost", *go_build.REFERENCE_PLUGINS)
+TEST = (*DEMO, "etcdutl", "crictl", "cnitool", "agnhost", *go_build.REFERENCE_PLUGINS)
 SETS = {"fast": FAST, "demo": DEMO, "test": TEST, "conformance": (*TEST, "e2e.test")}
 
 TAKEN_FROM_PATH = frozenset({*CONTROL_PLANE, "kube-proxy", "kubelet", UML} - {"kubectl", HELM})

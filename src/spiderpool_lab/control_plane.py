@@ -11,6 +11,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import ssl
 import subprocess
@@ -27,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from spiderpool.errors import ApiUnavailable, IOFailure, SpiderpoolError
 from spiderpool_lab.binaries import find
 from spiderpool_lab.certificates import Authority, KeyPair, private_key_pem
+from spiderpool_lab.commands import run
 from spiderpool_lab.egress import socket_of
 from spiderpool_lab.ports import free_ports, is_free
 from spiderpool_lab.processes import Processes
@@ -82,6 +84,8 @@ AUDIT_POLICY = {
 
 EGRESS_CONFIGURATION = {"apiVersion": "apiserver.k8s.io/v1beta1", "kind": "EgressSelectorConfiguration"}
 
+_BATCH = 0.2
+"""Seconds after which etcd has written to its database what it has acknowledged."""
 POLL_INTERVAL = 0.05
 """Seconds between two evaluations of a condition."""
 SHORT_LIVED = {"GOGC": "800"}
@@ -89,7 +93,11 @@ SHORT_LIVED = {"GOGC": "800"}
 LOG_LINES = 10
 """Last lines of a log that an error quotes."""
 
-_IN_PRIVATE_MEMORY = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs etcd "$0" && exec "$@"')
+_RESTORED = 'if [ -d "$0.restored" ]; then rm -rf "$0/data" && cp -r "$0.restored" "$0/data"; fi && exec "$@"'
+"""Gives etcd the store that `restore_store` has made, if it has, and executes it."""
+_IN_PRIVATE_MEMORY = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs etcd "$0" && {_RESTORED}')
+BUMP = 1_000_000_000
+"""By how much a restored store's revisions are raised: by more than have been written since, as etcd's guide has it."""
 
 
 class ControlPlane:
@@ -157,6 +165,44 @@ class ControlPlane:
         self.processes.kill(API_SERVER, signal.SIGKILL)
         self.processes.stop(API_SERVER)
         self._wait_for_port(API_SERVER, deadline)
+        self._start_api_server(deadline)
+
+    def restart_controllers(self, timeout: float = 60.0) -> None:
+        """End kube-controller-manager and the scheduler, and start them again. Raises ApiUnavailable."""
+        deadline = time.monotonic() + timeout
+        for program in (CONTROLLER_MANAGER, SCHEDULER):
+            self.processes.stop(program)
+            self._wait_for_port(program, deadline)
+        self._start_controllers(deadline)
+
+    def copy_store(self, target: Path) -> None:
+        """Copy etcd's database as of now to a file. It has everything but what was written in the last 0.1 s."""
+        time.sleep(_BATCH)
+        self.processes.kill("etcd", signal.SIGSTOP)  # so that no write is under way
+        try:
+            root = Path(f"/proc/{self.processes.pid('etcd')}/root")  # with the memory that only etcd sees
+            shutil.copyfile(f"{root}{self._store}/data/member/snap/db", target)
+        finally:
+            self.processes.kill("etcd", signal.SIGCONT)
+
+    def restore_store(self, copied: Path, *, bumped: bool, timeout: float = 60.0) -> None:
+        """Stop etcd and the API server, and start them on a copied database; ``bumped`` as etcd's guide advises.
+
+        Then revisions are raised, and watches of before the restore are told that theirs are gone. Raises
+        ApiUnavailable after ``timeout`` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        for program in (API_SERVER, "etcd"):
+            self.processes.kill(program, signal.SIGKILL)
+            self.processes.stop(program)
+            self._wait_for_port(program, deadline)
+        restored, peer = Path(f"{self._store}.restored"), f"http://127.0.0.1:{self._port('etcd-peer')}"
+        shutil.rmtree(restored, ignore_errors=True)
+        raised = (f"--bump-revision={BUMP}", "--mark-compacted") if bumped else ()
+        member = ("--name=default", f"--initial-cluster=default={peer}", f"--initial-advertise-peer-urls={peer}")
+        place = ("--skip-hash-check", f"--data-dir={restored}")  # a copied database has no hash at its end
+        run([find("etcdutl"), "snapshot", "restore", copied, *place, *member, *raised], show=lambda _: None)
+        self._start_etcd(deadline)
         self._start_api_server(deadline)
 
     # --- access
@@ -312,11 +358,15 @@ class ControlPlane:
 
     # --- programs
 
+    @property
+    def _store(self) -> Path:
+        return self.directory / "etcd"
+
     def _start_etcd(self, deadline: float) -> None:
-        data = self.directory / "etcd"
+        data = self._store
         data.mkdir(exist_ok=True)
         client, peer = (f"http://127.0.0.1:{self._port(name)}" for name in ("etcd", "etcd-peer"))
-        private = (*_IN_PRIVATE_MEMORY, data) if os.geteuid() == 0 else ()
+        private = _IN_PRIVATE_MEMORY if os.geteuid() == 0 else ("sh", "-c", _RESTORED)
         flags = (
             f"--data-dir={data}/data",
             f"--listen-client-urls={client}",
@@ -327,7 +377,7 @@ class ControlPlane:
             "--heartbeat-interval=20",  # one member: elections need no time for other members
             "--election-timeout=200",
         )
-        self.processes.start("etcd", [*private, find("etcd"), *flags])
+        self.processes.start("etcd", [*private, data, find("etcd"), *flags])
         self._wait_healthy("etcd", HTTPConnection("127.0.0.1", self._port("etcd"), timeout=5.0), "/health", deadline)
 
     def _start_api_server(self, deadline: float) -> None:

@@ -1,7 +1,8 @@
 """Builds the Go programs of a lab from their modules, with the Go of a Python package of the environment.
 
 ``programs/go.mod`` locks Kubernetes, etcd, containerd and the rest; ``programs/kubernetes-1.30`` the oldest Kubernetes
-that is supported. Modules and compiled packages are kept in our cache folder, so a repeated build is short.
+that is supported, and ``programs/etcdutl`` what restores etcd's store. Modules and compiled packages are kept in our
+cache folder, so a repeated build is short.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ OTHERS = {
     "cnitool": "github.com/containernetworking/cni/cnitool",
     "coredns": "./coredns",
 }
-PACKAGES = {**KUBERNETES, **REFERENCE_PLUGINS, **OTHERS}
+ETCDUTL = {"etcdutl": "go.etcd.io/etcd/etcdutl/v3"}
+"""Of a module of its own: another version of it leaves the programs of the others as they are."""
+PACKAGES = {**KUBERNETES, **REFERENCE_PLUGINS, **OTHERS, **ETCDUTL}
 GO = Path(sys.prefix) / "bin" / "go"
 """The Go of our Python environment."""
 
@@ -86,6 +89,8 @@ def locked_version(folder: Path, required: str) -> str:
 
 def module(program: str) -> Path:
     """The folder of the module that a program is built from."""
+    if program in ETCDUTL:
+        return MODULE / "etcdutl"
     return KUBERNETES_MODULES[kubernetes_minor()] if program in KUBERNETES else MODULE
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from spiderpool.errors import ApiUnavailable, IOFailure, SpiderpoolError
-from spiderpool_lab.control_plane import EGRESS, NODE_SERVER, PROGRAMS, ControlPlane
+from spiderpool_lab.control_plane import BUMP, EGRESS, NODE_SERVER, PROGRAMS, ControlPlane
 from spiderpool_lab.processes import WITH_PARENT, Processes, start_ticks
 from tests.support.eventually import wait_until
 
@@ -106,6 +106,30 @@ def test_it_starts_and_stops_without_a_trace(tmp_path: Path) -> None:
     assert not answers(plane.server)
     assert shared_memory() <= before
     assert list(tmp_path.rglob("*.sock")) == []
+
+
+def test_a_restored_store_is_that_of_the_copy_with_raised_revisions_or_its_own(tmp_path: Path) -> None:
+    plane = ControlPlane(tmp_path, Processes(tmp_path / "processes"))
+    plane.start()
+    try:
+        plane.apply(manifest("ConfigMap", "older"))
+        plane.copy_store(tmp_path / "copy")
+        last = revision(plane, "older")
+        for bumped in (True, False):
+            plane.apply(manifest("ConfigMap", "newer"))
+            plane.kubectl("delete", "configmap", "older", "--ignore-not-found")
+            plane.restore_store(tmp_path / "copy", bumped=bumped)
+            plane.restart_controllers()
+            assert not plane.kubectl("get", "configmap", "newer", "--ignore-not-found")
+            assert revision(plane, "older") == last
+            plane.apply(manifest("ConfigMap", "next"))
+            assert (revision(plane, "next") > BUMP) == bumped
+    finally:
+        plane.stop()
+
+
+def revision(plane: ControlPlane, name: str) -> int:
+    return int(plane.kubectl("get", "configmap", name, "--output=jsonpath={.metadata.resourceVersion}"))
 
 
 def test_stop_twice_is_stop_once(tmp_path: Path) -> None:
