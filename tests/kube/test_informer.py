@@ -93,6 +93,32 @@ class TestCache:
             await informer.synced(5)
             assert informer.items() == [written]
 
+    @pytest.mark.parametrize("from_cache", [False, True])
+    async def test_takes_a_restored_store_as_it_is_once_its_revisions_were_raised(
+        self, server: ApiServer, client: Client, from_cache: bool
+    ) -> None:
+        server.put(record("10.0.0.1"), record("10.0.0.2"))
+        informer = Informer(client, SpiderIP, from_cache=from_cache)
+        async with running(informer):
+            await informer.synced(5)
+            copied = server.copied()
+            server.remove(record("10.0.0.1"))
+            server.put(record("10.0.0.2", "later"), record("10.0.0.3"))
+            await equal(informer, server)
+            server.restore(copied, bump=1_000_000)
+            await equal(informer, server)
+            assert {obj.key: obj.spec.pool for obj in informer.items()} == {"10.0.0.1": "p", "10.0.0.2": "p"}
+
+    async def test_what_we_deleted_ourselves_does_not_come_back_by_a_list_that_began_before(
+        self, server: ApiServer, client: Client
+    ) -> None:
+        server.put(record("10.0.0.1"), record("10.0.0.2"))
+        informer = Informer(client, SpiderIP)
+        informer.forget(server.stored(SpiderIP)["10.0.0.1"])
+        async with running(informer):
+            await informer.synced(5)
+            assert [obj.key for obj in informer.items()] == ["10.0.0.2"]
+
     def test_an_older_version_is_no_news(self, client: Client) -> None:
         informer = Informer(client, SpiderIP)
         newer = versioned(record("10.0.0.1", "new", uid="1"), 8)

@@ -38,6 +38,7 @@ from spiderpool.kube.client import Client
 from tests.support.api_store import (
     VERBS,
     Body,
+    Key,
     Refusal,
     Store,
     Target,
@@ -142,6 +143,17 @@ class ApiServer:
     def compact(self) -> None:
         """Forget the history: watches from older versions are refused with 410."""
         self._store.compact()
+
+    def copied(self) -> dict[str, dict[Key, Body]]:
+        """A copy of all objects, for `restore`."""
+        return {plural: dict(objects) for plural, objects in self._store.objects.items()}
+
+    def restore(self, copied: dict[str, dict[Key, Body]], *, bump: int) -> None:
+        """Take the objects of a copy, raise the version and break all watches, as etcd is restored with its bump."""
+        self._store.objects = copied
+        self._store.version += bump
+        self.compact()
+        self.cut_watches()
 
     def hold_watches(self) -> None:
         """Keep all events back from now on."""

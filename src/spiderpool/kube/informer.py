@@ -135,6 +135,7 @@ class Informer(Generic[T]):
         self._not_older: str | None = "0" if self._from_cache else None  # what the next list must not be older than
         self._objects: dict[str, T] = {}  # object key → object
         self._tombstones: OrderedDict[str, str | None] = OrderedDict()  # UID → version, oldest deletion first
+        self._unconfirmed: set[str] = set()  # UIDs of what we deleted ourselves, until the event arrives
         self._indexes: list[Index[T, Any, Any]] = []  # updated before the subscribers are called
         self._subscribers: list[Callback[T]] = []  # called with every change, in the order of their subscription
         self._synced = asyncio.Event()  # set when the first list has arrived
@@ -229,6 +230,7 @@ class Informer(Generic[T]):
     def forget(self, obj: T) -> None:
         """Drop an object that we deleted ourselves, before its event arrives."""
         self._drop(obj)
+        self._unconfirmed.add(obj.metadata.uid or "")
 
     def is_deleted(self, obj: T) -> bool:
         """Whether this very object is known to be deleted, not one of its name; false if that is long ago."""
@@ -313,6 +315,7 @@ class Informer(Generic[T]):
             turn = Turn()
             for obj in page.items:
                 keys.add(key := obj.key)
+                self._believe(obj, page.version)
                 self._note(key, obj)
                 if turn.is_over():
                     await turn.next()
@@ -353,6 +356,7 @@ class Informer(Generic[T]):
                     continue
                 if event == "DELETED":
                     self._drop(obj)
+                    self._unconfirmed.discard(obj.metadata.uid or "")
                 else:
                     self.note(obj)
 
@@ -363,6 +367,21 @@ class Informer(Generic[T]):
             return False
         return known is None or known.metadata.uid != obj.metadata.uid or _newer(obj, known.metadata.resourceVersion)
 
+    def _believe(self, obj: T, version: str) -> None:
+        """Give up what a list contradicts though it is from before the list: the store was restored, and lacks it.
+
+        A list has all changes up to its version: no object in it was deleted by then, and none was newer. The version
+        of a deletion of our own is not known until its event arrives.
+        """
+        uid, known = obj.metadata.uid or "", self._objects.get(obj.key)
+        if uid in self._tombstones and uid not in self._unconfirmed and not _later(self._tombstones[uid], version):
+            del self._tombstones[uid]
+        if known is None or known.metadata.uid != uid or _newer(known, version):
+            return
+        if _newer(known, obj.metadata.resourceVersion):
+            self._objects[obj.key] = obj
+            self._notify(obj.key, known, obj)
+
     def _drop(self, obj: T) -> None:
         """Drop an object, but nothing newer of its name.
 
@@ -371,7 +390,8 @@ class Informer(Generic[T]):
         if obj.metadata.uid:
             self._tombstones[obj.metadata.uid] = obj.metadata.resourceVersion
             if len(self._tombstones) > TOMBSTONES:
-                self._tombstones.popitem(last=False)
+                oldest, _ = self._tombstones.popitem(last=False)
+                self._unconfirmed.discard(oldest)
         known = self._objects.get(obj.key)
         if known is not None and not _newer(known, obj.metadata.resourceVersion):
             del self._objects[obj.key]
@@ -396,8 +416,13 @@ def _itself(obj: V) -> V:
 
 
 def _newer(obj: Object, version: str | None) -> bool:
-    """Whether an object is newer than a resource version; both come from one etcd, whose revisions grow."""
+    """Whether an object is newer than a resource version."""
+    return _later(obj.metadata.resourceVersion, version)
+
+
+def _later(version: str | None, other: str | None) -> bool:
+    """Whether a resource version is later than another one; both come from one etcd, whose revisions grow."""
     try:
-        return int(obj.metadata.resourceVersion or 0) > int(version or 0)
+        return int(version or 0) > int(other or 0)
     except ValueError:
         return True
