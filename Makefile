@@ -23,7 +23,7 @@ demo: bootstrap  ## Play the walkthrough of Alibaba Cloud and check it; NODES=fa
 stories: binaries  ## Play what happens to pods, nodes and daemons; NODES=real, WRITE=1: docs/reference/stories.md, LONG=1, ARGS=names
 	@.venv/bin/spiderpool-lab stories $(if $(NODES),--nodes $(NODES)) $(if $(filter 1,$(WRITE)),--write) $(if $(filter 1,$(LONG)),--long) $(ARGS)
 
-life-cycle: binaries  ## Update, roll back, remove and install the chart while a client counts what is lost; WRITE=1: docs/reference/life-cycle.md, ARGS=names
+life-cycle: binaries  ## Update, roll back, remove and install the chart, replace nodes and restore the store while a client counts what is lost; WRITE=1: docs/reference/life-cycle.md, ARGS=names
 	@.venv/bin/python -m spiderpool_lab.product --cached >/dev/null
 	@exec .venv/bin/spiderpool-lab life-cycle $(if $(filter 1,$(WRITE)),--write) $(ARGS)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,36 +42,62 @@ ROLLOUT_TIMEOUT = 180
 GC_INTERVAL = "2"
 """Seconds between two looks of the controller at what has ended."""
 
-_NAMED = (RELEASE, "--namespace", NAMESPACE)
 _AUTHORITY_FOLDER = "/etc/cloud-authority"
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierVersion:
+    """A chart of an earlier version, and the archives of its images, which ``registry`` tells from today's."""
+
+    chart: Path
+    archives: tuple[Path, ...]
+    registry: str
 
 
 class ChartRelease:
     """The release of the chart in a lab, from a repository of charts on loopback. ``directory`` gets all files."""
 
-    def __init__(self, plane: ControlPlane, processes: Processes, directory: Path) -> None:
+    def __init__(
+        self, plane: ControlPlane, processes: Processes, directory: Path, *, namespace: str = NAMESPACE
+    ) -> None:
         self._plane = plane
         self._processes = processes
         self._directory = directory
+        self.namespace = namespace
+
+    def elsewhere(self, namespace: str) -> ChartRelease:
+        """The release in another Namespace, of the same lab."""
+        return ChartRelease(self._plane, self._processes, self._directory, namespace=namespace)
 
     @property
     def values(self) -> Path:
         """The file with the values of the lab."""
         return self._directory / "values.yaml"
 
-    def install(self, values: Mapping[str, Any], authority: bytes, progress: Callable[[str], None]) -> None:
+    def install(
+        self,
+        values: Mapping[str, Any],
+        authority: bytes,
+        progress: Callable[[str], None],
+        *arguments: str,
+        version: EarlierVersion | None = None,
+    ) -> None:
         """Install the release with these values by the commands of a user, which ``progress`` gets.
 
-        Pods may not run yet. ``authority`` is the certificate of the authority of the cloud's API. Raises BadConfig if
-        helm fails.
+        Pods may not run yet. ``authority`` is the certificate of the authority of the cloud's API. ``arguments`` are
+        further ones of helm. Raises BadConfig if helm fails.
         """
         url = self._serve_repository()
         self.values.write_text(yaml.safe_dump(dict(values), sort_keys=False))
-        config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": AUTHORITY, "namespace": NAMESPACE}}
+        config_map = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": AUTHORITY, "namespace": self.namespace},
+        }
         self._plane.apply(yaml.safe_dump({**config_map, "data": {"ca.crt": authority.decode()}}))
         self._helm("repo", "add", REPOSITORY, url, shown=progress)
         self._helm("repo", "update", REPOSITORY, shown=progress)
-        self._helm("install", *self._of_chart(), shown=progress)
+        self._helm("install", *self._of_chart(version), *arguments, shown=progress)
 
     def upgrade(self, *arguments: str) -> None:
         """Upgrade the release, with further arguments of helm. Raises BadConfig if helm fails."""
@@ -78,11 +105,15 @@ class ChartRelease:
 
     def rollback(self) -> None:
         """Go back to the revision before. Raises BadConfig if helm fails."""
-        self._helm("rollback", *_NAMED)
+        self._helm("rollback", *self._named)
 
     def uninstall(self) -> None:
         """Remove the release, and wait until the nodes are cleaned. Raises BadConfig if helm fails."""
-        self._helm("uninstall", *_NAMED)
+        self._helm("uninstall", *self._named)
+
+    def restart(self) -> None:
+        """Have all pods of the release replaced."""
+        self._kubectl("rollout", "restart", *WORKLOADS)
 
     def wait(self) -> None:
         """Wait until all pods of the release are ready. Raises NotReady with the state of its pods."""
@@ -96,7 +127,9 @@ class ChartRelease:
     def logs(self) -> str:
         """What the daemons have logged, each line with its pod."""
         selector = f"app.kubernetes.io/instance={RELEASE}"
-        return self._kubectl("logs", "--selector", selector, "--prefix", "--all-containers", "--tail=-1")
+        return self._kubectl(
+            "logs", "--selector", selector, "--prefix", "--all-containers", "--tail=-1", "--ignore-errors"
+        )
 
     def _serve_repository(self) -> str:
         """Serve a repository with our chart until the lab goes down; its URL."""
@@ -118,11 +151,17 @@ class ChartRelease:
         url.write_text(f"http://127.0.0.1:{port}")
         return url.read_text()
 
-    def _of_chart(self) -> list[str | Path]:
+    @property
+    def _named(self) -> tuple[str, ...]:
+        return RELEASE, "--namespace", self.namespace
+
+    def _of_chart(self, version: EarlierVersion | None = None) -> list[str | Path]:
         """The release, its chart, and its values."""
-        name, *namespace = _NAMED
-        flags = [word for value in WALKTHROUGH for word in ("--set", value)]
-        return [name, f"{REPOSITORY}/{CHART.name}", *namespace, *flags, "--values", self.values]
+        name, *namespace = self._named
+        chart = version.chart if version else f"{REPOSITORY}/{CHART.name}"
+        images = (f"global.imageRegistryOverride={version.registry}",) if version else ()
+        flags = [word for value in (*WALKTHROUGH, *images) for word in ("--set", value)]
+        return [name, chart, *namespace, *flags, "--values", self.values]
 
     def _helm(self, *arguments: str | Path, shown: Callable[[str], None] | None = None) -> None:
         """Run helm, whose files are the lab's; ``shown`` gets the command."""
@@ -136,7 +175,7 @@ class ChartRelease:
             raise NotReady(f"helm {arguments[0]} has not ended after {late.timeout:.0f} s") from late
 
     def _kubectl(self, *arguments: str) -> str:
-        return self._plane.kubectl(*arguments, "--namespace", NAMESPACE, timeout=ROLLOUT_TIMEOUT + 10)
+        return self._plane.kubectl(*arguments, "--namespace", self.namespace, timeout=ROLLOUT_TIMEOUT + 10)
 
 
 def lab_values(cloud: Mapping[str, Any], endpoint: str, periods: Mapping[str, str]) -> dict[str, Any]:

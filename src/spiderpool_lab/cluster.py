@@ -34,7 +34,7 @@ from spiderpool_lab import (
     reservations,
 )
 from spiderpool_lab.backend import NodeBackend
-from spiderpool_lab.chart_release import GC_INTERVAL, ChartRelease, lab_values
+from spiderpool_lab.chart_release import GC_INTERVAL, ChartRelease, EarlierVersion, lab_values
 from spiderpool_lab.cloud import LabCloud
 from spiderpool_lab.container_runtime import ContainerRuntime
 from spiderpool_lab.control_plane import NODE_HOST, NODE_PORT, NODE_SERVER, ControlPlane
@@ -94,7 +94,8 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     have the ``images`` of these names. ``stand_in`` are the times of the stand-in
     of fast ones. With ``recorded`` every node records its CNI calls (:mod:`spiderpool_lab.cni_calls`).
     With ``by_chart``, on real nodes, the product is installed there by its chart (:mod:`spiderpool_lab.chart_release`);
-    else its daemons are processes of the machine and of the nodes, which tests can end and restart.
+    else its daemons are processes of the machine and of the nodes, which tests can end and restart. With ``earlier``
+    that version is installed first, and nodes have its images too.
     """
 
     topology: Topology = WALKTHROUGH
@@ -108,6 +109,7 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     stand_in: StandIn = StandIn()
     recorded: bool = False
     by_chart: bool = False
+    earlier: EarlierVersion | None = None
 
 
 def _no_progress(_: str) -> None:
@@ -236,12 +238,13 @@ class LabCluster:
                 raise NotReady(f"{what}: not within {timeout:.0f} s")
             time.sleep(POLL_INTERVAL)
 
-    def install(self) -> None:
-        """Install the product by its chart, and wait until its pods are ready."""
+    def install(self, *arguments: str, version: EarlierVersion | None = None) -> None:
+        """Install the product by its chart, and wait until its pods are ready. ``arguments`` are of helm."""
         self.wait_for("the cloud serves", lambda: self.cloud.is_ready, 30)
         for node in self.fabric.topology.nodes:
             self._wait_until_registered(node.name)
-        self.release.install(self._values(), self.cloud.config.authority.read_bytes(), self.progress)
+        authority = self.cloud.config.authority.read_bytes()
+        self.release.install(self._values(), authority, self.progress, *arguments, version=version)
         self.progress("waiting until its pods are ready")
         self.release.wait()
 
@@ -300,7 +303,7 @@ class LabCluster:
         self._start_forwarders()
         if self._options.by_chart:
             self._start_nodes(agent_env)
-            self.install()
+            self.install(version=self._options.earlier)
         else:
             self.plane.apply(*chart.definitions(), *chart.requirements())
             self._start_controllers()
@@ -435,7 +438,9 @@ class LabCluster:
 
     def _archives(self) -> list[Path]:
         """The archives of all images that the nodes need."""
-        return [*images.archives(self.images), *(product_images.archives() if self._options.by_chart else ())]
+        earlier = self._options.earlier.archives if self._options.earlier else ()
+        ours = product_images.archives() if self._options.by_chart else ()
+        return [*images.archives(self.images), *ours, *earlier]
 
     def _is_ready(self, daemon: str) -> bool:
         if self.processes.pid(daemon) is None:

@@ -13,7 +13,8 @@ import yaml
 from spiderpool_lab import chart, executable, probes
 from spiderpool_lab.chart_release import lab_values
 from spiderpool_lab.life_cycle import prober, report
-from spiderpool_lab.life_cycle.cases import CASES
+from spiderpool_lab.life_cycle.cases import CASES, FIRST
+from spiderpool_lab.life_cycle.command import chosen
 from spiderpool_lab.life_cycle.report import CaseOutcome
 from spiderpool_lab.pod_servers import PodIdentity, serving
 from spiderpool_lab.ports import free_ports, is_free
@@ -44,7 +45,10 @@ def test_the_chart_takes_the_values_of_a_lab(tmp_path: Path) -> None:
     assert environment["SPIDERPOOL_CLOUD_NODE_PERIOD_SECONDS"] == "5"
 
 
-async def test_a_client_counts_what_is_answered_and_what_is_lost(tmp_path: Path) -> None:
+async def test_a_client_counts_what_is_answered_and_what_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prober, "PROMPT", 0.0)
     (port,) = free_ports(1, tmp_path)
     probe = TrafficProbe(kind="http", target="127.0.0.1", port=port, count=1, timeout=prober.TIMEOUT)
     file = tmp_path / "probes.json"
@@ -57,7 +61,8 @@ async def test_a_client_counts_what_is_answered_and_what_is_lost(tmp_path: Path)
             await asyncio.sleep(0.05)
     seen = prober.read(file)
     assert seen.lost[0] >= seen.answered
-    assert seen.ended == seen.answered + len(seen.lost)
+    assert seen.late == seen.answered
+    assert seen.ended + len(seen.open) == seen.sent
     assert "Connect call failed" in prober.read(file).latest[0]
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -81,13 +86,24 @@ def test_a_server_logs_the_numbers_of_the_requests_that_it_gets(tmp_path: Path) 
 
 
 def test_the_page_has_a_row_for_each_case_with_what_was_lost() -> None:
-    bad = CaseOutcome("upgrade", "Something", 100, 3, 1, 2, 31.4, ("lost: 10:00:00 no answer",))
-    good = CaseOutcome("rollback", "Another", 50, 0, 0, 0, 20.0)
-    rows = [line for line in report.page([bad, good], "Kubernetes 1").splitlines() if line.startswith("| ")]
-    assert rows[1:] == [
-        "| Something (`upgrade`) | 100 | 3 | 1 | 2 | 31 | fail: lost: 10:00:00 no answer |",
-        "| Another (`rollback`) | 50 | 0 | 0 | 0 | 20 | pass |",
+    bad = CaseOutcome("upgrade", "Something", 100, 4, 3, 1, 2, 31.4, ("lost: 10:00:00 no answer",))
+    good = CaseOutcome("rollback", "Another", 50, 0, 0, 0, 0, 20.0)
+    noted = CaseOutcome("store-restored", "More", 50, 0, 1, 0, 0, 20.0, loses="it is away", notes=("a pod ended",))
+    skipped = CaseOutcome("earlier-agents", "Older", 0, 0, 0, 0, 0, 0.0, skipped="skipped: no commit")
+    rows = [
+        line for line in report.page([bad, good, noted, skipped], "Kubernetes 1").splitlines() if line.startswith("| ")
     ]
+    assert rows[1:] == [
+        "| Something (`upgrade`) | 100 | 4 | 3 | 1 | 2 | 31 | fail: lost: 10:00:00 no answer |",
+        "| Another (`rollback`) | 50 | 0 | 0 | 0 | 0 | 20 | pass |",
+        "| More (`store-restored`) | 50 | 0 | 1 | 0 | 0 | 20 | pass: it is away; a pod ended |",
+        "| Older (`earlier-agents`) | 0 | 0 | 0 | 0 | 0 | 0 | skipped: no commit |",
+    ]
+
+
+def test_where_a_case_needs_the_earlier_version_its_update_comes_first() -> None:
+    assert [case.name for case in chosen(("nothing", "earlier-agents"))] == [FIRST, "earlier-agents", "nothing"]
+    assert [case.name for case in chosen(("removal", "nothing"))] == ["nothing", "removal"]
 
 
 def test_cases_are_known_by_names_and_titles() -> None:

@@ -38,6 +38,20 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.unit
+def test_the_files_of_a_former_commit_are_exported(root: Path, tmp_path: Path) -> None:
+    former = checkout.commit_of("HEAD", root)
+    (root / "code.py").write_text("later")
+    git(root, "commit", "--quiet", "--all", "--message", "Later")
+    assert checkout.has_commit(former, root)
+    assert not checkout.has_commit("1" * 40, root)
+    checkout.export(former, tmp_path / "former", root)
+    assert sorted(path.name for path in tmp_path.glob("former/*")) == [".gitignore", "CHANGELOG.md", "code.py"]
+    assert (tmp_path / "former/code.py").read_text() == ""
+    with pytest.raises(IOFailure):
+        checkout.export("1" * 40, tmp_path / "absent", root)
+
+
+@pytest.mark.unit
 class TestRefusals:
     def test_a_commit_with_a_described_version_is_released(self, root: Path) -> None:
         (root / "dist").mkdir()

@@ -7,11 +7,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from spiderpool.errors import BadConfig
+from spiderpool_lab.chart import NAMESPACE, RELEASE
+from spiderpool_lab.life_cycle.earlier import REGISTRY as EARLIER
 from spiderpool_lab.life_cycle.stage import LifeStage
+from spiderpool_lab.product.images import AGENT, REGISTRY, archives, tag
 from spiderpool_lab.stories.story import StoryFailed, expect
 
 Play = Callable[[LifeStage], None]
 
+DAEMONS = {"spiderpool-agent", "spiderpool-controller", "spiderpool-cloud"}
+ELSEWHERE, PULL_SECRET = "network", "registry"
+_PULL_SECRET = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "type": "kubernetes.io/dockerconfigjson",
+    "metadata": {"name": PULL_SECRET, "namespace": ELSEWHERE},
+    "stringData": {".dockerconfigjson": '{"auths": {}}'},
+}
+NODE = "master"
+"""The node to which something happens. The client asks the other one."""
 CROWD = 4
 """Pods that start at once: a node has one CPU, and answers late while it starts more than two."""
 
@@ -20,7 +34,8 @@ CROWD = 4
 class Case:
     """A case by its name. Its title is the first line of the docstring of the function that plays it.
 
-    ``loses`` is the reason why requests may be lost, but for no more than the share ``most`` of them.
+    ``loses`` is the reason why requests may be lost, but for no more than the share ``most`` of them. Those with
+    ``earlier`` need the earlier version. One that ``replaces`` pods of the application may leave it others.
     """
 
     name: str
@@ -28,21 +43,81 @@ class Case:
     play: Play
     loses: str = ""
     most: float = 0.0
+    earlier: bool = False
+    replaces: bool = False
 
 
 CASES: dict[str, Case] = {}
 """Name → case, in the order in which they are played."""
 
 
-def case(*, loses: str = "", most: float = 0.0) -> Callable[[Play], Play]:
+def case(
+    *, loses: str = "", most: float = 0.0, earlier: bool = False, replaces: bool = False
+) -> Callable[[Play], Play]:
     """Add a function to the table, by its name with hyphens."""
 
     def add(play: Play) -> Play:
         name, title = play.__name__.replace("_", "-"), (play.__doc__ or "").splitlines()[0].rstrip(".")
-        CASES[name] = Case(name, title, play, loses, most)
+        CASES[name] = Case(name, title, play, loses, most, earlier, replaces)
         return play
 
     return add
+
+
+@case(earlier=True)
+def update_from_earlier(stage: LifeStage) -> None:
+    """Helm upgrade from the earlier version replaces all daemons, under pods to which its agents gave addresses."""
+    expect(stage.earlier() == DAEMONS, "all daemons are of the earlier version")
+    with _crowd(stage, first=True):
+        stage.release.upgrade()
+        stage.release.wait()
+        expect(not stage.earlier(), "no daemon is of the earlier version")
+    _come_and_go(stage)
+
+
+FIRST = next(iter(CASES))
+"""The case that finds the earlier version installed."""
+
+
+@case(earlier=True)
+def rollback_to_earlier(stage: LifeStage) -> None:
+    """Helm rollback brings the earlier version back, on today's custom resources, and helm upgrade today's."""
+    stage.release.rollback()
+    stage.release.wait()
+    expect(stage.earlier() == DAEMONS, "all daemons are of the earlier version")
+    _come_and_go(stage)
+    with _crowd(stage, first=True):
+        stage.release.upgrade()
+        stage.release.wait()
+
+
+@case(earlier=True)
+def earlier_agents(stage: LifeStage) -> None:
+    """Agents of the earlier version run with today's controller and spiderpool-cloud, while pods come and go."""
+    _with_earlier(stage, "spiderpoolAgent.image.registry")
+    expect(stage.earlier() == {"spiderpool-agent"}, "agents alone are of the earlier version")
+    _come_and_go(stage)
+    with _crowd(stage, first=True):
+        stage.release.upgrade()
+        stage.release.wait()
+
+
+@case(earlier=True)
+def earlier_controllers(stage: LifeStage) -> None:
+    """Today's agents run with the controller and spiderpool-cloud of the earlier version, while pods come and go."""
+    _with_earlier(stage, "spiderpoolController.image.registry", "spiderpoolCloud.image.registry")
+    expect(stage.earlier() == DAEMONS - {"spiderpool-agent"}, "agents are not of the earlier version")
+    _come_and_go(stage)
+    with _crowd(stage, first=True):
+        stage.release.upgrade()
+        stage.release.wait()
+
+
+def _with_earlier(stage: LifeStage, *values: str) -> None:
+    """Give some daemons the images of the earlier version. Custom resources stay today's."""
+    assigned = (f"spiderpoolInit.image.registry={REGISTRY}", *(f"{value}={EARLIER}" for value in values))
+    stage.release.upgrade(*(word for value in assigned for word in ("--set", value)))
+    stage.release.wait()
 
 
 @case()
@@ -81,18 +156,31 @@ def upgrade_while_pods_start(stage: LifeStage) -> None:
         stage.release.wait()
 
 
+def _come_and_go(stage: LifeStage) -> None:
+    """Pods start and end, and others do after them."""
+    for _ in range(2):
+        with _crowd(stage):
+            pass
+
+
 @contextmanager
-def _crowd(stage: LifeStage) -> Iterator[None]:
-    """Pods that start at once while the context lasts, and then run with addresses of their own; they go at its end."""
+def _crowd(stage: LifeStage, *, first: bool = False) -> Iterator[None]:
+    """Pods that start at once, ``first`` or while the context lasts, and then have addresses; they go at its end."""
     stage.scale("crowd", CROWD)
     try:
+        if first:
+            _wait_for_crowd(stage)
         yield
-        stage.wait(f"{CROWD} pods are ready", lambda: len(stage.ready("crowd")) == CROWD)
+        _wait_for_crowd(stage)
         addresses = [address for found in stage.ready("crowd").values() for address in found]
         expect(len({*addresses}) == len(addresses) == 2 * CROWD, "every pod has an address of each family of its own")
     finally:
         stage.scale("crowd", 0)
         stage.wait("they are gone", lambda: not stage.cluster.objects("pods", "--selector", "app=crowd"))
+
+
+def _wait_for_crowd(stage: LifeStage) -> None:
+    stage.wait(f"{CROWD} pods are ready", lambda: len(stage.ready("crowd")) == CROWD)
 
 
 @case()
@@ -135,11 +223,150 @@ def image_missing(stage: LifeStage) -> None:
 def removal(stage: LifeStage) -> None:
     """Helm uninstall leaves nothing but records and pools, and running pods their network; helm install finds them."""
     records = stage.records()
-    stage.release.uninstall()
-    stage.wait("nothing of the release is left", lambda: not stage.left())
+    _remove(stage)
     expect(stage.records() == records, "the records of running pods are those of before")
     stage.cluster.install()
     expect(stage.records() == records, "they still are after another installation")
+
+
+@case(
+    loses="a node without a network list is not Ready, and Kubernetes takes its pods out of Services meanwhile",
+    most=0.35,
+)
+def another_namespace(stage: LifeStage) -> None:
+    """The product is removed, installed in a Namespace of its own with a pull secret, and moved back."""
+    records = stage.records()
+    _remove(stage)
+    with stage.elsewhere(ELSEWHERE):
+        stage.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ELSEWHERE}}, _PULL_SECRET)
+        stage.cluster.install("--set", f"global.imagePullSecrets[0].name={PULL_SECRET}")
+        pods = stage.daemons()
+        named = [pod["spec"].get("imagePullSecrets", []) for pod in pods]
+        expect(bool(pods) and all({"name": PULL_SECRET} in each for each in named), "every pod names the pull secret")
+        _come_and_go(stage)
+        _refuse_another(stage)
+        expect(stage.records() == records, "the records of running pods are those of before")
+        _remove(stage)
+    stage.cluster.install()
+    expect(stage.records() == records, "they still are after the move back")
+
+
+def _remove(stage: LifeStage) -> None:
+    stage.release.uninstall()
+    stage.wait("nothing of the release is left", lambda: not stage.left())
+
+
+def _refuse_another(stage: LifeStage) -> None:
+    """A second release, in another Namespace, is refused with the name of the first."""
+    place = stage.release.namespace
+    with stage.elsewhere(NAMESPACE):
+        try:
+            stage.cluster.install()
+        except BadConfig as refusal:
+            said = f"is installed in this cluster already, as release {RELEASE} in Namespace {place}"
+            expect(said in refusal.message, f"the refusal names the first release: {refusal.message}")
+        else:
+            raise StoryFailed("not so: helm refuses a second release")
+
+
+@case(loses="a pod on a node without power answers nothing, until that node boots or is not Ready", most=0.6)
+def node_reboots(stage: LifeStage) -> None:
+    """A node loses its power and boots with the disk that it had: its pods have their addresses again."""
+    stage.logged()
+    since = stage.started(NODE)
+    stage.cut_power(NODE)
+    stage.boot(NODE, keep_disk=True)
+    stage.wait("its pods were started again", lambda: _are_later(stage.started(NODE), since))
+    stage.release.wait()
+    _come_and_go(stage)
+
+
+def _are_later(now: dict[str, str], before: dict[str, str]) -> bool:
+    return now.keys() == before.keys() and all(now[pod] > before[pod] for pod in now)
+
+
+@case(
+    loses="a pod that is evicted has a second to end, in which kube-proxy still sends it connections",
+    most=0.1,
+    replaces=True,
+)
+def node_replaced(stage: LifeStage) -> None:
+    """A node is drained, deleted, and added again under its name, as a new server with an empty disk."""
+    stage.logged()
+    stage.drain(NODE)
+    stage.wait("no address is of its pods", lambda: NODE not in stage.nodes_with_records())
+    stage.cluster.plane.kubectl("delete", "node", NODE)
+    stage.cut_power(NODE)
+    stage.wait("the application runs on the other node", lambda: len(stage.ready("app")) == 2)
+    stage.wait("Kubernetes has deleted the agent's pod", lambda: len(stage.agents()) == 1)
+    stage.boot(NODE, keep_disk=False)
+    stage.release.wait()
+    stage.spread()
+    _come_and_go(stage)
+
+
+@case(loses="a lab node has one CPU, for which servers wait while an image is imported", most=0.05)
+def image_collected(stage: LifeStage) -> None:
+    """The agent's image is removed from a node and its agent ends: pods wait there until the image is back."""
+    (former,) = [uid for uid, pod in stage.agents().items() if pod["spec"]["nodeName"] == NODE]
+    stage.remove_image(NODE, f"{REGISTRY}/{AGENT}:{tag()}")
+    stage.cluster.plane.kubectl(
+        "delete", "pod", stage.agents()[former]["metadata"]["name"], f"--namespace={stage.release.namespace}"
+    )
+    stage.wait("the new agent waits for its image", lambda: any(map(_waits_for_image, stage.agents().values())))
+    with _crowd(stage):
+        stage.wait(
+            "an Event says what pods of the node wait for", lambda: stage.complaints("is not running on this node")
+        )
+        stage.wait("pods of the other node run", lambda: len(stage.ready("crowd")) == CROWD // 2)
+        (archive,) = archives((AGENT,))
+        stage.import_image(NODE, archive)
+        stage.release.wait()
+
+
+REASONS = ("SpiderIPRestored", "AddressInUseTwice")
+"""Reasons of Events by which agents tell what a restored store lacks."""
+RESTORED = "the API server is away for seconds, and pods that the restored store does not have end"
+
+
+@case(loses=RESTORED, most=0.1)
+def store_restored(stage: LifeStage) -> None:
+    """The store of the cluster is restored as of a minute ago, with raised revisions."""
+    with _restored_after(stage):
+        stage.cluster.plane.restore_store(stage.copied, bumped=True)
+
+
+@case(loses=RESTORED, most=0.1)
+def store_restored_with_its_revisions(stage: LifeStage) -> None:
+    """The store is restored with the revisions that it had, and then all of Kubernetes and the product is restarted."""
+    with _restored_after(stage):
+        stage.cluster.plane.restore_store(stage.copied, bumped=False)
+        stage.restart_kubernetes()
+        stage.release.restart()
+        stage.release.wait()
+
+
+@contextmanager
+def _restored_after(stage: LifeStage) -> Iterator[None]:
+    """What is older than the copy and ends before it is restored, and what is newer; the context restores it.
+
+    Kubernetes decides which of the pods that it finds, and of those that run, it keeps. Who runs on keeps its address.
+    """
+    with _crowd(stage, first=True):
+        stage.cluster.plane.copy_store(stage.copied)
+        stage.scale("crowd", CROWD // 2)
+        stage.wait("half of the pods are gone", lambda: len(stage.names("crowd")) == CROWD // 2)
+        stage.scale("later", CROWD)
+        stage.wait("newer ones run", lambda: len(stage.ready("later")) == CROWD)
+        former, newer = stage.ready("crowd"), stage.of_kernels("later")
+        before = stage.events(*REASONS)
+        yield
+        stage.note(*stage.twice_until_gone(newer))
+        _wait_for_crowd(stage)
+        kept = {uid: addresses for uid, addresses in stage.ready("crowd").items() if uid in former}
+        expect(kept.items() <= former.items(), "pods that run on have their addresses")
+    made = stage.events(*REASONS) - before
+    stage.note(*(f"{count} Events {reason}" for reason, count in made.items()), *stage.attention())
 
 
 def _waits_for_image(pod: dict[str, dict[str, list[dict[str, dict[str, dict[str, str]]]]]]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Collection
 from functools import partial
 
 import click
@@ -11,8 +12,8 @@ from rich.console import Console
 
 from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool_lab.cluster import temporary
-from spiderpool_lab.life_cycle import prober, report, stage
-from spiderpool_lab.life_cycle.cases import CASES, Case
+from spiderpool_lab.life_cycle import earlier, report, stage
+from spiderpool_lab.life_cycle.cases import CASES, FIRST, Case
 from spiderpool_lab.life_cycle.report import CaseOutcome
 from spiderpool_lab.life_cycle.stage import LifeStage
 from spiderpool_lab.running import need_root
@@ -36,12 +37,14 @@ def life_cycle(names: tuple[str, ...], name: str, write: bool) -> None:
     exit_on_signals()
     console = Console(width=None if sys.stdout.isatty() else 160, emoji=False)
     progress = partial(console.print, markup=False, highlight=False)
-    with temporary(name, stage.options()) as cluster:
+    played = chosen(names or tuple(CASES))
+    of_earlier = any(case.earlier for case in played) and earlier.is_available()
+    with temporary(name, stage.options(earlier.provide() if of_earlier else None)) as cluster:
         on = LifeStage(cluster)
         on.start_application()
         on.start_load()
         on.start_client()
-        outcomes = [play(on, CASES[each], progress) for each in names or CASES]
+        outcomes = [play(on, each, progress) if of_earlier or not each.earlier else _skip(each) for each in played]
         info = cluster.objects("nodes")[0]["status"]["nodeInfo"]
         if not all(outcome.passed for outcome in outcomes):
             cluster.progress = progress
@@ -55,6 +58,16 @@ def life_cycle(names: tuple[str, ...], name: str, write: bool) -> None:
     sys.exit(0 if passed else 1)
 
 
+def chosen(names: Collection[str]) -> list[Case]:
+    """The cases of these names in the table's order. Where one needs the earlier version, its update comes first."""
+    first = {FIRST} if any(CASES[name].earlier for name in names) else set()
+    return [case for case in CASES.values() if case.name in first.union(names)]
+
+
+def _skip(case: Case) -> CaseOutcome:
+    return CaseOutcome(case.name, case.title, 0, 0, 0, 0, 0, 0.0, skipped=earlier.ABSENT)
+
+
 def play(on: LifeStage, case: Case, progress: partial[None]) -> CaseOutcome:
     """Play one case, and count what the client has lost meanwhile."""
     application, before, failed = on.application(), on.probes(), on.failed_adds()
@@ -65,20 +78,26 @@ def play(on: LifeStage, case: Case, progress: partial[None]) -> CaseOutcome:
     except SpiderpoolError as error:
         faults.append(error.message)
     seconds = time.monotonic() - begin
-    time.sleep(prober.TIMEOUT + 2 * prober.WRITE_INTERVAL)
-    after = on.probes()
-    lost = after.lost[len(before.lost) :]
-    faults += [] if on.application() == application else ["the application's pods or addresses are other ones"]
+    after = on.all_probes()
+    late, lost = after.late - before.late, after.lost[len(before.lost) :]
+    if not case.replaces and on.application() != application:
+        faults.append("the application's pods or addresses are other ones")
     faults += _disorder(on)
     requests = after.ended - before.ended
-    if len(lost) > case.most * requests:
-        faults.append(f"{len(lost)} of {requests} requests were lost: {'; '.join(after.latest[-3:])}")
+    reasons = after.latest[-len(lost) :] if lost else []
+    if late + len(lost) > case.most * requests:
+        faults.append(" ".join([f"{len(lost)} of {requests} requests were lost, {late} answered late", *reasons[-3:]]))
     adds = on.failed_adds() - failed
     unanswered = len(on.logged().intersection(lost)) if lost else 0
     outcome = CaseOutcome(
-        case.name, case.title, requests, len(lost), unanswered, adds, seconds, tuple(faults), case.loses
+        *(case.name, case.title, requests, late, len(lost), unanswered, adds, seconds),
+        faults=tuple(faults),
+        loses=case.loses,
+        notes=tuple(on.notes()),
     )
     progress(f"{'pass' if outcome.passed else 'FAIL'}  {case.name}, {seconds:.0f} s, {outcome.losses}")
+    for line in (*faults, *outcome.notes, *reasons):
+        progress(f"      {line}")
     return outcome
 
 

@@ -21,8 +21,10 @@ from spiderpool_lab.signals import stop_event
 
 INTERVAL = 0.05
 """Seconds between the starts of two requests."""
-TIMEOUT = 3.0
-"""Seconds after which a request is lost: TCP repeats what was dropped after one."""
+PROMPT = 3.0
+"""Seconds within which a request is answered in time: TCP repeats what was dropped after one."""
+TIMEOUT = 15.0
+"""Seconds after which it is lost. An answer between both is late: of a packet that was repeated, or a busy machine."""
 WRITE_INTERVAL = 0.2
 """Seconds between two writes of the file."""
 KEPT = 10
@@ -30,11 +32,16 @@ KEPT = 10
 
 
 class Probes(msgspec.Struct):
-    """How many requests were answered, the numbers of those that were lost, and why the latest were lost."""
+    """How many requests were sent and answered, those answered late too, and those that were lost by their numbers."""
 
+    sent: int = 0
+    open: set[int] = set()
+    """The numbers of those that are neither answered nor lost."""
     answered: int = 0
+    late: int = 0
     lost: list[int] = []
     latest: list[str] = []
+    """When the latest that were lost had been sent, and what became of them."""
 
     @property
     def ended(self) -> int:
@@ -47,22 +54,25 @@ async def run(probe: TrafficProbe, netns: Path, file: Path) -> None:
     ended, seen = stop_event(), Probes()
     async with asyncio.TaskGroup() as group:
         writer = group.create_task(_write(seen, file))
-        begin = asyncio.get_running_loop().time()
-        number = 0
+        begin = time.monotonic()
         while not ended.is_set():
-            group.create_task(_send(probe, netns, number, seen))
-            number += 1
-            await asyncio.sleep(max(0.0, begin + number * INTERVAL - asyncio.get_running_loop().time()))
+            seen.open.add(seen.sent)
+            group.create_task(_send(probe, netns, seen.sent, seen))
+            seen.sent += 1
+            await asyncio.sleep(max(0.0, begin + seen.sent * INTERVAL - time.monotonic()))
         writer.cancel()
 
 
 async def _send(probe: TrafficProbe, netns: Path, number: int, seen: Probes) -> None:
+    begin, clock = time.monotonic(), time.strftime("%H:%M:%S")
     answer = await probes.run(msgspec.structs.replace(probe, path=f"/{number}"), netns)
+    seen.open.remove(number)
     if answer.ok:
         seen.answered += 1
+        seen.late += time.monotonic() - begin > PROMPT
         return
     seen.lost.append(number)
-    seen.latest = [*seen.latest[1 - KEPT :], f"{time.strftime('%H:%M:%S')} {answer.error}"]
+    seen.latest = [*seen.latest[1 - KEPT :], f"{clock} {answer.error}"]
 
 
 async def _write(seen: Probes, file: Path) -> None:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from spiderpool.errors import IOFailure
+from spiderpool_lab import binaries
 from spiderpool_lab.chart import RELEASE
+from spiderpool_lab.chart_release import ChartRelease, EarlierVersion
 from spiderpool_lab.cluster import LabCluster, LabOptions
+from spiderpool_lab.commands import output
+from spiderpool_lab.container_runtime import ENDPOINT, NAMESPACE, SOCKET
 from spiderpool_lab.images import SERVER
 from spiderpool_lab.life_cycle import prober
+from spiderpool_lab.life_cycle.earlier import REGISTRY
 from spiderpool_lab.life_cycle.prober import Probes
 from spiderpool_lab.machines import NodeHardware
 from spiderpool_lab.node import CNI_CONFIGURATION, CNI_EXECUTABLES
 from spiderpool_lab.stories import audit
+from spiderpool_lab.stories.audit import KernelAddress
 from spiderpool_lab.stories.stage import is_ready, is_terminating
 from spiderpool_lab.topology import NodeKind, enlarged
 
@@ -37,7 +46,7 @@ OF_THE_RELEASE = (
 Json = dict[str, Any]
 
 
-def options() -> LabOptions:
+def options(earlier: EarlierVersion | None = None) -> LabOptions:
     """A lab with real nodes and many addresses, in which the product is installed by its chart."""
     return LabOptions(
         topology=enlarged(SECONDARIES),
@@ -45,6 +54,7 @@ def options() -> LabOptions:
         nodes=NodeKind.REAL,
         hardware=NodeHardware(memory="3G"),
         by_chart=True,
+        earlier=earlier,
     )
 
 
@@ -53,14 +63,19 @@ class LifeStage:
 
     def __init__(self, cluster: LabCluster) -> None:
         self.cluster = cluster
-        self.release = cluster.release
+        self._notes: list[str] = []
         self._logged: set[int] = set()  # numbers of requests, also when the pod with the log has gone
         self._failures: dict[str, int] = {}  # UID of an Event → how often it happened, also when the Event has gone
+
+    @property
+    def release(self) -> ChartRelease:
+        """The release of the chart."""
+        return self.cluster.release
 
     def start_application(self) -> None:
         """Start an application with a pod on each node, and its Service."""
         service = {"type": "NodePort", "selector": {"app": "app"}, "ports": [{"port": 80}]}
-        self._apply(
+        self.apply(
             _deployment("app", 2),
             {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "app"}, "spec": service},
         )
@@ -74,9 +89,10 @@ class LifeStage:
             "backoffLimit": 1_000,
             "template": _pod("load", ["sleep", "2"]),
         }
-        self._apply(
+        self.apply(
             {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "load"}, "spec": job},
             _deployment("crowd", 0),
+            _deployment("later", 0),
         )
 
     def start_client(self) -> None:
@@ -94,7 +110,8 @@ class LifeStage:
         self.wait("the client is answered", lambda: self.probes().answered > 0)
         self.wait("pods log what they answer", self.logged)
 
-    def _apply(self, *documents: Json) -> None:
+    def apply(self, *documents: Json) -> None:
+        """Make objects, or change them."""
         self.cluster.plane.apply(yaml.safe_dump_all(documents))
 
     def service(self) -> Json:
@@ -115,6 +132,13 @@ class LifeStage:
             return prober.read(self._file)
         except FileNotFoundError:
             return Probes()
+
+    def all_probes(self) -> Probes:
+        """What the client has counted once each request that it has sent by now was answered or lost."""
+        time.sleep(2 * prober.WRITE_INTERVAL)
+        sent = self.probes().sent
+        self.wait("requests are answered or lost", lambda: all(number >= sent for number in self.probes().open))
+        return self.probes()
 
     def logged(self) -> set[int]:
         """The numbers of the requests that pods of the application have logged.
@@ -140,8 +164,32 @@ class LifeStage:
     def agents(self) -> dict[str, Json]:
         """The agents' pods by UID."""
         selector = "app.kubernetes.io/component=spiderpool-agent"
-        found = self.cluster.objects("pods", "--namespace", "kube-system", "--selector", selector)
+        found = self.cluster.objects("pods", "--namespace", self.release.namespace, "--selector", selector)
         return {pod["metadata"]["uid"]: pod for pod in found}
+
+    def daemons(self) -> list[Json]:
+        """The pods of the release that are not ending."""
+        selector = f"app.kubernetes.io/instance={RELEASE}"
+        found = self.cluster.objects("pods", "--namespace", self.release.namespace, "--selector", selector)
+        return [pod for pod in found if not is_terminating(pod)]
+
+    def earlier(self) -> set[str]:
+        """Which daemons are of the earlier version: the components of pods with its images."""
+        return {
+            pod["metadata"]["labels"]["app.kubernetes.io/component"]
+            for pod in self.daemons()
+            if any(one["image"].startswith(f"{REGISTRY}/") for one in pod["spec"]["containers"])
+        }
+
+    @contextmanager
+    def elsewhere(self, namespace: str) -> Iterator[None]:
+        """Let the release be one in another Namespace while the context lasts."""
+        former = self.release
+        self.cluster.release = former.elsewhere(namespace)
+        try:
+            yield
+        finally:
+            self.cluster.release = former
 
     def failed_adds(self) -> int:
         """How often a sandbox could not be made since the cluster began, by Events."""
@@ -149,6 +197,120 @@ class LifeStage:
             count = (event.get("series") or {}).get("count") or event.get("count") or 1
             self._failures[event["metadata"]["uid"]] = count
         return sum(self._failures.values())
+
+    def started(self, node: str) -> dict[str, str]:
+        """When the containers of the application's pods on a node were started, by UID of the pod."""
+        return {
+            pod["metadata"]["uid"]: status["state"]["running"]["startedAt"]
+            for pod in self.cluster.objects("pods", "--selector=app=app", f"--field-selector=spec.nodeName={node}")
+            for status in pod["status"].get("containerStatuses", [])
+            if "running" in status["state"]
+        }
+
+    def cut_power(self, node: str) -> None:
+        """Cut the power of a node."""
+        self.cluster.machines.cut_power(self.cluster.fabric.topology.node(node))
+
+    def boot(self, node: str, *, keep_disk: bool) -> None:
+        """Boot a node with the disk that it had or an empty one, and wait until it takes pods."""
+        machine = self.cluster.fabric.topology.node(node)
+        self.cluster.machines.boot(machine, keep_disk=keep_disk)
+        self.cluster.machines.wait(machine, timeout=PATIENCE)
+        self.wait(f"{node} takes pods", lambda: any(map(_takes_pods, self._nodes(node))))
+
+    def _nodes(self, name: str) -> list[Json]:
+        return self.cluster.objects("nodes", "--field-selector", f"metadata.name={name}")
+
+    def drain(self, node: str) -> None:
+        """Evict all pods of a node but those of DaemonSets."""
+        flags = ("--ignore-daemonsets", "--delete-emptydir-data", f"--timeout={PATIENCE:.0f}s")
+        self.cluster.plane.kubectl("drain", node, *flags, timeout=PATIENCE + 10)
+
+    def nodes_with_records(self) -> set[str]:
+        """The nodes of which pods have SpiderIPs."""
+        return {record["spec"]["node"] for record in self.cluster.objects("spiderips")}
+
+    def spread(self) -> None:
+        """Let the application run on both nodes again: the pod that replaces one goes to the node without."""
+        for name in self.names("app")[1:]:
+            self.cluster.plane.kubectl("delete", "pod", name)
+        self.wait("the application runs on both nodes", lambda: len(self.ready("app")) == 2)
+
+    def names(self, app: str) -> list[str]:
+        """The names of the pods of an application, those that end too."""
+        return [pod["metadata"]["name"] for pod in self.cluster.objects("pods", "--selector", f"app={app}")]
+
+    @property
+    def copied(self) -> Path:
+        """The file with a copy of the store."""
+        return self.cluster.directory / "copied.db"
+
+    def restart_kubernetes(self) -> None:
+        """Restart all of Kubernetes but the API server."""
+        self.cluster.plane.restart_controllers()
+        for node in self.cluster.fabric.topology.nodes:
+            for daemon in ("kubelet", "kube-proxy"):
+                self.cluster.machines.client(node.name).signal(daemon)
+
+    def of_kernels(self, app: str) -> set[KernelAddress]:
+        """What the pods of an application have in the nodes' kernels."""
+        held = {address for found in self.ready(app).values() for address in found}
+        return {each for each in audit.kernel_addresses(self.cluster) if each.address in held}
+
+    def twice_until_gone(self, former: Collection[KernelAddress]) -> list[str]:
+        """Wait until some pods are gone from kernels; sentences about when, and what two pods had at once meanwhile."""
+        begin, seen = time.monotonic(), dict[str, float]()
+
+        def gone() -> bool:
+            found = audit.kernel_addresses(self.cluster)
+            for each in audit.twice_in_kernels(found):
+                seen[each] = time.monotonic() - begin
+            return not {*found}.intersection(former)
+
+        self.cluster.wait_for("pods that the store lacks are gone", gone, 4 * PATIENCE)
+        gone_after = f"the last pod that the store lacks was gone {time.monotonic() - begin:.0f} s after the restore"
+        return [gone_after, *(f"{each}, until {seconds:.0f} s after the restore" for each, seconds in seen.items())]
+
+    def events(self, *reasons: str) -> Counter[str]:
+        """How many Events of each of these reasons the store has."""
+        found = [event.get("reason", "") for event in self.cluster.objects("events", "--all-namespaces")]
+        return Counter(reason for reason in found if reason in reasons)
+
+    def attention(self) -> list[str]:
+        """What ``spiderpoolctl status`` says that needs attention."""
+        command = [sys.executable, "-m", "spiderpool.cli.main", "status"]
+        lines = output([*command, f"--kubeconfig={self.cluster.plane.admin_kubeconfig}"]).splitlines()
+        return [line for line in lines if line.lstrip().startswith("!")]
+
+    def note(self, *sentences: str) -> None:
+        """Keep what a case has seen, for the report."""
+        self._notes.extend(sentences)
+
+    def notes(self) -> list[str]:
+        """What was kept since the last call."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    def remove_image(self, node: str, name: str) -> None:
+        """Remove an image from a node, as the kubelet does when the disk is full."""
+        endpoints = (f"--runtime-endpoint={ENDPOINT}", f"--image-endpoint={ENDPOINT}")
+        self._on(node, str(binaries.find("crictl")), *endpoints, "rmi", name)
+
+    def import_image(self, node: str, archive: Path) -> None:
+        """Give a node an image."""
+        place = ("--address", str(SOCKET), "--namespace", NAMESPACE)
+        self._on(node, str(binaries.find("ctr")), *place, "images", "import", str(archive))
+
+    def _on(self, node: str, *command: str) -> None:
+        """Run a command on a node. Raises IOFailure if it fails."""
+        done = self.cluster.machines.client(node).exec(command, timeout=PATIENCE)
+        if done.rc != 0:
+            raise IOFailure(f"{' '.join(command)} on {node}: {done.stderr.strip()}")
+
+    def complaints(self, text: str) -> list[str]:
+        """The messages of Events about sandboxes that could not be made, if they have some text."""
+        found = self.cluster.objects("events", "--field-selector", "reason=FailedCreatePodSandBox")
+        return [event["message"] for event in found if text in (event.get("message") or "")]
 
     def left(self) -> list[str]:
         """What is of the release, by its labels, and the files in the nodes' folders of CNI."""
@@ -187,6 +349,10 @@ class LifeStage:
     def wait(self, what: str, condition: Callable[[], object]) -> None:
         """Wait until a condition holds. Raises NotReady."""
         self.cluster.wait_for(what, condition, PATIENCE)
+
+
+def _takes_pods(node: Json) -> bool:
+    return is_ready(node) and not node["spec"].get("taints")
 
 
 def _deployment(name: str, replicas: int) -> Json:

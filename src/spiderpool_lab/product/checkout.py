@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tarfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -54,6 +55,21 @@ def commit_of(name: str, root: Path = ROOT) -> str:
     """The commit of a tag, or of ``HEAD``; empty: there is none."""
     reference = name if name == "HEAD" else f"refs/tags/{name}"
     return _git("rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}", root=root)
+
+
+def has_commit(revision: str, root: Path = ROOT) -> bool:
+    """Whether the repository has a commit: a shallow clone may lack it."""
+    return bool(_git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", root=root))
+
+
+def export(revision: str, folder: Path, root: Path = ROOT) -> None:
+    """Write the files of a commit to a new folder. Raises IOFailure if git cannot."""
+    folder.mkdir()
+    archive = folder.with_name(f"{folder.name}.tar")
+    run(["git", "-C", root, "archive", "--output", archive, revision])
+    with tarfile.open(archive) as files:
+        files.extractall(folder, filter="data")
+    archive.unlink()
 
 
 def _git(*arguments: str, root: Path = ROOT) -> str:
