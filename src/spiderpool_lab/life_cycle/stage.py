@@ -28,6 +28,7 @@ from spiderpool_lab.node import CNI_CONFIGURATION, CNI_EXECUTABLES
 from spiderpool_lab.stories import audit
 from spiderpool_lab.stories.audit import KernelAddress
 from spiderpool_lab.stories.stage import is_ready, is_terminating
+from spiderpool_lab.stories.story import expect
 from spiderpool_lab.topology import NodeKind, enlarged
 
 PATIENCE = 180.0
@@ -268,8 +269,8 @@ class LifeStage:
             return not {*found}.intersection(former)
 
         self.cluster.wait_for("pods that the store lacks are gone", gone, 4 * PATIENCE)
-        gone_after = f"the last pod that the store lacks was gone {time.monotonic() - begin:.0f} s after the restore"
-        return [gone_after, *(f"{each}, until {seconds:.0f} s after the restore" for each, seconds in seen.items())]
+        gone_after = f"the last pod that the store lacks was gone {time.monotonic() - begin:.0f} s later"
+        return [gone_after, *(f"{each}, until {seconds:.0f} s later" for each, seconds in seen.items())]
 
     def events(self, *reasons: str) -> Counter[str]:
         """How many Events of each of these reasons the store has."""
@@ -277,10 +278,12 @@ class LifeStage:
         return Counter(reason for reason in found if reason in reasons)
 
     def attention(self) -> list[str]:
-        """What ``spiderpoolctl status`` says that needs attention."""
+        """What needs attention by ``spiderpoolctl status``, in sentences."""
         command = [sys.executable, "-m", "spiderpool.cli.main", "status"]
         lines = output([*command, f"--kubeconfig={self.cluster.plane.admin_kubeconfig}"]).splitlines()
-        return [line for line in lines if line.lstrip().startswith("!")]
+        found = [line.removeprefix("! ") for line in lines if line.startswith("!")]
+        expect(bool(lines), "spiderpoolctl status answers")
+        return [f"spiderpoolctl status: {line}" for line in found or ["nothing needs attention"]]
 
     def note(self, *sentences: str) -> None:
         """Keep what a case has seen, for the report."""
