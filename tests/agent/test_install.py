@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spiderpool.agent import main
-from spiderpool.agent.install import NETWORK_LIST, NOTES, install, network_list, uninstall
+from spiderpool.agent.install import NETWORK_LIST, NOTES, SET_ASIDE, install, network_list, uninstall
 from spiderpool.agent.sole_agent import SoleAgent
 from spiderpool.errors import BadConfig
 from spiderpool.settings import AgentSettings
@@ -166,3 +166,25 @@ def test_the_program_takes_away(settings: AgentSettings, monkeypatch: pytest.Mon
     install(settings)
     main.main(["uninstall"])
     assert executables(settings) == {"loopback": "theirs"}
+
+
+MULTUS = "00-multus.conf"
+
+
+def test_a_list_that_comes_before_ours_is_set_aside_and_comes_back(settings: AgentSettings) -> None:
+    settings = replace(settings, replaced_lists=(MULTUS, "absent.conf", NETWORK_LIST, f"../net.d/{MULTUS}"))
+    (settings.cni_conf_dir / MULTUS).write_text("theirs")
+    for _ in range(2):
+        install(settings)
+        assert sorted(files(settings.cni_conf_dir)) == [f"{MULTUS}{SET_ASIDE}", NETWORK_LIST, "10-before.conflist"]
+    uninstall(settings)
+    assert files(settings.cni_conf_dir) == {MULTUS: "theirs", "10-before.conflist": FOREIGN}
+
+
+def test_a_list_that_others_have_made_anew_stays(settings: AgentSettings) -> None:
+    settings = replace(settings, replaced_lists=(MULTUS,))
+    (settings.cni_conf_dir / MULTUS).write_text("old")
+    install(settings)
+    (settings.cni_conf_dir / MULTUS).write_text("new")
+    uninstall(settings)
+    assert files(settings.cni_conf_dir) == {MULTUS: "new", "10-before.conflist": FOREIGN}

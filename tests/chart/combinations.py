@@ -40,6 +40,7 @@ COMBINATIONS: dict[str, tuple[str, ...]] = {
         "spiderpoolCloud.replicas=2",
         "spiderpoolCloud.podDisruptionBudget.enabled=true",
     ),
+    "agents alone": ("migration.agentsOnly=true", "migration.replacedNetworkLists={00-multus.conf,01-x.conf}"),
     "network of pods": ("spiderpoolController.hostnetwork=false", "spiderpoolController.replicas=2"),
     "startup taint": ("spiderpoolController.removeStartupTaint=true",),
     "provided certificate": ("spiderpoolController.tls.method=provided",),

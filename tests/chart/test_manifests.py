@@ -109,7 +109,8 @@ def source(daemon: Daemon, *values: str) -> SettingsSource:
 def test_the_daemons_take_their_settings(name: str) -> None:
     values = COMBINATIONS[name]
     assert agent_settings(source(Daemon.AGENT, *values)).node == "of-the-pod"
-    assert controller_settings(source(Daemon.CONTROLLER, *values)).identity == "of-the-pod"
+    if "spiderpool-controller" in pod_specs(*values):
+        assert controller_settings(source(Daemon.CONTROLLER, *values)).identity == "of-the-pod"
     if "cloud.enabled=true" in values:
         assert cloud_settings(source(Daemon.CLOUD, *values)).identity == "of-the-pod"
 
@@ -557,3 +558,41 @@ class TestCertificates:
     def test_what_lacks_a_part_is_refused(self, values: tuple[str, ...], words: str) -> None:
         with pytest.raises(BadConfig, match=words):
             chart.templates(*values)
+
+
+class TestMigration:
+    """While a cluster is taken over, nothing of the other release may be touched, and no node have two agents."""
+
+    LABEL = "spiderpool.spidernet.io/migration"
+    AGENTS = ("migration.agentsOnly=true", "migration.replacedNetworkLists={00-multus.conf,01-x.conf}")
+
+    def test_agents_alone_on_the_nodes_that_are_given_to_them(self) -> None:
+        specs = pod_specs(*self.AGENTS)
+        assert {*specs} == {"spiderpool-agent", "spiderpool-init", "spiderpool-uninstall", "spiderpool-cleanup"}
+        for name in ("spiderpool-agent", "spiderpool-uninstall"):
+            assert specs[name]["nodeSelector"] == {"kubernetes.io/os": "linux", self.LABEL: "new"}
+        assert self.LABEL not in pod_specs()["spiderpool-agent"]["nodeSelector"]
+
+    def test_no_object_has_the_name_of_one_of_the_other_release(self) -> None:
+        """Of those without Namespace: the other release is in another one."""
+        theirs = {
+            ("MutatingWebhookConfiguration", "spiderpool-controller"),
+            ("ValidatingWebhookConfiguration", "spiderpool-controller"),
+            ("ClusterRole", "spiderpool-admin"),
+            ("ClusterRoleBinding", "spiderpool-admin"),
+        }
+        ours = {(each["kind"], each["metadata"]["name"]) for each in rendered(*self.AGENTS)}
+        assert not theirs & ours
+
+    def test_agents_set_lists_aside(self) -> None:
+        env = {each["name"]: each.get("value") for each in container("spiderpool-agent", *self.AGENTS)["env"]}
+        assert env["SPIDERPOOL_REPLACED_NETWORK_LISTS"] == "00-multus.conf,01-x.conf"
+
+    def test_a_removal_leaves_objects_as_they_are(self) -> None:
+        env = {each["name"]: each.get("value") for each in container("spiderpool-cleanup", *self.AGENTS)["env"]}
+        assert env["SPIDERPOOL_CLEAN_CLUSTER"] == "false"
+        assert one("ClusterRole", "spiderpool-cleanup", *self.AGENTS)["rules"] == []
+
+    def test_spiderpool_cloud_waits(self) -> None:
+        with pytest.raises(BadConfig, match="when the cluster is taken over"):
+            chart.templates(*self.AGENTS, *CLOUD)

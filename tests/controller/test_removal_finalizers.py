@@ -82,6 +82,20 @@ async def test_an_object_that_cannot_be_changed_keeps_none_of_the_others(status:
         assert kept == ["p", "q"]
 
 
+async def test_where_no_controller_has_run_the_objects_of_others_stay(tmp_path: Path) -> None:
+    webhooks = MutatingWebhookConfiguration(metadata=ObjectMeta(name=NAME), webhooks=[{"name": "a"}])
+    pool = held(FINALIZER)[0]
+    async with ApiServer(webhooks.KIND, pool.KIND) as server:
+        server.put(webhooks, pool)
+        path = tmp_path / "kubeconfig"
+        path.write_text(KUBECONFIG.format(server.url))
+        common = CommonSettings(namespace="kube-system", kubeconfig=path)
+        await main.clean(ControllerSettings(common=common, clean_cluster=False))
+        assert server.stored(MutatingWebhookConfiguration)[NAME].webhooks
+        assert server.stored(SpiderIPPool)["p"].metadata.finalizers == [FINALIZER]
+        assert not server.requests
+
+
 async def test_whatever_fails_the_nodes_are_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,6 +64,9 @@
 {{- if and $v.cloud.enabled (not $v.cloud.provider) }}
 {{- $faults = append $faults "cloud.enabled is true while cloud.provider is empty: set cloud.provider to alibaba" }}
 {{- end }}
+{{- if and $v.migration.agentsOnly $v.cloud.enabled }}
+{{- $faults = append $faults "cloud.enabled is true while migration.agentsOnly is true: switch spiderpool-cloud on when the cluster is taken over" }}
+{{- end }}
 {{- if gt (int $v.cloud.alibaba.minFreeAddresses) (int $v.cloud.alibaba.maxFreeAddresses) }}
 {{- $faults = append $faults (printf "cloud.alibaba.minFreeAddresses is %v and maxFreeAddresses %v: write a maximum that is not below the minimum" $v.cloud.alibaba.minFreeAddresses $v.cloud.alibaba.maxFreeAddresses) }}
 {{- end }}

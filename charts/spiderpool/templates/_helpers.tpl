@@ -260,6 +260,13 @@ cloud:
 {{- end }}
 
 {{/* The folders of a node in which the agent installs, and that of its socket. */}}
+{{/* Nodes that have an agent, as a nodeSelector. */}}
+{{- define "spiderpool.agentNodes" -}}
+{{- $nodes := deepCopy .Values.spiderpoolAgent.nodeSelector -}}
+{{- if .Values.migration.agentsOnly }}{{ $_ := set $nodes "spiderpool.spidernet.io/migration" "new" }}{{ end -}}
+{{- toYaml $nodes -}}
+{{- end }}
+
 {{- define "spiderpool.nodeFoldersEnv" -}}
 - name: SPIDERPOOL_CNI_BIN_DIR
   value: /host/opt/cni/bin

@@ -21,6 +21,8 @@ from spiderpool.telemetry import logger
 
 NETWORK_LIST = "00-spiderpool.conflist"
 """Runtimes take the first file by name."""
+SET_ASIDE = ".replaced-by-spiderpool"
+"""What the names of network lists of others end with that runtimes are to take no more."""
 NOTES = ".spiderpool-installed.json"
 """File in the directory of executables: name → the digests of all that we have ever installed under it."""
 
@@ -42,6 +44,7 @@ def install(settings: AgentSettings) -> None:
         wanted = dict.fromkeys(SERVED, executable) | _plugins(settings)
         _install_executables(bin_dir, {name: path.read_bytes() for name, path in wanted.items()})
         _replace(settings.cni_conf_dir / NETWORK_LIST, network_list(status=settings.cni_status), 0o644)
+        _set_aside(settings)
     except OSError as error:
         raise _unwritable(error, bin_dir) from error
 
@@ -49,11 +52,12 @@ def install(settings: AgentSettings) -> None:
 def uninstall(settings: AgentSettings) -> None:
     """Remove the list, then every executable that is still as we have installed it. Raises BadConfig.
 
-    The runtime then uses the next network list, if there is one.
+    The runtime then uses the next network list, if there is one; those that were set aside are back before.
     """
     bin_dir, conf_dir = settings.cni_bin_dir, settings.cni_conf_dir
     try:
         notes = _noted(bin_dir)
+        _bring_back(conf_dir)
         (conf_dir / NETWORK_LIST).unlink(missing_ok=True)
         removed = [name for name, digests in notes.items() if _digest(bin_dir / name) in digests]
         for name in removed:
@@ -74,6 +78,25 @@ def network_list(*, status: bool) -> bytes:
     versions = {"cniVersions": [DEFAULT_VERSION, VERSIONS[-1]]} if status else {}
     plugins = [{"type": ATTACH, "capabilities": {PORT_MAPPINGS: True}}]
     return msgspec.json.encode({"cniVersion": DEFAULT_VERSION, **versions, "name": "spiderpool", "plugins": plugins})
+
+
+def _set_aside(settings: AgentSettings) -> None:
+    """Rename the lists of others that are to be replaced, to what no runtime reads."""
+    for name in settings.replaced_lists:
+        path = settings.cni_conf_dir / Path(name).name
+        if path.name != NETWORK_LIST and path.is_file():
+            path.replace(path.with_name(f"{path.name}{SET_ASIDE}"))
+            log.info("network list of others set aside", file=str(path))
+
+
+def _bring_back(directory: Path) -> None:
+    """Give lists that were set aside their names again, but where others have made them anew."""
+    for path in sorted(directory.glob(f"*{SET_ASIDE}")):
+        former = path.with_name(path.name.removesuffix(SET_ASIDE))
+        if former.exists():
+            path.unlink()
+        else:
+            path.replace(former)
 
 
 def _plugins(settings: AgentSettings) -> dict[str, Path]:

@@ -19,6 +19,8 @@ from spiderpool import __version__
 from spiderpool.cli import addresses, nodes, top
 from spiderpool.cli.connection import Connection, Show, connected, examples, shown
 from spiderpool.cli.installation import DEFAULT_NAMESPACE, look
+from spiderpool.cli.migration import Migration
+from spiderpool.cli.migration_look import DEFAULT_PLACES
 from spiderpool.cli.pod_question import PodQuestion
 from spiderpool.cli.policies import read_as_conf
 from spiderpool.cli.printing import printable
@@ -122,6 +124,70 @@ def explain_pod(
     answer = connection.run(question.answer)
     show(answer)
     _end(answer.refusal is not None)
+
+
+@cli.command(
+    "migrate",
+    epilog=examples(
+        "spiderpoolctl migrate",
+        "spiderpoolctl migrate --values spiderpool-values.yaml -o wide",
+        "spiderpoolctl migrate --apply --node worker-1",
+        "spiderpoolctl migrate --undo --apply",
+    ),
+)
+@click.option("--apply", is_flag=True, help="Do it. Default: print what would be done, and change nothing.")
+@click.option("--undo", is_flag=True, help="Give all nodes back to the other release, when our agents are removed.")
+@click.option(
+    "--node", "nodes", multiple=True, metavar="NAME", help="Node to move, with those of its group. Default: all."
+)
+@click.option(
+    "--namespace",
+    "-n",
+    default=DEFAULT_PLACES.namespace,
+    show_default=True,
+    metavar="NAME",
+    help="Namespace of our release.",
+)
+@click.option(
+    "--from",
+    "former",
+    default="/".join(DEFAULT_PLACES.former),
+    show_default=True,
+    metavar="NAMESPACE/NAME",
+    help="DaemonSet of the other release's agents.",
+)
+@click.option(
+    "--config", default=DEFAULT_PLACES.config, show_default=True, metavar="NAME", help="ConfigMap of the other release."
+)
+@click.option("--values", type=FILE, help="Values of the other release's chart, to be looked through.")
+@click.option(
+    "--chart",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("charts/spiderpool"),
+    show_default=True,
+    help="Our chart, whose table says which values are served.",
+)
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=1.0),
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest time until the other release's agents have ended on the nodes of a group.",
+)
+@shown
+@connected
+def migrate_cluster(connection: Connection, show: Show, values: Path | None, **options: Any) -> None:
+    """Take a cluster over from Spiderpool's own release, whose programs are in Go, so that pods keep their addresses.
+
+    Without --apply: print what is taken over as it is, what is translated, what has no counterpart here, which nodes
+    change hands together, and the next command. What stands in the way, or is held back, comes last, each line with a
+    "!"; then the exit status is 1.
+    """
+    migration = Migration(file=values, given=_read(values) if values else {}, **options)
+    answer = connection.run(migration.answer)
+    show(answer)
+    _end(bool(answer.problems))
 
 
 @cli.group("top")

@@ -273,12 +273,13 @@ async def clean(settings: ControllerSettings) -> None:
     """Empty what outlives the controller (webhook registrations, certificates), and delete the daemons' Leases.
 
     Objects lose our finalizers, and the controller of a later installation gives them back. Absent ones are no error.
+    All that is left out where the settings say so, since no controller of ours has ever run.
     Where there is a DaemonSet that cleans the nodes, wait for it as well, whatever fails: it ends when we do. Raises
     the first failure after all else was tried; the others are logged.
     """
     namespace = settings.common.namespace
     async with Client.load(settings.common.kubeconfig) as client:
-        work = [_clean_cluster(client, namespace)]
+        work = [_clean_cluster(client, namespace)] if settings.clean_cluster else []
         if settings.uninstaller:
             work.append(removal.nodes_are_clean(client, namespace, settings.uninstaller))
         outcomes = await asyncio.gather(*work, return_exceptions=True)

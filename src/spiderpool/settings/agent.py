@@ -34,6 +34,8 @@ class AgentSettings:
     cni_conf_dir: Path = bound(table.CNI_CONF_DIR)
     cni_executable: Path = bound(table.CNI_EXECUTABLE)
     install_cni: bool = bound(table.INSTALL_CNI)
+    replaced_lists: tuple[str, ...] = bound(table.REPLACED_LISTS)
+    """File names."""
     cni_plugins: Path = bound(table.CNI_PLUGINS)
     install_plugins: bool = bound(table.INSTALL_PLUGINS)
     cni_status: bool = bound(table.CNI_STATUS)

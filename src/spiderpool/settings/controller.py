@@ -86,6 +86,7 @@ class ControllerSettings:
     initial_objects: Path | None = bound(table.INITIAL_OBJECTS)
     uninstaller: str = bound(table.UNINSTALLER)
     remove_startup_taint: bool = bound(table.REMOVE_STARTUP_TAINT)
+    clean_cluster: bool = bound(table.CLEAN_CLUSTER)
     pod_inject: PodInject = field(default_factory=PodInject)
 
 

@@ -193,6 +193,14 @@ INSTALL_CNI: Final = Setting(
     readers=AGENT,
     variables=("SPIDERPOOL_INSTALL_CNI",),
 )
+REPLACED_LISTS: Final = Setting(
+    kind=kinds.NAMES,
+    default=(),
+    help="network lists of others, separated by commas, that are set aside, since runtimes would take them before ours",
+    readers=AGENT,
+    variables=("SPIDERPOOL_REPLACED_NETWORK_LISTS",),
+    page="usage/migration.md",
+)
 CNI_PLUGINS: Final = Setting(
     kind=kinds.PATH,
     default=Path("/usr/libexec/spiderpool/plugins"),
@@ -409,6 +417,14 @@ UNINSTALLER: Final = Setting(
     readers=CONTROLLER,
     variables=("SPIDERPOOL_UNINSTALLER",),
     page="usage/install.md",
+)
+CLEAN_CLUSTER: Final = Setting(
+    kind=kinds.FLAG,
+    default=True,
+    help="`spiderpool-controller clean` empties registrations, and removes finalizers and Leases, beside the nodes",
+    readers=CONTROLLER,
+    variables=("SPIDERPOOL_CLEAN_CLUSTER",),
+    page="usage/migration.md",
 )
 CONTROLLER_HEALTH_PORT: Final = Setting(
     kind=kinds.PORT,

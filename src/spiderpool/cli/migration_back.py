@@ -1,0 +1,166 @@
+"""Gives nodes back to Spiderpool's own release, in Go, with what our agents have granted meanwhile."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
+
+import msgspec
+
+from spiderpool.api.core_v1 import Pod
+from spiderpool.api.endpoint import SpiderEndpoint
+from spiderpool.api.ip import RELEASE_ANNOTATION, SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.cli.installation import AGENT, COMPONENT_LABEL
+from spiderpool.cli.migration_look import AgentDaemonSet, MigrationState, Places, read_state
+from spiderpool.cli.migration_obstacles import why_not_given_back
+from spiderpool.cli.migration_steps import AFFINITY_BEFORE, TIMEOUT, label, merge_patch, on_each
+from spiderpool.core.addresses import FAMILIES
+from spiderpool.core.ipam.gc import pod_uids
+from spiderpool.core.ipam.go_records import UnreadableRecords, count, pod_name, written
+from spiderpool.core.ipam.migration import held_name
+from spiderpool.core.ipam.migration_groups import LABEL
+from spiderpool.core.ipam.migration_undo import go_endpoint, is_complete
+from spiderpool.core.ipam.owners import Controller
+from spiderpool.errors import Refused
+from spiderpool.kube.client import Client, Conflict, NotFound
+from spiderpool.kube.owners import OwnerReader
+
+CONFLICT_TRIES = 5
+"""Tries to write what somebody else changes as well."""
+
+
+async def preview(client: Client, places: Places) -> list[str]:
+    """What :func:`give_back` would do; sentences. Raises errors of the API."""
+    state = await read_state(client, places)
+    why = why_not_given_back(state, await _our_agents(client, places))
+    labelled = sum(1 for node in state.nodes if LABEL in (node.metadata.labels or {}))
+    return [
+        *([f"it cannot be undone now: {why}"] if why else []),
+        f"--undo --apply writes {len(state.go.records)} addresses back into pools, where they are not there still, "
+        f"deletes their SpiderIPs, and gives {labelled} nodes back",
+    ]
+
+
+async def give_back(client: Client, places: Places) -> list[str]:
+    """Give all nodes back to the other release; sentences about it. Raises Refused, and errors of the API.
+
+    Our agents must have ended. What they have granted meanwhile is written as the other release keeps it.
+    """
+    state = await read_state(client, places)
+    why = why_not_given_back(state, await _our_agents(client, places))
+    if why:
+        raise Refused(why)
+    done = [*await _write_records(client, state), *await _write_endpoints(client, state)]
+    await on_each(state.go.records, lambda record: _delete(client, record))
+    done.append(f"{len(state.go.records)} SpiderIPs deleted")
+    for family in FAMILIES:
+        with suppress(NotFound):
+            await client.delete(SpiderReservedIP, held_name(family), timeout=TIMEOUT)
+            done.append(f"SpiderReservedIP {held_name(family)} deleted")
+    if await _restore(client, state):
+        done.append(f"DaemonSet {state.places.former[1]} is for the nodes that it was for before")
+    for node in state.nodes:
+        if LABEL in (node.metadata.labels or {}):
+            await label(client, node.name, None)
+    return [*done, "the label is taken from all nodes: the other release's agents begin there"]
+
+
+async def _our_agents(client: Client, places: Places) -> list[str]:
+    pods = await client.list(Pod, places.namespace, labels=f"{COMPONENT_LABEL}={AGENT}", timeout=TIMEOUT)
+    return [pod.name for pod in pods] if places.namespace != places.former[0] else []
+
+
+async def _write_records(client: Client, state: MigrationState) -> list[str]:
+    """Write into pools what our agents have granted; a sentence for each pool that has changed."""
+    by_pool: dict[str, list[SpiderIP]] = defaultdict(list)
+    for record in state.go.records:
+        by_pool[record.spec.pool].append(record)
+    done = []
+    for name, records in sorted(by_pool.items()):
+        for _ in range(CONFLICT_TRIES):
+            pool = await client.find(SpiderIPPool, name, timeout=TIMEOUT)
+            with suppress(Conflict):
+                if pool is not None and await _write_pool(client, pool, records):
+                    done.append(f"pool {name} has the records of pods that started meanwhile")
+                break
+        else:
+            raise Refused(f"pool {name} changes all the time; run the same command again")
+    return done
+
+
+async def _write_pool(client: Client, pool: SpiderIPPool, records: Iterable[SpiderIP]) -> bool:
+    """Write the records of a pool; whether it had not all of them. Raises Conflict."""
+    before = pool.status.allocatedIPs if pool.status else None
+    try:
+        after = written(before, records)
+    except UnreadableRecords as error:
+        raise Refused(f"pool {pool.name}: {error}; correct it, and run the same command again") from error
+    if after == before:
+        return False
+    body = {
+        "metadata": {"resourceVersion": pool.metadata.resourceVersion},
+        "status": {"allocatedIPs": after, "allocatedIPCount": count(after)},
+    }
+    await client.patch(SpiderIPPool, pool.name, body, sub="status", timeout=TIMEOUT)
+    return True
+
+
+async def _write_endpoints(client: Client, state: MigrationState) -> list[str]:
+    """Write SpiderEndpoints of pods that started meanwhile, as the other release's agent does."""
+    pools = {pool.name: pool for pool in state.go.pools}
+    stored = {each.key: each for each in state.go.endpoints}
+    owners, made = OwnerReader(client), 0
+    by_uid: dict[str, list[SpiderIP]] = defaultdict(list)
+    for record in state.go.records:
+        by_uid[record.spec.podUID].append(record)
+    for pod in state.go.pods:
+        records = [each for uid in pod_uids(pod) if uid for each in by_uid.get(uid, ())]
+        existing = stored.get(pod_name(records[0])) if records else None
+        if records and not is_complete(existing, records):
+            wanted = go_endpoint(pod, records, pools, await _top(owners, pod))
+            made += await _put_endpoint(client, existing, wanted)
+    return [f"{made} SpiderEndpoints written for pods that started meanwhile"] if made else []
+
+
+async def _top(owners: OwnerReader, pod: Pod) -> Controller | None:
+    try:
+        return await owners.top(pod, timeout=TIMEOUT)
+    except Refused:  # it is being deleted, and so is the pod
+        return None
+
+
+async def _put_endpoint(client: Client, existing: SpiderEndpoint | None, wanted: SpiderEndpoint | None) -> int:
+    if wanted is None:
+        return 0
+    if existing is None:
+        await client.create(wanted, timeout=TIMEOUT)
+    else:
+        wanted.metadata.resourceVersion = existing.metadata.resourceVersion
+        await client.replace(wanted, timeout=TIMEOUT)
+    return 1
+
+
+async def _delete(client: Client, record: SpiderIP) -> None:
+    """Delete exactly this SpiderIP, and say so first: the API server may ask for that."""
+    with suppress(NotFound):
+        mark = {"metadata": {"uid": record.metadata.uid, "annotations": {RELEASE_ANNOTATION: record.metadata.uid}}}
+        await client.patch(SpiderIP, record.name, mark, timeout=TIMEOUT)
+        await client.delete(SpiderIP, record.name, uid=record.metadata.uid, timeout=TIMEOUT)
+
+
+async def _restore(client: Client, state: MigrationState) -> bool:
+    """Give the other release's DaemonSet the affinity that it had; whether it had another one."""
+    old = state.old
+    text = (old.metadata.annotations or {}).get(AFFINITY_BEFORE) if old else None
+    if old is None or text is None:
+        return False
+    before = msgspec.json.decode(text)
+    body = {
+        "metadata": {"resourceVersion": old.metadata.resourceVersion, "annotations": {AFFINITY_BEFORE: None}},
+        "spec": {"template": {"spec": {"affinity": merge_patch(old.affinity, before)}}},
+    }
+    await client.patch(AgentDaemonSet, old.name, body, old.metadata.namespace, timeout=TIMEOUT)
+    return True

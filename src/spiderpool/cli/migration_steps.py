@@ -1,0 +1,205 @@
+"""Takes nodes over from Spiderpool's own release, in Go, and gives them back: the steps that change a cluster.
+
+Each step can be repeated: what is done already is left as it is. The order of each is what keeps an address from being
+given twice, see docs/decisions/0023-a-cluster-changes-hands-group-by-group.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from spiderpool.api.core_v1 import Node, Pod
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
+from spiderpool.cli.migration_look import AgentDaemonSet, MigrationState, Places, read_state
+from spiderpool.cli.migration_obstacles import chosen, obstacles, unready
+from spiderpool.core.addresses import AddressSet
+from spiderpool.core.ipam.migration import Conversion, convert, held_name
+from spiderpool.core.ipam.migration_groups import LABEL, Group, Side
+from spiderpool.errors import NotReady, Refused
+from spiderpool.kube.client import AlreadyExists, Client
+
+AFFINITY_BEFORE = "spiderpool.spidernet.io/affinity-before-migration"
+"""Annotation of the other release's DaemonSet: the affinity that it had, as JSON."""
+TIMEOUT = 10.0
+"""Seconds for each request."""
+POLL = 1.0
+"""Seconds between two looks whether agents have ended."""
+LOOKS = 3
+"""Looks in a row that must find none: one may fall between the end of an agent and the begin of its successor."""
+AT_ONCE = 8
+"""SpiderIPs that are written at a time."""
+
+
+async def take_over(client: Client, places: Places, nodes: Collection[str], patience: float) -> list[str]:
+    """Move the groups of some nodes, or of all; sentences about it. Raises Refused, NotReady, and errors of the API."""
+    done: list[str] = []
+    state = await read_state(client, places)
+    nodes = nodes or [node.name for node in state.nodes]
+    if why := [*obstacles(state), *unready(state, nodes)]:
+        raise Refused("; ".join(why))
+    await _keep_apart(client, state)
+    state = await read_state(client, places)
+    for group in chosen(state, nodes):
+        if state.side(group) != Side.NEW:
+            done.append(await _move(client, places, group, patience))
+    return done
+
+
+async def _keep_apart(client: Client, state: MigrationState) -> None:
+    """Limit the other release's agents to nodes with the label; before, give it to all nodes that have them now."""
+    if state.old is None or AFFINITY_BEFORE in (state.old.metadata.annotations or {}):
+        return
+    for node in state.nodes:
+        if LABEL not in (node.metadata.labels or {}):
+            await label(client, node.name, Side.OLD)
+    before = state.old.affinity
+    body = {
+        "metadata": {
+            "resourceVersion": state.old.metadata.resourceVersion,
+            "annotations": {AFFINITY_BEFORE: msgspec.json.encode(before).decode()},
+        },
+        "spec": {"template": {"spec": {"affinity": merge_patch(before, limited(before))}}},
+    }
+    await client.patch(AgentDaemonSet, state.old.name, body, state.old.metadata.namespace, timeout=TIMEOUT)
+
+
+def limited(affinity: Mapping[str, Any] | None) -> dict[str, Any]:
+    """An affinity that also wants the label of nodes that have not moved."""
+    wanted = {"key": LABEL, "operator": "In", "values": [str(Side.OLD)]}
+    of_nodes = dict((affinity or {}).get("nodeAffinity") or {})
+    required = of_nodes.get("requiredDuringSchedulingIgnoredDuringExecution") or {"nodeSelectorTerms": [{}]}
+    terms = [
+        {**term, "matchExpressions": [*(term.get("matchExpressions") or ()), wanted]}
+        for term in required["nodeSelectorTerms"]
+    ]
+    of_nodes["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": terms}
+    return {**(affinity or {}), "nodeAffinity": of_nodes}
+
+
+def merge_patch(before: Any, after: Any) -> Any:
+    """The merge patch (RFC 7386) that makes one value of another."""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return after
+    changed = {key: merge_patch(before.get(key), value) for key, value in after.items() if before.get(key) != value}
+    return changed | dict.fromkeys(before.keys() - after.keys())
+
+
+async def _move(client: Client, places: Places, group: Group, patience: float) -> str:
+    """Move one group: end the other agents there, take their records over, and let ours begin."""
+    for node in group.nodes:
+        await label(client, node, Side.MOVING)
+    await _until_old_agents_ended(client, places, group, patience)
+    state = await read_state(client, places)
+    now = next(each for each in state.groups if group.nodes[0] in each.nodes)
+    if now.nodes != group.nodes:
+        raise Refused(
+            f"pools have changed meanwhile: nodes {', '.join(now.nodes)} now move together; run the same command again"
+        )
+    found = conversion(state).of({*now.pools, *state.homeless})
+    await _hold(client, found.held)
+    await _create(client, found)
+    for node in group.nodes:
+        await label(client, node, Side.NEW)
+    held = sum(each.size for each in found.held.values())
+    return f"nodes {', '.join(group.nodes)} have moved: {len(found.records)} addresses taken over, {held} held back"
+
+
+def conversion(state: MigrationState) -> Conversion:
+    """What becomes of the records of all pools whose nodes have not moved."""
+    moved = {name for group in state.groups if state.side(group) == Side.NEW for name in group.pools}
+    pools = tuple(pool for pool in state.go.pools if pool.name not in moved)
+    return convert(replace(state.go, pools=pools))
+
+
+async def label(client: Client, node: str, side: str | None) -> None:
+    """Say which agents a node has; None: it does not take part any more."""
+    await client.patch(Node, node, {"metadata": {"labels": {LABEL: side}}}, timeout=TIMEOUT)
+
+
+async def _until_old_agents_ended(client: Client, places: Places, group: Group, patience: float) -> None:
+    """Wait until the other release has no agent on a group's nodes, and its DaemonSet is seen as it is now."""
+    try:
+        async with asyncio.timeout(patience):
+            looks = 0
+            while looks < LOOKS:
+                looks = 0 if await _old_agents(client, places, group) else looks + 1
+                await asyncio.sleep(POLL)
+    except TimeoutError:
+        raise NotReady(
+            f"the other release still has agents on nodes {', '.join(group.nodes)}, which have none of ours yet: see "
+            f"why they do not end (kubectl -n {places.former[0]} get pods -o wide), and run the same command again"
+        ) from None
+
+
+async def _old_agents(client: Client, places: Places, group: Group) -> list[str]:
+    """What is left of the other release's agents on a group's nodes, and those of which the node is not known yet."""
+    namespace, name = places.former
+    found = await client.find(AgentDaemonSet, name, namespace, timeout=TIMEOUT)
+    if found is None:
+        return []
+    if found.status.observedGeneration < (found.metadata.generation or 0):
+        return [f"DaemonSet {name}"]
+    pods = await client.list(Pod, namespace, labels=found.pod_labels, timeout=TIMEOUT)
+    return [pod.name for pod in pods if not pod.spec.nodeName or pod.spec.nodeName in group.nodes]
+
+
+async def _hold(client: Client, held: Mapping[int, AddressSet]) -> None:
+    """Reserve addresses that nobody may be given, beside those that are held back already."""
+    for family, addresses in held.items():
+        if not addresses:
+            continue
+        name = held_name(family)
+        existing = await client.find(SpiderReservedIP, name, timeout=TIMEOUT)
+        if existing is None:
+            spec = ReservedIPSpec(family, addresses.ranges())
+            with suppress(AlreadyExists):
+                await client.create(SpiderReservedIP(metadata=ObjectMeta(name=name), spec=spec), timeout=TIMEOUT)
+                continue
+            existing = await client.get(SpiderReservedIP, name, timeout=TIMEOUT)
+        union = AddressSet.parse(existing.spec.ips or (), family) | addresses
+        body = {
+            "metadata": {"resourceVersion": existing.metadata.resourceVersion},
+            "spec": {"ips": union.ranges()},
+        }
+        await client.patch(SpiderReservedIP, name, body, timeout=TIMEOUT)
+
+
+async def _create(client: Client, found: Conversion) -> None:
+    """Make the SpiderIPs that do not exist yet."""
+
+    async def create(record: SpiderIP) -> None:
+        try:
+            await client.create(record, timeout=TIMEOUT)
+        except AlreadyExists:
+            existing = await client.get(SpiderIP, record.name, timeout=TIMEOUT)
+            if existing.spec.podUID != record.spec.podUID:
+                raise Refused(
+                    f"SpiderIP {record.name} has been made for pod {existing.spec.namespace}/{existing.spec.pod} "
+                    "meanwhile; run the same command again, and it is reported"
+                ) from None
+
+    await on_each(found.records, create)
+
+
+async def on_each(records: Iterable[SpiderIP], work: Callable[[SpiderIP], Awaitable[None]]) -> None:
+    """Do the same with many SpiderIPs, a few at a time. Raises the first failure, and does no more then."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(record: SpiderIP) -> None:
+        async with gate:
+            await work(record)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for record in records:
+                group.create_task(one(record))
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
