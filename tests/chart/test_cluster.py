@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import textwrap
@@ -12,7 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from spiderpool.cli.main import cli
 from spiderpool.controller.main import clean
 from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.settings import SettingsSource, controller_settings
@@ -399,3 +402,87 @@ def everything(plane: ControlPlane) -> set[str]:
     names = plane.kubectl("get", KINDS, "-o", "name") + plane.kubectl("get", NAMESPACED, "-A", "-o", "name")
     of_kubernetes = ("serviceaccount/default", "configmap/kube-root-ca.crt")
     return {each for each in names.split() if each not in of_kubernetes}
+
+
+OTHER_CHART = {
+    "Chart.yaml": "apiVersion: v2\nname: spiderpool\nversion: 1.2.2\n",
+    "templates/agent.yaml": """
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: spiderpool-agent}
+spec:
+  selector: {matchLabels: {app.kubernetes.io/component: spiderpool-agent}}
+  template:
+    metadata: {labels: {app.kubernetes.io/component: spiderpool-agent}}
+    spec: {containers: [{name: agent, image: none}]}
+""",
+    "templates/others.yaml": """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: spiderpool-conf}
+data: {conf.yml: "{enableIPv4: true, enableStatefulSet: false, enableKubevirtStaticIP: true}", clusterNetwork: ipvlan}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: spiderpool-agent}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: spiderpool-admin}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: spiderpool-controller}
+webhooks:
+- name: theirs.spiderpool.spidernet.io
+  admissionReviewVersions: [v1]
+  sideEffects: None
+  clientConfig: {service: {name: spiderpool-controller, namespace: kube-system, port: 5722}}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingWebhookConfiguration
+metadata: {name: spiderpool-controller}
+""",
+}
+"""Names of the objects of Spiderpool's own chart, whose images cannot be had here."""
+
+
+def migration_commands(plane: ControlPlane) -> list[list[str]]:
+    """The helm commands that `spiderpoolctl migrate` prints now, without the program and the place of our chart."""
+    command = ["migrate", "--kubeconfig", str(plane.admin_kubeconfig), "-o", "json"]
+    steps = json.loads(CliRunner().invoke(cli, command).stdout)["steps"]
+    found = [shlex.split(each.replace("\\\n", "")) for each in steps if each.strip().startswith("helm ")]
+    return [[str(chart.CHART) if word == "charts/spiderpool" else word for word in words[1:]] for words in found]
+
+
+def test_both_releases_are_installed_until_the_other_one_is_removed(plane: ControlPlane, tmp_path: Path) -> None:
+    """By the commands that are printed. Hooks are left out: there are no nodes for their Jobs."""
+    for name, text in OTHER_CHART.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    access = ("--kubeconfig", plane.admin_kubeconfig)
+    chart.helm("install", "spiderpool", tmp_path, "--namespace", "kube-system", *access)
+    webhooks = plane.kubectl("get", *REGISTRATION, "-o", "jsonpath={.webhooks[*].name}")
+    agents = ("daemonset", "spiderpool-agent", "--namespace")
+    try:
+        (install,) = migration_commands(plane)
+        chart.helm(*install, "--no-hooks", *access)
+        assert plane.kubectl("get", *REGISTRATION, "-o", "jsonpath={.webhooks[*].name}") == webhooks
+        selector = "jsonpath={.spec.template.spec.nodeSelector}"
+        assert "migration" not in plane.kubectl("get", *agents, "kube-system", "-o", selector)
+        assert '"new"' in plane.kubectl("get", *agents, "spiderpool", "-o", selector)
+        settings = plane.kubectl("get", "configmap", "spiderpool-conf", "-n", "spiderpool", "-o", "jsonpath={.data}")
+        assert "enableStatefulSet: false" in settings
+
+        remove, upgrade = migration_commands(plane)  # there is no node that has not moved
+        assert "--no-hooks" in remove
+        chart.helm(*remove, *access)
+        chart.helm(*upgrade, "--no-hooks", *access)
+        assert "migration" not in plane.kubectl("get", *agents, "spiderpool", "-o", selector)
+        assert plane.kubectl("get", *REGISTRATION, "-o", "jsonpath={.webhooks[*].name}") == ""
+        assert plane.kubectl("get", "deployment", "spiderpool-controller", "-n", "spiderpool", "-o", "name")
+        assert migration_commands(plane) == []
+    finally:
+        for namespace in ("spiderpool", "kube-system"):
+            options = ("--namespace", namespace, "--no-hooks", "--ignore-not-found")
+            chart.helm("uninstall", "spiderpool", *options, *access)
