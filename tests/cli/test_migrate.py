@@ -31,14 +31,14 @@ from spiderpool.cli.migration_back import give_back, preview
 from spiderpool.cli.migration_look import AgentDaemonSet, MigrationState, Places, read_state
 from spiderpool.cli.migration_obstacles import obstacles
 from spiderpool.cli.migration_report import MigrationReport, report_of
-from spiderpool.cli.migration_steps import limited, merge_patch, take_over
+from spiderpool.cli.migration_steps import is_limited, limited, merge_patch, take_over
 from spiderpool.cli.migration_values import REFUSED, SERVED, UNKNOWN, WITHOUT_EFFECT, flags, setting_rows, value_rows
 from spiderpool.cli.printing import View
 from spiderpool.core.ipam.migration_groups import LABEL, Side
 from spiderpool.errors import BadConfig, NotReady, Refused
 from spiderpool.kube.client import Client
 from spiderpool_lab import chart
-from tests.support.api_server import ApiServer
+from tests.support.api_server import ApiServer, Fault
 from tests.support.go_cluster import MACHINE, GoCluster, pod
 
 pytestmark = pytest.mark.unit
@@ -207,6 +207,7 @@ class TestAffinity:
         ]
         terms = limited(None)["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
         assert terms == [{"matchExpressions": [wanted]}]
+        assert [is_limited(each) for each in (after, limited(None), before, None)] == [True, True, False, False]
 
     def test_a_patch_and_its_reverse(self) -> None:
         before = {"nodeAffinity": {"preferred": [1]}, "same": 1}
@@ -314,6 +315,23 @@ class TestTakingOver:
         assert [(group.nodes, group.side) for group in report.groups][-1] == (("n3",), "none")
         await take_over(client, PLACES, ["n3"], 5.0)
         assert side(server, "n3") == Side.NEW
+
+    async def test_a_daemonset_that_changes_meanwhile(self, server: ApiServer, client: Client) -> None:
+        server.inject(Fault("patch", times=2, plural="daemonsets", status=409))
+        await take_over(client, PLACES, [], 5.0)
+        server.inject(Fault("patch", times=20, plural="daemonsets", status=409))
+        server.put(agents())
+        with pytest.raises(Refused, match="changes all the time"):
+            await take_over(client, PLACES, [], 5.0)
+
+    async def test_a_daemonset_that_somebody_has_upgraded(self, server: ApiServer, client: Client) -> None:
+        put(server, go_cluster())
+        await take_over(client, PLACES, ["n1"], 5.0)
+        server.put(agents())
+        (problem,) = report_of(await state(client)).problems
+        assert "is no longer limited to nodes that have not moved" in problem
+        await take_over(client, PLACES, ["n1"], 5.0)
+        assert report_of(await state(client)).problems == ()
 
     async def test_what_is_held_back_is_added_to_what_was(self, server: ApiServer, client: Client) -> None:
         made = go_cluster()

@@ -24,7 +24,7 @@ from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import Object, ObjectMeta
+from spiderpool.api.meta import Object
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.cli.main import cli
 from spiderpool.core.addresses import object_name
@@ -462,4 +462,3 @@ async def check_given_back(plane: ControlPlane, before: dict[str, Any], after: d
     made = after[sorted(more)[0]]
     assert made.metadata.finalizers == ["spiderpool.spidernet.io"]
     assert made.status.ownerControllerType == "Pod"
-    assert ObjectMeta(name="x")

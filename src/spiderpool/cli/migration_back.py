@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -16,7 +17,15 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.cli.installation import AGENT, COMPONENT_LABEL
 from spiderpool.cli.migration_look import AgentDaemonSet, MigrationState, Places, read_state
 from spiderpool.cli.migration_obstacles import why_not_given_back
-from spiderpool.cli.migration_steps import AFFINITY_BEFORE, TIMEOUT, label, merge_patch, on_each
+from spiderpool.cli.migration_steps import (
+    AFFINITY_BEFORE,
+    CONFLICT_TRIES,
+    TIMEOUT,
+    change_agents,
+    label,
+    merge_patch,
+    on_each,
+)
 from spiderpool.core.addresses import FAMILIES
 from spiderpool.core.ipam.gc import pod_uids
 from spiderpool.core.ipam.go_records import UnreadableRecords, count, pod_name, written
@@ -27,9 +36,6 @@ from spiderpool.core.ipam.owners import Controller
 from spiderpool.errors import Refused
 from spiderpool.kube.client import Client, Conflict, NotFound
 from spiderpool.kube.owners import OwnerReader
-
-CONFLICT_TRIES = 5
-"""Tries to write what somebody else changes as well."""
 
 
 async def preview(client: Client, places: Places) -> list[str]:
@@ -60,7 +66,7 @@ async def give_back(client: Client, places: Places) -> list[str]:
         with suppress(NotFound):
             await client.delete(SpiderReservedIP, held_name(family), timeout=TIMEOUT)
             done.append(f"SpiderReservedIP {held_name(family)} deleted")
-    if await _restore(client, state):
+    if await change_agents(client, places, _unlimit):
         done.append(f"DaemonSet {state.places.former[1]} is for the nodes that it was for before")
     for node in state.nodes:
         if LABEL in (node.metadata.labels or {}):
@@ -151,16 +157,12 @@ async def _delete(client: Client, record: SpiderIP) -> None:
         await client.delete(SpiderIP, record.name, uid=record.metadata.uid, timeout=TIMEOUT)
 
 
-async def _restore(client: Client, state: MigrationState) -> bool:
-    """Give the other release's DaemonSet the affinity that it had; whether it had another one."""
-    old = state.old
-    text = (old.metadata.annotations or {}).get(AFFINITY_BEFORE) if old else None
-    if old is None or text is None:
-        return False
-    before = msgspec.json.decode(text)
-    body = {
-        "metadata": {"resourceVersion": old.metadata.resourceVersion, "annotations": {AFFINITY_BEFORE: None}},
-        "spec": {"template": {"spec": {"affinity": merge_patch(old.affinity, before)}}},
+def _unlimit(agents: AgentDaemonSet) -> dict[str, Any] | None:
+    """The patch that gives agents the affinity that they had; None where they have it."""
+    text = (agents.metadata.annotations or {}).get(AFFINITY_BEFORE)
+    if text is None:
+        return None
+    return {
+        "metadata": {"annotations": {AFFINITY_BEFORE: None}},
+        "spec": {"template": {"spec": {"affinity": merge_patch(agents.affinity, msgspec.json.decode(text))}}},
     }
-    await client.patch(AgentDaemonSet, old.name, body, old.metadata.namespace, timeout=TIMEOUT)
-    return True

@@ -12,7 +12,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.cli.migration_look import DEFAULT_PLACES, MigrationState
 from spiderpool.cli.migration_obstacles import obstacles, unready
-from spiderpool.cli.migration_steps import conversion
+from spiderpool.cli.migration_steps import conversion, is_limited
 from spiderpool.cli.migration_values import REFUSED, SERVED, UNKNOWN, SettingRow, flags, setting_rows
 from spiderpool.cli.printing import View, alerts, object_reference, plain, sentence, table
 from spiderpool.core.addresses import FAMILIES
@@ -147,6 +147,7 @@ def report_of(
         *(unready(state, state.labels) if state.old is not None else ()),
         *(f"{each.name} is {each.value}: {each.remedy}" for each in values if each.outcome in (REFUSED, UNKNOWN)),
         *([f"addresses that would be held back, since it is not clear whose they are: {held}"] if held else []),
+        *_unlimited(state),
         *_reserved(state),
     ]
     return MigrationReport(
@@ -160,6 +161,16 @@ def report_of(
         steps=tuple(_steps(state, file)),
         problems=tuple(problems),
     )
+
+
+def _unlimited(state: MigrationState) -> Iterator[str]:
+    """That the other release's agents may be on nodes that have moved."""
+    has_moved = any(state.side(group) in (Side.NEW, Side.MOVING, "both") for group in state.groups)
+    if state.old is not None and has_moved and not is_limited(state.old.affinity):
+        yield (
+            f"DaemonSet {state.old.key} is no longer limited to nodes that have not moved, so its agents may be on "
+            "others: somebody has upgraded or changed it. Any --apply limits it again; see then who has which address"
+        )
 
 
 def _reserved(state: MigrationState) -> Iterator[str]:

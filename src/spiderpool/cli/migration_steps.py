@@ -24,7 +24,7 @@ from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.migration import Conversion, convert, held_name
 from spiderpool.core.ipam.migration_groups import LABEL, Group, Side
 from spiderpool.errors import NotReady, Refused
-from spiderpool.kube.client import AlreadyExists, Client
+from spiderpool.kube.client import AlreadyExists, Client, Conflict
 
 AFFINITY_BEFORE = "spiderpool.spidernet.io/affinity-before-migration"
 """Annotation of the other release's DaemonSet: the affinity that it had, as JSON."""
@@ -34,6 +34,10 @@ POLL = 1.0
 """Seconds between two looks whether agents have ended."""
 LOOKS = 3
 """Looks in a row that must find none: one may fall between the end of an agent and the begin of its successor."""
+CONFLICT_TRIES = 10
+"""Tries to write what somebody else changes as well."""
+OF_OLD_NODES = {"key": LABEL, "operator": "In", "values": [str(Side.OLD)]}
+"""What a node affinity wants of a node that has not moved."""
 AT_ONCE = 8
 """SpiderIPs that are written at a time."""
 
@@ -55,33 +59,62 @@ async def take_over(client: Client, places: Places, nodes: Collection[str], pati
 
 async def _keep_apart(client: Client, state: MigrationState) -> None:
     """Limit the other release's agents to nodes with the label; before, give it to all nodes that have them now."""
-    if state.old is None or AFFINITY_BEFORE in (state.old.metadata.annotations or {}):
+    if state.old is None or is_limited(state.old.affinity):
         return
     for node in state.nodes:
-        if LABEL not in (node.metadata.labels or {}):
+        if not state.begun:
             await label(client, node.name, Side.OLD)
-    before = state.old.affinity
-    body = {
-        "metadata": {
-            "resourceVersion": state.old.metadata.resourceVersion,
-            "annotations": {AFFINITY_BEFORE: msgspec.json.encode(before).decode()},
-        },
+    await change_agents(client, state.places, _limit)
+
+
+def _limit(agents: AgentDaemonSet) -> dict[str, Any] | None:
+    """The patch that limits agents; None where they are."""
+    before = agents.affinity
+    if is_limited(before):
+        return None
+    return {
+        "metadata": {"annotations": {AFFINITY_BEFORE: msgspec.json.encode(before).decode()}},
         "spec": {"template": {"spec": {"affinity": merge_patch(before, limited(before))}}},
     }
-    await client.patch(AgentDaemonSet, state.old.name, body, state.old.metadata.namespace, timeout=TIMEOUT)
+
+
+async def change_agents(
+    client: Client, places: Places, change: Callable[[AgentDaemonSet], dict[str, Any] | None]
+) -> bool:
+    """Patch the other release's DaemonSet as it is now; whether there was something to change.
+
+    Its status changes often meanwhile. Raises Refused when it does all the time.
+    """
+    namespace, name = places.former
+    for _ in range(CONFLICT_TRIES):
+        found = await client.find(AgentDaemonSet, name, namespace, timeout=TIMEOUT)
+        body = change(found) if found is not None else None
+        if found is None or body is None:
+            return False
+        body["metadata"]["resourceVersion"] = found.metadata.resourceVersion
+        with suppress(Conflict):
+            await client.patch(AgentDaemonSet, name, body, namespace, timeout=TIMEOUT)
+            return True
+    raise Refused(f"DaemonSet {name} changes all the time; run the same command again")
 
 
 def limited(affinity: Mapping[str, Any] | None) -> dict[str, Any]:
     """An affinity that also wants the label of nodes that have not moved."""
-    wanted = {"key": LABEL, "operator": "In", "values": [str(Side.OLD)]}
     of_nodes = dict((affinity or {}).get("nodeAffinity") or {})
     required = of_nodes.get("requiredDuringSchedulingIgnoredDuringExecution") or {"nodeSelectorTerms": [{}]}
     terms = [
-        {**term, "matchExpressions": [*(term.get("matchExpressions") or ()), wanted]}
+        {**term, "matchExpressions": [*(term.get("matchExpressions") or ()), OF_OLD_NODES]}
         for term in required["nodeSelectorTerms"]
     ]
     of_nodes["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": terms}
     return {**(affinity or {}), "nodeAffinity": of_nodes}
+
+
+def is_limited(affinity: Mapping[str, Any] | None) -> bool:
+    """Whether each way to fulfil an affinity wants that label."""
+    of_nodes = (affinity or {}).get("nodeAffinity") or {}
+    terms = (of_nodes.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or []
+    return bool(terms) and all(OF_OLD_NODES in (term.get("matchExpressions") or ()) for term in terms)
 
 
 def merge_patch(before: Any, after: Any) -> Any:
