@@ -248,6 +248,40 @@ class TestObstacles:
         server.remove(config())
         assert "there is no ConfigMap spiderpool-conf" in "".join(obstacles(await state(client)))
 
+    async def test_the_other_release_is_not_found(self, server: ApiServer, client: Client) -> None:
+        """A wrong name must not let our agents begin beside those that are not found."""
+        put(server, go_cluster())
+        places = Places("spiderpool", ("kube-system", "other"), "spiderpool-conf")
+        with pytest.raises(Refused, match="there is no DaemonSet kube-system/other"):
+            await take_over(client, places, [], 5.0)
+        assert side(server, "n1") is None
+
+    async def test_the_other_release_is_removed_by_the_word_of_a_person(
+        self, server: ApiServer, client: Client
+    ) -> None:
+        put(server, go_cluster())
+        places = Places("spiderpool", PLACES.former, PLACES.config, removed=True)
+        with pytest.raises(Refused, match="--removed says that the other release is removed, and DaemonSet"):
+            await take_over(client, places, [], 5.0)
+        server.remove(agents())
+        server.remove(config())
+        ours = config()
+        ours.metadata.namespace = "spiderpool"
+        server.put(ours)
+        await take_over(client, places, [], 5.0)
+        assert {*server.stored(SpiderIP)} == {"10.6.0.1", "10.7.0.1"}
+
+    async def test_nothing_is_left_to_do(self, server: ApiServer, client: Client) -> None:
+        put(server, go_cluster())
+        await take_over(client, PLACES, [], 5.0)
+        server.remove(agents())
+        server.remove(config())
+        server.put(Deployment(metadata=ObjectMeta(name="spiderpool-controller", namespace="spiderpool")))
+        server.put(node("n1"), node("n2"), agents("spiderpool"))
+        report = report_of(await state(client))
+        assert (report.problems, report.steps, report.addresses) == ((), (), ())
+        assert {group.side for group in report.groups} == {"new"}
+
     @pytest.mark.parametrize(("text", "fault"), [("{", "is no YAML"), ("[]", "holds no keys")])
     async def test_settings_that_cannot_be_read(self, server: ApiServer, client: Client, text: str, fault: str) -> None:
         server.put(config(text))

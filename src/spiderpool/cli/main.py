@@ -159,6 +159,7 @@ def explain_pod(
 @click.option(
     "--config", default=DEFAULT_PLACES.config, show_default=True, metavar="NAME", help="ConfigMap of the other release."
 )
+@click.option("--removed", is_flag=True, help="State that the other release is removed, and none of its agents runs.")
 @click.option("--values", type=FILE, help="Values of the other release's chart, to be looked through.")
 @click.option(
     "--chart",

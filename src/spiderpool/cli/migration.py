@@ -27,6 +27,7 @@ class Migration:
     namespace: str
     former: str
     config: str
+    removed: bool
     chart: Path
     patience: float
     file: Path | None
@@ -51,4 +52,4 @@ class Migration:
         namespace, _, name = self.former.partition("/")
         if not (namespace and name):
             raise BadRequest(f"--from is {self.former}: write Namespace and name of the DaemonSet, joined by /")
-        return Places(self.namespace, (namespace, name), self.config)
+        return Places(self.namespace, (namespace, name), self.config, self.removed)

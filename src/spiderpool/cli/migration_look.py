@@ -93,6 +93,8 @@ class Places:
     """Namespace and name of the other one's DaemonSet."""
     config: str
     """Name of its ConfigMap."""
+    removed: bool = False
+    """Whether a person says that it is removed; then our own ConfigMap says whose addresses are fixed."""
 
 
 DEFAULT_PLACES = Places("spiderpool", (DEFAULT_NAMESPACE, AGENT), "spiderpool-conf")
@@ -131,6 +133,8 @@ class MigrationState:
 
     def side(self, group: Group) -> str:
         """Whose nodes a group is of: old, moving, new or both."""
+        if self.old is None and self.has_controller and not self.begun:
+            return Side.NEW  # the other release is gone, and the label taken from the nodes
         sides = group.sides(self.labels)
         if Side.MOVING in sides:
             return Side.MOVING
@@ -139,6 +143,11 @@ class MigrationState:
         if sides <= {Side.OLD, None}:
             return Side.OLD if Side.OLD in sides or not self.begun else "none"
         return "both"
+
+    @property
+    def finished(self) -> bool:
+        """Whether all nodes have moved."""
+        return all(self.side(group) == Side.NEW for group in self.groups)
 
     @property
     def begun(self) -> bool:
@@ -156,7 +165,7 @@ async def read_state(client: Client, places: Places) -> MigrationState:
     old = await client.find(AgentDaemonSet, places.former[1], places.former[0])
     ours = await client.find(AgentDaemonSet, AGENT, places.namespace)
     controller = await client.find(Deployment, CONTROLLER, places.namespace)
-    config = await client.find(ConfigMap, places.config, places.former[0])
+    config = await client.find(ConfigMap, places.config, places.namespace if places.removed else places.former[0])
     settings = _settings(config)
     records = await _all(client, SpiderIP)
     pools, endpoints = await _all(client, SpiderIPPool), await _all(client, SpiderEndpoint)

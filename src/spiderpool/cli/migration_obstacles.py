@@ -16,6 +16,9 @@ from spiderpool.errors import Refused
 
 def obstacles(state: MigrationState) -> Iterator[str]:
     """What has to be put right before any node can move."""
+    if state.finished:
+        return
+    yield from _former(state)
     yield from _settings(state)
     yield from _installation(state)
     for pool in state.go.pools:
@@ -24,6 +27,18 @@ def obstacles(state: MigrationState) -> Iterator[str]:
         yield (
             f"nodes {', '.join(group.nodes)} are served by common pools ({', '.join(group.pools)}), and some have "
             "moved: take back what was changed of these pools, or of the nodes' labels"
+        )
+
+
+def _former(state: MigrationState) -> Iterator[str]:
+    """Whether it is known which agents have to end."""
+    namespace, name = state.places.former
+    if state.places.removed and state.old is not None:
+        yield f"--removed says that the other release is removed, and DaemonSet {namespace}/{name} is there"
+    if not state.places.removed and state.old is None:
+        yield (
+            f"there is no DaemonSet {namespace}/{name}, so nobody knows which agents have to end: name it by --from; "
+            "if the other release is removed and none of its agents runs, say so by --removed"
         )
 
 

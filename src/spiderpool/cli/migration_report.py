@@ -210,7 +210,7 @@ def _steps(state: MigrationState, file: str | None) -> Iterator[str]:
         else:
             yield "Install our agents, which run on no node yet:"
         yield from _installation(state, file)
-    elif any(state.side(group) != Side.NEW for group in state.groups):
+    elif not state.finished:
         yield from _moves(state)
     else:
         yield from _last_steps(state)
