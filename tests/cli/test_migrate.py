@@ -350,6 +350,22 @@ class TestTakingOver:
         await take_over(client, PLACES, ["n3"], 5.0)
         assert side(server, "n3") == Side.NEW
 
+    async def test_a_node_that_joins_a_group_that_has_moved(self, server: ApiServer, client: Client) -> None:
+        """The other nodes keep their agents, and what these have given is not judged by records of the past."""
+        made = go_cluster()
+        made.pools["one"].spec.nodeName = None
+        put(server, made)
+        await take_over(client, PLACES, [], 5.0)
+        started = pod("web-3", {"eth0": {"one": "10.6.0.5"}})
+        server.put(started, node("n3"))
+        before = server.stored(Node)
+        report = report_of(await state(client))
+        assert [(group.nodes, group.side) for group in report.groups] == [(("n1", "n2", "n3"), "incomplete")]
+        assert await take_over(client, PLACES, [], 5.0) == ["nodes n3 have moved: 0 addresses taken over, 0 held back"]
+        after = server.stored(Node)
+        assert [after[name] == before[name] for name in ("n1", "n2", "n3")] == [True, True, False]
+        assert not server.stored(SpiderReservedIP)
+
     async def test_a_daemonset_that_changes_meanwhile(self, server: ApiServer, client: Client) -> None:
         server.inject(Fault("patch", times=2, plural="daemonsets", status=409))
         await take_over(client, PLACES, [], 5.0)

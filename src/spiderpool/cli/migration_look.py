@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -23,7 +24,7 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.installation import AGENT, CONTROLLER, DEFAULT_NAMESPACE
 from spiderpool.core.ipam.migration import GoState, sticky_owner_of
-from spiderpool.core.ipam.migration_groups import LABEL, Group, Side, groups, holders
+from spiderpool.core.ipam.migration_groups import LABEL, Group, Side, groups, holders, serving
 from spiderpool.core.ipam.owners import MACHINE_INSTANCE
 from spiderpool.core.labels import Labels
 from spiderpool.errors import Refused
@@ -100,7 +101,7 @@ class Places:
 DEFAULT_PLACES = Places("spiderpool", (DEFAULT_NAMESPACE, AGENT), "spiderpool-conf")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MigrationState:
     """A cluster as it was read: records first, then pods, since a pod exists before its record."""
 
@@ -121,40 +122,57 @@ class MigrationState:
     networks: tuple[SpiderMultusConfig, ...]
     coordinators: tuple[SpiderCoordinator, ...]
 
-    @property
+    @cached_property
     def labels(self) -> dict[str, Labels]:
         """The labels of each node."""
         return {node.name: node.metadata.labels or {} for node in self.nodes}
 
-    @property
+    @cached_property
     def groups(self) -> tuple[Group, ...]:
         """The nodes that change hands together."""
         return groups(self.go.pools, self.labels, holders(self.go.endpoints))
 
     def side(self, group: Group) -> str:
-        """Whose nodes a group is of: old, moving, new or both."""
+        """Whose nodes a group is of: a Side, both, none of the two, or incomplete where a node of ours has joined."""
         if self.old is None and self.has_controller and not self.begun:
             return Side.NEW  # the other release is gone, and the label taken from the nodes
         sides = group.sides(self.labels)
+        if {Side.OLD, Side.NEW} <= sides:
+            return "both"
         if Side.MOVING in sides:
             return Side.MOVING
-        if sides == {Side.NEW}:
-            return Side.NEW
-        if sides <= {Side.OLD, None}:
-            return Side.OLD if Side.OLD in sides or not self.begun else "none"
-        return "both"
+        if Side.NEW in sides:
+            return Side.NEW if sides == {Side.NEW} else "incomplete"
+        return Side.OLD if Side.OLD in sides or not self.begun else "none"
 
-    @property
+    @cached_property
+    def new_nodes(self) -> frozenset[str]:
+        """Nodes that have moved."""
+        return frozenset(name for name, labels in self.labels.items() if labels.get(LABEL) == Side.NEW)
+
+    @cached_property
+    def moved_pools(self) -> set[str]:
+        """Pools whose records are taken over: those of nodes that have moved; a node moves after all of its pools."""
+        held = holders(self.go.endpoints)
+        if self.finished:
+            return {pool.name for pool in self.go.pools}
+        return {
+            pool.name
+            for pool in self.go.pools
+            if self.new_nodes & (serving(pool, self.labels) | held.get(pool.name, set()))
+        }
+
+    @cached_property
     def finished(self) -> bool:
         """Whether all nodes have moved."""
         return all(self.side(group) == Side.NEW for group in self.groups)
 
-    @property
+    @cached_property
     def begun(self) -> bool:
         """Whether any node has the label."""
         return any(LABEL in labels for labels in self.labels.values())
 
-    @property
+    @cached_property
     def homeless(self) -> set[str]:
         """Pools that serve no node."""
         return {pool.name for pool in self.go.pools} - {name for group in self.groups for name in group.pools}

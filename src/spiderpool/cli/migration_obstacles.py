@@ -9,7 +9,7 @@ import msgspec
 
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.cli.migration_look import MigrationState
-from spiderpool.core.ipam.migration_groups import Group, Side, split
+from spiderpool.core.ipam.migration_groups import Group, split
 from spiderpool.core.network.pod_networks import qualified
 from spiderpool.errors import Refused
 
@@ -91,8 +91,8 @@ def unready(state: MigrationState, nodes: Collection[str]) -> Iterator[str]:
     """Nodes that are to move and whose agents may run although their pods seem to have ended."""
     ready = {node.name for node in state.nodes if node.ready}
     for group in chosen(state, nodes):
-        for name in group.nodes if state.side(group) != Side.NEW else ():
-            if name not in ready:
+        for name in group.nodes:
+            if name not in ready and name not in state.new_nodes:
                 yield f"Node {name} is not ready, so nobody knows whether its agent has ended: see to it, or delete it"
 
 

@@ -165,7 +165,7 @@ def report_of(
 
 def _unlimited(state: MigrationState) -> Iterator[str]:
     """That the other release's agents may be on nodes that have moved."""
-    has_moved = any(state.side(group) in (Side.NEW, Side.MOVING, "both") for group in state.groups)
+    has_moved = any(labels.get(LABEL) in (Side.NEW, Side.MOVING) for labels in state.labels.values())
     if state.old is not None and has_moved and not is_limited(state.old.affinity):
         yield (
             f"DaemonSet {state.old.key} is no longer limited to nodes that have not moved, so its agents may be on "

@@ -127,27 +127,27 @@ def merge_patch(before: Any, after: Any) -> Any:
 
 async def _move(client: Client, places: Places, group: Group, patience: float) -> str:
     """Move one group: end the other agents there, take their records over, and let ours begin."""
-    for node in group.nodes:
-        await label(client, node, Side.MOVING)
-    await _until_old_agents_ended(client, places, group, patience)
     state = await read_state(client, places)
-    now = next(each for each in state.groups if group.nodes[0] in each.nodes)
-    if now.nodes != group.nodes:
-        raise Refused(
-            f"pools have changed meanwhile: nodes {', '.join(now.nodes)} now move together; run the same command again"
-        )
+    nodes = [node for node in group.nodes if node not in state.new_nodes]
+    for node in nodes:
+        await label(client, node, Side.MOVING)
+    await _until_old_agents_ended(client, places, nodes, patience)
+    state = await read_state(client, places)
+    now = next((each for each in state.groups if each.nodes == group.nodes), None)
+    if now is None:
+        raise Refused("pools or nodes have changed meanwhile, and others move together now; run the same command again")
     found = conversion(state).of({*now.pools, *state.homeless})
     await _hold(client, found.held)
     await _create(client, found)
-    for node in group.nodes:
+    for node in nodes:
         await label(client, node, Side.NEW)
     held = sum(each.size for each in found.held.values())
-    return f"nodes {', '.join(group.nodes)} have moved: {len(found.records)} addresses taken over, {held} held back"
+    return f"nodes {', '.join(nodes)} have moved: {len(found.records)} addresses taken over, {held} held back"
 
 
 def conversion(state: MigrationState) -> Conversion:
     """What becomes of the records of all pools whose nodes have not moved."""
-    moved = {name for group in state.groups if state.side(group) == Side.NEW for name in group.pools}
+    moved = state.moved_pools
     pools = tuple(pool for pool in state.go.pools if pool.name not in moved)
     return convert(replace(state.go, pools=pools))
 
@@ -157,23 +157,23 @@ async def label(client: Client, node: str, side: str | None) -> None:
     await client.patch(Node, node, {"metadata": {"labels": {LABEL: side}}}, timeout=TIMEOUT)
 
 
-async def _until_old_agents_ended(client: Client, places: Places, group: Group, patience: float) -> None:
-    """Wait until the other release has no agent on a group's nodes, and its DaemonSet is seen as it is now."""
+async def _until_old_agents_ended(client: Client, places: Places, nodes: Collection[str], patience: float) -> None:
+    """Wait until the other release has no agent on some nodes, and its DaemonSet is seen as it is now."""
     try:
         async with asyncio.timeout(patience):
             looks = 0
             while looks < LOOKS:
-                looks = 0 if await _old_agents(client, places, group) else looks + 1
+                looks = 0 if await _old_agents(client, places, nodes) else looks + 1
                 await asyncio.sleep(POLL)
     except TimeoutError:
         raise NotReady(
-            f"the other release still has agents on nodes {', '.join(group.nodes)}, which have none of ours yet: see "
+            f"the other release still has agents on nodes {', '.join(nodes)}, which have none of ours yet: see "
             f"why they do not end (kubectl -n {places.former[0]} get pods -o wide), and run the same command again"
         ) from None
 
 
-async def _old_agents(client: Client, places: Places, group: Group) -> list[str]:
-    """What is left of the other release's agents on a group's nodes, and those of which the node is not known yet."""
+async def _old_agents(client: Client, places: Places, nodes: Collection[str]) -> list[str]:
+    """What is left of the other release's agents on some nodes, and those of which the node is not known yet."""
     namespace, name = places.former
     found = await client.find(AgentDaemonSet, name, namespace, timeout=TIMEOUT)
     if found is None:
@@ -181,7 +181,7 @@ async def _old_agents(client: Client, places: Places, group: Group) -> list[str]
     if found.status.observedGeneration < (found.metadata.generation or 0):
         return [f"DaemonSet {name}"]
     pods = await client.list(Pod, namespace, labels=found.pod_labels, timeout=TIMEOUT)
-    return [pod.name for pod in pods if not pod.spec.nodeName or pod.spec.nodeName in group.nodes]
+    return [pod.name for pod in pods if not pod.spec.nodeName or pod.spec.nodeName in nodes]
 
 
 async def _hold(client: Client, held: Mapping[int, AddressSet]) -> None:

@@ -63,14 +63,18 @@ def groups(
     of_pool = {
         pool.name: serving(pool, nodes) | {each for each in held.get(pool.name, ()) if each in nodes} for pool in pools
     }
-    joined = [{name} for name in sorted(nodes)]
+    joined = {name: {name} for name in nodes}
     for members in of_pool.values():
-        touched = [group for group in joined if not group.isdisjoint(members)]
-        if touched:
-            joined = [group for group in joined if group not in touched] + [set().union(*touched)]
+        union = set().union(*(joined[name] for name in members))
+        joined |= dict.fromkeys(union, union)
+    pools_of: dict[int, list[str]] = {}
+    for name, members in sorted(of_pool.items()):
+        if members:
+            pools_of.setdefault(id(joined[next(iter(members))]), []).append(name)
+    found = {id(group): group for group in joined.values()}
     return tuple(
-        Group(tuple(sorted(group)), tuple(sorted(name for name, members in of_pool.items() if members & group)))
-        for group in sorted(joined, key=min)
+        Group(tuple(sorted(group)), tuple(pools_of.get(key, ())))
+        for key, group in sorted(found.items(), key=lambda each: min(each[1]))
     )
 
 
