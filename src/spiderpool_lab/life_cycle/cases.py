@@ -315,9 +315,9 @@ def image_collected(stage: LifeStage) -> None:
     )
     stage.wait("the new agent waits for its image", lambda: any(map(_waits_for_image, stage.agents().values())))
     with _crowd(stage):
-        stage.wait(
-            "an Event says what pods of the node wait for", lambda: stage.complaints("is not running on this node")
-        )
+        said = "spiderpool-agent is not running on this node"
+        stage.wait("an Event says what pods wait for", lambda: stage.complaints(said))
+        stage.note(f"the agent's pod says ImagePullBackOff, and Events of pods that start there: {said}")
         stage.wait("pods of the other node run", lambda: len(stage.ready("crowd")) == CROWD // 2)
         (archive,) = archives((AGENT,))
         stage.import_image(NODE, archive)
