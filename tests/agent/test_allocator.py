@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from spiderpool.errors import Refused
+from spiderpool.errors import ApiUnavailable, Refused
 from tests.agent.allocating_node import (
     NodeView,
     One,
@@ -14,6 +14,7 @@ from tests.agent.allocating_node import (
     Surroundings,
     ask,
     keyed,
+    ordinal,
     pool,
 )
 from tests.support.eventually import eventually
@@ -108,6 +109,21 @@ async def test_a_release_that_is_carried_out_late_does_not_hit_a_pod_that_came_b
     await one.allocator.releases.retry("10.0.0.1")
     assert await one.give(ask("a")) == "10.0.0.1"
     assert list(one.store.objects) == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize("landing", ["before the next ADD", "after the next ADD"])
+async def test_what_an_add_has_released_for_good_is_not_inherited_by_its_next_request(landing: str) -> None:
+    """An undone call's releases of both families are not answered; the owner's records are read between them."""
+    one = One(pool(nodeName=["n1"]), pool("six", "fd00::1-fd00::2", nodeName=["n1"]))
+    both = (ordinal("a"), ordinal("a", version=6))
+    one.store.faults = ["", "", "lost request", "late request", "late request"]
+    with pytest.raises(ApiUnavailable):
+        await one.give(*both, ordinal("a", interface="net1"))
+    if landing.startswith("before"):
+        one.store.land()
+    granted = await one.allocator.allocate(keyed(both))
+    one.store.land()
+    assert {record.name for record in granted.granted.values()} == {*one.store.objects}
 
 
 async def test_a_late_release_after_a_conflict_does_not_bring_the_address_back() -> None:

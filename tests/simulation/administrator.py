@@ -38,6 +38,7 @@ class Administrator:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._forfeited: set[tuple[str, str]] = set()  # path of a namespace, name of an address
+        self._forfeited_by: set[tuple[str, str]] = set()  # UID of a pod, name of an address
         self._asked_at: dict[str, float] = {}  # node → since when it has owed an answer
         self._silent_at: dict[str, float] = {}  # node → when its agent could not answer last
         self._stated_at: dict[str, float] = {}  # node → when a statement about it held last
@@ -96,10 +97,15 @@ class Administrator:
         return is_out_of_service(body) or (account.get("spec") or {}).get("fencedBootID") == boot
 
     def answers_for(self, namespace: Namespace, address: str) -> bool:
-        """Whether it is by a wrong statement that an address was taken from a sandbox: now, or before."""
-        key = namespace.path, address
-        if key not in self._forfeited and self._has_misled(namespace.node):
+        """Whether it is by a wrong statement that an address was taken from a sandbox: now, or before.
+
+        As long as its agent does not hear of it, it gives the next sandbox of the pod the same address.
+        """
+        key, of_pod = (namespace.path, address), (namespace.uid, address)
+        inherits = of_pod in self._forfeited_by and self._is_silent(namespace.node)
+        if key not in self._forfeited and (inherits or self._has_misled(namespace.node)):
             self._forfeited.add(key)
+            self._forfeited_by.add(of_pod)
             self._cluster.api.faults["addresses forfeited"] += 1
             self._cluster.note(f"{address} of {namespace.container} is forfeited by a wrong statement", address)
         return key in self._forfeited
@@ -107,12 +113,16 @@ class Administrator:
     def _has_misled(self, name: str) -> bool:
         """Whether somebody has said of late that nothing runs on a node, and its agent has been silent."""
         self._sample(name)
-        recent = self._cluster.loop.time() - SILENCE
-        return min(self._silent_at.get(name, 0.0), self._stated_at.get(name, 0.0)) > recent
+        return self._is_silent(name) and self._stated_at.get(name, 0.0) > self._cluster.loop.time() - SILENCE
+
+    def _is_silent(self, name: str) -> bool:
+        """Whether the agent of a node has been silent of late."""
+        return self._silent_at.get(name, 0.0) > self._cluster.loop.time() - SILENCE
 
     def returned(self, namespace: Namespace, address: str) -> None:
         """A sandbox has the record of its address again."""
         self._forfeited.discard((namespace.path, address))
+        self._forfeited_by.discard((namespace.uid, address))
 
     def is_forfeited(self, namespace: Namespace, address: str) -> bool:
         """Whether a sandbox has an address that was taken from it by a wrong statement."""

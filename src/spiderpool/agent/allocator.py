@@ -251,6 +251,7 @@ class Allocator:
                 kept = record
             else:
                 progress.ended.append(record)
+                progress.owned = None  # it may be among them
         if kept is None:
             progress.outdated += (PendingRelease(record, keep_for_owner=False) for record in unfit)
         return kept
