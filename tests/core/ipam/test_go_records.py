@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -132,6 +134,14 @@ def test_new_records_are_written_as_go_does() -> None:
         '{"10.6.0.10":{"pod":"shop/web-3","podUid":"u-3"},"10.6.0.7":{"pod":"shop/web-1","podUid":"u-1"},'
         '"10.6.0.8":{"pod":"shop/web-4","podUid":"u-4"}}'
     )
+
+
+@pytest.mark.parametrize("value", ["5", "null", '"x"', "[1]", '{"pod":"a/b","podUid":"u","more":{"x":[{"y":1}]}}'])
+def test_what_is_written_beside_stays_as_it_is(value: str) -> None:
+    text = f'{{"10.6.0.1":{value}}}'
+    assert written(text, []) == text
+    after = json.loads(written(text, [record("10.6.0.2")]) or "")
+    assert after["10.6.0.1"] == json.loads(value)
 
 
 def test_a_released_record_is_not_written() -> None:

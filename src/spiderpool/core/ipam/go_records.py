@@ -148,7 +148,7 @@ def written(text: str | None, records: Iterable[SpiderIP]) -> str | None:
 
     Records without a SpiderIP stay: the controller in Go releases those of pods that are gone.
     """
-    before: dict[str, Any] = {key: dict(value) for key, value in _pairs(text)} if text else {}
+    before: dict[str, Any] = {key: _plain(value) for key, value in _pairs(text)} if text else {}
     after = before | {
         address_text(each): {"pod": pod_name(each), "podUid": each.spec.podUID}
         for each in records
@@ -157,6 +157,13 @@ def written(text: str | None, records: Iterable[SpiderIP]) -> str | None:
     if after == before:
         return text
     return json.dumps(dict(sorted(after.items())), separators=(",", ":"), ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value as it was, with objects as dictionaries."""
+    if isinstance(value, _Members):
+        return {key: _plain(each) for key, each in value}
+    return [_plain(each) for each in value] if isinstance(value, list) else value
 
 
 def count(text: str | None) -> int:
