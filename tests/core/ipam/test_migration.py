@@ -11,6 +11,7 @@ from spiderpool.api.ip import IPOwner, SpiderIP
 from spiderpool.api.ippool import IPPoolStatus
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.api.meta import ObjectMeta, OwnerReference
+from spiderpool.core.ipam.gc import MIRROR_POD_ANNOTATION, STATIC_POD_ANNOTATION
 from spiderpool.core.ipam.migration import Conversion, Fate, GoState, convert, held_name, sticky_owner_of
 from tests.support.go_cluster import MACHINE, STATEFUL_SET, GoCluster, pod
 
@@ -96,9 +97,20 @@ def test_a_terminating_pod_keeps_its_address_and_so_does_one_that_has_finished()
 
 def test_a_static_pod_is_known_to_the_plugin_by_another_uid() -> None:
     made = cluster()
-    made.pod("static", ETH0, annotations={"kubernetes.io/config.hash": "hash"})
+    made.pod("static", ETH0, annotations={MIRROR_POD_ANNOTATION: "hash", STATIC_POD_ANNOTATION: "hash"})
     (record,) = convert(made.state()).records
     assert record.spec.podUID == "hash"
+
+
+def test_a_pod_that_claims_the_uid_of_another_gets_nothing_by_it() -> None:
+    """Annotations are the user's."""
+    made = cluster()
+    made.pod("web", ETH0)
+    claim = {STATIC_POD_ANNOTATION: "uid-of-web"}
+    made.pod("thief", {"eth0": {"four": "10.6.0.8"}}, annotations=claim)
+    found = convert(made.state())
+    assert found.findings == ()
+    assert holders(found) == {"10.6.0.7": "web uid-of-web eth0", "10.6.0.8": "thief uid-of-thief eth0"}
 
 
 def test_an_address_without_a_pod_is_free() -> None:
@@ -150,6 +162,16 @@ def test_a_pool_that_no_agent_can_read_is_reported() -> None:
     found = convert(made.state())
     assert "no agent can read its spec.ips" in shown(found)["SpiderIPPool broken"]
     assert not found.held[4]
+
+
+def test_a_pool_whose_subnet_cannot_be_read() -> None:
+    made = cluster()
+    made.pod("web", ETH0)
+    made.pod("db", {"eth0": {"second": "10.7.0.7"}})
+    made.pools["four"].spec.subnet = "10.6.0.0/240"
+    found = convert(made.state())
+    assert holders(found) == {"10.7.0.7": "db uid-of-db eth0"}
+    assert "its subnet cannot be read" in shown(found)["10.6.0.7"]
 
 
 def test_a_record_with_the_name_of_another_pod() -> None:

@@ -22,7 +22,14 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.core.addresses import FAMILIES, AddressSet
 from spiderpool.core.ipam.allocation import new_record, usable
-from spiderpool.core.ipam.gc import is_finished, pod_key, pod_uids, reported_addresses
+from spiderpool.core.ipam.gc import (
+    MIRROR_POD_ANNOTATION,
+    STATIC_POD_ANNOTATION,
+    is_finished,
+    pod_key,
+    pod_uids,
+    reported_addresses,
+)
 from spiderpool.core.ipam.go_records import (
     EndpointAddress,
     Entry,
@@ -128,6 +135,7 @@ class _Converter:
         self._findings: list[Finding] = []
         self._given = list(_given(state.pools))
         self._pods = {uid: pod for pod in state.pods for uid in pod_uids(pod) if uid}
+        self._pods |= {pod.metadata.uid or "": pod for pod in state.pods}  # who claims another's is not believed
         self._existing = {record.name: record for record in state.records}
         self._entries: dict[str, list[Entry]] = defaultdict(list)
         self._named: dict[str, list[EndpointAddress]] = defaultdict(list)
@@ -283,11 +291,7 @@ def _disagreements(entry: Entry, pod: Pod | None, own: list[EndpointAddress]) ->
     if len(own) > 1:
         yield f"{own[0]} names it for {len(own)} interfaces"
     first = own[0]
-    network = ip_network(entry.pool.spec.subnet, strict=False)
-    if network.version != version_of_text(entry.address) or number(entry.address) not in AddressSet.of_network(network):
-        yield f"it is outside the subnet {network}"
-    elif first.cidr.partition("/")[2] != str(network.prefixlen):
-        yield f"{first} names it as {first.cidr}, in the subnet {network}"
+    yield from _outside(entry, first)
     if first.pool != entry.pool.name:
         yield f"{first} names pool {first.pool}"
     if not first.interface:
@@ -295,6 +299,19 @@ def _disagreements(entry: Entry, pod: Pod | None, own: list[EndpointAddress]) ->
     node = pod.spec.nodeName if pod else first.node
     if not first.node or node != first.node:
         yield f"{first} names node {first.node or 'none'}, and the pod is on {node or 'none'}"
+
+
+def _outside(entry: Entry, own: EndpointAddress) -> Iterator[str]:
+    """What an address, or its prefix length, has against the subnet of its pool."""
+    try:
+        network = ip_network(entry.pool.spec.subnet, strict=False)
+    except ValueError:
+        yield f"its subnet cannot be read: {entry.pool.spec.subnet}"
+        return
+    if network.version != version_of_text(entry.address) or number(entry.address) not in AddressSet.of_network(network):
+        yield f"it is outside the subnet {network}"
+    elif own.cidr.partition("/")[2] != str(network.prefixlen):
+        yield f"{own} names it as {own.cidr}, in the subnet {network}"
 
 
 def _record(entry: Entry, own: EndpointAddress, pod: str, uid: str, owner: IPOwner | None) -> SpiderIP:
@@ -308,8 +325,9 @@ def _record(entry: Entry, own: EndpointAddress, pod: str, uid: str, owner: IPOwn
 
 def _uid(pod: Pod) -> str:
     """The UID by which the CNI plugin is called for a pod: that of a static pod is not that of its mirror."""
-    own = pod.metadata.uid
-    return next((uid for uid in pod_uids(pod) if uid and uid != own), own or "")
+    annotations = pod.metadata.annotations or {}
+    static = annotations.get(STATIC_POD_ANNOTATION) if MIRROR_POD_ANNOTATION in annotations else None
+    return static or pod.metadata.uid or ""
 
 
 def _given(pools: Iterable[SpiderIPPool]) -> Iterator[tuple[SpiderIPPool, AddressSet]]:
