@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 from collections.abc import AsyncIterator
@@ -21,11 +22,12 @@ from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.multusconfig import MultusConfigSpec, SpiderMultusConfig, VlanConfig
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli import migration_steps
+from spiderpool.cli.installation import AGENT, COMPONENT_LABEL
 from spiderpool.cli.main import cli
 from spiderpool.cli.migration_back import give_back, preview
 from spiderpool.cli.migration_look import AgentDaemonSet, MigrationState, Places, read_state
@@ -35,10 +37,11 @@ from spiderpool.cli.migration_steps import is_limited, limited, merge_patch, tak
 from spiderpool.cli.migration_values import REFUSED, SERVED, UNKNOWN, WITHOUT_EFFECT, flags, setting_rows, value_rows
 from spiderpool.cli.printing import View
 from spiderpool.core.ipam.migration_groups import LABEL, Side
-from spiderpool.errors import BadConfig, NotReady, Refused
+from spiderpool.errors import BadConfig, NotReady, Refused, SpiderpoolError
 from spiderpool.kube.client import Client
 from spiderpool_lab import chart
 from tests.support.api_server import ApiServer, Fault
+from tests.support.eventually import eventually
 from tests.support.go_cluster import MACHINE, GoCluster, pod
 
 pytestmark = pytest.mark.unit
@@ -59,6 +62,7 @@ KINDS = (
     *(SpiderReservedIP, SpiderSubnet, SpiderMultusConfig, SpiderCoordinator, VirtualMachine, VirtualMachineInstance),
 )
 PLACES = Places("spiderpool", ("kube-system", "spiderpool-agent"), "spiderpool-conf")
+REMOVED = Places("spiderpool", PLACES.former, PLACES.config, removed=True)
 THEIR_VALUES = Path(__file__).parents[1] / "chart" / "spiderpool_values.yaml"
 SETTINGS = {"enableIPv4": True, "enableIPv6": False, "enableStatefulSet": True, "enableKubevirtStaticIP": True}
 
@@ -129,6 +133,20 @@ def put(server: ApiServer, made: GoCluster) -> None:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migration_steps, "POLL", 0.01)
+
+
+def old_agent() -> Pod:
+    """An agent of the other release on n1."""
+    made = pod("agent-x", {}, OwnerReference("apps/v1", "DaemonSet", "spiderpool-agent", "ds-1", True, True))
+    made.metadata.namespace, made.metadata.labels = "kube-system", {"app": "agent"}
+    return made
+
+
+def removed(server: ApiServer) -> None:
+    """Our own settings, which count where the other release is removed."""
+    settings = config()
+    settings.metadata.namespace = "spiderpool"
+    server.put(settings)
 
 
 def side(server: ApiServer, name: str) -> str | None:
@@ -383,6 +401,114 @@ class TestTakingOver:
         await take_over(client, PLACES, ["n1"], 5.0)
         assert report_of(await state(client)).problems == ()
 
+    async def test_who_began_was_interrupted_before_all_nodes_had_the_label(
+        self, server: ApiServer, client: Client
+    ) -> None:
+        """The others would lose their agents when the DaemonSet is limited."""
+        put(server, go_cluster())
+        server.put(node("n1", **{LABEL: "old"}))
+        await take_over(client, PLACES, ["n1"], 5.0)
+        assert (side(server, "n1"), side(server, "n2")) == (Side.NEW, Side.OLD)
+
+    async def test_agents_outlive_a_daemonset_that_is_removed_meanwhile(
+        self, server: ApiServer, client: Client
+    ) -> None:
+        put(server, go_cluster())
+        server.put(old_agent())
+        moving = asyncio.create_task(take_over(client, PLACES, ["n1"], 0.5))
+        await eventually(lambda: side(server, "n1") == Side.MOVING)
+        server.remove(agents())
+        with pytest.raises(NotReady, match="still has agents on nodes n1"):
+            await moving
+        assert not server.stored(SpiderIP)
+
+    async def test_a_release_that_is_removed_meanwhile_is_so_by_the_word_of_a_person(
+        self, server: ApiServer, client: Client
+    ) -> None:
+        put(server, go_cluster())
+        agent = old_agent()
+        server.put(agent)
+        moving = asyncio.create_task(take_over(client, PLACES, ["n1"], 5.0))
+        await eventually(lambda: side(server, "n1") == Side.MOVING)
+        server.remove(agents())
+        server.remove(agent)
+        with pytest.raises(Refused, match="there is no DaemonSet"):
+            await moving
+        assert side(server, "n1") == Side.MOVING
+
+    async def test_agents_of_a_removed_release_that_still_run(self, server: ApiServer, client: Client) -> None:
+        put(server, go_cluster())
+        server.remove(agents())
+        removed(server)
+        server.put(old_agent())
+        with pytest.raises(NotReady, match="still has agents on nodes n1"):
+            await take_over(client, REMOVED, ["n1"], 0.2)
+
+    async def test_a_removed_release_whose_place_ours_has_taken(self, server: ApiServer, client: Client) -> None:
+        """Agents that give addresses already do so without records of what is in use."""
+        put(server, go_cluster())
+        server.remove(agents())
+        removed(server)
+        server.put(agents("spiderpool"))
+        server.put(Deployment(metadata=ObjectMeta(name="spiderpool-controller", namespace="spiderpool")))
+        with pytest.raises(Refused, match=r"our agents are not limited .*; our controller is installed"):
+            await take_over(client, REMOVED, [], 5.0)
+
+    async def test_the_other_release_is_upgraded_while_records_are_written(
+        self, server: ApiServer, client: Client
+    ) -> None:
+        put(server, go_cluster())
+        server.inject(Fault("create", plural="spiderips", delay=0.3))
+        moving = asyncio.create_task(take_over(client, PLACES, ["n1"], 5.0))
+        await eventually(lambda: server.requests["create"])
+        server.put(agents())
+        with pytest.raises(NotReady, match="has begun again meanwhile"):
+            await moving
+        assert side(server, "n1") == Side.MOVING
+        await take_over(client, PLACES, ["n1"], 5.0)
+        assert side(server, "n1") == Side.NEW
+
+    async def test_a_node_fails_while_agents_end(self, server: ApiServer, client: Client) -> None:
+        put(server, go_cluster())
+        agent = old_agent()
+        server.put(agent)
+        moving = asyncio.create_task(take_over(client, PLACES, ["n1"], 5.0))
+        await eventually(lambda: side(server, "n1") == Side.MOVING)
+        server.put(node("n1", "Unknown", **{LABEL: "moving"}))
+        server.remove(agent)
+        with pytest.raises(Refused, match="Node n1 is not ready"):
+            await moving
+        assert side(server, "n1") == Side.MOVING
+
+    async def test_somebody_gives_nodes_back_while_they_move(self, server: ApiServer, client: Client) -> None:
+        """Our agents would begin some day on a node that the other release's agents have again."""
+        put(server, go_cluster())
+        server.inject(Fault("create", plural="spiderips", delay=0.5))
+        moving = asyncio.create_task(take_over(client, PLACES, ["n1"], 5.0))
+        await eventually(lambda: server.requests["create"])
+        server.put(node("n1"))
+        with pytest.raises(Refused, match=r"somebody else has changed the label .* of Node n1 to none"):
+            await moving
+        assert side(server, "n1") is None
+
+    async def test_a_node_that_changes_while_it_moves(self, server: ApiServer, client: Client) -> None:
+        put(server, go_cluster())
+        server.inject(Fault("create", plural="spiderips", delay=0.3))
+        moving = asyncio.create_task(take_over(client, PLACES, ["n1"], 5.0))
+        await eventually(lambda: server.requests["create"])
+        server.inject(Fault("patch", times=2, plural="nodes", status=409))
+        await moving
+        assert side(server, "n1") == Side.NEW
+        server.put(node("n1", **{LABEL: "moving"}))
+        server.inject(Fault("create", plural="spiderips", delay=0.3))
+        server.remove(server.stored(SpiderIP)["10.6.0.1"])
+        moving = asyncio.create_task(take_over(client, PLACES, ["n1"], 5.0))
+        created = server.requests["create"]
+        await eventually(lambda: server.requests["create"] > created)
+        server.inject(Fault("patch", times=20, plural="nodes", status=409))
+        with pytest.raises(Refused, match="Node n1 changes all the time"):
+            await moving
+
     async def test_what_is_held_back_is_added_to_what_was(self, server: ApiServer, client: Client) -> None:
         made = go_cluster()
         for name, pool, address in (("a", "one", "10.6.0.2"), ("b", "two", "10.7.0.2")):
@@ -446,6 +572,51 @@ class TestGivingBack:
         assert (side(server, "n1"), side(server, "n2")) == (None, None)
         assert server.stored(AgentDaemonSet)["kube-system/spiderpool-agent"].affinity is None
         assert not server.stored(AgentDaemonSet)["kube-system/spiderpool-agent"].metadata.annotations
+
+    async def test_nothing_begins_on_nodes_whose_spiderips_are_deleted_in_part(
+        self, server: ApiServer, client: Client
+    ) -> None:
+        """Who changes their mind then, and installs our agents again, would have them give addresses in use."""
+        put(server, go_cluster())
+        await take_over(client, PLACES, [], 5.0)
+        server.remove(ours())
+        server.inject(Fault("delete", times=99, plural="spiderreservedips", status=500))
+        with pytest.raises(SpiderpoolError):
+            await give_back(client, PLACES)
+        assert not server.stored(SpiderIP)
+        assert (side(server, "n1"), side(server, "n2")) == (Side.MOVING, Side.MOVING)
+        server.clear_faults()
+        server.put(ours())
+        await take_over(client, PLACES, [], 5.0)
+        assert {*server.stored(SpiderIP)} == {"10.6.0.1", "10.7.0.1"}
+
+    async def test_an_address_that_an_agent_gives_while_it_ends(self, server: ApiServer, client: Client) -> None:
+        """Agents may end only after records were read, and give an address between."""
+        put(server, go_cluster())
+        await take_over(client, PLACES, ["n1"], 5.0)
+        record = server.stored(SpiderIP)["10.6.0.1"]
+        agent = pod("ours-x", {})
+        agent.metadata.namespace, agent.metadata.labels = "spiderpool", {COMPONENT_LABEL: AGENT}
+        server.remove(ours())
+        server.put(agent)
+        server.inject(Fault("list", plural="statefulsets", delay=0.5))
+        server.list_queries.clear()
+        giving_back = asyncio.create_task(give_back(client, PLACES))
+        await eventually(lambda: "pods" in [plural for plural, _ in server.list_queries])
+        late = replace(record.spec, address="10.6.0.7/24", pod="late", podUID="uid-late")
+        server.put(SpiderIP(metadata=ObjectMeta(name="10.6.0.7", labels=record.metadata.labels), spec=late))
+        server.remove(agent)
+        await giving_back
+        status = server.stored(SpiderIPPool)["one"].status
+        assert status is not None
+        assert "10.6.0.7" in json.loads(status.allocatedIPs or "")
+        assert not server.stored(SpiderIP)
+
+    async def test_our_controller_runs(self, server: ApiServer, client: Client) -> None:
+        server.remove(ours())
+        server.put(Deployment(metadata=ObjectMeta(name="spiderpool-controller", namespace="spiderpool")))
+        with pytest.raises(Refused, match="our controller runs"):
+            await give_back(client, PLACES)
 
     async def test_a_pod_whose_owner_is_being_deleted(self, server: ApiServer, client: Client) -> None:
         made = go_cluster()

@@ -30,7 +30,7 @@ from spiderpool.core.addresses import FAMILIES
 from spiderpool.core.ipam.gc import pod_uids
 from spiderpool.core.ipam.go_records import UnreadableRecords, count, pod_name, written
 from spiderpool.core.ipam.migration import held_name
-from spiderpool.core.ipam.migration_groups import LABEL
+from spiderpool.core.ipam.migration_groups import LABEL, Side
 from spiderpool.core.ipam.migration_undo import go_endpoint, is_complete
 from spiderpool.core.ipam.owners import Controller
 from spiderpool.errors import Refused
@@ -59,6 +59,9 @@ async def give_back(client: Client, places: Places) -> list[str]:
     why = why_not_given_back(state, await _our_agents(client, places))
     if why:
         raise Refused(why)
+    for node in sorted(state.new_nodes):  # ours must not begin there again without the SpiderIPs that go now
+        await label(client, node, Side.MOVING)
+    state = await read_state(client, places)  # agents may have ended only since it was read
     done = [*await _write_records(client, state), *await _write_endpoints(client, state)]
     await on_each(state.go.records, lambda record: _delete(client, record))
     done.append(f"{len(state.go.records)} SpiderIPs deleted")

@@ -134,7 +134,7 @@ class MigrationState:
 
     def side(self, group: Group) -> str:
         """Whose nodes a group is of: a Side, both, none of the two, or incomplete where a node of ours has joined."""
-        if self.old is None and self.has_controller and not self.begun:
+        if self.old is None and self.has_controller and not self.begun and not self.places.removed:
             return Side.NEW  # the other release is gone, and the label taken from the nodes
         sides = group.sides(self.labels)
         if {Side.OLD, Side.NEW} <= sides:

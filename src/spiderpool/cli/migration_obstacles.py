@@ -60,12 +60,13 @@ def _installation(state: MigrationState) -> Iterator[str]:
         f"helm upgrade spiderpool charts/spiderpool --namespace {state.places.namespace} --reset-then-reuse-values "
         "--set migration.agentsOnly=true"
     )
+    is_first = state.old is not None or state.places.removed
     if not state.served or state.ours is None:
         yield f"our agents are not installed in Namespace {state.places.namespace}: see the command above"
-    elif not state.ours.is_for_new_nodes and state.old is not None:
+    elif not state.ours.is_for_new_nodes and is_first:
         yield f"our agents are not limited to nodes that have moved: {upgrade}"
-    if state.has_controller and state.old is not None:
-        yield f"our controller is installed, which would write into pools that the other release lives by: {upgrade}"
+    if state.has_controller and is_first:
+        yield f"our controller is installed, which would write over the records of the other release: {upgrade}"
 
 
 def _networks(pool: SpiderIPPool, namespace: str) -> Iterator[str]:
@@ -108,5 +109,10 @@ def why_not_given_back(state: MigrationState, ours: Collection[str]) -> str | No
         return (
             "our agents run: remove them first, and what they have installed, by helm uninstall spiderpool "
             f"--namespace {state.places.namespace}"
+        )
+    if state.has_controller:
+        return (
+            "our controller runs, which would write over what the other release lives by: remove it by helm uninstall "
+            f"spiderpool --namespace {state.places.namespace}"
         )
     return None

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from spiderpool.api.applications import DaemonSet
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.meta import ObjectMeta
@@ -58,11 +59,14 @@ async def take_over(client: Client, places: Places, nodes: Collection[str], pati
 
 
 async def _keep_apart(client: Client, state: MigrationState) -> None:
-    """Limit the other release's agents to nodes with the label; before, give it to all nodes that have them now."""
+    """Limit the other release's agents to nodes with the label; before, give it to all nodes that have them now.
+
+    Where no node has ours, these are all without the label: who began may have been interrupted.
+    """
     if state.old is None or is_limited(state.old.affinity):
         return
     for node in state.nodes:
-        if not state.begun:
+        if not state.new_nodes and LABEL not in state.labels[node.name]:
             await label(client, node.name, Side.OLD)
     await change_agents(client, state.places, _limit)
 
@@ -136,11 +140,15 @@ async def _move(client: Client, places: Places, group: Group, patience: float) -
     now = next((each for each in state.groups if each.nodes == group.nodes), None)
     if now is None:
         raise Refused("pools or nodes have changed meanwhile, and others move together now; run the same command again")
+    if why := [*obstacles(state), *unready(state, nodes)]:
+        raise Refused("; ".join(why))
     found = conversion(state).of({*now.pools, *state.homeless})
     await _hold(client, found.held)
     await _create(client, found)
+    if left := await _old_agents(client, places, nodes):
+        raise NotReady(f"the other release has begun again meanwhile ({', '.join(left)}); run the same command again")
     for node in nodes:
-        await label(client, node, Side.NEW)
+        await _let_ours_begin(client, node)
     held = sum(each.size for each in found.held.values())
     return f"nodes {', '.join(nodes)} have moved: {len(found.records)} addresses taken over, {held} held back"
 
@@ -155,6 +163,22 @@ def conversion(state: MigrationState) -> Conversion:
 async def label(client: Client, node: str, side: str | None) -> None:
     """Say which agents a node has; None: it does not take part any more."""
     await client.patch(Node, node, {"metadata": {"labels": {LABEL: side}}}, timeout=TIMEOUT)
+
+
+async def _let_ours_begin(client: Client, node: str) -> None:
+    """Say that a node has our agent, unless somebody else has said another thing of it meanwhile. Raises Refused."""
+    for _ in range(CONFLICT_TRIES):
+        found = await client.get(Node, node, timeout=TIMEOUT)
+        side = (found.metadata.labels or {}).get(LABEL)
+        if side == Side.NEW:
+            return
+        if side != Side.MOVING:
+            raise Refused(f"somebody else has changed the label {LABEL} of Node {node} to {side or 'none'} meanwhile")
+        metadata = {"resourceVersion": found.metadata.resourceVersion, "labels": {LABEL: Side.NEW}}
+        with suppress(Conflict):
+            await client.patch(Node, node, {"metadata": metadata}, timeout=TIMEOUT)
+            return
+    raise Refused(f"Node {node} changes all the time; run the same command again")
 
 
 async def _until_old_agents_ended(client: Client, places: Places, nodes: Collection[str], patience: float) -> None:
@@ -173,15 +197,25 @@ async def _until_old_agents_ended(client: Client, places: Places, nodes: Collect
 
 
 async def _old_agents(client: Client, places: Places, nodes: Collection[str]) -> list[str]:
-    """What is left of the other release's agents on some nodes, and those of which the node is not known yet."""
+    """What is left of the other release's agents on some nodes, and those of which the node is not known yet.
+
+    Agents outlive a DaemonSet that is removed: they are looked for by their owner.
+    """
     namespace, name = places.former
     found = await client.find(AgentDaemonSet, name, namespace, timeout=TIMEOUT)
-    if found is None:
-        return []
-    if found.status.observedGeneration < (found.metadata.generation or 0):
-        return [f"DaemonSet {name}"]
-    pods = await client.list(Pod, namespace, labels=found.pod_labels, timeout=TIMEOUT)
-    return [pod.name for pod in pods if not pod.spec.nodeName or pod.spec.nodeName in nodes]
+    if found is not None:
+        is_seen = found.status.observedGeneration >= (found.metadata.generation or 0)
+        if not (is_seen and is_limited(found.affinity)):
+            return [f"DaemonSet {name}"]
+    pods = await client.list(Pod, namespace, labels=found.pod_labels if found else None, timeout=TIMEOUT)
+    agents = [pod for pod in pods if found or _is_agent(pod, name)]
+    return [pod.name for pod in agents if not pod.spec.nodeName or pod.spec.nodeName in nodes]
+
+
+def _is_agent(pod: Pod, name: str) -> bool:
+    """Whether a DaemonSet of that name made a pod."""
+    owner = pod.controller
+    return owner is not None and (owner.kind, owner.name) == (DaemonSet.KIND.name, name)
 
 
 async def _hold(client: Client, held: Mapping[int, AddressSet]) -> None:
