@@ -109,6 +109,53 @@ class TestCache:
             await equal(informer, server)
             assert {obj.key: obj.spec.pool for obj in informer.items()} == {"10.0.0.1": "p", "10.0.0.2": "p"}
 
+    @pytest.mark.parametrize("told", ["by an event", "by a list"])
+    async def test_what_we_deleted_ourselves_is_in_a_restored_store_again(
+        self, server: ApiServer, client: Client, told: str
+    ) -> None:
+        """An answer may arrive after the event, and after a list there is no event at all."""
+        server.put(record("10.0.0.1"), record("10.0.0.2"))
+        informer = Informer(client, SpiderIP)
+        async with running(informer):
+            await informer.synced(5)
+            copied, ours = server.copied(), server.stored(SpiderIP)["10.0.0.1"]
+            if told == "by a list":
+                server.hold_watches()
+                informer.forget(ours)
+            server.remove(ours)
+            if told == "by a list":
+                server.put(record("10.0.0.3"))
+                server.compact()
+                server.cut_watches()
+                server.release_watches()
+            await equal(informer, server)
+            if told == "by an event":
+                informer.forget(ours)
+            server.restore(copied, bump=1_000_000)
+            await equal(informer, server)
+
+    def test_a_late_event_of_a_former_object_does_not_replace_its_successor(self, client: Client) -> None:
+        """Somebody else deleted the former one; its last changes arrive after our own object of its name."""
+        informer = Informer(client, SpiderIP)
+        successor = versioned(record("10.0.0.1", uid="2"), 9)
+        informer.note(successor)
+        informer.note(versioned(record("10.0.0.1", uid="1"), 7))
+        assert informer.items() == [successor]
+
+    async def test_takes_the_former_object_of_a_name_from_a_restored_store(
+        self, server: ApiServer, client: Client
+    ) -> None:
+        server.put(record("10.0.0.1"))
+        informer = Informer(client, SpiderIP)
+        async with running(informer):
+            await informer.synced(5)
+            copied = server.copied()
+            server.remove(record("10.0.0.1"))
+            server.put(record("10.0.0.1", "successor"))
+            await equal(informer, server)
+            server.restore(copied, bump=1_000_000)
+            await equal(informer, server)
+
     async def test_what_we_deleted_ourselves_does_not_come_back_by_a_list_that_began_before(
         self, server: ApiServer, client: Client
     ) -> None:

@@ -61,6 +61,8 @@ class PartialList:
     """Token for the next page; empty when this is all."""
     keys: set[str]
     """Of the objects that were listed: the others of the cache are gone."""
+    unconfirmed: set[str]
+    """UIDs of what we had deleted ourselves when the list began, and that it does not have so far."""
     is_first: bool
     """Whether the cache was empty when the list began: then none is gone of what has come from the list alone."""
 
@@ -135,7 +137,7 @@ class Informer(Generic[T]):
         self._not_older: str | None = "0" if self._from_cache else None  # what the next list must not be older than
         self._objects: dict[str, T] = {}  # object key → object
         self._tombstones: OrderedDict[str, str | None] = OrderedDict()  # UID → version, oldest deletion first
-        self._unconfirmed: set[str] = set()  # UIDs of what we deleted ourselves, until the event arrives
+        self._unconfirmed: set[str] = set()  # UIDs of what we deleted ourselves, until an event or a list says it, too
         self._indexes: list[Index[T, Any, Any]] = []  # updated before the subscribers are called
         self._subscribers: list[Callback[T]] = []  # called with every change, in the order of their subscription
         self._synced = asyncio.Event()  # set when the first list has arrived
@@ -228,9 +230,11 @@ class Informer(Generic[T]):
             self._notify(key, known, obj)
 
     def forget(self, obj: T) -> None:
-        """Drop an object that we deleted ourselves, before its event arrives."""
+        """Drop an object that we deleted ourselves; its event may be still to come, or may have arrived first."""
+        uid = obj.metadata.uid or ""
+        if uid not in self._tombstones or _newer(obj, self._tombstones[uid]):
+            self._unconfirmed.add(uid)
         self._drop(obj)
-        self._unconfirmed.add(obj.metadata.uid or "")
 
     def is_deleted(self, obj: T) -> bool:
         """Whether this very object is known to be deleted, not one of its name; false if that is long ago."""
@@ -311,15 +315,17 @@ class Informer(Generic[T]):
             page = await self._page(begun.rest if begun else "")
             self._arrived += 1
             keys = begun.keys if begun else set()
+            unconfirmed = begun.unconfirmed if begun else set(self._unconfirmed)
             is_first = begun.is_first if begun else not self._objects
             turn = Turn()
             for obj in page.items:
                 keys.add(key := obj.key)
+                unconfirmed.discard(obj.metadata.uid or "")
                 self._believe(obj, page.version)
                 self._note(key, obj)
                 if turn.is_over():
                     await turn.next()
-            self._partial = PartialList(page.version, page.rest, keys, is_first)
+            self._partial = PartialList(page.version, page.rest, keys, unconfirmed, is_first)
         complete, self._partial = self._partial, None
         turn = Turn()
         is_same = complete.is_first and len(complete.keys) == len(self._objects)
@@ -328,8 +334,15 @@ class Informer(Generic[T]):
                 self._drop(old)
             if turn.is_over():
                 await turn.next()
+        self._confirm(complete)
         self._version = self._listed = complete.version
         self._synced.set()
+
+    def _confirm(self, complete: PartialList) -> None:
+        """Take note that a list lacks what we deleted ourselves, and what is older than the list: no event says it."""
+        for uid in complete.unconfirmed:
+            if not _later(self._tombstones.get(uid), complete.version):
+                self._unconfirmed.discard(uid)
 
     async def _page(self, rest: str) -> Page[T]:
         return await self._client.page(
@@ -361,24 +374,24 @@ class Informer(Generic[T]):
                     self.note(obj)
 
     def _is_news(self, obj: T, known: T | None) -> bool:
-        """Whether an object is neither older than its cached version, nor older than its deletion."""
+        """Whether an object is neither older than what is cached of its name, nor older than its deletion."""
         uid = obj.metadata.uid or ""
         if uid in self._tombstones and not _newer(obj, self._tombstones[uid]):
             return False
-        return known is None or known.metadata.uid != obj.metadata.uid or _newer(obj, known.metadata.resourceVersion)
+        if known is not None and known.metadata.uid != obj.metadata.uid:
+            return not _newer(known, obj.metadata.resourceVersion)  # a former object of the name is always older
+        return known is None or _newer(obj, known.metadata.resourceVersion)
 
     def _believe(self, obj: T, version: str) -> None:
         """Give up what a list contradicts though it is from before the list: the store was restored, and lacks it.
 
         A list has all changes up to its version: no object in it was deleted by then, and none was newer. The version
-        of a deletion of our own is not known until its event arrives.
+        of a deletion of our own is not known until an event arrives, or a list lacks the object.
         """
         uid, known = obj.metadata.uid or "", self._objects.get(obj.key)
         if uid in self._tombstones and uid not in self._unconfirmed and not _later(self._tombstones[uid], version):
             del self._tombstones[uid]
-        if known is None or known.metadata.uid != uid or _newer(known, version):
-            return
-        if _newer(known, obj.metadata.resourceVersion):
+        if known is not None and not _newer(known, version) and _newer(known, obj.metadata.resourceVersion):
             self._objects[obj.key] = obj
             self._notify(obj.key, known, obj)
 
@@ -387,7 +400,7 @@ class Informer(Generic[T]):
 
         That is its successor, or the object itself which a later change makes match the selector again.
         """
-        if obj.metadata.uid:
+        if obj.metadata.uid and not _later(self._tombstones.get(obj.metadata.uid), obj.metadata.resourceVersion):
             self._tombstones[obj.metadata.uid] = obj.metadata.resourceVersion
             if len(self._tombstones) > TOMBSTONES:
                 oldest, _ = self._tombstones.popitem(last=False)
