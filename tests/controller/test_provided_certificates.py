@@ -67,6 +67,10 @@ async def served(certificates: ProvidedCertificates) -> bytes:
     return ssl.DER_cert_to_PEM_cert(shown).encode()
 
 
+def x509_certificates(pem: bytes | None) -> list[bytes]:
+    return [each.public_bytes(Encoding.PEM) for each in x509.load_pem_x509_certificates(pem or b"")]
+
+
 async def is_served(certificates: ProvidedCertificates, pair: KeyPair) -> bool:
     with suppress(ssl.SSLCertVerificationError):  # the one that serves has expired
         return await served(certificates) == pair.certificate
@@ -132,15 +136,46 @@ async def test_another_authority_does_not_wait_for_one_that_has_expired(tmp_path
         await eventually(lambda: is_served(certificates, second))
 
 
-async def test_an_authority_that_is_taken_back_is_trusted_no_more(tmp_path: Path, authority: Authority) -> None:
+async def test_an_authority_that_is_taken_back_is_trusted_no_more_after_a_while(
+    tmp_path: Path, authority: Authority
+) -> None:
     first, other = issue(authority), Authority.create("next")
     place(tmp_path, authority, first)
+    async with running(tmp_path, announced=60.0, overlap=1.0) as certificates:
+        await eventually(lambda: certificates.trusted)
+        place(tmp_path, other, issue(other))
+        await eventually(lambda: certificates.trusted == authority.pair.certificate + other.pair.certificate)
+        place(tmp_path, authority, first)
+        await eventually(lambda: certificates.trusted == other.pair.certificate + authority.pair.certificate)
+        await eventually(lambda: certificates.trusted == authority.pair.certificate)
+
+
+async def test_what_another_replica_serves_is_trusted_whatever_follows_it(tmp_path: Path, authority: Authority) -> None:
+    """Its kubelet may have brought a change earlier: it serves what we have only announced."""
+    other, third = Authority.create("next"), Authority.create("third")
+    place(tmp_path, authority, issue(authority))
     async with running(tmp_path, announced=60.0) as certificates:
         await eventually(lambda: certificates.trusted)
         place(tmp_path, other, issue(other))
-        await eventually(lambda: certificates.trusted != authority.pair.certificate)
-        place(tmp_path, authority, first)
-        await eventually(lambda: certificates.trusted == authority.pair.certificate)
+        await eventually(lambda: other.pair.certificate in (certificates.trusted or b""))
+        place(tmp_path, third, issue(third))
+        await eventually(lambda: third.pair.certificate in (certificates.trusted or b""))
+        assert certificates.trusted == b"".join(each.pair.certificate for each in (other, authority, third))
+
+
+async def test_an_authority_that_returns_is_trusted_once(tmp_path: Path, authority: Authority) -> None:
+    other = Authority.create("next")
+    first, second = issue(authority), issue(other)
+    place(tmp_path, authority, first)
+    async with running(tmp_path, announced=60.0) as certificates:
+        for _ in range(2):
+            place(tmp_path, authority, first)
+            await eventually(lambda: (certificates.trusted or b"").endswith(authority.pair.certificate))
+            place(tmp_path, other, second)
+            await eventually(lambda: (certificates.trusted or b"").endswith(other.pair.certificate))
+        both = {authority.pair.certificate, other.pair.certificate}
+        assert {*x509_certificates(certificates.trusted)} == both
+        assert len(x509_certificates(certificates.trusted)) == 2
 
 
 async def test_former_authorities_are_trusted_no_more_after_a_while(tmp_path: Path, authority: Authority) -> None:

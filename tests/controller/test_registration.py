@@ -148,10 +148,15 @@ async def test_a_leader_trusts_for_a_while_what_was_registered_before_it(tmp_pat
     """Its files may be newer than those of other replicas, which serve by the authority before."""
     former, present = Authority.create("former"), Authority.create("present")
     place(tmp_path, present, issue(present))
-    broken: Webhook = {"name": "b.example.com", "clientConfig": {"caBundle": "?"}}
+    no_certificate = base64.b64encode(b"-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----").decode()
+    broken: list[Webhook] = [
+        {"name": f"{number}.example.com", "clientConfig": {"caBundle": bundle}}
+        for number, bundle in enumerate(("?", no_certificate))
+    ]
     async with api_server() as server, server.client() as client:
-        hooks = webhooks("mutate", ControllerSettings(), former.pair.certificate)
-        server.put(MutatingWebhookConfiguration(metadata=ObjectMeta(name=NAME), webhooks=[*hooks, broken]), VALIDATING)
+        hooks = webhooks("mutate", ControllerSettings(), former.pair.certificate.rstrip())
+        stored = [*broken, *hooks]
+        server.put(MutatingWebhookConfiguration(metadata=ObjectMeta(name=NAME), webhooks=stored), VALIDATING)
         certificates = ProvidedCertificates(tmp_path, HOST, times=Times(check=0.02, overlap=1.0))
         registering = Registration(client, ControllerSettings(), certificates)
         async with running(certificates.run(), registering.run()):

@@ -9,6 +9,9 @@ serves; and one of another authority serves only when the API server has had tim
     B is found        A, B                  A, unless it has expired
     + announced       A, B                  B
     + overlap         B                     B
+
+An authority that was found and is followed by another one before it serves is trusted for the overlap as well: another
+replica may have found it earlier, and serve by it.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ from spiderpool.telemetry import logger
 
 MOST_FLIGHTS = 10
 """Rounds of a handshake in memory, which takes three."""
+
+END = b"-----END CERTIFICATE-----\n"
+"""The last line of a certificate in PEM."""
 
 log = logger("certificates")
 
@@ -81,7 +87,7 @@ class ProvidedCertificates:
         self._times = times
         self._pair: ProvidedPair | None = None
         self._next: AnnouncedPair | None = None
-        self._former: dict[bytes, float] = {}  # authorities before the present ones → loop time until which they count
+        self._former: dict[bytes, float] = {}  # each authority that others may serve by → loop time until which
         self._listeners: list[Callable[[], None]] = []
         self.problem: str | None = None
         self.context = self._new_context()
@@ -92,8 +98,8 @@ class ProvidedCertificates:
         """The authorities as PEM, for ``caBundle`` of the webhooks; None until a certificate is loaded."""
         if self._pair is None:
             return None
-        coming = [self._next.pair.authorities] if self._next else []
-        return b"".join([*self._former, self._pair.authorities, *coming])
+        found = [*_each(self._pair.authorities), *(_each(self._next.pair.authorities) if self._next else ())]
+        return b"".join(dict.fromkeys([*(each for each in self._former if each not in found), *found]))
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener()`` whenever a certificate has been loaded. Returns a function that ends the subscription."""
@@ -103,9 +109,7 @@ class ProvidedCertificates:
     def note_registered(self, authorities: bytes) -> None:
         """Trust registered authorities (PEM) for a while: other replicas may serve by them. Damaged ones are left."""
         with suppress(BadConfig):
-            found = _certificates(authorities)
-            if self._pair and found != self._pair.authorities:
-                self._former[found] = asyncio.get_running_loop().time() + self._times.overlap
+            self._trust_for_a_while(_certificates(authorities))
 
     async def run(self) -> None:
         """Load certificates until cancelled."""
@@ -135,6 +139,7 @@ class ProvidedCertificates:
         elif self._may_serve(pair):
             self._serve(pair)
         elif self._next is None or self._next.pair is not pair:
+            self._take_back()
             self._next = AnnouncedPair(pair, asyncio.get_running_loop().time() + self._times.announced)
             log.info(
                 "certificate of another authority found", folder=str(self._folder), serves_in=self._times.announced
@@ -153,18 +158,28 @@ class ProvidedCertificates:
         )
 
     def _serve(self, pair: ProvidedPair) -> None:
-        if self._pair and self._pair.authorities != pair.authorities:
-            self._former[self._pair.authorities] = asyncio.get_running_loop().time() + self._times.overlap
-        self._former.pop(pair.authorities, None)
-        self._pair, self._next = pair, None
+        if self._pair:
+            self._trust_for_a_while(self._pair.authorities)
+        self._take_back()
+        self._pair = pair
         log.info("certificate loaded", folder=str(self._folder))
         self._notify()
 
     def _withdraw(self) -> None:
         """The folder has the certificate that serves (again)."""
         if self._next:
-            self._next = None
+            self._take_back()
             self._notify()
+
+    def _take_back(self) -> None:
+        """Let what was announced not serve; another replica may serve by it already."""
+        if self._next:
+            self._trust_for_a_while(self._next.pair.authorities)
+        self._next = None
+
+    def _trust_for_a_while(self, authorities: bytes) -> None:
+        until = asyncio.get_running_loop().time() + self._times.overlap
+        self._former |= dict.fromkeys(_each(authorities), until)
 
     def _loaded(self, files: tuple[bytes, ...]) -> ProvidedPair:
         authorities, chain, key = files
@@ -214,6 +229,11 @@ def _certificates(pem: bytes) -> bytes:
     except ValueError as error:
         raise BadConfig(f"{AUTHORITY} has no certificate in PEM: {error}") from error
     return b"".join(each.public_bytes(Encoding.PEM) for each in found)
+
+
+def _each(authorities: bytes) -> list[bytes]:
+    """Each certificate of what :func:`_certificates` returns."""
+    return [each + END for each in authorities.split(END)[:-1]]
 
 
 def _as_the_api_server(authorities: bytes) -> ssl.SSLContext:

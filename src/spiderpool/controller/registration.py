@@ -203,19 +203,20 @@ class Registration:
             return "no certificate is loaded"
         if not self._has_begun:
             self._has_begun = True
-            self._certificates.note_registered(self._registered_authorities())
+            for authorities in self._registered_authorities():
+                self._certificates.note_registered(authorities)
         trusted = self._certificates.trusted or b""
         problems = [problem for verb, kind in REGISTRATIONS if (problem := await self._ensure(kind, verb, trusted))]
         if not problems:
             self._registered.set()
         return "; ".join(problems) or None
 
-    def _registered_authorities(self) -> bytes:
-        """What the configurations name as authorities (PEM, each once); nothing of what is no base64."""
+    def _registered_authorities(self) -> list[bytes]:
+        """What the webhooks of the configurations name as authorities (PEM), each once; empty where it is no base64."""
         stored = [self._informers[kind].get(NAME) for _, kind in REGISTRATIONS]
         hooks = [hook for each in stored if each for hook in each.webhooks or ()]
         bundles = dict.fromkeys(str((hook.get("clientConfig") or {}).get("caBundle") or "") for hook in hooks)
-        return b"".join(_from_base64(bundle) for bundle in bundles)
+        return [_from_base64(bundle) for bundle in bundles]
 
     async def _ensure(self, kind: type[WebhookConfiguration], verb: str, trusted: bytes) -> str | None:
         """Write a configuration unless it is as it should be; says why that failed."""
