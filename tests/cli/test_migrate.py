@@ -590,6 +590,32 @@ class TestGivingBack:
         await take_over(client, PLACES, [], 5.0)
         assert {*server.stored(SpiderIP)} == {"10.6.0.1", "10.7.0.1"}
 
+    async def test_records_are_written_after_the_endpoints_that_name_them(
+        self, server: ApiServer, client: Client
+    ) -> None:
+        """The other controller frees the address of a living pod whose SpiderEndpoint has another UID or address."""
+        put(server, go_cluster())
+        await take_over(client, PLACES, ["n1"], 5.0)
+        again = pod("web-1", {"eth0": {"one": "10.6.0.5"}}, uid="uid-of-next")
+        server.remove(server.stored(Pod)["shop/web-1"])
+        server.put(again)
+        old = server.stored(SpiderIP)["10.6.0.1"]
+        uid = server.stored(Pod)["shop/web-1"].metadata.uid or ""
+        spec = replace(old.spec, address="10.6.0.5/24", podUID=uid)
+        server.remove(old)
+        server.put(SpiderIP(metadata=ObjectMeta(name="10.6.0.5", labels=old.metadata.labels), spec=spec))
+        server.remove(ours())
+        server.inject(Fault("patch", times=99, plural="spiderippools", status=500))
+        with pytest.raises(SpiderpoolError):
+            await give_back(client, PLACES)
+        status = server.stored(SpiderEndpoint)["shop/web-1"].status
+        assert status is not None
+        assert status.current.uid == uid
+        server.clear_faults()
+        server.put(ours())
+        await take_over(client, PLACES, ["n1"], 5.0)
+        assert not server.stored(SpiderReservedIP), "whose address it is is known"
+
     async def test_an_address_that_an_agent_gives_while_it_ends(self, server: ApiServer, client: Client) -> None:
         """Agents may end only after records were read, and give an address between."""
         put(server, go_cluster())

@@ -59,10 +59,11 @@ async def give_back(client: Client, places: Places) -> list[str]:
     why = why_not_given_back(state, await _our_agents(client, places))
     if why:
         raise Refused(why)
-    for node in sorted(state.new_nodes):  # ours must not begin there again without the SpiderIPs that go now
-        await label(client, node, Side.MOVING)
+    for name in sorted(state.new_nodes):  # ours must not begin there again without the SpiderIPs that go now
+        await label(client, name, Side.MOVING)
     state = await read_state(client, places)  # agents may have ended only since it was read
-    done = [*await _write_records(client, state), *await _write_endpoints(client, state)]
+    # the other controller goes on: it frees an address of a living pod whose SpiderEndpoint does not name it
+    done = [*await _write_endpoints(client, state), *await _write_records(client, state)]
     await on_each(state.go.records, lambda record: _delete(client, record))
     done.append(f"{len(state.go.records)} SpiderIPs deleted")
     for family in FAMILIES:

@@ -324,6 +324,30 @@ def test_a_spiderip_that_exists_already() -> None:
     assert reason(made, records=(existing("other"),)) == "its SpiderIP exists already, for pod shop/web"
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_a_spiderip_of_the_pod_that_has_the_address_now(left: bool) -> None:
+    """Our agents have given it, and nodes move again: one that has joined anew, or after some were given back."""
+    made = cluster()
+    if left:
+        made.record(pod("gone", ETH0), ETH0)
+    new = pod("new", ETH0)
+    made.pods.append(new)
+    (of_new,) = convert(single("new").state()).records
+    assert convert(made.state(records=(of_new,))) == Conversion((), ())
+    released = replace(of_new, spec=replace(of_new.spec, releasedAt="2026-01-01T00:00:00Z"))
+    assert "10.6.0.7" in shown(convert(made.state(records=(released,))))
+    made.endpoint(pod("other", ETH0), ETH0)
+    made.pods.append(pod("other", {}))
+    assert "10.6.0.7" in shown(convert(made.state(records=(of_new,))))
+
+
+def single(name: str) -> GoCluster:
+    """A cluster with one pod."""
+    made = cluster()
+    made.pod(name, ETH0)
+    return made
+
+
 def test_an_endpoint_that_cannot_be_read_is_reported() -> None:
     made = cluster()
     made.endpoint(pod("web", {}), {"eth0": {"four": "ten"}})

@@ -20,7 +20,7 @@ from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import IPOwner, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
-from spiderpool.core.addresses import FAMILIES, AddressSet
+from spiderpool.core.addresses import FAMILIES, AddressSet, object_name
 from spiderpool.core.ipam.allocation import new_record, usable
 from spiderpool.core.ipam.gc import (
     MIRROR_POD_ANNOTATION,
@@ -201,12 +201,24 @@ class _Converter:
         found = self._entries.get(address, [])
         if len(found) > 1:
             return _Judgement(Fate.HELD, f"two records name it: {' and '.join(map(str, found))}")
+        pod = self._pods.get(found[0].uid) if found else None
+        if pod is None and self._is_given(address):
+            return _Judgement(Fate.TAKEN)
         if not found:
             return self._unrecorded(address)
         entry = found[0]
-        pod = self._pods.get(entry.uid)
         wanted = self._without_pod(entry) if pod is None else self._with_pod(entry, pod)
         return wanted if wanted.record is None else self._beside_existing(wanted, wanted.record)
+
+    def _is_given(self, address: str) -> bool:
+        """Whether our agents have given an address to an existing pod, and no other pod is known to have it."""
+        existing = self._existing.get(object_name(address))
+        uid = existing.spec.podUID if existing and existing.spec.releasedAt is None else None
+        return (
+            uid in self._pods
+            and not self._living(address, uid)
+            and all(uid in pod_uids(each) for each in self._reporters.get(address, ()))
+        )
 
     def _unrecorded(self, address: str) -> _Judgement:
         if living := self._living(address):
@@ -215,7 +227,7 @@ class _Converter:
             return _Judgement(Fate.HELD, f"pod {reporters[0].key} reports it, and no pool has a record of it")
         return _Judgement(Fate.FREE, f"{self._named[address][0]} names it, whose pod is gone, and no pool")
 
-    def _living(self, address: str, but_for: str = "") -> list[EndpointAddress]:
+    def _living(self, address: str, but_for: str | None = None) -> list[EndpointAddress]:
         """SpiderEndpoints of existing pods that name an address."""
         return [each for each in self._named.get(address, ()) if each.uid in self._pods and each.uid != but_for]
 
