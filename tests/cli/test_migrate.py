@@ -638,6 +638,22 @@ class TestGivingBack:
         assert "10.6.0.7" in json.loads(status.allocatedIPs or "")
         assert not server.stored(SpiderIP)
 
+    async def test_our_agents_are_in_another_namespace(self, server: ApiServer, client: Client) -> None:
+        """Who forgets --namespace must not have SpiderIPs deleted under agents that run."""
+        put(server, go_cluster())
+        await take_over(client, PLACES, ["n1"], 5.0)
+        server.remove(ours())
+        agent = pod("ours-x", {})
+        agent.metadata.namespace, agent.metadata.labels = "elsewhere", {COMPONENT_LABEL: AGENT}
+        theirs = pod("theirs-x", {})
+        theirs.metadata.namespace, theirs.metadata.labels = "kube-system", {COMPONENT_LABEL: AGENT}
+        server.put(agent, theirs)
+        with pytest.raises(Refused, match=r"our agents run: .* --namespace elsewhere"):
+            await give_back(client, PLACES)
+        assert server.stored(SpiderIP)
+        server.remove(agent)
+        await give_back(client, PLACES)
+
     async def test_our_controller_runs(self, server: ApiServer, client: Client) -> None:
         server.remove(ours())
         server.put(Deployment(metadata=ObjectMeta(name="spiderpool-controller", namespace="spiderpool")))

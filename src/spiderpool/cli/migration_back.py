@@ -79,8 +79,9 @@ async def give_back(client: Client, places: Places) -> list[str]:
 
 
 async def _our_agents(client: Client, places: Places) -> list[str]:
-    pods = await client.list(Pod, places.namespace, labels=f"{COMPONENT_LABEL}={AGENT}", timeout=TIMEOUT)
-    return [pod.name for pod in pods] if places.namespace != places.former[0] else []
+    """The Namespaces with agents of ours: all but that of the other release, whatever somebody says of ours."""
+    pods = await client.list(Pod, labels=f"{COMPONENT_LABEL}={AGENT}", timeout=TIMEOUT)
+    return sorted({pod.metadata.namespace or "" for pod in pods} - {places.former[0]})
 
 
 async def _write_records(client: Client, state: MigrationState) -> list[str]:

@@ -98,7 +98,7 @@ def unready(state: MigrationState, nodes: Collection[str]) -> Iterator[str]:
 
 
 def why_not_given_back(state: MigrationState, ours: Collection[str]) -> str | None:
-    """Why nodes cannot be given back now; ``ours`` are the pods of our agents."""
+    """Why nodes cannot be given back now; ``ours`` are the Namespaces with agents of ours."""
     namespace, name = state.places.former
     if state.old is None:
         return (
@@ -108,7 +108,7 @@ def why_not_given_back(state: MigrationState, ours: Collection[str]) -> str | No
     if state.ours is not None or ours:
         return (
             "our agents run: remove them first, and what they have installed, by helm uninstall spiderpool "
-            f"--namespace {state.places.namespace}"
+            f"--namespace {next(iter(ours), state.places.namespace)}"
         )
     if state.has_controller:
         return (
