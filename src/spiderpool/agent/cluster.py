@@ -38,9 +38,9 @@ log = logger("cluster")
 class ClusterCache:
     """Cached objects: pods of this node, pools that it may use, reserved addresses, networks, coordinator settings.
 
-    The first list of our records comes from etcd: one that lacks a record would give its pod a second address. The
-    others may come from an API server's cache, since nothing is decided for good by what they lack: a list of one
-    node's pods makes the server read those of all nodes from etcd.
+    The first lists of our records and of reserved addresses come from etcd: one that lacks a record would give its pod
+    a second address, or a pod one that is kept from all. The others may come from an API server's cache, since nothing
+    is decided for good by what they lack: a list of one node's pods makes the server read those of all nodes from etcd.
     """
 
     def __init__(self, client: Client, node: str) -> None:
@@ -53,7 +53,7 @@ class ClusterCache:
         self._own_pools = Informer(client, SpiderIPPool, labels=f"{POOL_NODE_LABEL}={label}", from_cache=True)
         self._shared_pools = Informer(client, SpiderIPPool, labels=f"!{POOL_NODE_LABEL}", from_cache=True)
         self._pool_change = asyncio.Event()  # set at the next change of a pool, and then replaced by a new one
-        self._reserved_ips = Informer(client, SpiderReservedIP, from_cache=True)
+        self._reserved_ips = Informer(client, SpiderReservedIP)
         self._reserved = {version: AddressSet(version) for version in FAMILIES}  # family → reserved addresses
         # Those of which nothing is left: their labels change seldom, while each address changes the status of one.
         self._quotas = Informer(client, SpiderIPQuota, labels=f"{EXHAUSTED_LABEL}=true", from_cache=True, optional=True)
