@@ -130,7 +130,8 @@ async def test_of_the_first_lists_only_those_that_may_lack_nothing_come_from_etc
         await asyncio.wait((task,))
         versions = [(plural, query.get("resourceVersion")) for plural, query in server.list_queries]
     consistent = (SpiderIP, SpiderReservedIP)
-    cached = [kind for kind in (*KINDS, SpiderIPPool) if kind not in consistent]  # pools: the node's own, and shared ones
+    every = (*KINDS, SpiderIPPool)  # pools twice: the node's own, and shared ones
+    cached = [kind for kind in every if kind not in consistent]
     assert Counter(versions) == Counter(
         [(kind.KIND.plural, "0") for kind in cached] + [(kind.KIND.plural, None) for kind in consistent]
     )

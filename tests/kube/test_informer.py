@@ -93,6 +93,17 @@ class TestCache:
             await informer.synced(5)
             assert informer.items() == [written]
 
+    async def test_what_we_changed_is_not_replaced_by_a_list_that_is_older(
+        self, server: ApiServer, client: Client
+    ) -> None:
+        server.put(record("10.0.0.1"))
+        informer = Informer(client, SpiderIP)
+        changed = versioned(server.stored(SpiderIP)["10.0.0.1"], 1_000_000)
+        informer.note(changed)
+        async with running(informer):
+            await informer.synced(5)
+            assert informer.items() == [changed]
+
     @pytest.mark.parametrize("from_cache", [False, True])
     async def test_takes_a_restored_store_as_it_is_once_its_revisions_were_raised(
         self, server: ApiServer, client: Client, from_cache: bool

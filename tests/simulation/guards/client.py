@@ -103,6 +103,22 @@ GUARDS = (
         "kube/test_informer.py kube/test_records.py",
     ),
     Guard(
+        "own_deletion_after_the_list",
+        "a list that began before our own deletion brings the object back",
+        "kube/informer.py",
+        "if uid in self._tombstones and uid not in self._unconfirmed and not _later(self._tombstones[uid], version):",
+        "if uid in self._tombstones and not _later(self._tombstones[uid], version):",
+        "kube/test_informer.py",
+    ),
+    Guard(
+        "change_newer_than_the_list",
+        "a list that is older than what was written meanwhile replaces it in the cache",
+        "kube/informer.py",
+        "if known is not None and not _newer(known, version) and _newer(known, obj.metadata.resourceVersion):",
+        "if known is not None and _newer(known, obj.metadata.resourceVersion):",
+        "kube/test_informer.py",
+    ),
+    Guard(
         "finalizers_of_a_version",
         "the finalizer of another writer is undone",
         "kube/finalizers.py",
