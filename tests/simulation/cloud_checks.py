@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
@@ -47,20 +48,28 @@ class CloudChecks:
 
     def settled(self) -> Iterator[tuple[str, str, str]]:
         """Rule, text and subject of what is not as it should be once the world is quiet."""
-        pools = {
-            (eni, body["spec"]["ipVersion"]): body
-            for body in self._cluster.bodies(SpiderIPPool).values()
-            if (eni := (body["metadata"].get("labels") or {}).get(POOL_ENI_LABEL))
-        }
+        pools: dict[tuple[str, int], list[Body]] = {}  # a surplus one has what pods still hold of it
+        for body in self._cluster.bodies(SpiderIPPool).values():
+            if eni := (body["metadata"].get("labels") or {}).get(POOL_ENI_LABEL):
+                pools.setdefault((eni, body["spec"]["ipVersion"]), []).append(body)
         for card in self._cluster.cloud.cards():
             for version, registered in card.registered.items():
-                pool = pools.pop((card.identity, version), None)
-                given = {*addresses_of(pool)} if pool else set()
-                if given != registered:
-                    text = f"ENI {card.identity} has {sorted(registered)}, its pool {sorted(given)}"
+                found = pools.pop((card.identity, version), [])
+                given = [{*addresses_of(each)} for each in found]
+                if {*chain(*given)} != registered:
+                    text = f"ENI {card.identity} has {sorted(registered)}, its pools {[*map(sorted, given)]}"
                     yield "pools equal the cloud", text, card.identity
-        for (eni, _), body in pools.items():
-            yield "pools equal the cloud", f"pool {body['metadata']['name']} is of ENI {eni}, which is gone", eni
+                giving = sorted(each["metadata"]["name"] for each in found if _gives(each))
+                if len(giving) > 1:
+                    text = f"pools {giving} give addresses of ENI {card.identity}"
+                    yield "pools equal the cloud", text, card.identity
+        for (eni, _), found in pools.items():
+            names = [each["metadata"]["name"] for each in found]
+            yield "pools equal the cloud", f"pools {names} are of ENI {eni}, which is gone", eni
+
+
+def _gives(pool: Body) -> bool:
+    return not {*addresses_of(pool)} <= {*addresses_of(pool, "excludeIPs")}
 
 
 def addresses_of(pool: Body, field: str = "ips") -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
@@ -26,12 +27,14 @@ from spiderpool.core.cloud.eni_pools import (
     ENIAbsence,
     ENIClaim,
     absence,
+    by_precedence,
     choose_claim,
     network_fault,
     network_name,
     new_network,
     new_pool,
     patch_of,
+    plan_dissolution,
     plan_update,
     pool_name,
     registered,
@@ -54,6 +57,8 @@ from spiderpool.telemetry import UNREGISTERED, logger
 
 RESYNC = 60.0
 """Seconds between two reconciliations of all ENIs."""
+SURPLUS_GRACE = 120.0
+"""Seconds for which a surplus pool must have been empty before it is deleted: an agent may use it that hears late."""
 WORKERS = 2
 """ENIs that are reconciled at a time."""
 
@@ -204,13 +209,13 @@ class ENIPoolReconciler:
         await on_all(sorted(self._rules.families), partial(self._reconcile_family, eni, claims))
 
     async def _reconcile_family(self, eni: str, claims: Sequence[ENIClaim], version: int) -> None:
-        pool = self._pool_of(eni, version)
-        claim = choose_claim(claims, pool)
+        pools = self._pools_of(eni, version)
+        claim = choose_claim(claims, pools[0] if pools else None)
         if claim is not None:
             self._complaints.pop(f"claims/{eni}/{version}", None)
             claim = self._with_dispute(claim)
-        if pool is not None:
-            await self._keep_or_retire(eni, pool, claim)
+        if pools:  # surplus ones first: the pool of the ENI takes over what they give up
+            await on_all(reversed(pools), lambda pool: self._keep_or_retire(eni, pool, claim, pool is not pools[0]))
         elif claim is None:
             self._complain_of_claims(eni, claims, version)
         elif self._rules.primary_eni or not claim.eni.primary:
@@ -241,17 +246,16 @@ class ENIPoolReconciler:
         confirmed = identity in self._assigned_to(name)
         return ENIClaim(name, server, eni, node is not None and node.ready, confirmed)
 
-    def _pool_of(self, eni: str, version: int) -> SpiderIPPool | None:
-        """The pool of an ENI and family; by name, should there be several."""
-        pools = sorted(self._pools_by_eni.get(eni), key=lambda pool: pool.name)
-        return next((pool for pool in pools if subnet_version(pool) == version), None)
+    def _pools_of(self, eni: str, version: int) -> list[SpiderIPPool]:
+        """The pools of an ENI and family: its pool, and after it surplus ones."""
+        return by_precedence(pool for pool in self._pools_by_eni.get(eni) if subnet_version(pool) == version)
 
-    async def _keep_or_retire(self, eni: str, pool: SpiderIPPool, claim: ENIClaim | None) -> None:
+    async def _keep_or_retire(self, eni: str, pool: SpiderIPPool, claim: ENIClaim | None, surplus: bool) -> None:
         """Bring a pool up to date, or delete it when its ENI or its Node is gone."""
         if pool.terminating:
             return
         cause = None if claim else absence(pool, self._servers)
-        if cause is None or cause is ENIAbsence.UNKNOWN:
+        if cause is ENIAbsence.UNKNOWN or (cause is None and not surplus):
             self._gone_since.pop(pool.name, None)
         with suppress(NotFound):  # another client has deleted the pool: its event reconciles the ENI again
             match cause:
@@ -262,10 +266,21 @@ class ENIPoolReconciler:
                 case ENIAbsence.ENI:
                     await self._update(eni, pool, None)
                     await self._retire_later(eni, pool, 0.0)
+                case None if surplus:
+                    await self._dissolve(eni, pool, claim)
                 case None:
                     await self._update(eni, pool, claim)
 
-    async def _update(self, eni: str, pool: SpiderIPPool, claim: ENIClaim | None) -> None:
+    async def _dissolve(self, eni: str, pool: SpiderIPPool, claim: ENIClaim | None) -> None:
+        """Take from a surplus pool what nobody needs there, and delete it once it has been empty for a while."""
+        await self._update(eni, pool, claim, surplus=True)
+        now = self._listers.pools.get(pool.name) or pool
+        if now.spec.ips:
+            self._gone_since.pop(pool.name, None)
+        else:
+            await self._retire_later(eni, now, SURPLUS_GRACE)
+
+    async def _update(self, eni: str, pool: SpiderIPPool, claim: ENIClaim | None, *, surplus: bool = False) -> None:
         """Make the pool hold what the ENI has, report unregistered addresses, and make the ENI's network."""
         if claim and (block := claim.eni.subnet_of(subnet_version(pool))) not in (None, pool.spec.subnet):
             message = f"ENI {eni} is in {block}, the pool in {pool.spec.subnet}; delete the pool, another will be made"
@@ -273,8 +288,12 @@ class ENIPoolReconciler:
             return
         holders = self._ips_by_pool.get(pool.name)
         version, eni_of_claim = subnet_version(pool), claim.eni if claim else None
-        others = self._others(pool.name, registered(eni_of_claim, version))
-        desired = plan_update(pool, claim, holders, others, self._rules.namespace)
+        if surplus:
+            desired = plan_dissolution(pool, claim, holders, self._rules.namespace)
+        else:
+            near = self._others(pool.name, registered(eni_of_claim, version))
+            others = chain(near, (each for each in self._pools_of(eni, version) if each.name != pool.name))
+            desired = plan_update(pool, claim, holders, others, self._rules.namespace)
         if body := patch_of(pool, desired):
             self._listers.pools.note(await self._patch(pool, body))
             if claim:
@@ -358,7 +377,7 @@ class ENIPoolReconciler:
             return False
         await self._client.delete(SpiderIPPool, pool.name, uid=pool.metadata.uid)
         self._report(_eni_of(pool) or "", pool, None, ())
-        log.info("pool of a vanished ENI deleted", pool=pool.name)
+        log.info("pool that no ENI needs deleted", pool=pool.name)
         return True
 
     # --- What is reported ------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from spiderpool.core.cloud.eni_pools import (
     ENIAbsence,
     ENIClaim,
     absence,
+    by_precedence,
     choose_claim,
     is_known_to_agent,
     network_fault,
@@ -38,6 +39,7 @@ from spiderpool.core.cloud.eni_pools import (
     new_pool,
     not_observed_text,
     patch_of,
+    plan_dissolution,
     plan_update,
     pool_name,
     registered,
@@ -219,6 +221,45 @@ def test_growth_leaves_to_others_what_they_have() -> None:
     others = [hand_written("192.168.0.160"), hand_written("nonsense", name="broken")]
     after = kept(made(), with_addresses(*ETH1.addresses, "192.168.0.160", "192.168.0.161"), others=others)
     assert after.spec.ips == ["192.168.0.156-192.168.0.157", "192.168.0.161"]
+
+
+def surplus(pool: SpiderIPPool, eni: ENI, *held: SpiderIP) -> SpiderIPPool:
+    """A surplus pool after its update."""
+    wanted = plan_dissolution(pool, claim(eni), held, OURS)
+    spec = replace(pool.spec, ips=wanted.ips, excludeIPs=wanted.exclude)
+    return replace(pool, spec=spec)
+
+
+def test_a_surplus_pool_keeps_what_pods_have_and_what_is_given_back_and_the_other_one_takes_the_rest() -> None:
+    eni = with_addresses("192.168.0.150", "192.168.0.151", "192.168.0.152")
+    second = made(eni, name="master-eni-m1-v4")
+    second.metadata.annotations = {RELEASING_ANNOTATION: "192.168.0.151"}
+    first = made()
+    first.spec.ips = None
+    assert kept(first, eni, others=[second]).spec.ips is None
+    rest = surplus(second, eni, holder("192.168.0.150"))
+    assert (rest.spec.ips, rest.spec.excludeIPs) == (["192.168.0.150-192.168.0.151"],) * 2
+    assert kept(first, eni, others=[rest]).spec.ips == ["192.168.0.152"]
+    rest = surplus(rest, eni)
+    assert kept(first, eni, others=[rest]).spec.ips == ["192.168.0.150", "192.168.0.152"]
+    gone = surplus(rest, with_addresses("192.168.0.150"))
+    assert gone.spec.ips is None
+    assert kept(first, eni, others=[gone]).spec.ips == ["192.168.0.150", "192.168.0.152"], "a report may be stale"
+
+
+def test_the_pool_of_another_eni_has_nothing_of_what_it_excludes() -> None:
+    other = made(replace(with_addresses("192.168.0.150"), identity="eni-other"), name="other")
+    other.spec.excludeIPs = ["192.168.0.150"]
+    assert kept(made(), with_addresses("192.168.0.150"), others=[other]).spec.ips == ["192.168.0.150"]
+
+
+def test_of_several_pools_the_oldest_that_stays_is_the_one_of_its_eni() -> None:
+    pools = [made(name=name) for name in "abcd"]
+    times = ("2025-01-01T00:00:02Z", "2025-01-01T00:00:01Z", "2025-01-01T00:00:01Z", "2025-01-01T00:00:00Z")
+    for pool, time in zip(pools, times, strict=True):
+        pool.metadata.creationTimestamp = time
+    pools[3].metadata.deletionTimestamp = "2025-01-01T00:00:03Z"
+    assert [each.name for each in by_precedence(pools)] == ["b", "c", "a", "d"]
 
 
 def test_a_kept_pool_that_was_written_past_admission_is_repaired() -> None:

@@ -111,6 +111,14 @@ def choose_claim(claims: Iterable[ENIClaim], pool: SpiderIPPool | None) -> ENICl
     return right[0] if len(right) == 1 else None
 
 
+def by_precedence(pools: Iterable[SpiderIPPool]) -> list[SpiderIPPool]:
+    """Returns the pools of an ENI and family, first the one that gives its addresses: the oldest one that stays.
+
+    There is a second one where a create that was not answered was carried out late, under a name that was free since.
+    """
+    return sorted(pools, key=lambda pool: (pool.terminating, pool.metadata.creationTimestamp or "", pool.name))
+
+
 def absence(pool: SpiderIPPool, nodes: Mapping[str, Instance | None]) -> ENIAbsence:
     """Returns why no Node claims the ENI of a pool; ``nodes`` are all Nodes, with the reports of their servers."""
     names = pool.spec.nodeName or []
@@ -155,9 +163,31 @@ def plan_update(
     version = subnet_version(pool)
     known, disputed = _known(claim, version)
     present = _usable(pool, version)
-    held = [holder for holder in holders if holder.spec.releasedAt is None]
     added = known - present - (disputed - _listed(pool, version))
-    given = (known & present) | _untaken(added, pool.spec.subnet, others)
+    given = (known & present) | _untaken(added, pool.spec.subnet, others, _eni_of(pool))
+    return _update_of(pool, claim, holders, given, namespace)
+
+
+def plan_dissolution(
+    pool: SpiderIPPool, claim: ENIClaim | None, holders: Iterable[SpiderIP], namespace: str
+) -> PoolUpdate:
+    """Returns the update of a surplus pool, which gives nothing: another one is the ENI's.
+
+    It keeps what pods have, and what is about to be returned to the cloud: the other one must not give that meanwhile.
+    """
+    version = subnet_version(pool)
+    known, _ = _known(claim, version)
+    given = known & _listed(pool, version) & releasing(pool)
+    return _update_of(pool, claim, holders, given, namespace)
+
+
+def _update_of(
+    pool: SpiderIPPool, claim: ENIClaim | None, holders: Iterable[SpiderIP], given: AddressSet, namespace: str
+) -> PoolUpdate:
+    """Returns the update of a pool that is to have some addresses besides those of its holders."""
+    version = subnet_version(pool)
+    known, _ = _known(claim, version)
+    held = [holder for holder in holders if holder.spec.releasedAt is None]
     fenced = AddressSet.of_addresses(map(address_of, held), version) - given
     excluded = fenced | (releasing(pool) & given)
     return PoolUpdate(
@@ -198,16 +228,25 @@ def _listed(pool: SpiderIPPool, version: int) -> AddressSet:
         return AddressSet(version)
 
 
-def _untaken(addresses: AddressSet, subnet: str, others: Iterable[SpiderIPPool]) -> AddressSet:
-    """Returns the addresses that no other pool with an overlapping subnet has; reads no pool when there are none."""
+def _untaken(addresses: AddressSet, subnet: str, others: Iterable[SpiderIPPool], eni: str | None = None) -> AddressSet:
+    """Returns the addresses that no other pool with an overlapping subnet has; reads no pool when there are none.
+
+    Another pool of the same ENI also has what it excludes: a pod has that, or it is about to be returned to the cloud.
+    """
     if not addresses:
         return addresses
-    block = ip_network(subnet)
+    block, version = ip_network(subnet), addresses.version
     for other in others:
         with suppress(ValueError):  # a malformed pool has no addresses
             if ip_network(other.spec.subnet).overlaps(block):
-                addresses -= _usable(other, addresses.version)
+                addresses -= _usable(other, version)
+                if eni and _eni_of(other) == eni:
+                    addresses -= _listed(other, version) | releasing(other)
     return addresses
+
+
+def _eni_of(pool: SpiderIPPool) -> str | None:
+    return (pool.metadata.labels or {}).get(POOL_ENI_LABEL)
 
 
 def releasing(pool: SpiderIPPool) -> AddressSet:
