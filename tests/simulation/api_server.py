@@ -119,6 +119,8 @@ class SimulatedApiServer:
         """Requests by verb."""
         self._under_way: Counter[str] = Counter()  # names of creates that have been sent and not carried out yet
         self._created: dict[str, float] = {}  # name → when the last create was carried out, or lost
+        self.listed: dict[tuple[str, str], float] = {}
+        """(machine, label selector) → when its last list was carried out."""
         self.sent = 0.0
         """When the request that is being carried out was sent."""
         self._kinds = {prefix(kind): kind for kind in kinds}
@@ -194,6 +196,9 @@ class SimulatedApiServer:
         elif arrival.verb == "watch":
             self._watch(connection, arrival.target, arrival.query, fault)
         else:
+            if arrival.verb == "list":
+                asked = connection.link.name, arrival.query.get("labelSelector", "")
+                self.listed[asked] = asyncio.get_running_loop().time()
             self._answer_with(arrival, *self._answer(arrival))
 
     def _answer_with(self, arrival: Arrival, status: int, content: bytes) -> None:

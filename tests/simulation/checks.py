@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from spiderpool.agent.pool_cache import LONGEST_BELIEF, SHORT_READ
+from spiderpool.agent.record_writes import CALL_TIMEOUT
 from spiderpool.agent.repair import CONFIRM
 from spiderpool.api.applications import StatefulSet
 from spiderpool.api.cni import CNICall
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.ip import IP_OWNER_LABEL, RELEASE_ANNOTATION, SpiderIP
+from spiderpool.api.ip import IP_OWNER_LABEL, IP_POOL_LABEL, RELEASE_ANNOTATION, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.core.addresses import object_name
@@ -31,6 +33,8 @@ MOST_REQUESTS = 150
 OWNERS = ("statefulsets", "virtualmachines", "virtualmachineinstances")
 LOOKED_AT = CONFIRM + 30.0
 """Seconds in which the agent of a record that another one has deleted hears of it, and looks for a sandbox with it."""
+BELIEVED = CALL_TIMEOUT + LONGEST_BELIEF
+"""Seconds from a read of a pool that took long until no ADD is refused by it any more: docs/usage/addresses.md."""
 SETTLED = 120.0
 """Seconds after which every agent has seen a change of a pool."""
 
@@ -66,6 +70,8 @@ class Checks:
         self.adds: Counter[str] = Counter()
         """ADDs by how they ended."""
         self._freed: dict[str, tuple[float, str]] = {}  # address → when it lost its last record, and the node of that
+        self._adds: dict[str, list[float]] = {}  # node → when the ADDs that run began
+        self._slow_add: dict[str, float] = {}  # node → when the last ADD ended that took longer than `SHORT_READ`
         self._pool_changed: dict[str, float] = {}
         self._owner_changed: dict[str, float] = {}
         self.last_delete: dict[str, float] = {}
@@ -271,10 +277,32 @@ class Checks:
             for address in (object_name(each) for each in addresses_of(body) if each not in excluded):
                 since, former = self._freed.get(address, (0.0, ""))
                 wait = LOOKED_AT if former == node else 0.0
+                if self._may_believe(node, name, since, begin):
+                    wait = max(wait, BELIEVED)
                 free = self._cluster.body(SpiderIP, address) is None and since + wait < begin
                 if free and not self._is_forfeited(address):
                     violation = self._violation("refusal is untrue", f"{text}; but {address} was free", address, name)
                     self._cluster.loop.call_later(1.0, self._confirm, violation, address, begin - 0.1)
+
+    def _may_believe(self, node: str, pool: str, freed: float, begin: float) -> bool:
+        """Whether an agent that refuses an ADD may go by a read of the pool from before an address was freed.
+
+        Only one that took long spares it another read. Some ADD has waited for that read, and so took as long.
+        """
+        now, listed = self._cluster.loop.time(), self._cluster.api.listed.get((node, f"{IP_POOL_LABEL}={pool}"), 0.0)
+        others = [each for each in self._adds.get(node, ()) if each != begin]
+        slow = any(now - each >= SHORT_READ for each in others) or now - self._slow_add.get(node, -BELIEVED) < BELIEVED
+        return slow and listed < freed
+
+    def add_begins(self, node: str, begin: float) -> None:
+        """A node's agent is given an ADD."""
+        self._adds.setdefault(node, []).append(begin)
+
+    def add_ends(self, node: str, begin: float) -> None:
+        """The ADD that began then has ended."""
+        self._adds[node].remove(begin)
+        if self._cluster.loop.time() - begin >= SHORT_READ:
+            self._slow_add[node] = self._cluster.loop.time()
 
     def _confirm(self, violation: Violation, address: str, since: float) -> None:
         """An address was free indeed if no other ADD was about to take it."""

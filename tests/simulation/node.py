@@ -288,6 +288,8 @@ class Kubelet:
         if agent is None:
             return None, "nobody listens"
         requests, begin = Requests(), self.cluster.loop.time()
+        if call.command == "ADD":
+            self.cluster.checks.add_begins(self.node.name, begin)
         try:
             async with asyncio.timeout(EXEC_TIMEOUT):
                 return await agent.call(call, requests), ""
@@ -302,6 +304,7 @@ class Kubelet:
             return None, f"{type(error).__name__}: {error}"
         finally:
             if call.command == "ADD":
+                self.cluster.checks.add_ends(self.node.name, begin)
                 self.cluster.checks.count(call, requests.count)
 
 
