@@ -298,9 +298,10 @@ class ControlPlane:
             raise SpiderpoolError(f"kubectl {' '.join(map(str, args))}: {done.stderr.strip()}")
         return done.stdout
 
-    def delete_events(self, namespace: str) -> None:
-        """Delete all Events of a Namespace by one request: kubectl deletes one by one, which takes minutes."""
-        self._request("DELETE", f"/api/v1/namespaces/{namespace}/events")
+    def delete_events(self) -> None:
+        """Delete all Events, by one request for each Namespace: kubectl deletes one by one, which takes minutes."""
+        for namespace in self._request("GET", "/api/v1/namespaces")["items"]:
+            self._request("DELETE", f"/api/v1/namespaces/{namespace['metadata']['name']}/events")
 
     def apply(self, *manifests: Path | str) -> str:
         """``kubectl apply`` files or folders (each a Path), then YAML texts (each a str); return its output."""

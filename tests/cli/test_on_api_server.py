@@ -49,11 +49,11 @@ spec: {address: 10.98.0.7/24, pool: operator, node: n1, namespace: default, pod:
 @pytest.fixture
 def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
     """The control plane without what daemons of other tests have left, and without our objects afterwards."""
-    control_plane.delete_events("default")
+    control_plane.delete_events()
     control_plane.kubectl("delete", "leases", "-n", "kube-system", *LEASES.values(), "--ignore-not-found")
     yield control_plane
     control_plane.kubectl("delete", "spiderips,spiderippools,net-attach-def", "-n", "default", "--all")
-    control_plane.delete_events("default")
+    control_plane.delete_events()
 
 
 def run(plane: ControlPlane, *words: str) -> Result:

@@ -265,7 +265,7 @@ async def cloud_cluster(
             control_plane.kubectl("delete", *everything, timeout=60)
             networks = ("spidermultusconfigs", "--all", "--all-namespaces", "--wait=false")
             control_plane.kubectl("delete", *networks, timeout=60)
-            control_plane.delete_events("default")
+            control_plane.delete_events()
 
 
 # --- spiderpool-cloud as a process

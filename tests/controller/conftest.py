@@ -155,7 +155,8 @@ def unregister(control_plane: ControlPlane) -> None:
 @pytest.fixture(scope="package")
 def controller(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A controller whose webhooks the API server calls. Its webhooks are removed at the end."""
-    running = start_controller(control_plane, tmp_path_factory.mktemp("controller"))
+    directory = tmp_path_factory.mktemp("controller")
+    running = start_controller(control_plane, directory, SPIDERPOOL_REMOVE_STARTUP_TAINT="true")
     try:
         wait(running, lambda: running.is_ready, "not ready")
         wait(running, lambda: refuses(control_plane), "webhooks not in use")

@@ -254,9 +254,13 @@ class TestCertificates:
         replicas.running.append(running)
         wait(running, lambda: running.is_ready, "not ready")
         assert admits(plane, "provided", "10.7.2.0/24")
-        place(folder, second, second.server(["127.0.0.1"]))
+        place(folder, first, first.server(["127.0.0.1"]))
         wait(running, lambda: running.log.read_text().count("certificate loaded") == 2, "not loaded again")
-        wait(running, lambda: admits(plane, "renewed", "10.7.3.0/24"), "not trusted")
+        assert admits(plane, "renewed", "10.7.3.0/24")
+        place(folder, second, second.server(["127.0.0.1"]))
+        wait(running, lambda: second.pair.certificate in _trusted(plane), "not trusted before it serves")
+        assert first.pair.certificate in _trusted(plane), "which serves on"
+        assert admits(plane, "announced", "10.7.4.0/24")
         assert not _data(plane), "the Secret of our own certificates stays empty"
 
     def test_what_is_damaged_or_deleted_while_we_run_is_restored(self, replicas: Replicas) -> None:
@@ -330,6 +334,14 @@ class TestCertificates:
 def _only(kind: str) -> str:
     """The objects of a kind in the chart's file, as YAML."""
     return next(text for text in MANIFEST.split("---\n") if f"\nkind: {kind}\n" in text)
+
+
+def _trusted(plane: ControlPlane) -> bytes:
+    """The authorities (PEM) by which the API server calls our webhooks."""
+    path = "{.webhooks[0].clientConfig.caBundle}"
+    return base64.b64decode(
+        plane.kubectl("get", "mutatingwebhookconfiguration", "spiderpool-controller", "-o", f"jsonpath={path}")
+    )
 
 
 def _data(plane: ControlPlane) -> dict[str, bytes]:

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,7 +19,7 @@ from spiderpool.core.network.startup_taint import STARTUP_TAINT
 from spiderpool.kube.client import Client, Forbidden
 from spiderpool.kube.informer import Informer
 from spiderpool_lab.control_plane import ControlPlane
-from tests.controller.conftest import start_controller, unregister
+from tests.controller.conftest import Running
 from tests.support.api_server import ApiServer
 from tests.support.eventually import eventually, wait_until
 from tests.support.running import running
@@ -113,26 +112,18 @@ def registered(control_plane: ControlPlane) -> Iterator[str]:
 
 @pytest.mark.control_plane
 async def test_the_controller_removes_it_with_its_own_rights(
-    control_plane: ControlPlane, registered: str, tmp_path: Path
+    controller: Running, client: Client, registered: str
 ) -> None:
-    controller = start_controller(control_plane, tmp_path, SPIDERPOOL_REMOVE_STARTUP_TAINT="true")
-    try:
-        async with Client.load(control_plane.admin_kubeconfig) as admin:
-            node = await admin.get(Node, registered)
-            await admin.create(SpiderNode.of(node))
-            await eventually(lambda: controller.is_leading, "it leads", timeout=60.0)
-            assert STARTUP_TAINT in {taint.key for taint in (await admin.get(Node, registered)).spec.taints or ()}
-            body = {"status": {"bootID": BOOT, "sandboxes": []}}
-            await admin.patch(SpiderNode, registered, body, sub="status")
+    await eventually(lambda: controller.is_leading, "it leads", timeout=60.0)
+    await client.create(SpiderNode.of(await client.get(Node, registered)))
+    assert STARTUP_TAINT in {taint.key for taint in (await client.get(Node, registered)).spec.taints or ()}
+    await client.patch(SpiderNode, registered, {"status": {"bootID": BOOT, "sandboxes": []}}, sub="status")
 
-            async def is_free() -> bool:
-                taints = (await admin.get(Node, registered)).spec.taints or []
-                return [taint.key for taint in taints] == ["example.com/kept"]
+    async def is_free() -> bool:
+        taints = (await client.get(Node, registered)).spec.taints or []
+        return [taint.key for taint in taints] == ["example.com/kept"]
 
-            await eventually(is_free, "the taint is removed", timeout=30.0)
-    finally:
-        controller.kill()
-        unregister(control_plane)
+    await eventually(is_free, "the taint is removed", timeout=30.0)
 
 
 Taints = list[dict[str, Any]]

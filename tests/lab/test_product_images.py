@@ -218,6 +218,7 @@ def test_only_the_agent_has_programs_for_nodes(agent: Path, controller: Path) ->
 @pytest.mark.lab
 def test_the_programs_for_nodes_need_nothing_of_the_node(agent: Path, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
+    (tmp_path / "tmp").mkdir()
     for path in (agent / EXECUTABLES / "cni", agent / EXECUTABLES / "plugins" / "host-local"):
         shutil.copy(path, tmp_path / path.name)
     version = inside(tmp_path, "/host-local", CNI_COMMAND="VERSION")
