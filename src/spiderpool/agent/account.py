@@ -20,7 +20,7 @@ from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.sandboxes import NodeSandboxes, SandboxOnFile
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import revision
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, ObservedPool, SpiderNode
 from spiderpool.errors import BadConfig, is_bug
@@ -257,7 +257,7 @@ class AccountPublisher:
         found = (
             ObservedPool(pool.name, pool.metadata.generation or 0)
             for pool in pools
-            if POOL_ENI_LABEL in (pool.metadata.labels or {}) and self._node in (pool.spec.nodeName or ())
+            if pool.eni is not None and self._node in (pool.spec.nodeName or ())
         )
         return sorted(found, key=lambda each: each.name)
 

@@ -123,3 +123,8 @@ class SpiderIPPool(Object, kw_only=True):
 
     spec: IPPoolSpec
     status: IPPoolStatus | None = None
+
+    @property
+    def eni(self) -> str | None:
+        """ID of the ENI that the pool was made for; None for other pools."""
+        return (self.metadata.labels or {}).get(POOL_ENI_LABEL)

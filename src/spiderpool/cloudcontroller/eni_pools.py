@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.cloudcontroller.eni_families import ENIFamily
 from spiderpool.core.addresses import AddressSet, to_int
 from spiderpool.core.cloud.eni_pools import subnet_version
@@ -17,7 +17,7 @@ class ENIPools:
     """Finds pools by the ENI that they were made for, and by the addresses that they give."""
 
     def __init__(self, pools: Informer[SpiderIPPool]) -> None:
-        self._by_eni = pools.index(lambda pool: [(pool.metadata.labels or {}).get(POOL_ENI_LABEL)])
+        self._by_eni = pools.index(lambda pool: [pool.eni])
         self._by_block = pools.index(blocks_of)
 
     def of(self, family: ENIFamily) -> list[SpiderIPPool]:

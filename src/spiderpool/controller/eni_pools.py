@@ -15,7 +15,7 @@ from itertools import chain
 
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
-from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.spiderserver import ENI, Instance, SpiderServer
@@ -108,8 +108,8 @@ class ENIPoolReconciler:
         self._gone_since: dict[str, float] = {}  # pool name → loop time when its Node or ENI was first missing
         self._complaints: dict[str, str] = {}  # subject of a warning → its last message, so as not to repeat it
         self._nodes_by_eni = listers.servers.informer.index(_enis_of, lambda server: server.name)
-        self._pools_by_eni = listers.pools.index(lambda pool: [eni] if (eni := _eni_of(pool)) else [])
-        self._enis_by_node = listers.pools.index(_nodes_of_eni_pool, lambda pool: _eni_of(pool) or "")
+        self._pools_by_eni = listers.pools.index(lambda pool: [eni] if (eni := pool.eni) else [])
+        self._enis_by_node = listers.pools.index(_nodes_of_eni_pool, lambda pool: pool.eni or "")
         self._pools_by_block = listers.pools.index(blocks_of)
         self._networks_by_node = listers.networks.index(_reporter_of)
         self._ips_by_pool = listers.ips.index(pools_of)
@@ -172,7 +172,7 @@ class ENIPoolReconciler:
             return
         if old is not None and new is None:
             self._forget_pool(old.name)
-        self._touch(*(eni for pool in (old, new) if pool is not None and (eni := _eni_of(pool))))
+        self._touch(*(eni for pool in (old, new) if pool is not None and (eni := pool.eni)))
 
     def _forget_pool(self, name: str) -> None:
         self._complaints.pop(f"pool/{name}", None)
@@ -187,7 +187,7 @@ class ENIPoolReconciler:
     def _touch_if_dependent(self, name: str) -> None:
         """Reconcile the ENI of a pool whose SpiderIPs have changed, where the pool depends on them."""
         pool = self._listers.pools.get(name)
-        eni = _eni_of(pool) if pool is not None else None
+        eni = pool.eni if pool is not None else None
         if pool is not None and eni is not None:
             reported = UNREGISTERED_ANNOTATION in (pool.metadata.annotations or {})
             if reported or pool.spec.excludeIPs or eni not in self._nodes_by_eni:
@@ -376,7 +376,7 @@ class ENIPoolReconciler:
         if any(record.spec.pool == pool.name for record in listed):
             return False
         await self._client.delete(SpiderIPPool, pool.name, uid=pool.metadata.uid)
-        self._report(_eni_of(pool) or "", pool, None, ())
+        self._report(pool.eni or "", pool, None, ())
         log.info("pool that no ENI needs deleted", pool=pool.name)
         return True
 
@@ -424,11 +424,6 @@ def _enis_of(server: SpiderServer) -> set[str]:
     return {eni.identity for eni in server.spec.enis}
 
 
-def _eni_of(pool: SpiderIPPool) -> str | None:
-    """ID of the ENI that a pool was made for; None for other pools."""
-    return (pool.metadata.labels or {}).get(POOL_ENI_LABEL)
-
-
 def _reporter_of(network: SpiderMultusConfig) -> list[str]:
     """The label of the node of whose report a network was made; empty for other networks."""
     node = (network.metadata.labels or {}).get(NODE_LABEL)
@@ -437,7 +432,7 @@ def _reporter_of(network: SpiderMultusConfig) -> list[str]:
 
 def _nodes_of_eni_pool(pool: SpiderIPPool) -> list[str]:
     """The nodes of a pool that was made for an ENI."""
-    return (pool.spec.nodeName or []) if _eni_of(pool) else []
+    return (pool.spec.nodeName or []) if pool.eni else []
 
 
 def _relevant(pool: SpiderIPPool) -> tuple[object, ...]:

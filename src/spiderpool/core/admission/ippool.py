@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.ippool import POOL_CIDR_LABEL, POOL_ENI_LABEL, POOL_NODE_LABEL, IPPoolSpec, SpiderIPPool
+from spiderpool.api.ippool import POOL_CIDR_LABEL, POOL_NODE_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import LabelSelector, OwnerReference
 from spiderpool.api.subnet import IP_NUMBER_ANNOTATION, SpiderSubnet
 from spiderpool.core.addresses import AddressSet, Network, from_int, parse_subnet
@@ -139,7 +139,7 @@ def _address_faults(new: SpiderIPPool, old: SpiderIPPool | None, subnet: Network
     yield from _address_overlaps(after - before, subnet, context.others)
     # Addresses that the cloud no longer has on an ENI must not be given again. The controller excludes them from
     # the pool of the ENI while pods still hold them: those SpiderIPs stay.
-    may_exclude = context.trusted and POOL_ENI_LABEL in (new.metadata.labels or {})
+    may_exclude = context.trusted and new.eni is not None
     yield from _removed_in_use(before - after, new.spec, subnet, context.records, may_exclude=may_exclude)
     yield from gateway_faults(new.spec.gateway, subnet, after)
     if context.subnets is not None and after and (owner := _subnet_owner(new)):

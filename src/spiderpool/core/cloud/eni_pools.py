@@ -164,7 +164,7 @@ def plan_update(
     known, disputed = _known(claim, version)
     present = _usable(pool, version)
     added = known - present - (disputed - _listed(pool, version))
-    given = (known & present) | _untaken(added, pool.spec.subnet, others, _eni_of(pool))
+    given = (known & present) | _untaken(added, pool.spec.subnet, others, pool.eni)
     return _update_of(pool, claim, holders, given, namespace)
 
 
@@ -240,13 +240,9 @@ def _untaken(addresses: AddressSet, subnet: str, others: Iterable[SpiderIPPool],
         with suppress(ValueError):  # a malformed pool has no addresses
             if ip_network(other.spec.subnet).overlaps(block):
                 addresses -= _usable(other, version)
-                if eni and _eni_of(other) == eni:
+                if eni and other.eni == eni:
                     addresses -= _listed(other, version) | releasing(other)
     return addresses
-
-
-def _eni_of(pool: SpiderIPPool) -> str | None:
-    return (pool.metadata.labels or {}).get(POOL_ENI_LABEL)
 
 
 def releasing(pool: SpiderIPPool) -> AddressSet:
@@ -287,7 +283,7 @@ def not_observed_text(eni: str, pools: Iterable[SpiderIPPool], account: SpiderNo
 
 def _generations(eni: str, pools: Iterable[SpiderIPPool]) -> dict[str, int]:
     """The present generation of each pool of an ENI."""
-    of_eni = (pool for pool in pools if (pool.metadata.labels or {}).get(POOL_ENI_LABEL) == eni)
+    of_eni = (pool for pool in pools if pool.eni == eni)
     return {pool.name: pool.metadata.generation or 0 for pool in of_eni}
 
 
@@ -353,7 +349,7 @@ def pool_name(claim: ENIClaim, version: int, pool: Callable[[str], SpiderIPPool 
     present = pool(name)
     if present is None:
         return name
-    if POOL_ENI_LABEL in (present.metadata.labels or {}):
+    if present.eni is not None:
         return _name_of(f"{claim.node}-{claim.eni.identity}-v{version}")
     raise BadConfig(
         f"pool {name} was not made from an ENI and stays as it is; ENI {claim.eni.identity} gets no pool: "

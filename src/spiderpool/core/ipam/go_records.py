@@ -18,9 +18,6 @@ from spiderpool.core.addresses import canonical, to_int
 from spiderpool.core.ipam.allocation import address_text
 from spiderpool.core.ipam.owners import MACHINES
 
-LARGEST_POOL = 5_000
-"""Records that the agent in Go keeps in one pool at most."""
-
 
 class UnreadableRecords(ValueError):
     """The records of a pool cannot be read at all."""

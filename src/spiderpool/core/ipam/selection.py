@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import TypeAlias, assert_never
 
 from spiderpool.api.ip import IPOwner
-from spiderpool.api.ippool import POOL_ENI_LABEL, SpiderIPPool
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import LabelSelector
 from spiderpool.core.annotations import is_pattern
 from spiderpool.core.ipam.owners import Controller, application_affinity, is_automatic
@@ -241,10 +241,9 @@ def _mismatches(request: AllocationRequest, pool: SpiderIPPool) -> Iterable[tupl
 
 def _other_eni(request: AllocationRequest, pool: SpiderIPPool) -> str | None:
     """A new server may have the name of a lost one, whose pools are still there; the cloud would drop its frames."""
-    eni = (pool.metadata.labels or {}).get(POOL_ENI_LABEL)
-    if eni is None or eni in request.node_enis:
+    if pool.eni is None or pool.eni in request.node_enis:
         return None
-    return f"is for ENI {eni}, which node {request.node} does not report"
+    return f"is for ENI {pool.eni}, which node {request.node} does not report"
 
 
 def _foreign_application(request: AllocationRequest, pool: SpiderIPPool) -> str | None:
