@@ -156,7 +156,13 @@ def side(server: ApiServer, name: str) -> str | None:
 class TestValues:
     def test_every_value_of_the_other_chart_is_known(self) -> None:
         rows = value_rows(yaml.safe_load(THEIR_VALUES.read_text()), chart.CHART)
-        assert {row.outcome for row in rows} == {SERVED, WITHOUT_EFFECT}
+        assert {row.outcome for row in rows} == {SERVED, WITHOUT_EFFECT, REFUSED}
+        images = {
+            f"spiderpool{each}.image.{name}"
+            for each in ("Agent", "Controller", "Init")
+            for name in ("registry", "repository")
+        }
+        assert {row.name for row in rows if row.outcome == REFUSED} == images
         assert len(rows) > 200
 
     def test_it_says_what_the_chart_says(self) -> None:
@@ -178,6 +184,8 @@ class TestValues:
         ("given", "path", "outcome"),
         [
             ({"ipam": {"enableIpv4": True}}, "ipam.enableIpv4", UNKNOWN),
+            ({"global": {"imageRegistryOverride": "ghcr.m.daocloud.io"}}, "global.imageRegistryOverride", REFUSED),
+            ({"spiderpoolAgent": {"image": {"pullPolicy": "Always"}}}, "spiderpoolAgent.image.pullPolicy", SERVED),
             ({"some": {"thing": 1}}, "some.thing", UNKNOWN),
             ({"global": {"commonLabels": {"a.b": "c"}}}, "global.commonLabels", SERVED),
             ({"multus": {"multusCNI": {"log": {"logLevel": "x"}}}}, "multus.multusCNI.log", WITHOUT_EFFECT),
@@ -718,6 +726,27 @@ class TestReport:
         rest = [word for word in words[6:] if word != "--create-namespace"]
         made = chart.helm("template", "spiderpool", chart.CHART, "--namespace", "spiderpool", *rest)
         assert "value: shop/ipvlan" in made
+
+    async def test_a_variable_of_the_values_is_kept(self, server: ApiServer, client: Client, tmp_path: Path) -> None:
+        server.remove(ours())
+        server.put(config(clusterNetwork="shop/ipvlan"))
+        given = {"spiderpoolAgent": {"extraEnv": [{"name": "SPIDERPOOL_LOG_LEVEL", "value": "debug"}]}}
+        file = tmp_path / "values.yaml"
+        file.write_text(yaml.safe_dump(given))
+        report = report_of(await state(client), values=value_rows(given, chart.CHART), file=str(file))
+        ((*words,),) = commands(report)
+        rest = [word for word in words[6:] if word != "--create-namespace"]
+        made = chart.helm("template", "spiderpool", chart.CHART, "--namespace", "spiderpool", *rest)
+        assert "value: shop/ipvlan" in made
+        assert "SPIDERPOOL_LOG_LEVEL" in made
+
+    async def test_the_commands_say_again_that_the_other_release_is_removed(
+        self, server: ApiServer, client: Client
+    ) -> None:
+        put(server, go_cluster())
+        server.remove(agents())
+        removed(server)
+        assert all("--removed" in words for words in commands(report_of(await read_state(client, REMOVED))))
 
     async def test_the_last_commands(self, server: ApiServer, client: Client) -> None:
         put(server, go_cluster())

@@ -46,7 +46,12 @@ def _settings(state: MigrationState) -> Iterator[str]:
     namespace, _ = state.places.former
     if state.places.namespace == namespace:
         yield f"both releases would be in Namespace {namespace}: name another one for ours by --namespace"
-    if state.settings is None:
+    if state.settings is None and state.places.removed:
+        yield (
+            f"there is no ConfigMap {state.places.config} in Namespace {state.places.namespace}, which says whose "
+            "addresses are fixed where the other release is removed: install our agents first"
+        )
+    elif state.settings is None:
         yield (
             f"there is no ConfigMap {state.places.config} in Namespace {namespace}, which says whose addresses are "
             "fixed: name the other release by --from and --config"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -158,7 +159,7 @@ def report_of(
         values=values,
         addresses=tuple(each.name for each in found.records if each.name not in existing),
         findings=found.findings,
-        steps=tuple(_steps(state, file)),
+        steps=tuple(_steps(state, file, _variables_of(values))),
         problems=tuple(problems),
     )
 
@@ -201,15 +202,20 @@ def _has_provider(network: SpiderMultusConfig) -> bool:
     return network.spec is not None and network.spec.vlan is not None and network.spec.vlan.vlanMode == "auto"
 
 
-def _steps(state: MigrationState, file: str | None) -> Iterator[str]:
-    """What a person does next; the commands are for our chart in a checkout."""
+def _variables_of(values: Iterable[SettingRow]) -> int:
+    """How many variables of agents a values file has: helm would overwrite one that has the same place."""
+    return next((len(json.loads(each.value)) for each in values if each.name == "spiderpoolAgent.extraEnv"), 0)
+
+
+def _steps(state: MigrationState, file: str | None, variables: int) -> Iterator[str]:
+    """What a person does next; the commands are for our chart in a checkout. ``file`` has so many ``variables``."""
     if state.ours is None:
         if state.begun:
             yield "Our agents are removed while nodes have moved: give these back, or install our agents again:"
             yield f"  spiderpoolctl migrate --undo --apply{_options(state)}"
         else:
             yield "Install our agents, which run on no node yet:"
-        yield from _installation(state, file)
+        yield from _installation(state, file, variables)
     elif not state.finished:
         yield from _moves(state)
     else:
@@ -254,10 +260,11 @@ def _options(state: MigrationState) -> str:
         "--from": ("/".join(places.former), "/".join(DEFAULT_PLACES.former)),
         "--config": (places.config, DEFAULT_PLACES.config),
     }
-    return "".join(f" {name} {value}" for name, (value, default) in given.items() if value != default)
+    named = "".join(f" {name} {value}" for name, (value, default) in given.items() if value != default)
+    return f"{named} --removed" if places.removed else named
 
 
-def _installation(state: MigrationState, file: str | None) -> Iterator[str]:
+def _installation(state: MigrationState, file: str | None, variables: int) -> Iterator[str]:
     namespace, (former, _) = state.places.namespace, state.places.former
     words = [
         f"helm install spiderpool charts/spiderpool --namespace {namespace} --create-namespace",
@@ -267,8 +274,9 @@ def _installation(state: MigrationState, file: str | None) -> Iterator[str]:
     if state.default_network:
         network = state.default_network
         network = network if "/" in network else f"{former}/{network}"
-        words.append("--set 'spiderpoolAgent.extraEnv[0].name=MULTUS_CLUSTER_NETWORK'")
-        words.append(f"--set {shlex.quote(f'spiderpoolAgent.extraEnv[0].value={network}')}")
+        variable = f"spiderpoolAgent.extraEnv[{variables}]"
+        words.append(f"--set '{variable}.name=MULTUS_CLUSTER_NETWORK'")
+        words.append(f"--set {shlex.quote(f'{variable}.value={network}')}")
         if file:  # the chart would look for the network in our Namespace
             words.append("--set multus.multusCNI.defaultCniCRName=")
     names = [each.name for each in state.coordinators]

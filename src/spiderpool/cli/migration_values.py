@@ -43,6 +43,12 @@ WITHOUT_COUNTERPART: Mapping[str, str] = {
 """Key of ``conf.yml`` → what is here instead."""
 
 
+REGISTRY = "global.imageRegistryOverride"
+OF_AN_IMAGE = ("registry", "repository", "tag", "digest")
+"""What of a block ``image`` says which image it is."""
+OTHER_IMAGE = "it names an image of the other release: leave it out, and name ours by global.imageRegistryOverride"
+
+
 @dataclass(frozen=True, slots=True)
 class SettingRow:
     """One setting of the other release."""
@@ -78,7 +84,15 @@ def _row(
         return SettingRow(path, shown, WITHOUT_EFFECT)
     if _known(path, schema) is None:
         return SettingRow(path, shown, UNKNOWN, "the chart refuses it: remove it, or correct its name")
+    if value and _names_image(path):
+        return SettingRow(path, shown, REFUSED, OTHER_IMAGE)
     return SettingRow(path, shown, SERVED)
+
+
+def _names_image(path: str) -> bool:
+    """Whether a value says which program pods run: our chart would run theirs."""
+    *_, block, name = path.split(".")
+    return path == REGISTRY or (block == "image" and name in OF_AN_IMAGE)
 
 
 def _same(value: Any, other: Any) -> bool:
