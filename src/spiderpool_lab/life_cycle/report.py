@@ -24,6 +24,8 @@ application's pods have the addresses that they had, no address is in two pods, 
 An ADD that fails is repeated by the kubelet: failed ones only delay pods that start. Two nodes have one agent each, and
 both are replaced at once, as `updateStrategy` allows.
 
+A case fails if more requests are late or lost than it allows: none, unless its outcome gives a reason.
+
 | case | requests | late | lost | of these had arrived | failed ADDs | seconds | outcome |
 |---|---|---|---|---|---|---|---|
 """
