@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from spiderpool.api.ippool import Route, SpiderIPPool
+from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, Route, SpiderIPPool
+from spiderpool.api.meta import ObjectMeta
 from tests.api.documents import read
 
 pytestmark = pytest.mark.unit
@@ -45,3 +46,9 @@ def test_absent_fields_stay_absent() -> None:
 def test_a_pool_needs_a_subnet() -> None:
     with pytest.raises(msgspec.ValidationError, match="missing required field `subnet`"):
         msgspec.convert({"spec": {}}, SpiderIPPool)
+
+
+def test_a_label_names_the_eni_that_a_pool_was_made_for() -> None:
+    spec = IPPoolSpec("10.0.0.0/24")
+    assert SpiderIPPool(metadata=ObjectMeta(name="p", labels={POOL_ENI_LABEL: "eni-1"}), spec=spec).eni == "eni-1"
+    assert SpiderIPPool(metadata=ObjectMeta(name="p"), spec=spec).eni is None
