@@ -25,7 +25,7 @@ import yaml
 HERE = Path(__file__).parent.parent
 PROBE = Path(__file__).with_name("public_names_probe.py")
 LEVELS = ("debug", "info", "warning", "error", "exception", "critical")
-METRICS = ("Counter", "Gauge", "Histogram", "Summary")
+METRICS = ("Counter", "Gauge", "Histogram", "Summary", "ComputedGauge")
 KERNEL = re.compile(r"spiderpool/(kernel|core/(network/)?plumbing)/")
 KINDS = {
     "variable": re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+"),

@@ -13,7 +13,7 @@ import pytest
 
 from spiderpool import event_loop
 from spiderpool.event_loop import watched
-from spiderpool.telemetry import EVENT_LOOP_BLOCKS
+from spiderpool.telemetry import EVENT_LOOP_BLOCKS, EVENT_LOOP_LAG
 from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(60)]
@@ -41,20 +41,27 @@ def blocks() -> tuple[float, float]:
     return found["count"], found["sum"]
 
 
+def slow_answers() -> float:
+    """How often the loop took longer than half a second to answer."""
+    samples = next(iter(EVENT_LOOP_LAG.collect())).samples
+    found = {sample.labels["le"]: sample.value for sample in samples if "le" in sample.labels}
+    return found["+Inf"] - found["0.5"]
+
+
 def block(seconds: float) -> None:
     time.sleep(seconds)
 
 
 async def test_a_blocked_loop_is_counted_and_a_busy_one_is_not() -> None:
-    count, seconds = blocks()
+    (count, seconds), slow = blocks(), slow_answers()
     with watched(asyncio.get_running_loop()):
         await asyncio.sleep(0.3)
         for _ in range(6):
             block(0.1)
             await asyncio.sleep(0)
-        assert blocks() == (count, seconds)
+        assert (blocks(), slow_answers()) == ((count, seconds), slow)
         block(1.2)
-        await eventually(lambda: blocks()[0] == count + 1)
+        await eventually(lambda: (blocks()[0], slow_answers()) == (count + 1, slow + 1))
     assert 0.7 < blocks()[1] - seconds < 5.0
 
 

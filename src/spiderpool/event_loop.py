@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from spiderpool.telemetry import EVENT_LOOP_BLOCKS, logger
+from spiderpool.telemetry import EVENT_LOOP_BLOCKS, EVENT_LOOP_LAG, logger
 
 PERIOD = 0.25
 """Seconds between two looks at the loop."""
@@ -46,6 +46,7 @@ class _Watch:
         self._thread = thread
         self._processor_clock = time.pthread_getcpuclockid(thread)
         self._answered = threading.Event()
+        self._answered_at = 0.0
         self.ended = threading.Event()
 
     def run(self) -> None:
@@ -55,12 +56,20 @@ class _Watch:
                 self._look()
 
     def _look(self) -> None:
-        """Have the loop answer; log and count a block."""
+        """Have the loop answer, and observe its lag; log and count a block."""
         began, processor = time.monotonic(), self._processor_time()
         self._answered.clear()
-        self._loop.call_soon_threadsafe(self._answered.set)
-        if self._answered.wait(LIMIT):
-            return
+        self._loop.call_soon_threadsafe(self._answer)
+        if not self._answered.wait(LIMIT):
+            self._follow_block(began, processor)
+        if self._answered.is_set():
+            EVENT_LOOP_LAG.observe(self._answered_at - began)
+
+    def _answer(self) -> None:
+        self._answered_at = time.monotonic()  # here: this thread may get the interpreter later
+        self._answered.set()
+
+    def _follow_block(self, began: float, processor: float) -> None:
         log.error("event loop blocked", seconds=LIMIT, cpu_seconds=self._since(processor), where=self._stack())
         while not self._answered.wait(LIMIT):
             if self.ended.is_set():

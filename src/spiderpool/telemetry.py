@@ -4,16 +4,70 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 LEVELS = {
     **{"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR},
     **dict.fromkeys(("fatal", "panic"), logging.CRITICAL),
 }
+
+Values = Mapping[tuple[str, ...], float]
+"""Values of the labels, in the order of their names → value of the metric."""
+
+
+class ComputedGauge(Collector):
+    """A gauge whose values are computed when somebody reads it, by whoever knows them at that time.
+
+    So a replica that leads no longer exports nothing that was true when it led.
+    """
+
+    def __init__(self, name: str, documentation: str, labels: Sequence[str] = ()) -> None:
+        self._name = name
+        self._documentation = documentation
+        self.labels = tuple(labels)
+        self._sources: list[Callable[[], Values]] = []
+        REGISTRY.register(self)
+
+    @contextmanager
+    def computed_by(self, source: Callable[[], Values]) -> Iterator[None]:
+        """Export what ``source()`` returns while the context lasts; the largest where several have the same labels."""
+        self._sources.append(source)
+        try:
+            yield
+        finally:
+            self._sources.remove(source)
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """The metric without values, by which it is registered."""
+        return [GaugeMetricFamily(self._name, self._documentation, labels=self.labels)]
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """The metric with its present values."""
+        largest: dict[tuple[str, ...], float] = {}
+        for source in self._sources:
+            for labels, value in self._read(source).items():
+                largest[labels] = max(value, largest.get(labels, value))
+        (family,) = self.describe()
+        for labels, value in largest.items():
+            family.add_metric(labels, value)
+        return [family]
+
+    def _read(self, source: Callable[[], Values]) -> Values:
+        """What a source returns; nothing after a bug in it, which must not hide all other metrics."""
+        try:
+            return source()
+        except Exception:
+            logger("metrics").exception("metric not computed", metric=self._name)
+            return {}
+
 
 ALLOCATIONS = Counter("spiderpool_ipam_allocation_counts", "ADD requests.")
 ALLOCATION_FAILURES = Counter("spiderpool_ipam_allocation_failure_counts", "ADD requests that failed.")
@@ -27,6 +81,18 @@ ALLOCATION_SECONDS = Histogram(
     "spiderpool_ipam_allocation_duration_seconds",
     "Duration of the allocation of an ADD.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3, 5, 10),
+)
+STAGES = ("wait", "decide", "claim", "kernel")
+STAGE_SECONDS = Histogram(
+    "spiderpool_add_stage_duration_seconds",
+    "Duration of a stage of an ADD: wait (for the Pod object, and for other calls for its "
+    "sandbox), decide (which networks), claim (of addresses), kernel (interfaces, routes, host ports).",
+    ("stage",),
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3, 5, 10, 30),
+)
+WAIT_SECONDS, DECIDE_SECONDS, CLAIM_SECONDS, KERNEL_SECONDS = (STAGE_SECONDS.labels(stage) for stage in STAGES)
+ADDRESS_CONFLICTS = Counter(
+    "spiderpool_ip_conflict_counts", "ADDs that failed since something else on the network uses one of their addresses."
 )
 RELEASES = Counter("spiderpool_ipam_release_counts", "Addresses released.")
 RELEASE_FAILURES = Counter("spiderpool_ipam_release_failure_counts", "Releases that had to be put off.")
@@ -42,6 +108,29 @@ COLLECTED = Counter("spiderpool_ip_gc_counts", "Addresses released by collection
 COLLECT_FAILURES = Counter("spiderpool_ip_gc_failure_counts", "Addresses whose collection failed.")
 COLLECTION_WAITING = Gauge(
     "spiderpool_ip_gc_waiting", "Addresses without a pod that wait for nodes that do not answer."
+)
+
+POOLS = ComputedGauge("spiderpool_total_ippool_counts", "SpiderIPPools.")
+POOL_ADDRESSES = ComputedGauge(
+    "spiderpool_ippool_addresses",
+    "Addresses of a SpiderIPPool, but for disabled and terminating ones.",
+    ("pool",),
+)
+POOL_FREE = ComputedGauge(
+    "spiderpool_ippool_free_addresses",
+    "Those of them that are neither in use nor reserved.",
+    ("pool",),
+)
+SUBNETS = ComputedGauge("spiderpool_total_subnet_counts", "SpiderSubnets.")
+SUBNET_ADDRESSES = ComputedGauge("spiderpool_subnet_addresses", "Addresses of a SpiderSubnet.", ("subnet",))
+SUBNET_FREE = ComputedGauge(
+    "spiderpool_subnet_free_addresses", "Addresses of a SpiderSubnet that no SpiderIPPool has.", ("subnet",)
+)
+CERTIFICATE_EXPIRY = Gauge(
+    "spiderpool_certificate_expiry_timestamp_seconds",
+    "Time at which a certificate of the webhooks expires, in seconds since 1970: that which serves, and the first of "
+    "the authorities that the API server is given.",
+    ("certificate",),
 )
 
 CLOUD_CALLS = Counter("spiderpool_cloud_calls", "Calls to the cloud's API, by how they ended.", ("action", "outcome"))
@@ -73,6 +162,17 @@ WEBHOOK_DROPS = Counter(
     "spiderpool_webhook_dropped_connections",
     "Connections to the webhooks that were closed: too many connections or bytes in all, or too slow.",
     ("reason",),
+)
+CACHE_AGE = ComputedGauge(
+    "spiderpool_cache_age_seconds",
+    "Seconds since the API server was last heard of a kind of objects: by a list, a change, or the bookmark that it "
+    "sends about once a minute where nothing changes.",
+    ("kind",),
+)
+EVENT_LOOP_LAG = Histogram(
+    "spiderpool_event_loop_lag_seconds",
+    "Time until the daemon's event loop carries out what is due, looked at four times a second.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 EVENT_LOOP_BLOCKS = Histogram(
     "spiderpool_event_loop_block_seconds",

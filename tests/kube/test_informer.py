@@ -12,6 +12,7 @@ from typing import ClassVar, TypeVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
@@ -37,6 +38,10 @@ def record(name: str, pool: str = "p", *, labels: dict[str, str] | None = None, 
 def versioned(obj: SpiderIP, version: int) -> SpiderIP:
     obj.metadata.resourceVersion = str(version)
     return obj
+
+
+def age() -> float | None:
+    return REGISTRY.get_sample_value("spiderpool_cache_age_seconds", {"kind": "spiderips"})
 
 
 @asynccontextmanager
@@ -281,6 +286,24 @@ class TestCache:
             assert (seen, list(pools)) == ([("", "10.0.0.1"), ("10.0.0.1", "")], [])
             server.clear_faults()
             await equal(informer, server)  # the very same object, as after a false answer
+
+    async def test_its_age_is_exported_while_it_runs(self, server: ApiServer, client: Client) -> None:
+        informer = Informer(client, SpiderIP)
+        assert age() is None
+        async with running(informer):
+            await informer.synced(5)
+            await asyncio.sleep(0.3)
+            assert (age() or 0.0) >= 0.3
+            server.put(record("10.0.0.1"))
+            await eventually(lambda: (age() or 1.0) < 0.2, "a change makes it young again")
+        assert age() is None
+
+    async def test_what_is_not_served_has_no_age(self) -> None:
+        async with ApiServer() as server, server.client() as client:
+            informer = Informer(client, SpiderIP, optional=True)
+            async with running(informer):
+                await informer.synced(5)
+                assert age() is None
 
     async def test_one_answer_that_an_optional_kind_is_not_served_empties_no_cache(
         self, server: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch

@@ -131,6 +131,24 @@ def test_a_machine_without_the_tools_says_which_is_missing(tmp_path: Path) -> No
     assert list((tmp_path / "cache/spiderpool").glob("making-*")) == []
 
 
+@pytest.mark.parametrize("program", binaries.PROMETHEUS)
+def test_without_the_tools_prometheus_can_be_installed(program: str) -> None:
+    with pytest.raises(IOFailure, match="there is no apt-get; install prometheus"):
+        binaries.provide([program])
+
+
+def test_both_programs_of_a_package_come_with_one_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apt = "#!/bin/sh\ncase $* in *indextargets*) echo mirror ;; *) echo $* >>../../calls; touch $5.deb ;; esac\n"
+    executable(tmp_path / "bin/apt-get", apt)
+    unpack = "for name in prometheus promtool; do install -D /bin/true $3/usr/bin/$name; done"
+    executable(tmp_path / "bin/dpkg", f"#!/bin/sh\n{unpack}\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    found = binaries.provide(binaries.PROMETHEUS)
+    place = tmp_path / "cache/spiderpool/prometheus/usr/bin"
+    assert [(each.path, each.origin) for each in found] == [(place / name, "cache") for name in binaries.PROMETHEUS]
+    assert (tmp_path / "cache/spiderpool/calls").read_text().split()[-2:] == ["download", "prometheus"]
+
+
 def test_an_apt_without_the_package_is_told_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = "#!/bin/sh\ncase $* in *indextargets*) echo mirror ;; *) echo E: no such package; exit 100 ;; esac\n"
     executable(tmp_path / "bin/apt-get", answers)

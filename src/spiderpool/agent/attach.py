@@ -9,6 +9,7 @@ ADD, step by step, each passing one value to the next:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -64,7 +65,7 @@ from spiderpool.core.network.plumbing.values import Attachment, Loan
 from spiderpool.core.network.status import AttachedNetwork, network_status
 from spiderpool.errors import AddressInUse, KernelFailure, SpiderpoolError, raise_all
 from spiderpool.kube.events import Recorder
-from spiderpool.telemetry import logger
+from spiderpool.telemetry import ADDRESS_CONFLICTS, CLAIM_SECONDS, DECIDE_SECONDS, KERNEL_SECONDS, WAIT_SECONDS, logger
 
 EVENT_CONFLICT = "AddressInConflict"
 EVENT_HOST_PORT = "HostPortUnavailable"
@@ -107,9 +108,12 @@ class Attacher:
 
         ``config`` is the runtime's: the name of its list, and the ports of the node that are to lead to the pod.
         """
+        began = time.perf_counter()
         pod = await self._cluster.living_pod(call.required_pod())
-        attachment = self._plan(call, pod, requested_ports(config))
         async with self._containers.held(call.container_id):
+            WAIT_SECONDS.observe(time.perf_counter() - began)
+            with DECIDE_SECONDS.time():
+                attachment = self._plan(call, pod, requested_ports(config))
             uid = call.required_pod().uid
             holder = self._addresses.holder_uid(call.required_pod(), pod)
             # First, so that DEL finds it after a crash, and the node's account lists it before it has an address.
@@ -120,10 +124,12 @@ class Attacher:
             self._store.save(sandbox)
             self._account.begin(on_file(sandbox))
             try:
-                grants = await self._addresses.allocate(pod, uid, attachment.address_requests, attachment.networks)
+                with CLAIM_SECONDS.time():
+                    grants = await self._addresses.allocate(pod, uid, attachment.address_requests, attachment.networks)
                 given = {name: [grant.address for grant in granted] for name, granted in grants.items()}
                 self._store.save(sandbox.with_addresses(given))
-                results = await self._create_all(call, attachment, grants)
+                with KERNEL_SECONDS.time():
+                    results = await self._create_all(call, attachment, grants)
                 self._keep_status(call, attachment, results)
             finally:
                 self._account.change(call.container_id)
@@ -243,6 +249,7 @@ class Attacher:
 
     async def _give_back(self, call: CNICall, pod: Pod, conflict: AddressInUse) -> None:
         """Release addresses of which somebody else uses one, unless they stay with the pod's owner; say so."""
+        ADDRESS_CONFLICTS.inc()
         await self._addresses.release_conflicting(call.required_pod())
         outcome = "the pod's addresses are given back, and its next attempt gets others if there are any"
         if self._addresses.is_sticky(pod):

@@ -41,7 +41,7 @@ from spiderpool.core.network.coordinator import (
 from spiderpool.core.network.plumbing.values import EXISTING, Attachment, Ownership
 from spiderpool.core.network.pod_networks import default_route_of, further_networks
 from spiderpool.errors import BadConfig, SpiderpoolError
-from spiderpool.telemetry import logger
+from spiderpool.telemetry import KERNEL_SECONDS, logger
 
 log = logger("coordinator")
 
@@ -76,8 +76,9 @@ class CoordinatorPlugin:
             if attachment is None:
                 return
             self._chained.save(sandbox)
-            attached = await interfaces.add(attachment)
-            await self._metadata.admit(sandbox)
+            with KERNEL_SECONDS.time():
+                attached = await interfaces.add(attachment)
+                await self._metadata.admit(sandbox)
         log.info("coordinated", interface=call.ifname, host_interface=attached.host_interface)
 
     async def delete(self, call: CNICall) -> None:

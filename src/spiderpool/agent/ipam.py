@@ -20,7 +20,7 @@ from spiderpool.core.ipam.gc import pod_uids
 from spiderpool.core.ipam.pod_context import InterfaceRequest
 from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.errors import BadRequest, SpiderpoolError
-from spiderpool.telemetry import logger
+from spiderpool.telemetry import CLAIM_SECONDS, WAIT_SECONDS, logger
 
 log = logger("ipam")
 
@@ -39,7 +39,9 @@ class IPAMPlugin:
     async def add(self, call: CNICall, request: InterfaceRequest) -> Result:
         """Allocate addresses for the interface; a result without interfaces. May be repeated."""
         args = call.required_pod()
-        pod, sandbox = await self._cluster.living_pod(args), SandboxTarget(call.container_id, call.netns)
+        with WAIT_SECONDS.time():
+            pod = await self._cluster.living_pod(args)
+        sandbox = SandboxTarget(call.container_id, call.netns)
         grants = await self.allocate(pod, args, sandbox, request)
         return Result(
             ips=tuple(ResultIP(grant.address, grant.gateway) for grant in grants),
@@ -75,7 +77,8 @@ class IPAMPlugin:
         self._containers.note(holder, request.interface, sandbox)
         self._account.begin(SandboxOnFile(holder, sandbox))
         try:
-            return (await self._addresses.allocate(pod, args.uid, [request]))[request.interface]
+            with CLAIM_SECONDS.time():
+                return (await self._addresses.allocate(pod, args.uid, [request]))[request.interface]
         finally:
             self._account.change(sandbox.container_id)
 

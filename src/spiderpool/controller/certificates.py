@@ -45,7 +45,7 @@ from spiderpool.controller.installation import missing, unusable
 from spiderpool.errors import BadConfig, is_bug
 from spiderpool.kube.client import Client, Conflict, Invalid, NotFound
 from spiderpool.kube.informer import Informer
-from spiderpool.telemetry import logger
+from spiderpool.telemetry import CERTIFICATE_EXPIRY, logger
 
 STORE = "spiderpool-webhook-certs"
 """Name of the Secret."""
@@ -312,6 +312,13 @@ def _no_password() -> str:
     raise BadConfig(f"{LEAF_KEY} is encrypted: store it without a password")
 
 
+def export_expiry(leaf: x509.Certificate, authorities: Iterable[x509.Certificate]) -> None:
+    """Export when the certificate that serves, and the first of its authorities, expire."""
+    ends = {"serving": leaf.not_valid_after_utc, "authority": min(each.not_valid_after_utc for each in authorities)}
+    for name, end in ends.items():
+        CERTIFICATE_EXPIRY.labels(name).set(end.timestamp())
+
+
 class WebhookCertificates(Protocol):
     """What the webhook server and the registrations need of certificates, whoever makes them."""
 
@@ -428,6 +435,7 @@ class Certificates:
         if bundle != self._bundle:
             load_chain(self.context, bundle.chain)
             self._bundle = bundle
+            export_expiry(bundle.leaf, bundle.authorities)
             log.info("certificate loaded", serial=f"{bundle.leaf.serial_number:x}", authorities=len(bundle.authorities))
             for listener in self._listeners:
                 listener()

@@ -42,6 +42,7 @@ from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
 from spiderpool.controller.network_policies import UnenforcedPolicyReporter
 from spiderpool.controller.network_status import NetworkStatusReconciler
 from spiderpool.controller.networks import NetworkListers, NetworkReconciler
+from spiderpool.controller.pool_metrics import PoolMetrics
 from spiderpool.controller.pools import PoolListers, PoolReconciler
 from spiderpool.controller.preparation import prepare
 from spiderpool.controller.provided_certificates import ProvidedCertificates
@@ -126,6 +127,8 @@ class ControllerLeader:
             for run in reconcilers:
                 group.create_task(run())
             log.info("reconciling", webhooks=hosts(self._settings))
+            with PoolMetrics(self._pools, self._reserved, self._subnets).exported():
+                await asyncio.get_running_loop().create_future()  # until cancelled
 
     def _informers(self) -> list[Informer[Any]]:
         """The informers that the enabled features need."""

@@ -27,7 +27,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from spiderpool.controller.admission_server import accept_client_certificates
-from spiderpool.controller.certificates import AUTHORITY, LEAF, LEAF_KEY, load_chain
+from spiderpool.controller.certificates import AUTHORITY, LEAF, LEAF_KEY, export_expiry, load_chain
 from spiderpool.errors import BadConfig, is_bug
 from spiderpool.telemetry import logger
 
@@ -162,6 +162,9 @@ class ProvidedCertificates:
             self._trust_for_a_while(self._pair.authorities)
         self._take_back()
         self._pair = pair
+        export_expiry(
+            x509.load_pem_x509_certificates(pair.files[1])[0], x509.load_pem_x509_certificates(pair.authorities)
+        )
         log.info("certificate loaded", folder=str(self._folder))
         self._notify()
 

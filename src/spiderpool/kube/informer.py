@@ -18,7 +18,7 @@ from spiderpool.api.meta import Object
 from spiderpool.errors import NotReady, SpiderpoolError
 from spiderpool.kube.client import Bookmark, Client, Expired, NotFound, Page
 from spiderpool.kube.turns import Turn
-from spiderpool.telemetry import logger
+from spiderpool.telemetry import CACHE_AGE, Values, logger
 
 T = TypeVar("T", bound=Object)
 K = TypeVar("K", bound=Hashable)
@@ -144,6 +144,8 @@ class Informer(Generic[T]):
         self._version = ""  # resource version to watch from; empty: list first
         self._listed = ""  # resource version of the last list
         self._watch_began = 0.0  # time of the loop at the last watch's request
+        self._absent = False  # whether the API server has answered last that it serves no such kind
+        self._heard = 0.0  # time of the loop at the last page, change or bookmark
         self._arrived = 0  # pages of lists so far
         self._partial: PartialList | None = None  # the pages that have arrived: after a failure it goes on behind them
 
@@ -244,17 +246,25 @@ class Informer(Generic[T]):
     async def run(self) -> None:
         """List and watch until cancelled. Repeating is safe: a list replaces the cache, and old events are ignored."""
         pause, absences = FIRST_PAUSE, 0
-        while True:
-            error = await self._list_and_watch()
-            absences = absences + 1 if self._optional and isinstance(error, NotFound) else 0
-            if error is None and asyncio.get_running_loop().time() - self._watch_began >= STEADY:
-                pause = FIRST_PAUSE
-                continue
-            if absences:
-                pause = await self._on_absence(absences)
-            text = str(error) if error else "the API server ended the watch at once"
-            log.warning("watch interrupted", kind=self._kind.KIND.plural, error=text, pause=pause)
-            pause = await self._wait(pause)
+        self._heard = asyncio.get_running_loop().time()
+        with CACHE_AGE.computed_by(self._age):
+            while True:
+                error = await self._list_and_watch()
+                absences = absences + 1 if self._optional and isinstance(error, NotFound) else 0
+                if error is None and asyncio.get_running_loop().time() - self._watch_began >= STEADY:
+                    pause = FIRST_PAUSE
+                    continue
+                if absences:
+                    pause = await self._on_absence(absences)
+                text = str(error) if error else "the API server ended the watch at once"
+                log.warning("watch interrupted", kind=self._kind.KIND.plural, error=text, pause=pause)
+                pause = await self._wait(pause)
+
+    def _age(self) -> Values:
+        """Seconds since the API server was last heard; none while it serves no such objects."""
+        if self._absent:
+            return {}
+        return {(self._kind.KIND.plural,): asyncio.get_running_loop().time() - self._heard}
 
     async def _list_and_watch(self) -> Exception | None:
         """List if that is needed, and watch until the end; returns the error that broke it."""
@@ -280,6 +290,7 @@ class Informer(Generic[T]):
         One answer is not enough: a server that has just started may give it. Returns the pause until the next try.
         """
         self._synced.set()
+        self._absent = True
         if times > 1:
             await self._empty()
         return LAST_PAUSE if self._objects else ABSENT_PAUSE
@@ -314,6 +325,8 @@ class Informer(Generic[T]):
             begun = self._partial
             page = await self._page(begun.rest if begun else "")
             self._arrived += 1
+            self._absent = False
+            self._heard = asyncio.get_running_loop().time()
             keys = begun.keys if begun else set()
             unconfirmed = begun.unconfirmed if begun else set(self._unconfirmed)
             is_first = begun.is_first if begun else not self._objects
@@ -362,6 +375,7 @@ class Informer(Generic[T]):
         )
         async with aclosing(events):
             async for event, obj in events:
+                self._heard = asyncio.get_running_loop().time()
                 self._version = obj.metadata.resourceVersion or self._version
                 if self._from_cache:
                     self._not_older = self._version

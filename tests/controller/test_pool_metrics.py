@@ -1,0 +1,68 @@
+"""What the leader exports of pools and subnets, and that it exports nothing once it leads no longer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from prometheus_client import REGISTRY
+
+from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
+from spiderpool.api.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
+from spiderpool.controller.pool_metrics import PoolMetrics
+from spiderpool.kube.informer import Informer
+from tests.support.caches import note, unused_client
+
+pytestmark = pytest.mark.unit
+
+
+def pool(
+    name: str, used: int = 3, *, total: int = 9, disable: bool = False, subnet: str = "10.6.0.0/16"
+) -> SpiderIPPool:
+    spec = IPPoolSpec(subnet=subnet, ips=["10.6.0.1-10.6.0.9"], disable=disable)
+    status = IPPoolStatus(totalIPCount=total, allocatedIPCount=used)
+    return SpiderIPPool(metadata=ObjectMeta(name=name, uid=name), spec=spec, status=status)
+
+
+def exported(prefix: str) -> dict[str, float]:
+    """Metric and label → value, of the metrics that begin so."""
+    samples = (sample for metric in REGISTRY.collect() for sample in metric.samples if sample.name.startswith(prefix))
+    return {" ".join((sample.name.removeprefix(prefix), *sample.labels.values())): sample.value for sample in samples}
+
+
+@pytest.fixture
+async def one() -> AsyncIterator[PoolMetrics]:
+    async with unused_client() as client:
+        pools, reserved = Informer(client, SpiderIPPool), Informer(client, SpiderReservedIP)
+        yield PoolMetrics(pools, reserved, Informer(client, SpiderSubnet))
+
+
+async def test_pools_that_give_addresses(one: PoolMetrics) -> None:
+    fresh = SpiderIPPool(metadata=ObjectMeta(name="fresh", uid="fresh"), spec=pool("p").spec)
+    for version, each in enumerate((pool("p"), pool("full", 9), pool("off", 9, disable=True), fresh), 1):
+        note(one.pools, each, version)
+    assert exported("spiderpool_ippool_") == {}
+    with one.exported():
+        found = exported("spiderpool_ippool_")
+        assert found == {"addresses p": 9, "addresses full": 9, "free_addresses p": 6, "free_addresses full": 0}
+        assert exported("spiderpool_total_") == {"ippool_counts": 4, "subnet_counts": 0}
+    assert exported("spiderpool_ippool_") == {}
+
+
+async def test_reserved_addresses_are_not_free(one: PoolMetrics) -> None:
+    note(one.pools, pool("p"), 1)
+    note(one.pools, pool("malformed", 9, subnet="10.6.0.0/99"), 2)
+    spec = ReservedIPSpec(ips=["10.6.0.8-10.6.0.20", "fd00::1"])
+    note(one.reserved, SpiderReservedIP(metadata=ObjectMeta(name="r", uid="r"), spec=spec), 3)
+    with one.exported():
+        assert exported("spiderpool_ippool_free_") == {"addresses p": 4, "addresses malformed": 0}
+
+
+async def test_subnets(one: PoolMetrics) -> None:
+    status = SubnetStatus(totalIPCount=100, allocatedIPCount=40)
+    spec = SubnetSpec(subnet="10.6.0.0/16", ips=["10.6.0.1-10.6.0.100"])
+    note(one.subnets, SpiderSubnet(metadata=ObjectMeta(name="s", uid="s"), spec=spec, status=status), 1)
+    with one.exported():
+        assert exported("spiderpool_subnet_") == {"addresses s": 100, "free_addresses s": 60}
