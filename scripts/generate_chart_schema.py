@@ -195,7 +195,7 @@ MEANINGS: Final = {
 }
 """Last word of a value → what it means, where values.yaml has no comment because every chart has it."""
 
-OPEN: Final = ("grafanaDashboard", "rdma.rdmaSharedDevicePlugin", "sriov")
+OPEN: Final = ("rdma.rdmaSharedDevicePlugin", "sriov")
 """Parts of Spiderpool's chart of which only the switch counts, which is refused."""
 
 

@@ -1,0 +1,57 @@
+"""Runs Prometheus' own promtool."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spiderpool_lab import binaries
+from tests.monitoring.rendered import groups
+
+STEP = 5
+"""Minutes between two values of a series, and two evaluations of the rules."""
+PER_DAY = 24 * 60 // STEP
+
+
+def promtool(*arguments: str | Path, text: str = "") -> str:
+    """What promtool prints, with its exit status at the end where that is not 0."""
+    promtool = next(each.path for each in binaries.provide(binaries.PROMETHEUS) if each.program == "promtool")
+    done = subprocess.run([promtool, *arguments], input=text, capture_output=True, text=True, check=False, timeout=300)
+    return done.stdout + done.stderr + (f"exit status {done.returncode}" if done.returncode else "")
+
+
+def rule_file(folder: Path) -> Path:
+    """The chart's rules as a file."""
+    file = folder / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": groups()}))
+    return file
+
+
+def failures(folder: Path, series: dict[str, str], expected: dict[tuple[str, int], float | None]) -> str:
+    """What promtool says where the rules do not make of these series (in its notation) what is expected.
+
+    Expected is, for a query and the number of a step, the one value without labels, or None for no value.
+    """
+    tests = [
+        {
+            "expr": query,
+            "eval_time": f"{step * STEP}m",
+            "exp_samples": [] if value is None else [{"labels": "{}", "value": value}],
+        }
+        for (query, step), value in expected.items()
+    ]
+    inputs = [{"series": name, "values": values} for name, values in series.items()]
+    case: dict[str, Any] = {"interval": f"{STEP}m", "input_series": inputs, "promql_expr_test": tests}
+    file = folder / "test.yaml"
+    document = {"rule_files": [str(rule_file(folder))], "evaluation_interval": f"{STEP}m", "tests": [case]}
+    file.write_text(yaml.safe_dump(document, width=10**9))
+    output = promtool("test", "rules", file)
+    return "" if "SUCCESS" in output and "exit status" not in output else output
+
+
+def firing(alert: str) -> str:
+    """The query for how often an alert fires."""
+    return f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})'
