@@ -48,7 +48,11 @@ COMBINATIONS: dict[str, tuple[str, ...]] = {
         *CLOUD,
         *(f"{each}.prometheus.enabled=true" for each in ("spiderpoolAgent", "spiderpoolController", "spiderpoolCloud")),
         *(f"{each}.prometheus.serviceMonitor.install=true" for each in ("spiderpoolAgent", "spiderpoolController")),
-        *(f"{each}.prometheus.prometheusRule.install=true" for each in ("spiderpoolAgent", "spiderpoolController")),
+        *(
+            f"{each}.prometheus.prometheusRule.install=true"
+            for each in ("spiderpoolAgent", "spiderpoolController", "spiderpoolCloud")
+        ),
+        "grafanaDashboard.install=true",
     ),
     "pull secrets, digest": (
         "global.imagePullSecrets[0].name=all",

@@ -13,7 +13,6 @@ from tests.monitoring.rendered import groups
 
 STEP = 5
 """Minutes between two values of a series, and two evaluations of the rules."""
-PER_DAY = 24 * 60 // STEP
 
 
 def promtool(*arguments: str | Path, text: str = "") -> str:
@@ -30,23 +29,26 @@ def rule_file(folder: Path) -> Path:
     return file
 
 
-def failures(folder: Path, series: dict[str, str], expected: dict[tuple[str, int], float | None]) -> str:
+def failures(
+    folder: Path, series: dict[str, str], expected: dict[tuple[str, int], float | None], *, step: int = STEP
+) -> str:
     """What promtool says where the rules do not make of these series (in its notation) what is expected.
 
-    Expected is, for a query and the number of a step, the one value without labels, or None for no value.
+    Expected is, for a query and the number of a step, the one value without labels, or None for no value; ``step`` is
+    in minutes.
     """
     tests = [
         {
             "expr": query,
-            "eval_time": f"{step * STEP}m",
+            "eval_time": f"{number * step}m",
             "exp_samples": [] if value is None else [{"labels": "{}", "value": value}],
         }
-        for (query, step), value in expected.items()
+        for (query, number), value in expected.items()
     ]
     inputs = [{"series": name, "values": values} for name, values in series.items()]
-    case: dict[str, Any] = {"interval": f"{STEP}m", "input_series": inputs, "promql_expr_test": tests}
+    case: dict[str, Any] = {"interval": f"{step}m", "input_series": inputs, "promql_expr_test": tests}
     file = folder / "test.yaml"
-    document = {"rule_files": [str(rule_file(folder))], "evaluation_interval": f"{STEP}m", "tests": [case]}
+    document = {"rule_files": [str(rule_file(folder))], "evaluation_interval": f"{step}m", "tests": [case]}
     file.write_text(yaml.safe_dump(document, width=10**9))
     output = promtool("test", "rules", file)
     return "" if "SUCCESS" in output and "exit status" not in output else output

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from scripts.generate_metrics import ROOT
 
-from tests.monitoring.promtool import PER_DAY, failures, firing, promtool, rule_file
+from tests.monitoring.promtool import STEP, failures, firing, promtool, rule_file
 from tests.monitoring.rendered import rules
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(120)]
 
-HOUR = PER_DAY // 24
+HOUR = 60 // STEP
 ALERTS = [rule["alert"] for rule in rules("alert")]
 ELSEWHERE = {"SpiderpoolPoolExhausts"}
 """Alerts with tests of their own, in test_exhaustion.py."""
