@@ -62,7 +62,7 @@ def fill(folder: Path, lines: Sequence[str]) -> None:
     history = folder / "history"
     history.write_text("\n".join([*lines, "# EOF\n"]))
     promtool = next(each.path for each in binaries.provide(binaries.PROMETHEUS) if each.program == "promtool")
-    command = [promtool, "tsdb", "create-blocks-from", "openmetrics", history, folder / "data"]
+    command: list[str | Path] = [promtool, "tsdb", "create-blocks-from", "openmetrics", history, folder / "data"]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
 
 
