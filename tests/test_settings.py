@@ -108,6 +108,7 @@ def test_a_wrong_variable_is_named(environment: dict[str, str], message: str) ->
         ),
         ("{enableIPv4: false, enableIPv6: false}", "enableIPv4 and enableIPv6 in conf.yml are both false"),
         ("[1, 2]", "not a mapping"),
+        ("kind: ConfigMap\ndata: {conf.yml: ''}", "is a whole ConfigMap: give the text of its key conf.yml alone"),
         ("a: b: c", "cannot be read as YAML"),
     ],
 )
@@ -282,6 +283,13 @@ def test_a_wrong_value_is_named_also_where_another_place_precedes_it() -> None:
     source = SettingsSource({"SPIDERPOOL_CLOUD_REGION": "a"}, {"cloud": {"region": 5}})
     with pytest.raises(BadConfig, match=r"key cloud\.region in conf\.yml is 5, not text; correct the ConfigMap"):
         source.read(table.CLOUD_REGION)
+
+
+def test_a_wrong_flag_is_told_with_its_whole_key_and_what_may_stand_there() -> None:
+    source = SettingsSource({}, {"podResourceInject": {"enabled": "yes please"}})
+    whole = r"key podResourceInject\.enabled in conf\.yml is 'yes please', not true or false; correct the ConfigMap"
+    with pytest.raises(BadConfig, match=whole):
+        source.read(table.INJECT)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class AdminClient:
         return answer
 
     def set_fault(self, fault: Fault) -> int:
-        """Set a fault and return its number."""
+        """Set a fault and return its number. Raises BadConfig if no call can match it."""
         return int(self._request("POST", "/faults", msgspec.to_builtins(fault))["number"])
 
     def faults(self) -> dict[str, Json]:
@@ -65,9 +65,10 @@ class AdminClient:
         faults: dict[str, Json] = self._request("GET", "/faults")
         return faults
 
-    def clear_faults(self, number: int | None = None) -> None:
-        """Remove the fault of that number, or all faults."""
-        self._request("DELETE", "/faults" if number is None else f"/faults/{number}")
+    def clear_faults(self, number: int | None = None) -> list[int]:
+        """Remove one fault, or all faults, and return their numbers. Raises BadConfig if that one is not set."""
+        cleared: list[int] = self._request("DELETE", "/faults" if number is None else f"/faults/{number}")["cleared"]
+        return cleared
 
     def set_vswitch_full(self, vswitch: str, *, full: bool = True) -> None:
         """Let a vSwitch have no free address, or have some again. Raises BadConfig if there is none of that name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -49,6 +50,25 @@ def requirements(*, without: Iterable[str] = ()) -> list[str]:
 def template(name: str, *values: str) -> str:
     """The manifests that one template makes. Raises KeyError where it makes none."""
     return templates(*(values or ALL_FEATURES))[name]
+
+
+def settings(values: Mapping[str, Any], sets: Iterable[str] = ()) -> dict[str, Any]:
+    """The settings that daemons get with these values and these ``key=value``. Raises BadConfig where helm refuses."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(dict(values), file)
+        file.flush()
+        flags = [word for each in sets for word in ("--set", each)]
+        only = ("--show-only", "templates/configmap.yaml", "--values", file.name)
+        (config,) = documents(helm("template", RELEASE, CHART, "--namespace", NAMESPACE, *only, *flags))
+    found: dict[str, Any] = yaml.safe_load(config["data"]["conf.yml"])
+    return found
+
+
+def merged(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with those of others in them, as helm merges files: mappings key by key, all else as a whole."""
+    both = {key: (values[key], others[key]) for key in values.keys() & others.keys()}
+    blocks = {key: merged(*pair) for key, pair in both.items() if all(isinstance(each, dict) for each in pair)}
+    return {**values, **others, **blocks}
 
 
 def documents(text: str) -> list[dict[str, Any]]:

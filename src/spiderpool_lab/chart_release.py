@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,13 @@ class ChartRelease:
         self._processes = processes
         self._directory = directory
         self.namespace = namespace
+        self.sets: tuple[str, ...] = WALKTHROUGH
 
     def elsewhere(self, namespace: str) -> ChartRelease:
         """The release in another Namespace, of the same lab."""
-        return ChartRelease(self._plane, self._processes, self._directory, namespace=namespace)
+        other = ChartRelease(self._plane, self._processes, self._directory, namespace=namespace)
+        other.sets = self.sets
+        return other
 
     @property
     def values(self) -> Path:
@@ -160,7 +163,7 @@ class ChartRelease:
         name, *namespace = self._named
         chart = version.chart if version else f"{REPOSITORY}/{CHART.name}"
         images = (f"global.imageRegistryOverride={version.registry}",) if version else ()
-        flags = [word for value in (*WALKTHROUGH, *images) for word in ("--set", value)]
+        flags = [word for value in (*self.sets, *images) for word in ("--set", value)]
         return [name, chart, *namespace, *flags, "--values", self.values]
 
     def _helm(self, *arguments: str | Path, shown: Callable[[str], None] | None = None) -> None:
@@ -176,6 +179,17 @@ class ChartRelease:
 
     def _kubectl(self, *arguments: str) -> str:
         return self._plane.kubectl(*arguments, "--namespace", self.namespace, timeout=ROLLOUT_TIMEOUT + 10)
+
+
+def sets(values: Mapping[str, Any], further: Sequence[str]) -> tuple[str, ...]:
+    """What is set by ``--set``: that of the walkthrough where a user's values do not say it, and then ``further``."""
+    return (*(each for each in WALKTHROUGH if not _says(values, each.partition("=")[0].split("."))), *further)
+
+
+def _says(values: Any, path: Sequence[str]) -> bool:
+    if not path:
+        return True
+    return isinstance(values, Mapping) and path[0] in values and _says(values[path[0]], path[1:])
 
 
 def lab_values(cloud: Mapping[str, Any], endpoint: str, periods: Mapping[str, str]) -> dict[str, Any]:

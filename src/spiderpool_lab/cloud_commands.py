@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import click
 
+from spiderpool.cli.connection import examples
 from spiderpool.errors import BadConfig
 from spiderpool_lab.admin_client import AdminClient, Json
 from spiderpool_lab.alibaba.faults import Fault, Kind
@@ -17,19 +18,19 @@ SHOWN_CALLS, SHOWN_LETTERS = 10, 100
 """How many of the last calls are shown, and how many letters of the parameters of each."""
 
 
-@click.group()
+@click.group(epilog=examples("spiderpool-lab cloud state", "spiderpool-lab cloud fault throttle --actions 'slb:*'"))
 def cloud() -> None:
     """Look at the cloud, act in it as at its console, break it."""
 
 
-@cloud.command()
+@cloud.command(epilog=examples("spiderpool-lab cloud state"))
 @NAME
 def state(name: str) -> None:
     """Show servers, ENIs, addresses, load balancers, faults and the last calls."""
     click.echo("\n".join(describe(running(name).cloud.admin)))
 
 
-@cloud.command()
+@cloud.command(epilog=examples("spiderpool-lab cloud call ecs DescribeInstances"))
 @NAME
 @click.argument("product", type=click.Choice(["ecs", "vpc", "slb", "nlb"]))
 @click.argument("action")
@@ -43,7 +44,12 @@ def call(name: str, product: str, action: str, parameters: tuple[str, ...]) -> N
     click.echo(json.dumps(answer, indent=2))
 
 
-@cloud.command()
+@cloud.command(
+    epilog=examples(
+        "spiderpool-lab cloud fault throttle --actions 'slb:*' --every 2",
+        "spiderpool-lab cloud fault drop --actions 'metadata:*'",
+    )
+)
 @NAME
 @click.argument("kind", type=click.Choice(get_args(Kind)))
 @click.option("--actions", default="*", show_default=True, help="Which calls it hits: product:Action, as a pattern.")
@@ -59,28 +65,33 @@ def fault(name: str, **fields: Any) -> None:
     click.echo(f"fault {number} is set")
 
 
-@cloud.command()
+@cloud.command(epilog=examples("spiderpool-lab cloud repair", "spiderpool-lab cloud repair 1"))
 @NAME
 @click.argument("number", type=int, required=False)
 def repair(name: str, number: int | None) -> None:
     """Take a fault away, or all of them."""
-    running(name).cloud.admin.clear_faults(number)
+    cleared = running(name).cloud.admin.clear_faults(number)
+    click.echo("".join(f"fault {each} is taken away\n" for each in cleared) or "no fault was set\n", nl=False)
 
 
-@cloud.command()
+@cloud.command(epilog=examples("spiderpool-lab cloud full vsw0", "spiderpool-lab cloud full vsw0 --undo"))
 @NAME
 @click.argument("vswitch")
 @click.option("--undo", is_flag=True, help="It has addresses again.")
 def full(name: str, vswitch: str, undo: bool) -> None:
     """Have a vSwitch give no address any more."""
     running(name).cloud.admin.set_vswitch_full(vswitch, full=not undo)
+    click.echo(f"vSwitch {vswitch} has free addresses again" if undo else f"vSwitch {vswitch} has no free address left")
 
 
-@cloud.command()
+@cloud.command(epilog=examples("spiderpool-lab cloud lose worker"))
 @NAME
 @click.argument("server")
 def lose(name: str, server: str) -> None:
-    """Have a server (master, or i-master) vanish from the account, with its ENIs."""
+    """Have a server (master, or i-master) vanish from the account, with its ENIs.
+
+    Its Node stays Ready until Kubernetes has missed its kubelet for some 40 s; then spiderpool-cloud deletes it.
+    """
     admin = running(name).cloud.admin
     known = {
         instance[key]: instance["identity"] for instance in admin.state()["instances"] for key in ("name", "identity")
@@ -88,6 +99,10 @@ def lose(name: str, server: str) -> None:
     if server not in known:
         raise BadConfig(f"there is no server {server!r}: name one of {', '.join(sorted(known))}")
     admin.remove_instance(known[server])
+    click.echo(
+        f"server {known[server]} and its ENIs are gone, and what it sends is dropped.\nIts Node stays Ready until"
+        " Kubernetes has missed its kubelet for some 40 s; about a minute after that spiderpool-cloud deletes it."
+    )
 
 
 def describe(admin: AdminClient) -> Iterator[str]:

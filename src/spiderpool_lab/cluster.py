@@ -22,6 +22,7 @@ from spiderpool.errors import IOFailure, NotReady, SpiderpoolError
 from spiderpool_lab import (
     binaries,
     chart,
+    chart_release,
     cloud,
     cni_calls,
     executable,
@@ -95,7 +96,8 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     of fast ones. With ``recorded`` every node records its CNI calls (:mod:`spiderpool_lab.cni_calls`).
     With ``by_chart``, on real nodes, the product is installed there by its chart (:mod:`spiderpool_lab.chart_release`);
     else its daemons are processes of the machine and of the nodes, which tests can end and restart. With ``earlier``
-    that version is installed first, and nodes have its images too.
+    that version is installed first, and nodes have its images too. ``values`` of the chart, and after them ``sets``
+    (``key=value``), change what the lab sets; without ``by_chart`` as far as they are settings in conf.yml.
     """
 
     topology: Topology = WALKTHROUGH
@@ -110,6 +112,8 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     recorded: bool = False
     by_chart: bool = False
     earlier: EarlierVersion | None = None
+    values: dict[str, Any] = {}
+    sets: tuple[str, ...] = ()
 
 
 def _no_progress(_: str) -> None:
@@ -142,9 +146,14 @@ class LabCluster:
         )
         self.plane.audit = True
         self.release = ChartRelease(self.plane, self.processes, self.directory / "release")
+        self.release.sets = chart_release.sets(options.values, options.sets)
         self.cloud = LabCloud(self.fabric, self.processes, self.directory / "cloud")
         self.machines = Machines(self.fabric, self.processes, self.directory / "nodes", hardware=options.hardware)
         self._health_ports: dict[str, int] = {}  # daemon → port of its health endpoint on loopback
+
+    def check_values(self) -> None:
+        """Raise BadConfig where the chart refuses the values of the lab's user; nothing is made for that."""
+        self._chosen_settings()
 
     @property
     def is_up(self) -> bool:
@@ -244,7 +253,7 @@ class LabCluster:
         for node in self.fabric.topology.nodes:
             self._wait_until_registered(node.name)
         authority = self.cloud.config.authority.read_bytes()
-        self.release.install(self._values(), authority, self.progress, *arguments, version=version)
+        self.release.install(self._chosen_values(), authority, self.progress, *arguments, version=version)
         self.progress("waiting until its pods are ready")
         self.release.wait()
 
@@ -316,7 +325,7 @@ class LabCluster:
 
     def _start_controllers(self) -> None:
         self.progress("spiderpool-controller, spiderpool-cloud")
-        self._configuration.write_text(yaml.safe_dump(self._settings()))
+        self._configuration.write_text(yaml.safe_dump(self._chosen_settings()))
         self.start_controller()
         self.wait_for("the cloud serves", lambda: self.cloud.is_ready, 30)
         self.start_cloud_controller()
@@ -337,6 +346,16 @@ class LabCluster:
             "SPIDERPOOL_CLOUD_ADDRESS_PERIOD_SECONDS": CLOUD_PERIOD,
         }
         return lab_values(described, f"https://{NODE_HOST}:{CLOUD_PORT}", periods)
+
+    def _chosen_values(self) -> dict[str, Any]:
+        """The chart's values, with those of the lab's user."""
+        return chart.merged(self._values(), self._options.values)
+
+    def _chosen_settings(self) -> dict[str, Any]:
+        """The settings of daemons that are processes. Raises BadConfig where the chart refuses the user's values."""
+        if not (self._options.values or self._options.sets):
+            return self._settings()
+        return chart.settings(self._chosen_values(), self.release.sets)
 
     @property
     def _features(self) -> list[str]:

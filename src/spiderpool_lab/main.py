@@ -8,12 +8,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, get_args
 
 import click
 from rich.console import Console
 
+from spiderpool.cli.connection import examples
 from spiderpool.errors import BadConfig, SpiderpoolError
+from spiderpool.settings import read_mapping
 from spiderpool_lab import binaries, internet
 from spiderpool_lab.cloud_commands import cloud, describe
 from spiderpool_lab.cluster import LabCluster, LabOptions
@@ -53,7 +56,20 @@ NODES = click.option(
     show_default=True,
     help="Nodes with containerd and a kubelet, or with a stand-in for both, which runs no containers.",
 )
-SPARE = click.option("--spare", default=0, help="Free addresses that spiderpool-cloud keeps on every ENI in advance.")
+SPARE = click.option(
+    "--spare",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Free addresses that spiderpool-cloud keeps on every ENI in advance.",
+)
+VALUES = click.option(
+    "--values",
+    "-f",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Values of the chart, which go before those of the lab.",
+)
+SETS = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="One value of the chart, as helm has it.")
 
 
 class _Lab(click.Group):
@@ -66,13 +82,17 @@ class _Lab(click.Group):
             raise click.ClickException(error.message) from error
 
 
-@click.group(cls=_Lab)
+@click.group(
+    cls=_Lab,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples("spiderpool-lab up", "spiderpool-lab kubectl get pods -A", "spiderpool-lab down"),
+)
 @click.version_option(package_name="spiderpool-lab")
 def main() -> None:
     """A cluster on this machine, in a cloud that drops what it does not know."""
 
 
-@main.command()
+@main.command(epilog=examples("spiderpool-lab demo", "spiderpool-lab demo --nodes fast --keep"))
 @NAME
 @POOLS
 @PROXY_MODE
@@ -96,31 +116,49 @@ def demo(name: str, keep: bool, **chosen: Any) -> None:
     sys.exit(0 if passed else 1)
 
 
-@main.command()
+@main.command(
+    epilog=examples(
+        "spiderpool-lab up",
+        "spiderpool-lab up --nodes fast --spare 4 --name other",
+        "spiderpool-lab up --set spiderpoolController.podResourceInject.enabled=true",
+        "spiderpool-lab up --values my-values.yaml",
+    )
+)
 @NAME
 @POOLS
 @PROXY_MODE
 @NODES
 @SPARE
-def up(name: str, **chosen: Any) -> None:
-    """Bring a cluster up and leave it running."""
+@VALUES
+@SETS
+def up(name: str, values: Path | None, **chosen: Any) -> None:
+    """Bring a cluster up and leave it running.
+
+    One of the same name that is up already is refused. With --nodes fast the daemons are no pods, and of the values
+    those count that become settings in conf.yml.
+    """
     need_root()
-    console = Console(emoji=False)
-    cluster = LabCluster(name, _options(detached=True, **chosen), progress=console.print)
+    console = Console(emoji=False, soft_wrap=True)
+    given = read_mapping(values, values.read_text) if values else {}
+    cluster = LabCluster(name, _options(detached=True, values=given, **chosen), progress=console.print)
+    cluster.check_values()
     with _taken_down(cluster, keep=True):
         cluster.up()
     _print_usage(console, cluster)
 
 
-@main.command()
+@main.command(epilog=examples("spiderpool-lab down", "spiderpool-lab down --name other"))
 @NAME
 def down(name: str) -> None:
-    """Take a cluster down without a trace."""
+    """Take a cluster down without a trace. Where none is up, what a killed one has left is removed."""
     need_root()
-    LabCluster(name).down()
+    cluster = LabCluster(name)
+    was_up = cluster.is_up
+    cluster.down()
+    click.echo(f"lab {name!r} is taken down" if was_up else f"no lab named {name!r} was up")
 
 
-@main.command()
+@main.command(epilog=examples("spiderpool-lab status", "spiderpool-lab status --name other"))
 @NAME
 def status(name: str) -> None:
     """Show the state of a lab: processes, nodes, pods, pools, dropped frames, and the cloud."""
@@ -146,7 +184,14 @@ main.add_command(stories)
 main.add_command(life_cycle)
 
 
-@main.command(context_settings=_OPTIONS_FIRST)
+@main.command(
+    context_settings=_OPTIONS_FIRST,
+    epilog=examples(
+        "spiderpool-lab exec master ip -br address",
+        "spiderpool-lab exec default/test-app-1-xxxxx ip route",
+        "spiderpool-lab exec internet curl http://198.51.100.65:999/",
+    ),
+)
 @NAME
 @click.argument("target")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -162,7 +207,10 @@ def exec(name: str, target: str, command: tuple[str, ...]) -> None:
     sys.exit(outcome.rc)
 
 
-@main.command(context_settings=_OPTIONS_FIRST)
+@main.command(
+    context_settings=_OPTIONS_FIRST,
+    epilog=examples("spiderpool-lab kubectl get pods -A", "spiderpool-lab kubectl --name other get nodes"),
+)
 @NAME
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def kubectl(name: str, arguments: tuple[str, ...]) -> None:
@@ -172,7 +220,7 @@ def kubectl(name: str, arguments: tuple[str, ...]) -> None:
     os.execv(program, [str(program), "--kubeconfig", str(cluster.plane.admin_kubeconfig), *arguments])
 
 
-@main.command(context_settings=_OPTIONS_FIRST)
+@main.command(context_settings=_OPTIONS_FIRST, epilog=examples("spiderpool-lab helm list --namespace kube-system"))
 @NAME
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def helm(name: str, arguments: tuple[str, ...]) -> None:
@@ -241,6 +289,7 @@ def _print_usage(console: Console, cluster: LabCluster) -> None:
         f"  spiderpool-lab down{option}\n"
         f"kubeconfig: {cluster.plane.admin_kubeconfig}\n",
         highlight=False,
+        soft_wrap=True,  # the path is to be copied
     )
 
 

@@ -26,7 +26,9 @@ from spiderpool_lab import namespaces
 from spiderpool_lab.egress import socket_of
 from spiderpool_lab.processes import Processes, start_ticks
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LONGEST = 40
+"""Characters of a name: the paths of sockets, which have it in them, are limited by the kernel."""
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{,{_LONGEST - 1}}}")
 
 
 class LabReservation(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +72,10 @@ class LabName:
         directory: Path | None = None,
     ) -> None:
         if not _NAME.fullmatch(name):
-            raise BadConfig(f"{name!r} cannot name a lab: use letters, digits, '-', '_' and '.'")
+            raise BadConfig(
+                f"{name!r} cannot name a lab: use at most {_LONGEST} letters, digits, '-', '_' and '.', a letter or"
+                " digit first"
+            )
         self.name = name
         self._reservation = LabReservation(
             pid=os.getpid(),

@@ -48,7 +48,7 @@ def test_a_values_file_says_what_is_on(tmp_path: Path) -> None:
     assert set(allowed("--values", str(values))) == listed("nodes", "addresses")
 
 
-@pytest.mark.parametrize("text", ["{", "[]\n- x", "cloud: {}"])
+@pytest.mark.parametrize("text", ["{", "[]\n- x", "cloud: {}", "kind: ConfigMap\ndata: {}"])
 def test_a_file_that_says_nothing_is_refused(tmp_path: Path, text: str) -> None:
     values = tmp_path / "values.yaml"
     values.write_text(text)

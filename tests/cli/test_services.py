@@ -100,9 +100,35 @@ def test_settings_come_from_a_file(tmp_path: Path) -> None:
     assert faulty.exit_code == 1
 
 
+def test_programs_get_the_plan_as_values() -> None:
+    planned = json.loads(run(listed(LENT, *node("a")), "-o", "json").output)
+    (web,) = planned["services"]
+    assert (web["service"], web["faults"]) == ("shop/web", [])
+    assert web["steps"][0] == "tag the balancer: kubernetes.reused.by.user=true"
+    assert planned["grants"] == [GRANT]
+    assert run(listed(LENT), "-o", "name").output == "spiderloadbalancergrant.spiderpool.spidernet.io/shop\n"
+
+
+def test_steps_fit_the_terminal_and_stay_lines_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    piped = run(listed(service(), *node("a"))).output
+    assert any(len(line) > 200 for line in piped.splitlines())
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(listed(service(), *node("a"))).output
+    assert all(len(line) <= 80 for line in shown.splitlines()), shown
+    assert " ".join(shown.split()) == " ".join(piped.split())
+
+
+def test_protocols_that_there_are_are_named() -> None:
+    wrong = service(annotations={f"{PREFIX}protocol-port": "htp:80"})
+    refused = run(listed(wrong))
+    assert "must be protocol:port (tcp, udp, http, https) with commas between them, not 'htp:80'" in refused.output
+    assert refused.exit_code == 1
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: spiderpool-conf}\ndata: {conf.yml: 'cloud: {clusterID: x}'}",
         "ipam: {enableIPv4: true}\ncloud: {enabled: true, provider: alibaba}",
         "cloud: {provider: alibaba, enabled: true}",
         "cloud: {provider: alibaba, credentials: {source: role}}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.syntax import Syntax
 
 from spiderpool import __version__
+from spiderpool.api.core_v1 import Node
+from spiderpool.api.ip import SpiderIP
 from spiderpool.cli import addresses, nodes, top
 from spiderpool.cli.connection import Connection, Show, connected, examples, shown
 from spiderpool.cli.installation import DEFAULT_NAMESPACE, look
@@ -23,7 +25,7 @@ from spiderpool.cli.migration import Migration
 from spiderpool.cli.migration_look import DEFAULT_PLACES
 from spiderpool.cli.pod_question import PodQuestion
 from spiderpool.cli.policies import read_as_conf
-from spiderpool.cli.printing import printable
+from spiderpool.cli.printing import Done, object_reference
 from spiderpool.cli.rbac import documents
 from spiderpool.cli.services import grants, plans
 from spiderpool.cli.status import status_of
@@ -31,9 +33,9 @@ from spiderpool.cli.who import AddressParameter, answer, look_for
 from spiderpool.cloud import registry
 from spiderpool.cloud.loadbalancers import configuration_of
 from spiderpool.cloud.registry import Provider
-from spiderpool.errors import SpiderpoolError
-from spiderpool.kube.client import Client
-from spiderpool.settings import SettingsSource, cloud_settings, file_source
+from spiderpool.core.addresses import object_name
+from spiderpool.errors import BadConfig, SpiderpoolError
+from spiderpool.settings import SettingsSource, cloud_settings, file_source, read_mapping
 
 FEATURES = registry.DEFAULT.features
 """Features of spiderpool-cloud, all of which need permissions."""
@@ -236,10 +238,13 @@ def ip() -> None:
 
 @ip.command("release", epilog=examples("spiderpoolctl ip release 172.31.199.187"))
 @click.argument("address")
+@shown
 @connected
-def release_address(address: str, connection: Connection) -> None:
+def release_address(address: str, connection: Connection, show: Show) -> None:
     """Release ADDRESS, unless a sandbox has it by the word of its node, which is asked first."""
-    _carry_out(connection, lambda client: addresses.release(client, address))
+    said = connection.run(lambda cluster: addresses.release(cluster.client, address))
+    name = object_name(AddressParameter().convert(address, None, None))
+    show(Done(object_reference(SpiderIP, name), said))
 
 
 @cli.group()
@@ -249,21 +254,25 @@ def node() -> None:
 
 @node.command("fence", epilog=examples("spiderpoolctl node fence worker-1"))
 @click.argument("name", metavar="NODE")
+@shown
 @connected
-def fence_node(name: str, connection: Connection) -> None:
+def fence_node(name: str, connection: Connection, show: Show) -> None:
     """State that nothing of the present boot of NODE runs any more, so that its addresses may be given to others.
 
     Switch the machine off first, or take its NICs off the network: what runs on keeps its addresses.
     """
-    _carry_out(connection, lambda client: nodes.fence(client, name))
+    said = connection.run(lambda cluster: nodes.fence(cluster.client, name))
+    show(Done(object_reference(Node, name), said))
 
 
 @node.command("unfence", epilog=examples("spiderpoolctl node unfence worker-1"))
 @click.argument("name", metavar="NODE")
+@shown
 @connected
-def unfence_node(name: str, connection: Connection) -> None:
+def unfence_node(name: str, connection: Connection, show: Show) -> None:
     """Take back what `fence` has stated about NODE."""
-    _carry_out(connection, lambda client: nodes.unfence(client, name))
+    said = connection.run(lambda cluster: nodes.unfence(cluster.client, name))
+    show(Done(object_reference(Node, name), said))
 
 
 @cli.group()
@@ -277,7 +286,8 @@ def service() -> None:
 @click.option(
     "--grants", "only_grants", is_flag=True, help="Print only the SpiderLoadBalancerGrants that are lacking, as YAML."
 )
-def plan_services(manifests: TextIO, values: Path | None, only_grants: bool) -> None:
+@shown
+def plan_services(manifests: TextIO, values: Path | None, only_grants: bool, show: Show) -> None:
     """Print what would be made in the cloud for the Services of a file (-: standard input), step by step.
 
     Nodes and EndpointSlices in the file are the servers, and what its SpiderLoadBalancerGrants lack follows as a
@@ -295,7 +305,7 @@ def plan_services(manifests: TextIO, values: Path | None, only_grants: bool) -> 
         planned = plans(text, configuration, kind_of)
     except SpiderpoolError as error:
         raise click.ClickException(error.message) from error
-    click.echo(planned.text)
+    show(planned)
     _end(planned.is_faulty)
 
 
@@ -328,11 +338,6 @@ def print_policy(features: Sequence[str], values: Path | None, kind: str, namesp
         _show(yaml.safe_dump_all(documents(chosen, namespace), sort_keys=False).rstrip(), "yaml")
 
 
-def _carry_out(connection: Connection, work: Callable[[Client], Awaitable[str]]) -> None:
-    """Prints the sentence that ``work`` returns. Raises ClickException."""
-    click.echo(printable(connection.run(lambda cluster: work(cluster.client))))
-
-
 def _end(needs_attention: bool) -> None:
     """Ends the command with the status that says so."""
     sys.exit(1 if needs_attention else 0)
@@ -340,12 +345,9 @@ def _end(needs_attention: bool) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise click.ClickException(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(found, dict):
-        raise click.ClickException(f"{path} holds no mapping of keys")
-    return found
+        return read_mapping(path, path.read_text)
+    except BadConfig as error:
+        raise click.ClickException(error.message) from error
 
 
 def _provider(name: str) -> Provider:

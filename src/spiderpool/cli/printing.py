@@ -70,6 +70,27 @@ class Report(Protocol):
         """The objects that the answer is about, as `kubectl get -o name` writes them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a command has done to one object, in a sentence, which stays one line."""
+
+    object: str
+    """As `object_reference` writes it."""
+    message: str
+
+    def lines(self, view: View) -> Iterator[str]:
+        """The sentence."""
+        yield printable(self.message)
+
+    def document(self) -> Any:
+        """All of it."""
+        return plain(self)
+
+    def names(self) -> Iterable[str]:
+        """The object."""
+        return [self.object]
+
+
 def printed(report: Report, output: str, view: View) -> str:
     """An answer in one of FORMATS, without the last line's end."""
     match output:

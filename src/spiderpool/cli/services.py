@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,23 +18,76 @@ from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec, SpiderLoadBa
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cli.manifests import documents, of_kind
+from spiderpool.cli.printing import View, object_reference, plain, printable
 from spiderpool.cloud.loadbalancers import KindOf
 from spiderpool.core.cloud.instances import described
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, reported_enis
 from spiderpool.core.cloud.loadbalancer.grants import limit, missing, suggested
 from spiderpool.core.cloud.loadbalancer.kinds import read_options
-from spiderpool.core.cloud.loadbalancer.printing import FAULT, dry_run
+from spiderpool.core.cloud.loadbalancer.printing import FAULT, NOTE, NOTHING, dry_run
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed
 from spiderpool.errors import BadConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlan:
+    """What would be made for one Service."""
+
+    service: str
+    notes: tuple[str, ...]
+    faults: tuple[str, ...]
+    """What keeps the Service from its balancer."""
+    steps: tuple[str, ...]
+
+    def lines(self, view: View) -> Iterator[str]:
+        """The Service, its notes and faults, and the numbered steps; on a terminal wrapped below their beginning."""
+        yield printable(self.service)
+        yield from (line for note in self.notes for line in _hanging(NOTE, note, view))
+        yield from (line for fault in self.faults for line in _hanging(FAULT, fault, view))
+        for number, step in enumerate(self.steps, 1):
+            yield from _hanging(f"{number}. ", step, view)
+        if not self.steps and not self.faults:
+            yield NOTHING
+
+
+def _hanging(before: str, text: str, view: View) -> list[str]:
+    whole = printable(f"{before}{text}")
+    if view.width is None:
+        return [whole]
+    return textwrap.wrap(whole, view.width, subsequent_indent=" " * len(before), break_on_hyphens=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Plans:
     """What would be made for some Services."""
 
-    text: str
-    is_faulty: bool
-    """Whether a Service would not get its balancer as it asks for it: it is wrong, or a grant is lacking."""
+    services: tuple[ServicePlan, ...]
+    grants: tuple[SpiderLoadBalancerGrant, ...]
+    """Those that the Services need and that are lacking."""
+
+    @property
+    def is_faulty(self) -> bool:
+        """Whether a Service would not get its balancer as it asks for it: it is wrong, or a grant is lacking."""
+        return bool(self.grants) or any(each.faults for each in self.services)
+
+    def lines(self, view: View) -> Iterator[str]:
+        """The Services one after the other, then what must be granted as a manifest, which is not wrapped."""
+        for number, each in enumerate(self.services):
+            if number:
+                yield ""
+            yield from each.lines(view)
+        if self.grants:
+            yield ""
+            yield "# Not granted yet; --grants prints this part alone."
+            yield from _manifest(self.grants).splitlines()
+
+    def document(self) -> Any:
+        """All of it."""
+        return {"services": plain(self.services), "grants": [msgspec.to_builtins(each) for each in self.grants]}
+
+    def names(self) -> Iterable[str]:
+        """The grants that are lacking."""
+        return (object_reference(SpiderLoadBalancerGrant, each.name) for each in self.grants)
 
 
 def plans(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> Plans:
@@ -48,16 +102,17 @@ def plans(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> P
     nodes, slices = of_kind(found, "Node", Node), of_kind(found, "EndpointSlice", EndpointSlice)
     enis = reported_enis(described(nodes, of_kind(found, "SpiderServer", SpiderServer)))
     snapshots = [BackendSnapshot(nodes, _slices_of(service, slices), enis) for service in services]
-    manifest = _missing_grants(found, services, configuration, kind_of)
-    runs = [
-        dry_run(service, kind_of(service), snapshot, configuration)
+    planned = [
+        _plan(service.key, dry_run(service, kind_of(service), snapshot, configuration).splitlines())
         for service, snapshot in zip(services, snapshots, strict=True)
     ]
-    parts = [f"{service.key}\n{run}" for service, run in zip(services, runs, strict=True)]
-    if manifest:
-        parts.append(f"# Not granted yet; --grants prints this part alone.\n{manifest}")
-    faults = (line for run in runs for line in run.splitlines() if line.startswith(FAULT))
-    return Plans("\n\n".join(parts), bool(manifest) or any(faults))
+    return Plans(tuple(planned), _missing_grants(found, services, configuration, kind_of))
+
+
+def _plan(service: str, lines: Sequence[str]) -> ServicePlan:
+    notes, faults = (tuple(each.removeprefix(of) for each in lines if each.startswith(of)) for of in (NOTE, FAULT))
+    steps = (each for each in lines if not each.startswith((NOTE, FAULT)) and each != NOTHING)
+    return ServicePlan(service, notes, faults, tuple(each.partition(". ")[2] for each in steps))
 
 
 def grants(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> str:
@@ -66,7 +121,12 @@ def grants(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> 
     YAML to be applied; empty when they need none. Raises BadConfig.
     """
     found = list(documents(text))
-    return _missing_grants(found, _services(found, kind_of), configuration, kind_of)
+    return _manifest(_missing_grants(found, _services(found, kind_of), configuration, kind_of))
+
+
+def _manifest(made: Iterable[SpiderLoadBalancerGrant]) -> str:
+    known = [msgspec.to_builtins(each) for each in made]
+    return yaml.safe_dump_all(known, sort_keys=False).rstrip() if known else ""
 
 
 def _missing_grants(
@@ -74,10 +134,10 @@ def _missing_grants(
     services: Iterable[Service],
     configuration: BalancerConfiguration,
     kind_of: KindOf,
-) -> str:
+) -> tuple[SpiderLoadBalancerGrant, ...]:
     present = of_kind(found, SpiderLoadBalancerGrant.KIND.name, SpiderLoadBalancerGrant)
     needed = _needed(services, [grant.spec for grant in present], configuration, kind_of)
-    made = [
+    return tuple(
         SpiderLoadBalancerGrant(
             apiVersion=SpiderLoadBalancerGrant.KIND.api_version,
             kind=SpiderLoadBalancerGrant.KIND.name,
@@ -85,8 +145,7 @@ def _missing_grants(
             spec=spec,
         )
         for name, spec in _named(needed, {grant.name for grant in present})
-    ]
-    return yaml.safe_dump_all(map(msgspec.to_builtins, made), sort_keys=False).rstrip() if made else ""
+    )
 
 
 def _services(found: Iterable[dict[str, Any]], kind_of: KindOf) -> list[Service]:

@@ -8,7 +8,14 @@ from spiderpool.settings.agent import AgentSettings, agent_settings
 from spiderpool.settings.cloud import CloudSettings, LoadBalancerSettings, PreallocationSettings, cloud_settings
 from spiderpool.settings.common import CommonSettings, ProviderSettings
 from spiderpool.settings.controller import ControllerSettings, PodInject, controller_settings
-from spiderpool.settings.source import SettingsSource, file_source, load_source, text_source, unread_variables
+from spiderpool.settings.source import (
+    SettingsSource,
+    file_source,
+    load_source,
+    read_mapping,
+    text_source,
+    unread_variables,
+)
 
 __all__ = [
     "AgentSettings",
@@ -25,6 +32,7 @@ __all__ = [
     "controller_settings",
     "file_source",
     "load_source",
+    "read_mapping",
     "text_source",
     "unread_variables",
 ]

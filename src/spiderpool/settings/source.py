@@ -106,13 +106,21 @@ def text_source(text: str, origin: str, environ: Mapping[str, str]) -> SettingsS
 
 
 def _document(origin: object, read: Callable[[], str]) -> dict[str, Any]:
+    document = read_mapping(origin, read)
+    _check_keys(document)
+    return document
+
+
+def read_mapping(origin: object, read: Callable[[], str]) -> dict[str, Any]:
+    """The YAML mapping that ``read`` reads from ``origin``, whatever its keys mean. Raises BadConfig."""
     try:
         document = yaml.safe_load(read()) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BadConfig(f"{origin} cannot be read as YAML: {error}") from error
     if not isinstance(document, dict):
         raise BadConfig(f"{origin} holds {type(document).__name__}, not a mapping of keys")
-    _check_keys(document)
+    if document.get("kind") == "ConfigMap":
+        raise BadConfig(f"{origin} is a whole ConfigMap: give the text of its key conf.yml alone")
     return document
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from spiderpool import __version__
 from spiderpool.errors import BadConfig
 from spiderpool_lab.alibaba import topology_file
 from spiderpool_lab.alibaba.account import Account
@@ -79,6 +80,12 @@ async def serve_cloud(
         yield ServedCloud(account.region, api.url, admin.url, metadata, secrets, str(ca))
 
 
+EXAMPLES = """\b
+Examples:
+  python -m spiderpool_lab.alibaba
+  python -m spiderpool_lab.alibaba --port 8443 --json"""
+
+
 def _ports(first: int, count: int) -> list[int]:
     return [first + number if first else 0 for number in range(count)]
 
@@ -96,7 +103,8 @@ async def run(account: Account, keys: Iterable[CallerIdentity], ca: Path, option
         await stopped.wait()
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
+@click.version_option(__version__, prog_name="spiderpool_lab.alibaba")
 @click.option(
     "--topology",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -2,7 +2,7 @@
 
 GET    /faults                        all faults, by number
 POST   /faults                        set a fault; the body is a Fault, the answer has its number
-DELETE /faults, /faults/{number}      clear all faults, or one
+DELETE /faults, /faults/{number}      clear all faults, or one; the answer has the numbers of those that were set
 PUT    /vswitches/{id}/full           mark a vSwitch as having no free address; DELETE removes the mark
 DELETE /instances/{id}                delete an instance
 POST   /console/{product}/{action}    execute an action as the web console does; the body has its parameters
@@ -20,10 +20,11 @@ from aiohttp import web
 
 from spiderpool.errors import BadConfig
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.faults import Fault
+from spiderpool_lab.alibaba.faults import Fault, check_hits
 from spiderpool_lab.alibaba.identities import CallerIdentity
 from spiderpool_lab.alibaba.openapi import AnswerLost, OpenAPI
 from spiderpool_lab.alibaba.refusals import Refusal
+from spiderpool_lab.alibaba.registry import ACTIONS
 from spiderpool_lab.alibaba.serving import ListenAddress, ServedEndpoint, serve
 from spiderpool_lab.alibaba.tables import TABLES
 
@@ -65,14 +66,20 @@ class Admin:
     async def _add_fault(self, request: web.Request) -> web.Response:
         try:
             fault = msgspec.json.decode(await request.read(), type=Fault)
+            check_hits(fault, {each.full_name: each.is_read for each in ACTIONS.values()})
         except (msgspec.DecodeError, BadConfig) as error:
             raise web.HTTPBadRequest(text=str(error)) from None
         return _json({"number": self.account.set_fault(fault)})
 
     async def _clear_faults(self, request: web.Request) -> web.Response:
         number = request.match_info.get("number")
-        self.account.faults.clear(int(number) if number else None)
-        return _json({})
+        cleared = self.account.faults.clear(int(number) if number else None)
+        if number and not cleared:
+            present = ", ".join(map(str, self.account.faults.listed()))
+            raise web.HTTPNotFound(
+                text=f"there is no fault {number}; set are {present}" if present else "no fault is set"
+            )
+        return _json({"cleared": cleared})
 
     async def _set_full(self, request: web.Request) -> web.Response:
         try:

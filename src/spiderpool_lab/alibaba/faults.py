@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -17,6 +18,8 @@ lose: execute the call, then close the connection without an answer.
 stale: read from the state at the time when the fault was set. empty: read from an account without resources."""
 
 _READ_KINDS = ("stale", "empty")
+METADATA = "metadata"
+"""What stands for the product in actions of the metadata service, whose rest is the path."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,10 +59,12 @@ class Faults:
         self._matched[number] = self._applied[number] = 0
         return number
 
-    def clear(self, number: int | None = None) -> None:
-        """Remove one fault, or all faults."""
-        for key in [number] if number is not None else list(self._set):
-            self._set.pop(key, None)
+    def clear(self, number: int | None = None) -> list[int]:
+        """Remove one fault, or all faults; returns the numbers of those that were set."""
+        cleared = [key for key in self._set if number in (None, key)]
+        for key in cleared:
+            del self._set[key]
+        return cleared
 
     def listed(self) -> dict[int, Fault]:
         """All faults that are set, by number."""
@@ -77,6 +82,20 @@ class Faults:
             return False
         self._applied[number] += 1
         return True
+
+
+def check_hits(fault: Fault, actions: Mapping[str, bool]) -> None:
+    """Raise BadConfig for a fault that no call can match. ``actions`` are ``product:Action`` → whether it only reads.
+
+    The paths of the metadata service are not among them: nobody has a list of those that a server may ask for.
+    """
+    metadata = f"{METADATA}:"
+    if fault.actions.startswith(metadata) or fnmatchcase(metadata, fault.actions):
+        return
+    possible = [name for name, is_read in actions.items() if is_read or fault.kind not in _READ_KINDS]
+    if not any(fnmatchcase(name, fault.actions) for name in possible):
+        read = " that reads" if fault.kind in _READ_KINDS else ""
+        raise BadConfig(f"there is no action{read} {fault.actions}: write {metadata}*, or one of {', '.join(possible)}")
 
 
 def _matches(fault: Fault, action: str, is_read: bool) -> bool:

@@ -10,6 +10,7 @@ from functools import partial
 import click
 from rich.console import Console
 
+from spiderpool.cli.connection import examples
 from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool_lab.cluster import temporary
 from spiderpool_lab.life_cycle import earlier, report, stage
@@ -23,7 +24,7 @@ SETTLE_TIMEOUT = 120.0
 """Seconds after a case within which kernels and records have to agree."""
 
 
-@click.command("life-cycle")
+@click.command("life-cycle", epilog=examples("spiderpool-lab life-cycle", "spiderpool-lab life-cycle --write"))
 @click.argument("names", nargs=-1)
 @click.option("--name", default="life-cycle", show_default=True, help="Name of the lab.")
 @click.option("--write", is_flag=True, help="Write the page of the documentation, of all cases.")

@@ -11,6 +11,7 @@ from typing import TypedDict, Unpack
 import click
 from rich.console import Console
 
+from spiderpool.cli.connection import examples
 from spiderpool.errors import BadConfig
 from spiderpool_lab import images
 from spiderpool_lab.backend import NodeBackend
@@ -41,7 +42,7 @@ class RunOptions(TypedDict):
     write: bool
 
 
-@click.command()
+@click.command(epilog=examples("spiderpool-lab stories jobs families", "spiderpool-lab stories --nodes real --write"))
 @click.argument("names", nargs=-1)
 @click.option("--name", default="stories", show_default=True, help="Name of the lab.")
 @click.option("--nodes", type=click.Choice(KINDS), default="fast", show_default=True, help="Kind of nodes.")

@@ -29,10 +29,40 @@ async def test_faults_are_set_listed_and_cleared(account: Account, admin: aiohtt
     assert await send(admin, "POST", "/faults", {"kind": "throttle", "every": 2}) == (200, {"number": 1})
     status, listed = await send(admin, "GET", "/faults")
     assert (status, listed["1"]["kind"], listed["1"]["every"]) == (200, "throttle", 2)
-    await send(admin, "DELETE", "/faults/1")
+    assert await send(admin, "DELETE", "/faults/1") == (200, {"cleared": [1]})
     assert account.faults.listed() == {}
     for wrong in ({"kind": "explode"}, {"kind": "drop", "every": 0}, {"kind": "drop", "often": True}):
         assert (await send(admin, "POST", "/faults", wrong))[0] == 400
+
+
+async def test_a_fault_that_is_not_set_is_not_cleared_without_a_word(admin: aiohttp.ClientSession) -> None:
+    assert await send(admin, "DELETE", "/faults/99") == (404, "no fault is set")
+    await send(admin, "POST", "/faults", {"kind": "drop"})
+    assert await send(admin, "DELETE", "/faults/99") == (404, "there is no fault 99; set are 1")
+    assert await send(admin, "DELETE", "/faults") == (200, {"cleared": [1]})
+    assert await send(admin, "DELETE", "/faults") == (200, {"cleared": []})
+
+
+@pytest.mark.parametrize("actions", ["*", "ecs:*", "slb:Describe*", "metadata:*", "metadata:network/*", "*:Describe*"])
+async def test_a_fault_has_actions_that_there_are(admin: aiohttp.ClientSession, actions: str) -> None:
+    assert await send(admin, "POST", "/faults", {"kind": "stale", "actions": actions}) == (200, {"number": 1})
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ({"kind": "drop", "actions": "nosuch:*"}, "there is no action nosuch:*: write metadata:*, or one of "),
+        ({"kind": "stale", "actions": "ecs:Assign*"}, "there is no action that reads ecs:Assign*: "),
+    ],
+)
+async def test_a_fault_that_no_call_can_match_is_refused_with_the_actions_that_there_are(
+    admin: aiohttp.ClientSession, fault: dict[str, str], words: str
+) -> None:
+    status, text = await send(admin, "POST", "/faults", fault)
+    assert status == 400
+    assert text.startswith(words)
+    assert "ecs:DescribeInstances" in text
+    assert ("ecs:AssignPrivateIpAddresses" in text) == (fault["kind"] == "drop")
 
 
 async def test_vswitches_and_instances(account: Account, admin: aiohttp.ClientSession) -> None:

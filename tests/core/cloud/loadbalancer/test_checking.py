@@ -143,7 +143,9 @@ def test_a_network_balancer(annotations: dict[str, str], said: str | None) -> No
 
 def test_a_network_balancer_needs_the_clusters_vpc_unless_it_is_lent() -> None:
     (fault,) = network({"zone-maps": TWO_ZONES}, BalancerConfiguration())
-    assert fault == "the VPC of the cluster is not known: set it in the cloud's configuration"
+    assert fault == (
+        "the VPC of the cluster is not known: set cloud.loadBalancers.vpcID in the chart's values, or in conf.yml"
+    )
     assert network({"id": "nlb-1"}, BalancerConfiguration()) == ()
 
 

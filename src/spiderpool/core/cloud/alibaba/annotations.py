@@ -40,6 +40,10 @@ SCHEDULERS: Mapping[str, OneOf] = {
 """Kind → schedulers as the API of that kind spells them."""
 
 
+def _protocol_ports(*protocols: str) -> Words:
+    return Words(f"protocol:port ({', '.join(protocols)})", rf"(?i:{'|'.join(protocols)}):{PORTS}", several=True)
+
+
 ANNOTATIONS: tuple[Annotation, ...] = (
     Annotation("type", BOTH, OneOf(("clb", "nlb")), "", "kind of balancer, where the Service has no class"),
     Annotation("address-type", BOTH, OneOf(("internet", "intranet")), "internet", "public or private address"),
@@ -80,14 +84,14 @@ ANNOTATIONS: tuple[Annotation, ...] = (
     Annotation(
         "protocol-port",
         CLB,
-        Words("protocol:port", rf"(?i:tcp|udp|http|https):{PORTS}", several=True),
+        _protocol_ports("tcp", "udp", "http", "https"),
         "",
         "protocol of a Service port",
     ),
     Annotation(
         "protocol-port",
         NLB,
-        Words("protocol:port", rf"(?i:tcp|udp|tcpssl):{PORTS}", several=True),
+        _protocol_ports("tcp", "udp", "tcpssl"),
         "",
         "protocol of a Service port",
     ),

@@ -156,7 +156,7 @@ def faults(service: Service, options: BalancerOptions, configuration: BalancerCo
     yield from common_faults(service, options)
     yield from _zone_faults(options)
     if not options["id"] and not configuration.vpc:
-        yield "the VPC of the cluster is not known: set it in the cloud's configuration"
+        yield "the VPC of the cluster is not known: set cloud.loadBalancers.vpcID in the chart's values, or in conf.yml"
     if options.on("cacert") and not options["cacert-id"]:
         yield f"annotation {options.annotation('cacert-id')} is missing: cacert is on"
     if options["preserve-client-ip"] == "on" and "tcpssl" in protocols(options).values():

@@ -14,6 +14,9 @@ from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Obs
 
 FAULT = "fault: "
 """Begins the lines about what keeps a Service from its balancer."""
+NOTE = "note: "
+"""Begins the lines about what is left out, or has no effect."""
+NOTHING = "nothing to do"
 
 
 def dry_run(
@@ -44,10 +47,10 @@ def _lines(
         yield from (f"{FAULT}{fault}" for fault in found)
         return
     model = build_model(service, options, snapshot, configuration)
-    yield from (f"note: {note}" for note in (*options.remarks, *model.notes))
-    yield from (f"note: no ENI is known to have the pod address {address}" for address in model.unresolved)
+    yield from (f"{NOTE}{note}" for note in (*options.remarks, *model.notes))
+    yield from (f"{NOTE}no ENI is known to have the pod address {address}" for address in model.unresolved)
     if observed and (fault := reuse_fault(model, observed)):
         yield f"{FAULT}{fault}"
         return
     yield from (f"{FAULT}{fault}" for fault in (unchangeable(model, observed) if observed else ()))
-    yield from [f"{number}. {step}" for number, step in enumerate(plan(model, observed), 1)] or ["nothing to do"]
+    yield from [f"{number}. {step}" for number, step in enumerate(plan(model, observed), 1)] or [NOTHING]
