@@ -8,8 +8,10 @@ import pytest
 from scripts.generate_crds import manifest, path
 
 from spiderpool.api.crd import KINDS, crd
-from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import POOL_NODE_LABEL, SpiderIPPool
 from spiderpool.api.meta import Object
+from spiderpool.api.nad import NetworkAttachmentDefinition
 
 pytestmark = pytest.mark.unit
 
@@ -43,10 +45,31 @@ def test_printer_columns_of_pools() -> None:
         ("TOTAL-IP-COUNT", "integer", 0),
         ("DEFAULT", "boolean", 0),
         ("DISABLE", "boolean", 10),
+        ("NODE", "string", 10),
         ("NodeName", "string", 10),
         ("MultusName", "string", 10),
         ("APP-NAMESPACE", "string", 10),
     ]
+
+
+def test_the_column_of_a_pool_s_node_is_its_label() -> None:
+    (node,) = (each for each in SpiderIPPool.KIND.columns if each.name == "NODE")
+    assert node.jsonPath.replace("\\", "") == f".metadata.labels['{POOL_NODE_LABEL}']"
+
+
+@pytest.mark.parametrize("kind", [each for each in KINDS if each is not NetworkAttachmentDefinition])
+def test_kubectl_shows_more_of_each_kind_than_its_age(kind: type[Object]) -> None:
+    """A CRD without columns has one of the age."""
+    assert [each for each in kind.KIND.columns if each.name != "AGE" and not each.priority]
+
+
+def test_the_fields_of_records_that_selectors_name_are_those_that_a_record_has() -> None:
+    version = crd(SpiderIP)["spec"]["versions"][0]
+    fields = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    names = [each["jsonPath"].removeprefix(".spec.") for each in version["selectableFields"]]
+    assert names == ["namespace", "pod", "podUID", "node", "pool", "interface"]
+    assert len(names) <= 8, "the limit of the API server"
+    assert all(fields[name]["type"] == "string" for name in names)
 
 
 def test_the_api_server_fills_in_defaults() -> None:

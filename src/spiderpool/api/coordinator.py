@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from spiderpool.api.ippool import Route
-from spiderpool.api.meta import Conditions, Kind, Object, Scope, field_doc, spiderpool_kind
+from spiderpool.api.meta import Column, Conditions, Kind, Object, Scope, field_doc, spiderpool_kind
 
 SYNCED = "Synced"
 NOT_READY = "NotReady"
@@ -73,7 +73,20 @@ class CoordinatorStatus(msgspec.Struct, omit_defaults=True):
 class SpiderCoordinator(Object, kw_only=True):
     """Settings of the coordinator for the whole cluster."""
 
-    KIND: ClassVar[Kind] = spiderpool_kind("SpiderCoordinator", Scope.CLUSTER, "scc", status=True)
+    KIND: ClassVar[Kind] = spiderpool_kind(
+        "SpiderCoordinator",
+        Scope.CLUSTER,
+        "scc",
+        (
+            Column("MODE", "string", ".spec.mode"),
+            Column("PHASE", "string", ".status.phase"),
+            Column("POD-CIDR-TYPE", "string", ".spec.podCIDRType", 10),
+            Column("TUNE-POD-ROUTES", "boolean", ".spec.tunePodRoutes", 10),
+            Column("REASON", "string", ".status.reason", 10),
+            Column("AGE", "date", ".metadata.creationTimestamp"),
+        ),
+        status=True,
+    )
 
     spec: ClusterCoordinatorSpec | None = None
     status: CoordinatorStatus | None = None

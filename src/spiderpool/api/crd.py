@@ -89,6 +89,8 @@ def _version(kind: type[Object]) -> dict[str, Any]:
     }
     if info.columns:
         version["additionalPrinterColumns"] = [_column(column) for column in info.columns]
+    if info.selectable:
+        version["selectableFields"] = [{"jsonPath": path} for path in info.selectable]
     if info.status:
         version["subresources"] = {"status": {}}
     return version

@@ -110,6 +110,7 @@ class SpiderIP(Object, kw_only=True):
             ),
         ),
         rules=_NAMED_AFTER_ITS_ADDRESS,
+        selectable=tuple(f".spec.{name}" for name in ("namespace", "pod", "podUID", "node", "pool", "interface")),
     )
 
     spec: IPSpec

@@ -112,6 +112,7 @@ class SpiderIPPool(Object, kw_only=True):
             Column("TOTAL-IP-COUNT", "integer", ".status.totalIPCount"),
             Column("DEFAULT", "boolean", ".spec.default"),
             Column("DISABLE", "boolean", ".spec.disable", 10),
+            Column("NODE", "string", r".metadata.labels['ipam\.spidernet\.io/node']", 10),
             Column("NodeName", "string", ".spec.nodeName", 10),
             Column("MultusName", "string", ".spec.multusName", 10),
             Column(

@@ -77,6 +77,8 @@ class Kind(msgspec.Struct, frozen=True):
     columns: tuple[Column, ...] = ()
     status: bool = False
     """Whether the kind has a status subresource."""
+    selectable: tuple[str, ...] = ()
+    """Paths of fields that field selectors may name; an API server before 1.31 leaves them out of the CRD."""
     rules: tuple[Rule, ...] = ()
     """What the API server checks of a whole object."""
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from spiderpool.api.coordinator import CoordinatorSpec
-from spiderpool.api.meta import Conditions, Kind, Object, Scope, field_doc, spiderpool_kind
+from spiderpool.api.meta import Column, Conditions, Kind, Object, Scope, field_doc, spiderpool_kind
 
 NAD_NAME_ANNOTATION = "multus.spidernet.io/cr-name"
 """Name of the NetworkAttachmentDefinition, where it differs from that of the SpiderMultusConfig."""
@@ -23,6 +23,9 @@ NETWORK_INJECT = "cni.spidernet.io/network-resource-inject"
 """Annotations of networks, and of pods or namespaces: a pod gets all networks whose annotation has the same value."""
 
 CNI_TYPES = ("macvlan", "ipvlan", "vlan", "sriov", "ovs", "ib-sriov", "ipoib", "custom")
+
+_ON_A_NIC = ".spec['macvlan','ipvlan','vlan']"
+"""Path of the block of a network whose interfaces are children of a NIC. A column shows the first of its masters."""
 
 VlanID = Annotated[Annotated[int, Meta(ge=0, le=4094)] | None, field_doc("VLAN ID of the interface; 0 for none.")]
 Rate = Annotated[Annotated[int, Meta(ge=0)] | None, field_doc("Rate in Mbit/s; 0 for no limit.")]
@@ -144,7 +147,21 @@ class MultusConfigStatus(msgspec.Struct, omit_defaults=True):
 class SpiderMultusConfig(Object, kw_only=True):
     """A network for pods, in short form."""
 
-    KIND: ClassVar[Kind] = spiderpool_kind("SpiderMultusConfig", Scope.NAMESPACED, "smc", status=True)
+    KIND: ClassVar[Kind] = spiderpool_kind(
+        "SpiderMultusConfig",
+        Scope.NAMESPACED,
+        "smc",
+        (
+            Column("TYPE", "string", ".spec.cniType"),
+            Column("MASTER", "string", f"{_ON_A_NIC}.master[*]"),
+            Column("READY", "string", '.status.conditions[?(@.type=="Ready")].status'),
+            Column("BOND", "string", f"{_ON_A_NIC}.bond.name", 10),
+            Column("VLAN", "integer", f"{_ON_A_NIC}.vlanID", 10),
+            Column("COORDINATOR", "boolean", ".spec.enableCoordinator", 10),
+            Column("AGE", "date", ".metadata.creationTimestamp"),
+        ),
+        status=True,
+    )
 
     spec: MultusConfigSpec | None = None
     status: MultusConfigStatus | None = None
