@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import os
+import pty
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import click
@@ -11,19 +17,30 @@ import yaml
 from click.testing import CliRunner
 
 from spiderpool import __version__
-from spiderpool.api.core_v1 import Node
+from spiderpool.api.core_v1 import Node, Pod
+from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.main import cli, main
+from tests.cli.test_status import KINDS as STATUS_KINDS
 from tests.support.api_server import ApiServer, Fault
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
 
-NO_CLUSTER = {"service plan", "policy print"}
+NO_CLUSTER = {"service plan", "policy print", "completion"}
+KINDS = tuple(kind.KIND for kind in dict.fromkeys((*STATUS_KINDS, Node, Pod, SpiderIP, SpiderSubnet)))
+WATCHED = ("status", "who 10.0.0.1", "top pools", "top nodes", "top subnets")
+PROGRAM = (sys.executable, "-c", "from spiderpool.cli.main import main; main()")
+ANSWER_TIMEOUT = 60
+"""Seconds for one answer of a program on a busy machine."""
 
 
 def commands(group: click.Group = cli, path: str = "") -> Iterator[tuple[str, click.Command]]:
-    """All commands with their paths."""
+    """All commands with their paths, groups of them as well."""
+    yield path, group
     for name, command in group.commands.items():
         whole = f"{path} {name}".strip()
         if isinstance(command, click.Group):
@@ -48,10 +65,12 @@ def kubeconfig(directory: Path, server: str) -> Path:
 def test_every_command_has_examples_and_the_options_of_its_kind(path: str, command: click.Command) -> None:
     shown = CliRunner().invoke(cli, [*path.split(), "-h"])
     assert shown.exit_code == 0
-    assert f"spiderpoolctl {path}" in shown.output.partition("Examples:")[2]
+    assert f"spiderpoolctl {path}".strip() in shown.output.partition("Examples:")[2]
+    assert command.help, "what it does"
     assert all(len(line) <= 80 for line in shown.output.splitlines()), shown.output
     names = {option for parameter in command.params for option in parameter.opts}
-    if path not in NO_CLUSTER:
+    if path not in NO_CLUSTER and not isinstance(command, click.Group):
+        assert {"--output", "--no-headers"} <= names
         assert {"--kubeconfig", "--context", "--request-timeout"} <= names
 
 
@@ -90,6 +109,82 @@ def test_a_wrong_context_is_refused_with_those_that_there_are(tmp_path: Path) ->
 
 def test_a_wrong_command_line_ends_with_2() -> None:
     assert CliRunner().invoke(cli, ["node", "fence"]).exit_code == 2
+
+
+@asynccontextmanager
+async def program(directory: Path, server: ApiServer, *words: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Our program, against a server, until the end of the test."""
+    pipe = asyncio.subprocess.PIPE
+    command = (*PROGRAM, *words, "--kubeconfig", str(kubeconfig(directory, server.url)))
+    started = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+            await started.wait()
+
+
+async def interrupted(started: asyncio.subprocess.Process) -> str:
+    """What a program says on standard error after Ctrl-C, with the status that shells expect."""
+    started.send_signal(signal.SIGINT)
+    _, stderr = await started.communicate()
+    assert started.returncode == 130
+    return stderr.decode()
+
+
+@pytest.mark.parametrize("words", WATCHED)
+async def test_a_watched_answer_comes_again_until_ctrl_c(tmp_path: Path, words: str) -> None:
+    async with ApiServer(*KINDS) as server:
+        watch = (*words.split(), "--watch", "--interval", "0.2", "-o", "yaml")
+        async with program(tmp_path, server, *watch) as started:
+            assert started.stdout is not None
+            answers = 0
+            async for line in started.stdout:
+                assert line.isascii()
+                assert b"\x1b" not in line
+                answers += line == b"---\n"
+                if answers == 3:
+                    break
+            assert "Traceback" not in await interrupted(started)
+
+
+async def test_a_watch_goes_on_after_an_outage(tmp_path: Path) -> None:
+    async with ApiServer(*KINDS) as server, server.client() as client:
+        await client.create(Node(metadata=ObjectMeta(name="n1")))
+        server.inject(Fault("list", status=500))
+        async with program(tmp_path, server, "top", "nodes", "-w", "--interval", "0.2") as started:
+            assert started.stdout is not None
+            assert (await started.stdout.readline()).startswith(b"NODE")
+            assert (await started.stdout.readline()).startswith(b"n1 ")
+            assert "injected status 500" in await interrupted(started)
+
+
+async def test_a_watch_on_a_terminal_begins_on_an_empty_screen(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    async with ApiServer(*KINDS) as server:
+        command = (*PROGRAM, "top", "pools", "-w", "--interval", "0.2")
+        config = str(kubeconfig(tmp_path, server.url))
+        started = await asyncio.create_subprocess_exec(*command, "--kubeconfig", config, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                seen = await asyncio.to_thread(os.read, ours, 100)
+            started.send_signal(signal.SIGINT)
+            await started.wait()
+        finally:
+            os.close(ours)
+    assert seen.startswith(b"\x1b[H\x1b[2J")
+    assert started.returncode == 130
+
+
+async def test_ctrl_c_while_the_cluster_is_asked_ends_without_a_traceback(tmp_path: Path) -> None:
+    async with ApiServer(*KINDS) as server:
+        server.inject(Fault("*", delay=30.0, times=9))
+        async with program(tmp_path, server, "top", "pools", "--request-timeout", "60") as started:
+            await eventually(lambda: sum(server.requests.values()) > 0, timeout=ANSWER_TIMEOUT)
+            assert await interrupted(started) == "\n"
 
 
 async def test_what_may_not_be_read_is_left_out_with_a_sentence() -> None:

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Unpack, cast
 
 import click
+import yaml
 
 from spiderpool.api.meta import Object
 from spiderpool.cli.printing import FORMATS, Report, View, printable, printed
 from spiderpool.errors import ApiUnavailable, SpiderpoolError
 from spiderpool.kube.client import Client, Forbidden, NotFound, Selectors
-from spiderpool.kube.config import load_access
+from spiderpool.kube.config import ClusterAccess, load_access
 from spiderpool.telemetry import configure_command
 
 HOME_CONFIG = Path("~/.kube/config")
 """The kubeconfig that kubectl uses by default."""
 REQUEST_TIMEOUT = 10.0
 """Seconds for each request by default."""
+
+WATCH_INTERVAL = 2.0
+"""Seconds between two answers by default."""
+WATCHING = f"{__name__}.watching"
+"""Key of a command's context that says that its answer is one of several."""
+INTERRUPTED = 130
+"""The exit status after Ctrl-C: 128 and the number of SIGINT."""
 
 T = TypeVar("T", bound=Object)
 A = TypeVar("A")
@@ -38,13 +48,22 @@ class Connection:
     context: str | None
     timeout: float
 
+    @property
+    def file(self) -> Path | None:
+        """The kubeconfig; None for the service account of our pod."""
+        home = HOME_CONFIG.expanduser()
+        return self.kubeconfig or (home if home.is_file() else None)
+
+    def access(self) -> ClusterAccess:
+        """The API server, and our credentials. Raises BadConfig."""
+        return load_access(self.file, context=self.context)
+
     def run(self, work: Callable[[Cluster], Awaitable[A]]) -> A:
         """What ``work`` returns. Raises ClickException, with the remedy, where the cluster gives no answer."""
         configure_command()
-        home = HOME_CONFIG.expanduser()
 
         async def connected() -> A:
-            access = load_access(self.kubeconfig or (home if home.is_file() else None), context=self.context)
+            access = self.access()
             async with Client(access) as client:
                 cluster = Cluster(client, self.timeout, access.namespace)
                 answer = await work(cluster)
@@ -105,6 +124,17 @@ def _with_remedy(error: SpiderpoolError) -> str:
             return error.message
 
 
+def context_names(context: click.Context, _: click.Parameter, written: str) -> list[str]:
+    """Completes the name of a context of the kubeconfig."""
+    try:
+        file = Connection(context.params.get("kubeconfig"), None, REQUEST_TIMEOUT).file
+        found = yaml.safe_load(file.read_text()) if file else None
+        names = [each["name"] for each in found["contexts"]] if found else []
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return []
+    return [name for name in names if isinstance(name, str) and name.startswith(written)]
+
+
 def connected(command: F) -> F:
     """Give a command the options of a connection, and pass it as ``connection``."""
 
@@ -114,7 +144,12 @@ def connected(command: F) -> F:
         envvar="KUBECONFIG",
         help="Your kubeconfig. Default: ~/.kube/config if it exists, else the service account of the pod.",
     )
-    @click.option("--context", metavar="NAME", help="Context of the kubeconfig. Default: its current one.")
+    @click.option(
+        "--context",
+        metavar="NAME",
+        shell_complete=context_names,
+        help="Context of the kubeconfig. Default: its current one.",
+    )
     @click.option(
         "--request-timeout",
         type=click.FloatRange(min=0.1),
@@ -143,12 +178,65 @@ def shown(command: F) -> F:
     def wrapped(*args: Any, output: str, no_headers: bool, **options: Any) -> Any:
         def show(report: Report) -> None:
             view = View.of_output(wide=output == "wide", headers=not no_headers)
+            _begin_again(output)
             if text := printed(report, output, view):
                 click.echo(text)
 
         return command(*args, show=show, **options)
 
     return cast("F", wrapped)
+
+
+def watched(command: F) -> F:
+    """Give a command ``--watch``, with which it asks and prints again and again. It stands above `shown`."""
+
+    @click.option("--watch", "-w", is_flag=True, help="Ask again and again, until Ctrl-C.")
+    @click.option(
+        "--interval",
+        type=click.FloatRange(min=0.2),
+        default=WATCH_INTERVAL,
+        show_default=True,
+        metavar="SECONDS",
+        help="Time between two answers of --watch.",
+    )
+    @functools.wraps(command)
+    def wrapped(*args: Any, watch: bool, interval: float, **options: Any) -> Any:
+        if not watch:
+            return command(*args, **options)
+        while True:
+            click.get_current_context().meta[WATCHING] = True
+            try:
+                command(*args, **options)
+            except click.ClickException as error:  # the cluster may answer again
+                error.show()
+            except SystemExit:  # it would have ended with a status that says that something needs attention
+                pass
+            sys.stdout.flush()
+            time.sleep(interval)
+
+    return cast("F", wrapped)
+
+
+def _begin_again(output: str) -> None:
+    """Before one answer of several: an empty screen on a terminal, and what stands between two documents of YAML."""
+    if not click.get_current_context().meta.get(WATCHING):
+        return
+    if sys.stdout.isatty():
+        click.echo("\x1b[H\x1b[2J", nl=False)
+    elif output == "yaml":
+        click.echo("---")
+
+
+class Interruptible(click.Group):
+    """Ends by Ctrl-C as shells expect it, without a word and without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Carry a command out."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo(err=True)  # the terminal has written ^C
+            raise SystemExit(INTERRUPTED) from None
 
 
 def examples(*lines: str) -> str:

@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.syntax import Syntax
 
 from spiderpool import __version__
-from spiderpool.api.core_v1 import Node
+from spiderpool.api.core_v1 import Namespace, Node
 from spiderpool.api.ip import SpiderIP
 from spiderpool.cli import addresses, nodes, top
-from spiderpool.cli.connection import Connection, Show, connected, examples, shown
+from spiderpool.cli.completion import SHELLS, VARIABLE, complete_for_kubectl, names_of, pod_words, script
+from spiderpool.cli.connection import Connection, Interruptible, Show, connected, examples, shown, watched
 from spiderpool.cli.installation import DEFAULT_NAMESPACE, look
 from spiderpool.cli.migration import Migration
 from spiderpool.cli.migration_look import DEFAULT_PLACES
@@ -49,12 +50,22 @@ PLAN_EXAMPLE = (
 )
 EXIT_STATUS = """\b
 Exit status:
-  0  it is done, or the answer is above, and nothing in it needs attention
-  1  it was refused, there was no answer, or something needs attention
-  2  the command line is wrong"""
+  0    it is done, or the answer is above, and nothing in it needs attention
+  1    it was refused, there was no answer, or something needs attention
+  2    the command line is wrong
+  130  it was interrupted"""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS)
+FIRST_EXAMPLES = examples(
+    "spiderpoolctl status", "spiderpoolctl explain pod default/web-5", "spiderpoolctl who 172.31.199.187"
+)
+
+
+@click.group(
+    cls=Interruptible,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=f"{EXIT_STATUS}\n\n{FIRST_EXAMPLES}",
+)
 @click.version_option(__version__, prog_name="spiderpoolctl")
 def cli() -> None:
     """Ask Spiderpool, and state what it cannot know."""
@@ -64,6 +75,7 @@ def cli() -> None:
 @click.option(
     "--namespace", "-n", metavar="NAME", help="Namespace of Spiderpool. Default: where its leader's Lease is."
 )
+@watched
 @shown
 @connected
 def show_status(namespace: str | None, connection: Connection, show: Show) -> None:
@@ -80,7 +92,8 @@ def show_status(namespace: str | None, connection: Connection, show: Show) -> No
 @cli.command(
     "who", epilog=examples("spiderpoolctl who 172.31.199.187", "spiderpoolctl who fd00::7 -o json | jq -r .pod")
 )
-@click.argument("address", type=AddressParameter())
+@click.argument("address", type=AddressParameter(), shell_complete=names_of(SpiderIP))
+@watched
 @shown
 @connected
 def show_holder(address: str, connection: Connection, show: Show) -> None:
@@ -102,12 +115,18 @@ def show_holder(address: str, connection: Connection, show: Show) -> None:
         "spiderpoolctl explain -f deployment.yaml --node worker-1",
     ),
 )
-@click.argument("words", nargs=-1, metavar="[pod [NAMESPACE/]NAME]")
+@click.argument("words", nargs=-1, metavar="[pod [NAMESPACE/]NAME]", shell_complete=pod_words)
 @click.option(
     "--filename", "-f", type=click.File(), help="A manifest instead of a pod of the cluster; -: standard input."
 )
-@click.option("--node", metavar="NAME", help="Node, for a pod that is on none yet.")
-@click.option("--namespace", "-n", metavar="NAME", help="Namespace of the pod. Default: that of the context.")
+@click.option("--node", metavar="NAME", shell_complete=names_of(Node), help="Node, for a pod that is on none yet.")
+@click.option(
+    "--namespace",
+    "-n",
+    metavar="NAME",
+    shell_complete=names_of(Namespace),
+    help="Namespace of the pod. Default: that of the context.",
+)
 @click.option("--values", type=FILE, help="conf.yml of the agents, no values of Helm. Default: that of the cluster.")
 @click.option("--default-network", metavar="NAME", help="Network of pods that name none. Default: that of the agents.")
 @click.option("--spiderpool-namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Where Spiderpool is.")
@@ -140,7 +159,12 @@ def explain_pod(
 @click.option("--apply", is_flag=True, help="Do it. Default: print what would be done, and change nothing.")
 @click.option("--undo", is_flag=True, help="Give all nodes back to the other release, when our agents are removed.")
 @click.option(
-    "--node", "nodes", multiple=True, metavar="NAME", help="Node to move, with those of its group. Default: all."
+    "--node",
+    "nodes",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=names_of(Node),
+    help="Node to move, with those of its group. Default: all.",
 )
 @click.option(
     "--namespace",
@@ -193,12 +217,13 @@ def migrate_cluster(connection: Connection, show: Show, values: Path | None, **o
     _end(bool(answer.problems))
 
 
-@cli.group("top")
+@cli.group("top", epilog=examples("spiderpoolctl top pools", "spiderpoolctl top nodes --watch"))
 def fullness() -> None:
     """How full pools, nodes and subnets are now, the fullest first."""
 
 
 @fullness.command("pools", epilog=examples("spiderpoolctl top pools", "spiderpoolctl top pools -o wide --no-headers"))
+@watched
 @shown
 @connected
 def show_pools(connection: Connection, show: Show) -> None:
@@ -211,6 +236,7 @@ def show_pools(connection: Connection, show: Show) -> None:
 
 
 @fullness.command("nodes", epilog=examples("spiderpoolctl top nodes"))
+@watched
 @shown
 @connected
 def show_nodes(connection: Connection, show: Show) -> None:
@@ -219,6 +245,7 @@ def show_nodes(connection: Connection, show: Show) -> None:
 
 
 @fullness.command("subnets", epilog=examples("spiderpoolctl top subnets -o json"))
+@watched
 @shown
 @connected
 def show_subnets(connection: Connection, show: Show) -> None:
@@ -226,18 +253,18 @@ def show_subnets(connection: Connection, show: Show) -> None:
     show(connection.run(top.top_subnets))
 
 
-@cli.group()
+@cli.group(epilog=examples("spiderpoolctl policy print --kind rbac"))
 def policy() -> None:
     """What spiderpool-cloud must be allowed to do."""
 
 
-@cli.group()
+@cli.group(epilog=examples("spiderpoolctl ip release 172.31.199.187"))
 def ip() -> None:
     """Addresses of pods."""
 
 
 @ip.command("release", epilog=examples("spiderpoolctl ip release 172.31.199.187"))
-@click.argument("address")
+@click.argument("address", shell_complete=names_of(SpiderIP))
 @shown
 @connected
 def release_address(address: str, connection: Connection, show: Show) -> None:
@@ -247,13 +274,13 @@ def release_address(address: str, connection: Connection, show: Show) -> None:
     show(Done(object_reference(SpiderIP, name), said))
 
 
-@cli.group()
+@cli.group(epilog=examples("spiderpoolctl node fence worker-1", "spiderpoolctl node unfence worker-1"))
 def node() -> None:
     """Nodes that do not answer."""
 
 
 @node.command("fence", epilog=examples("spiderpoolctl node fence worker-1"))
-@click.argument("name", metavar="NODE")
+@click.argument("name", metavar="NODE", shell_complete=names_of(Node))
 @shown
 @connected
 def fence_node(name: str, connection: Connection, show: Show) -> None:
@@ -266,7 +293,7 @@ def fence_node(name: str, connection: Connection, show: Show) -> None:
 
 
 @node.command("unfence", epilog=examples("spiderpoolctl node unfence worker-1"))
-@click.argument("name", metavar="NODE")
+@click.argument("name", metavar="NODE", shell_complete=names_of(Node))
 @shown
 @connected
 def unfence_node(name: str, connection: Connection, show: Show) -> None:
@@ -275,7 +302,7 @@ def unfence_node(name: str, connection: Connection, show: Show) -> None:
     show(Done(object_reference(Node, name), said))
 
 
-@cli.group()
+@cli.group(epilog=examples("spiderpoolctl service plan service.yaml"))
 def service() -> None:
     """Services of type LoadBalancer."""
 
@@ -338,6 +365,23 @@ def print_policy(features: Sequence[str], values: Path | None, kind: str, namesp
         _show(yaml.safe_dump_all(documents(chosen, namespace), sort_keys=False).rstrip(), "yaml")
 
 
+@cli.command(
+    "completion",
+    epilog=examples(
+        "source <(spiderpoolctl completion bash)",
+        "spiderpoolctl completion zsh >~/.zfunc/_spiderpoolctl",
+        "spiderpoolctl completion fish >~/.config/fish/completions/spiderpoolctl.fish",
+    ),
+)
+@click.argument("shell", type=click.Choice(SHELLS))
+def print_completion(shell: str) -> None:
+    """Print what SHELL has to read to complete commands, options, and names of the cluster.
+
+    As a plugin, kubectl completes them by its own: the program kubectl_complete-spiderpool has to be in the PATH.
+    """
+    click.echo(script(cli, shell))
+
+
 def _end(needs_attention: bool) -> None:
     """Ends the command with the status that says so."""
     sys.exit(1 if needs_attention else 0)
@@ -382,7 +426,13 @@ def _show(text: str, language: str) -> None:
 
 def main() -> None:
     """Runs a command. Exits with 1 and a message on invalid input, with 2 on invalid options."""
-    cli(prog_name="kubectl spiderpool" if Path(sys.argv[0]).name.startswith(PLUGIN) else "spiderpoolctl")
+    program = "kubectl spiderpool" if Path(sys.argv[0]).name.startswith(PLUGIN) else "spiderpoolctl"
+    cli(prog_name=program, complete_var=VARIABLE)
+
+
+def complete() -> None:
+    """Tells kubectl (1.26 or later) what may follow `kubectl spiderpool` and the words of the command line."""
+    click.echo(str(complete_for_kubectl(cli, sys.argv[1:])))
 
 
 if __name__ == "__main__":
