@@ -130,6 +130,12 @@ def test_a_program_tells_its_options_and_version(environment: Path, program: str
     assert (name if option == "--help" else __version__) in done.stdout
 
 
+def test_kubectl_finds_the_completion_of_its_plugin(environment: Path) -> None:
+    done = _program(environment, "kubectl_complete-spiderpool", "stat")
+    words = [line.partition("\t")[0] for line in done.stdout.splitlines()]
+    assert (done.returncode, words, done.stderr) == (0, ["status", ":4"], "")
+
+
 @pytest.mark.parametrize(
     ("program", "variable"),
     [

@@ -20,8 +20,7 @@ from spiderpool import __version__
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.main import cli, main
 from tests.cli.test_status import KINDS as STATUS_KINDS
@@ -31,7 +30,8 @@ from tests.support.eventually import eventually
 pytestmark = pytest.mark.unit
 
 NO_CLUSTER = {"service plan", "policy print", "completion"}
-KINDS = tuple(kind.KIND for kind in dict.fromkeys((*STATUS_KINDS, Node, Pod, SpiderIP, SpiderSubnet)))
+_READ: tuple[type[Object], ...] = (*STATUS_KINDS, Pod, SpiderIP)
+KINDS = tuple(kind.KIND for kind in _READ)
 WATCHED = ("status", "who 10.0.0.1", "top pools", "top nodes", "top subnets")
 PROGRAM = (sys.executable, "-c", "from spiderpool.cli.main import main; main()")
 ANSWER_TIMEOUT = 60

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from spiderpool.cli.printing import View
 from spiderpool.cli.services import plans
 from spiderpool.cloud import registry
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
@@ -125,7 +126,8 @@ def test_load_balancers_come_and_go_although_the_cloud_throttles_loses_and_refus
     cluster.wait_for("the load balancers serve", lambda: cloud_checks.balancers_serve(cluster), PATIENCE)
     assert len(admin.state()["clbs"]) == len(cloud_checks.PORTS)
     text = cluster.plane.kubectl("get", "services,nodes,spiderservers,endpointslices", "--all-namespaces", "-o", "yaml")
-    planned = plans(text, BalancerConfiguration(cluster=cluster.name), registry.DEFAULT.kind_of).text
+    found = plans(text, BalancerConfiguration(cluster=cluster.name), registry.DEFAULT.kind_of)
+    planned = "\n".join(found.lines(View()))
     assert all(balancer["name"] in planned for balancer in admin.state()["clbs"]), planned
     assert all(f"{server}:" in planned for server in ("i-master", "i-worker"))
 
