@@ -369,7 +369,7 @@ def print_policy(features: Sequence[str], values: Path | None, kind: str, namesp
     "completion",
     epilog=examples(
         "source <(spiderpoolctl completion bash)",
-        "spiderpoolctl completion zsh >~/.zfunc/_spiderpoolctl",
+        "source <(spiderpoolctl completion zsh)",
         "spiderpoolctl completion fish >~/.config/fish/completions/spiderpoolctl.fish",
     ),
 )
