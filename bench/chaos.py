@@ -207,6 +207,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     namespaces.leave_host()
+    pods, seconds = arguments.pods, arguments.seconds
+    print(f"{pods} pods come and go for {seconds:g} s while agents, controller and API server are killed", flush=True)
     with chaos_cluster("chaos") as (cluster, agents):
         result = asyncio.run(run_chaos(cluster, agents, arguments.seconds, arguments.pods, arguments.seed))
     print(f"{result.pods} pods came and went; killed: {result.kills}")
