@@ -90,7 +90,7 @@ def full(name: str, vswitch: str, undo: bool) -> None:
 def lose(name: str, server: str) -> None:
     """Have a server (master, or i-master) vanish from the account, with its ENIs.
 
-    Its Node stays Ready until Kubernetes has missed its kubelet for some 40 s; then spiderpool-cloud deletes it.
+    Its Node stays Ready until Kubernetes has missed its kubelet for some 30 s; then spiderpool-cloud deletes it.
     """
     admin = running(name).cloud.admin
     known = {
@@ -101,7 +101,7 @@ def lose(name: str, server: str) -> None:
     admin.remove_instance(known[server])
     click.echo(
         f"server {known[server]} and its ENIs are gone, and what it sends is dropped.\nIts Node stays Ready until"
-        " Kubernetes has missed its kubelet for some 40 s; about a minute after that spiderpool-cloud deletes it."
+        " Kubernetes has missed its kubelet for some 30 s; soon after that spiderpool-cloud deletes it."
     )
 
 
