@@ -20,6 +20,12 @@ REASONS = {
     "spiderpool-controller create network-attachment-definitions.k8s.cni.cncf.io": (
         "server-side apply is a patch, and needs this where the object is new (`controller/networks.py`)"
     ),
+    "spiderpool-controller get spideriphistories.spiderpool.spidernet.io": (
+        "what the oldest one says of tenures that last, before it is deleted (`controller/history.py`)"
+    ),
+    "spiderpool-controller delete spideriphistories.spiderpool.spidernet.io": (
+        "the oldest one, when there are more than the settings allow (`controller/history.py`)"
+    ),
     "spiderpool-controller get statefulsets.apps.kruise.io": (
         "OpenKruise, as CloneSets: whether the owner of an automatic pool is gone (`controller/applications.py`)"
     ),

@@ -9,6 +9,7 @@ import msgspec
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
+from spiderpool.api.iphistory import SpiderIPHistory
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.ipquota import SpiderIPQuota
 from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
@@ -26,6 +27,7 @@ KINDS: tuple[type[Object], ...] = (
     SpiderSubnet,
     SpiderReservedIP,
     SpiderIPQuota,
+    SpiderIPHistory,
     SpiderMultusConfig,
     SpiderCoordinator,
     SpiderEndpoint,

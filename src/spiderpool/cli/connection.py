@@ -92,14 +92,15 @@ class Cluster:
     async def list(self, kind: type[T], namespace: str | None = None, **selectors: Unpack[Selectors]) -> list[T] | None:
         """All objects of a kind that match the selectors. Raises ApiUnavailable."""
         found = self.client.list(kind, namespace, timeout=self.timeout, **selectors)
-        return await self._seen(found, kind, f"{kind.KIND.name} objects")
+        return await self.seen(found, kind, f"{kind.KIND.name} objects")
 
     async def find(self, kind: type[T], name: str, namespace: str | None = None) -> T | None:
         """One object; None also where there is none. Raises ApiUnavailable."""
         found = self.client.find(kind, name, namespace, timeout=self.timeout)
-        return await self._seen(found, kind, f"{kind.KIND.name} {namespace + '/' if namespace else ''}{name}")
+        return await self.seen(found, kind, f"{kind.KIND.name} {namespace + '/' if namespace else ''}{name}")
 
-    async def _seen(self, reading: Awaitable[A], kind: type[Object], what: str) -> A | None:
+    async def seen(self, reading: Awaitable[A], kind: type[Object], what: str) -> A | None:
+        """What a read of a kind gives; None where it may not be read, or is unknown there. Raises ApiUnavailable."""
         try:
             return await reading
         except Forbidden as error:

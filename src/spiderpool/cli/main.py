@@ -20,7 +20,8 @@ from spiderpool.api.core_v1 import Namespace, Node
 from spiderpool.api.ip import SpiderIP
 from spiderpool.cli import addresses, nodes, top
 from spiderpool.cli.completion import SHELLS, VARIABLE, complete_for_kubectl, names_of, pod_words, script
-from spiderpool.cli.connection import Connection, Interruptible, Show, connected, examples, shown, watched
+from spiderpool.cli.connection import Cluster, Connection, Interruptible, Show, connected, examples, shown, watched
+from spiderpool.cli.history import Subject, answer_at, history_table, look_back
 from spiderpool.cli.installation import DEFAULT_NAMESPACE, look
 from spiderpool.cli.migration import Migration
 from spiderpool.cli.migration_look import DEFAULT_PLACES
@@ -30,6 +31,7 @@ from spiderpool.cli.printing import Done, object_reference
 from spiderpool.cli.rbac import documents
 from spiderpool.cli.services import grants, plans
 from spiderpool.cli.status import status_of
+from spiderpool.cli.times import TIME_HELP, TimeParameter
 from spiderpool.cli.who import AddressParameter, answer, look_for
 from spiderpool.cloud import registry
 from spiderpool.cloud.loadbalancers import configuration_of
@@ -47,6 +49,9 @@ PLAN_EXAMPLE = (
     "kubectl get -A -o yaml \\",
     "  services,nodes,spiderservers,endpointslices,spiderloadbalancergrants \\",
     "  | spiderpoolctl service plan -",
+)
+SINCE = click.option(
+    "--since", type=TimeParameter(), metavar="TIME", help=f"Leave out what was over by then. TIME: {TIME_HELP}."
 )
 EXIT_STATUS = """\b
 Exit status:
@@ -90,21 +95,86 @@ def show_status(namespace: str | None, connection: Connection, show: Show) -> No
 
 
 @cli.command(
-    "who", epilog=examples("spiderpoolctl who 172.31.199.187", "spiderpoolctl who fd00::7 -o json | jq -r .pod")
+    "who",
+    epilog=examples(
+        "spiderpoolctl who 172.31.199.187",
+        "spiderpoolctl who fd00::7 -o json | jq -r .pod",
+        "spiderpoolctl who 172.31.199.187 --at -2h",
+        "spiderpoolctl who 172.31.199.187 --at 2026-11-29T11:30:00Z",
+    ),
 )
 @click.argument("address", type=AddressParameter(), shell_complete=names_of(SpiderIP))
+@click.option("--at", type=TimeParameter(), metavar="TIME", help=f"Who had it then. TIME: {TIME_HELP}.")
 @watched
 @shown
 @connected
-def show_holder(address: str, connection: Connection, show: Show) -> None:
+def show_holder(address: str, at: datetime | None, connection: Connection, show: Show) -> None:
     """Tell who has ADDRESS: pod, node, interface, pool, owner, cooldown; or which pool would give it.
 
     What contradicts that, such as a second pod with the address, comes last, each line with a "!"; then the exit
-    status is 1.
+    status is 1. With --at: who had it at that time, by the history that the controller writes.
     """
-    found = answer(connection.run(lambda cluster: look_for(cluster, address)), datetime.now(UTC))
+    now = datetime.now(UTC)
+    if at is not None:
+        subject = Subject.address(address)
+        past = answer_at(connection.run(lambda cluster: look_back(cluster, subject, now)), at, now)
+        show(past)
+        _end(bool(past.problems))
+    found = answer(connection.run(lambda cluster: look_for(cluster, address)), now)
     show(found)
     _end(bool(found.problems))
+
+
+@cli.group("history")
+def past_holders() -> None:
+    """Who held which address, and when; it outlives pods."""
+
+
+def _show_history(
+    connection: Connection, show: Show, subject: Callable[[Cluster], Subject], since: datetime | None
+) -> None:
+    now = datetime.now(UTC)
+    found = history_table(connection.run(lambda cluster: look_back(cluster, subject(cluster), now)), since, now)
+    show(found)
+    _end(bool(found.problems))
+
+
+@past_holders.command("address", epilog=examples("spiderpoolctl history address 172.31.199.187"))
+@click.argument("address", type=AddressParameter())
+@SINCE
+@shown
+@connected
+def show_history_of_address(address: str, since: datetime | None, connection: Connection, show: Show) -> None:
+    """Show the pods that held ADDRESS, the earliest first."""
+    _show_history(connection, show, lambda _: Subject.address(address), since)
+
+
+@past_holders.command("pod", epilog=examples("spiderpoolctl history pod shop/web-1 --since -7d"))
+@click.argument("name", metavar="[NAMESPACE/]NAME")
+@click.option("--namespace", "-n", metavar="NAME", help="Namespace of the pod. Default: that of the context.")
+@SINCE
+@shown
+@connected
+def show_history_of_pod(
+    name: str, namespace: str | None, since: datetime | None, connection: Connection, show: Show
+) -> None:
+    """Show the addresses that all pods of a name held, the earliest first; the pods may be gone."""
+    first, slash, rest = name.partition("/")
+
+    def subject(cluster: Cluster) -> Subject:
+        return Subject.pod(first, rest) if slash else Subject.pod(namespace or cluster.namespace, first)
+
+    _show_history(connection, show, subject, since)
+
+
+@past_holders.command("node", epilog=examples("spiderpoolctl history node worker-1 --since -1d -o json"))
+@click.argument("name", metavar="NODE")
+@SINCE
+@shown
+@connected
+def show_history_of_node(name: str, since: datetime | None, connection: Connection, show: Show) -> None:
+    """Show the addresses that pods of NODE held, the earliest first; pods and node may be gone."""
+    _show_history(connection, show, lambda _: Subject.node(name), since)
 
 
 @cli.command(

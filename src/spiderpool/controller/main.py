@@ -39,6 +39,7 @@ from spiderpool.controller.coordinator import CoordinatorListers, CoordinatorRec
 from spiderpool.controller.endpoints import EndpointListers, EndpointReconciler
 from spiderpool.controller.eni_pools import ENIPoolListers, ENIPoolReconciler, ENIPoolRules
 from spiderpool.controller.gc import ClusterGC, GCListers, GCTimings
+from spiderpool.controller.history import HistoryOptions, HistoryWriter
 from spiderpool.controller.network_policies import UnenforcedPolicyReporter
 from spiderpool.controller.network_status import NetworkStatusReconciler
 from spiderpool.controller.networks import NetworkListers, NetworkReconciler
@@ -168,6 +169,7 @@ class ControllerLeader:
             QuotaReconciler(client, self._namespaces, recorder).run,
             UnenforcedPolicyReporter(client, self._ips, self._pods, recorder).run,
             *([self._gc().run] if settings.gc_enabled else []),
+            *([self._history().run] if settings.history_objects else []),
             *([self._startup_taints().run] if settings.remove_startup_taint else []),
             *([self._subnet_reconciler().run] if settings.common.enable_spider_subnet else []),
             *([self._applications().run] if self._workloads else []),
@@ -213,6 +215,10 @@ class ControllerLeader:
         )
         listers = GCListers(self._ips, self._pods, self._nodes, self._accounts, self._pools)
         return ClusterGC(self._client, listers, self._recorder, timings, policy)
+
+    def _history(self) -> HistoryWriter:
+        options = HistoryOptions(self._settings.history_objects, self._settings.history_interval)
+        return HistoryWriter(self._client, self._ips, self._pods, options)
 
     def _startup_taints(self) -> StartupTaintReconciler:
         return StartupTaintReconciler(self._client, self._nodes, self._accounts)

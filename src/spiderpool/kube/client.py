@@ -142,8 +142,9 @@ class Selectors(TypedDict, total=False):
 
 
 class PageOptions(Selectors, total=False):
-    """Which objects a list shows, and how old it may be."""
+    """Which objects a page shows, how many, and how old it may be."""
 
+    limit: int  # objects; absent: PAGE
     not_older: str | None  # resource version; "0": any; None: what etcd has now, which costs the API server far more
 
 
@@ -239,7 +240,7 @@ class Client:
 
         A server whose cache is older than asked for answers late, or not: ApiUnavailable.
         """
-        params = _selectors(options.get("labels"), options.get("fields")) | {"limit": str(PAGE)}
+        params = _selectors(options.get("labels"), options.get("fields")) | {"limit": str(options.get("limit", PAGE))}
         if rest:
             params["continue"] = rest
         elif version := options.get("not_older"):

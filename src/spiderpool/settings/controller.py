@@ -66,6 +66,9 @@ class ControllerSettings:
     gc_on_ready_node: bool = bound(table.GC_ON_READY_NODE)
     gc_on_not_ready_node: bool = bound(table.GC_ON_NOT_READY_NODE)
     gc_by_time: bool = bound(table.GC_BY_TIME)
+    history_objects: int = bound(table.HISTORY_OBJECTS)
+    """Number of objects."""
+    history_interval: float = bound(table.HISTORY_INTERVAL)
     redundant_ips: int = bound(table.REDUNDANT_IPS)
     """Number of spare addresses."""
     host_cni_dir: Path = bound(table.HOST_CNI_DIR)

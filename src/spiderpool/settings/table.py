@@ -536,6 +536,24 @@ GC_BY_TIME: Final = Setting(
     variables=("SPIDERPOOL_GC_BY_TIME_ENABLED",),
     page="reference/collection.md",
 )
+HISTORY_OBJECTS: Final = Setting(
+    kind=kinds.COUNT,
+    default=256,
+    help="SpiderIPHistory objects in which it is kept who held which address, each of some 2,000 rows; 0: no history",
+    readers=CONTROLLER,
+    variables=("SPIDERPOOL_HISTORY_OBJECTS",),
+    page="usage/history.md",
+)
+HISTORY_INTERVAL: Final = Setting(
+    kind=kinds.SECONDS,
+    default=10.0,
+    help="between two writes of the history, and about what a crash may lose of it",
+    readers=CONTROLLER,
+    variables=("SPIDERPOOL_HISTORY_INTERVAL_SECONDS",),
+    minimum=1,
+    reason="each rewrites an object of some 100 KB",
+    page="usage/history.md",
+)
 REDUNDANT_IPS: Final = Setting(
     kind=kinds.COUNT,
     default=1,
