@@ -218,9 +218,14 @@ def watched(command: F) -> F:
     return cast("F", wrapped)
 
 
+def is_watching() -> bool:
+    """Whether the command that runs is one answer of several."""
+    return bool(click.get_current_context().meta.get(WATCHING))
+
+
 def _begin_again(output: str) -> None:
     """Before one answer of several: an empty screen on a terminal, and what stands between two documents of YAML."""
-    if not click.get_current_context().meta.get(WATCHING):
+    if not is_watching():
         return
     if sys.stdout.isatty():
         click.echo("\x1b[H\x1b[2J", nl=False)

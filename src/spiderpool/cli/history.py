@@ -56,6 +56,11 @@ class Subject:
         return cls(Node, name, f"\t{name}\t", lambda each: each.node == name)
 
 
+def is_silent(covered: int, now: datetime) -> bool:
+    """Whether nobody seems to write."""
+    return now.timestamp() - covered > SILENCE
+
+
 @dataclass(slots=True)
 class StoredHistory:
     """What is stored of a subject."""
@@ -81,7 +86,7 @@ class SubjectHistory:
         """Why something may be missing, beside what may not be read."""
         if self.since is None and self.is_readable:
             yield NO_HISTORY
-        elif self.since is not None and now.timestamp() - self.covered > SILENCE:
+        elif self.since is not None and is_silent(self.covered, now):
             yield (
                 f"nothing has been written since {moment(self.covered)}, so what began and ended since then is "
                 "missing: see the log of the leading spiderpool-controller"
@@ -90,7 +95,7 @@ class SubjectHistory:
 
 async def look_back(cluster: Cluster, subject: Subject, now: datetime) -> SubjectHistory:
     """The history of a subject, brought up to date by the records. Raises ApiUnavailable."""
-    stored = await cluster.seen(_stored(cluster, subject.needle), SpiderIPHistory, "SpiderIPHistory objects")
+    stored = await cluster.seen(read_stored(cluster, subject.needle), SpiderIPHistory, "SpiderIPHistory objects")
     stored = stored or StoredHistory()
     tenures = history.read(stored.texts, subject.wanted)
     lasting = [each.address for each in tenures if each.lasts]
@@ -110,7 +115,8 @@ async def look_back(cluster: Cluster, subject: Subject, now: datetime) -> Subjec
     return SubjectHistory(subject, tuple(known), stored.since, stored.covered, is_readable)
 
 
-async def _stored(cluster: Cluster, needle: str) -> StoredHistory:
+async def read_stored(cluster: Cluster, needle: str = "") -> StoredHistory:
+    """What is stored, of the rows only objects that have ``needle``. Raises SpiderpoolError."""
     found = StoredHistory()
     async for _, part, text in parts(cluster.client, timeout=cluster.timeout):
         if found.since is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,11 +16,21 @@ from rich.console import Console
 from rich.syntax import Syntax
 
 from spiderpool import __version__
-from spiderpool.api.core_v1 import Namespace, Node
+from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.cli import addresses, nodes, top
 from spiderpool.cli.completion import SHELLS, VARIABLE, complete_for_kubectl, names_of, pod_words, script
-from spiderpool.cli.connection import Cluster, Connection, Interruptible, Show, connected, examples, shown, watched
+from spiderpool.cli.connection import (
+    Cluster,
+    Connection,
+    Interruptible,
+    Show,
+    connected,
+    examples,
+    is_watching,
+    shown,
+    watched,
+)
 from spiderpool.cli.history import Subject, answer_at, history_table, look_back
 from spiderpool.cli.installation import DEFAULT_NAMESPACE, look
 from spiderpool.cli.migration import Migration
@@ -125,7 +135,10 @@ def show_holder(address: str, at: datetime | None, connection: Connection, show:
     _end(bool(found.problems))
 
 
-@cli.group("history")
+@cli.group(
+    "history",
+    epilog=examples("spiderpoolctl history pod shop/web-1", "spiderpoolctl history node worker-1 --since -1d"),
+)
 def past_holders() -> None:
     """Who held which address, and when; it outlives pods."""
 
@@ -140,7 +153,7 @@ def _show_history(
 
 
 @past_holders.command("address", epilog=examples("spiderpoolctl history address 172.31.199.187"))
-@click.argument("address", type=AddressParameter())
+@click.argument("address", type=AddressParameter(), shell_complete=names_of(SpiderIP))
 @SINCE
 @shown
 @connected
@@ -150,8 +163,14 @@ def show_history_of_address(address: str, since: datetime | None, connection: Co
 
 
 @past_holders.command("pod", epilog=examples("spiderpoolctl history pod shop/web-1 --since -7d"))
-@click.argument("name", metavar="[NAMESPACE/]NAME")
-@click.option("--namespace", "-n", metavar="NAME", help="Namespace of the pod. Default: that of the context.")
+@click.argument("name", metavar="[NAMESPACE/]NAME", shell_complete=names_of(Pod))
+@click.option(
+    "--namespace",
+    "-n",
+    metavar="NAME",
+    shell_complete=names_of(Namespace),
+    help="Namespace of the pod. Default: that of the context.",
+)
 @SINCE
 @shown
 @connected
@@ -168,7 +187,7 @@ def show_history_of_pod(
 
 
 @past_holders.command("node", epilog=examples("spiderpoolctl history node worker-1 --since -1d -o json"))
-@click.argument("name", metavar="NODE")
+@click.argument("name", metavar="NODE", shell_complete=names_of(Node))
 @SINCE
 @shown
 @connected
@@ -293,16 +312,20 @@ def fullness() -> None:
 
 
 @fullness.command("pools", epilog=examples("spiderpoolctl top pools", "spiderpoolctl top pools -o wide --no-headers"))
+@click.option("--growth/--no-growth", default=None, help="Read the history for it. Default: but with --watch.")
 @watched
 @shown
 @connected
-def show_pools(connection: Connection, show: Show) -> None:
-    """Show the addresses of each pool: used, free, and all that pods may get.
+def show_pools(growth: bool | None, connection: Connection, show: Show) -> None:
+    """Show the addresses of each pool: used, free, all that pods may get, how it grows, and when it is full.
 
     What is reserved, or cools down, is not free. Numbers of used addresses are counted by the controller, and some
-    seconds old.
+    seconds old. Growth is that of a day, by the history of up to fourteen days. When a pool is full is a range, with a
+    word for how far to trust it: high, medium or low; of less than two days it is always low.
     """
-    show(connection.run(top.top_pools))
+    reads_history = not is_watching() if growth is None else growth
+    now = datetime.now(UTC) if reads_history else None
+    show(connection.run(lambda cluster: top.top_pools(cluster, now)))
 
 
 @fullness.command("nodes", epilog=examples("spiderpoolctl top nodes"))

@@ -187,6 +187,11 @@ def age(since: str | None, now: datetime) -> str | None:
     seconds = seconds_since(since, now)
     if seconds is None:
         return None
+    return duration(seconds)
+
+
+def duration(seconds: float) -> str:
+    """A time in its largest unit: 5s, 12m, 3h, 40d."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
         if seconds >= 2 * size:
             return f"{int(seconds // size)}{unit}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from spiderpool.api.core_v1 import Node
@@ -14,10 +15,12 @@ from spiderpool.api.meta import Object
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import OWNER_SUBNET_LABEL, SpiderSubnet
 from spiderpool.cli.connection import Cluster
+from spiderpool.cli.growth import GROWTH_KEYS, PoolGrowth, growth_of_pools, pool_growth
 from spiderpool.cli.printing import Cell, View, object_reference, plain, table
 from spiderpool.cli.usage import PoolUsage, Reserved, fullest, percent, pool_usage, reserved_by_family
 from spiderpool.cli.who import restrictions
 from spiderpool.core.ipam.allocation import is_exclusive
+from spiderpool.core.ipam.forecast import Growth
 from spiderpool.core.ipam.selection import version_of
 from spiderpool.core.ipam.subnet_addresses import subnet_addresses
 from spiderpool.core.labels import label_value
@@ -37,6 +40,7 @@ class Usage:
     """Of a node: addresses that its pods have from pools of several nodes; they are not among the others."""
     details: tuple[Cell, ...] = ()
     """Further columns of ``wide``."""
+    growth: PoolGrowth | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +52,23 @@ class UsageTable:
     details: tuple[str, ...]
     items: tuple[Usage, ...]
     has_shared: bool = False
+    has_growth: bool = False
 
     def lines(self, view: View) -> Iterator[str]:
         """One table."""
         titles = [self.title, "USED", "FREE", "TOTAL", "USE", *(["SHARED"] if self.has_shared else [])]
+        titles += ["GROWTH", "FULL IN"] if self.has_growth else []
         yield from table([*titles, *(self.details if view.wide else ())], map(self._row(view.wide), self.items), view)
 
     def _row(self, wide: bool) -> Any:
         def row(each: Usage) -> Sequence[Cell]:
             share = None if each.percent is None else f"{each.percent}%"
             shared = [each.shared] if self.has_shared else []
-            return [each.name, each.used, each.free, each.total, share, *shared, *(each.details if wide else ())]
+            growth = (each.growth.cells if each.growth else (None, None)) if self.has_growth else ()
+            return [
+                *(each.name, each.used, each.free, each.total, share),
+                *(*shared, *growth, *(each.details if wide else ())),
+            ]
 
         return row
 
@@ -68,8 +78,11 @@ class UsageTable:
         return {"kind": self.kind.KIND.name, "items": [self._item(each, names) for each in self.items]}
 
     def _item(self, each: Usage, names: Sequence[str]) -> dict[str, Any]:
-        item: dict[str, Any] = plain(each)
+        item: dict[str, Any] = plain(replace(each, growth=None))
         details = item.pop("details")
+        item.pop("growth")
+        if self.has_growth:
+            item |= each.growth.document() if each.growth else dict.fromkeys(GROWTH_KEYS)
         if not self.has_shared:
             item.pop("shared")
         return item | dict(zip(names, details, strict=True))
@@ -79,10 +92,11 @@ class UsageTable:
         return (object_reference(self.kind, each.name) for each in self.items)
 
 
-async def top_pools(cluster: Cluster) -> UsageTable:
-    """The pools. Raises Refused when they may not be read."""
+async def top_pools(cluster: Cluster, now: datetime | None = None) -> UsageTable:
+    """The pools, and with a time how they grow. Raises Refused when they may not be read."""
     pools = _known(await cluster.list(SpiderIPPool), SpiderIPPool)
-    return pool_table(pools, reserved_by_family(await cluster.list(SpiderReservedIP) or ()))
+    grown = await growth_of_pools(cluster, now) if now is not None else {}
+    return pool_table(pools, reserved_by_family(await cluster.list(SpiderReservedIP) or ()), grown)
 
 
 async def top_nodes(cluster: Cluster) -> UsageTable:
@@ -105,14 +119,22 @@ def _known(found: list[Any] | None, kind: type[Object]) -> list[Any]:
     return found
 
 
-def pool_table(pools: Iterable[SpiderIPPool], reserved: Reserved) -> UsageTable:
-    """How full pools are."""
+def pool_table(
+    pools: Iterable[SpiderIPPool], reserved: Reserved, grown: Mapping[str, Growth] | None = None
+) -> UsageTable:
+    """How full pools are, and how they grow where that is known of any."""
+    known = grown or {}
     by_name = {each.name: each for each in pools}
     items = (
-        Usage(each.name, each.used, each.free, each.total, each.percent, details=_of_pool(by_name[each.name]))
+        Usage(
+            *(each.name, each.used, each.free, each.total, each.percent),
+            details=_of_pool(by_name[each.name]),
+            growth=pool_growth(known.get(each.name), each.free),
+        )
         for each in fullest(pool_usage(pool, reserved) for pool in by_name.values())
     )
-    return UsageTable(SpiderIPPool, "POOL", ("VERSION", "SUBNET", "DEFAULT", "FOR"), tuple(items))
+    details = ("VERSION", "SUBNET", "DEFAULT", "FOR")
+    return UsageTable(SpiderIPPool, "POOL", details, tuple(items), has_growth=bool(known))
 
 
 def _of_pool(pool: SpiderIPPool) -> tuple[Cell, ...]:

@@ -539,7 +539,7 @@ GC_BY_TIME: Final = Setting(
 HISTORY_OBJECTS: Final = Setting(
     kind=kinds.COUNT,
     default=256,
-    help="SpiderIPHistory objects in which it is kept who held which address, each of some 2,000 rows; 0: no history",
+    help="SpiderIPHistory objects for who held which address, each of some 1,900 rows in 125 KB; 0: no history",
     readers=CONTROLLER,
     variables=("SPIDERPOOL_HISTORY_OBJECTS",),
     page="usage/history.md",
@@ -551,7 +551,7 @@ HISTORY_INTERVAL: Final = Setting(
     readers=CONTROLLER,
     variables=("SPIDERPOOL_HISTORY_INTERVAL_SECONDS",),
     minimum=1,
-    reason="each rewrites an object of some 100 KB",
+    reason="each rewrites an object of up to some 125 KB",
     page="usage/history.md",
 )
 REDUNDANT_IPS: Final = Setting(

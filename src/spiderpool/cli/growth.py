@@ -1,0 +1,96 @@
+"""How the pools of `top pools` grow and when they are full, from the history of addresses."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from spiderpool.api.iphistory import SpiderIPHistory
+from spiderpool.cli.connection import Cluster
+from spiderpool.cli.history import NO_HISTORY, StoredHistory, is_silent, read_stored
+from spiderpool.cli.printing import duration
+from spiderpool.core.ipam import history
+from spiderpool.core.ipam.forecast import Exhaustion, Growth, exhaustion, growth
+from spiderpool.core.ipam.history import Tenure, moment
+
+GROWTH_KEYS = ("growth_per_day", "known_seconds", "full_after", "full_by", "confidence")
+"""What programs are told of the growth of a pool."""
+LEAST_EXACT = 10
+"""Addresses a day from which on no decimal is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolGrowth:
+    """How one pool has grown and when it is full."""
+
+    found: Growth
+    full: Exhaustion | None
+
+    @property
+    def cells(self) -> tuple[str, str]:
+        """Growth a day, and when it is full."""
+        per_day = self.found.per_day
+        text = f"{per_day:+.0f}/d" if abs(per_day) >= LEAST_EXACT else f"{per_day:+.1f}/d"
+        return "0/d" if text in ("+0.0/d", "-0.0/d") else text, _in_words(self.full)
+
+    def document(self) -> dict[str, Any]:
+        """The same for programs. Times are seconds, from now on."""
+        full = self.full
+        values = (
+            round(self.found.per_day, 2),
+            self.found.seconds,
+            None if full is None else round(full.earliest),
+            None if full is None or full.latest is None else round(full.latest),
+            None if full is None else str(full.confidence),
+        )
+        return dict(zip(GROWTH_KEYS, values, strict=True))
+
+
+def _in_words(full: Exhaustion | None) -> str:
+    if full is None:
+        return "-"
+    if full.latest == 0:
+        return "now"
+    first, last = duration(full.earliest), None if full.latest is None else duration(full.latest)
+    when = f"{first} or later" if last is None else first if first == last else f"{first} to {last}"
+    return f"{when} ({full.confidence})"
+
+
+async def growth_of_pools(cluster: Cluster, now: datetime) -> Mapping[str, Growth]:
+    """How much each pool has grown, by its name; nothing, with a sentence why, where that is not known."""
+    stored = await cluster.seen(read_stored(cluster), SpiderIPHistory, "SpiderIPHistory objects")
+    if stored is None:
+        return {}
+    if stored.since is None:
+        cluster.left_out.append(f"no growth is shown: {NO_HISTORY}")
+        return {}
+    if is_silent(stored.covered, now):
+        cluster.left_out.append(f"no growth is shown: the history was written last at {moment(stored.covered)}")
+        return {}
+    return by_pool(stored)
+
+
+def by_pool(stored: StoredHistory) -> Mapping[str, Growth]:
+    """The growth of each pool in a history."""
+    found = {
+        pool: growth(changes, stored.since or 0, stored.covered)
+        for pool, changes in _changes(history.read(stored.texts)).items()
+    }
+    return {pool: each for pool, each in found.items() if each is not None}
+
+
+def _changes(tenures: Iterable[Tenure]) -> Mapping[str, list[tuple[int, int]]]:
+    changes: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for each in tenures:
+        changes[each.pool].append((each.begun, 1))
+        if each.ended_by is not None:
+            changes[each.pool].append((each.ended_by, -1))
+    return changes
+
+
+def pool_growth(found: Growth | None, free: int | None) -> PoolGrowth | None:
+    """What is shown of a pool; None where something is not known."""
+    return None if found is None or free is None else PoolGrowth(found, exhaustion(found, free))
