@@ -15,6 +15,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from multiprocessing import get_context
 
@@ -25,8 +26,7 @@ from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.iphistory import SpiderIPHistory
 from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.growth import by_pool
-from spiderpool.cli.history import read_stored
+from spiderpool.cli.growth import growth_of_pools
 from spiderpool.controller.history import HistoryOptions, HistoryWriter
 from spiderpool.core.addresses import from_int
 from spiderpool.core.ipam.history import moment, read
@@ -142,8 +142,7 @@ async def measure(nodes: int, addresses: int, replaced: int, url: str) -> None:
         del texts
         before, began = Memory.read().now, time.process_time()
         Memory.forget_peak()
-        stored = await read_stored(Cluster(client, 60.0))
-        grown = by_pool(stored)
+        grown = await growth_of_pools(Cluster(client, 60.0), datetime.now(UTC))
         spent, peak = time.process_time() - began, Memory.read().peak - before
         print(f"growth of all pools: {len(grown)} pools, {spent:.1f} s CPU, at most +{peak / 1e6:.0f} MB")
         watching.cancel()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from spiderpool.api.iphistory import SpiderIPHistory
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.history import NO_HISTORY, StoredHistory, is_silent, read_stored
+from spiderpool.cli.history import NO_HISTORY, is_silent, read_stored
 from spiderpool.cli.printing import duration
-from spiderpool.core.ipam import history
 from spiderpool.core.ipam.forecast import Exhaustion, Growth, exhaustion, growth
-from spiderpool.core.ipam.history import Tenure, moment
+from spiderpool.core.ipam.history import PoolChanges, moment
 
 GROWTH_KEYS = ("growth_per_day", "known_seconds", "full_after", "full_by", "confidence")
 """What programs are told of the growth of a pool."""
@@ -61,7 +59,13 @@ def _in_words(full: Exhaustion | None) -> str:
 
 async def growth_of_pools(cluster: Cluster, now: datetime) -> Mapping[str, Growth]:
     """How much each pool has grown, by its name; nothing, with a sentence why, where that is not known."""
-    stored = await cluster.seen(read_stored(cluster), SpiderIPHistory, "SpiderIPHistory objects")
+    changes = PoolChanges()
+
+    def count(text: str) -> bool:
+        changes.add(text)
+        return False
+
+    stored = await cluster.seen(read_stored(cluster, count), SpiderIPHistory, "SpiderIPHistory objects")
     if stored is None:
         return {}
     if stored.since is None:
@@ -70,25 +74,8 @@ async def growth_of_pools(cluster: Cluster, now: datetime) -> Mapping[str, Growt
     if is_silent(stored.covered, now):
         cluster.left_out.append(f"no growth is shown: the history was written last at {moment(stored.covered)}")
         return {}
-    return by_pool(stored)
-
-
-def by_pool(stored: StoredHistory) -> Mapping[str, Growth]:
-    """The growth of each pool in a history."""
-    found = {
-        pool: growth(changes, stored.since or 0, stored.covered)
-        for pool, changes in _changes(history.read(stored.texts)).items()
-    }
+    found = {pool: growth(each, stored.since, stored.covered) for pool, each in changes.by_pool()}
     return {pool: each for pool, each in found.items() if each is not None}
-
-
-def _changes(tenures: Iterable[Tenure]) -> Mapping[str, list[tuple[int, int]]]:
-    changes: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for each in tenures:
-        changes[each.pool].append((each.begun, 1))
-        if each.ended_by is not None:
-            changes[each.pool].append((each.ended_by, -1))
-    return changes
 
 
 def pool_growth(found: Growth | None, free: int | None) -> PoolGrowth | None:

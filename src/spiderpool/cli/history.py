@@ -95,7 +95,8 @@ class SubjectHistory:
 
 async def look_back(cluster: Cluster, subject: Subject, now: datetime) -> SubjectHistory:
     """The history of a subject, brought up to date by the records. Raises ApiUnavailable."""
-    stored = await cluster.seen(read_stored(cluster, subject.needle), SpiderIPHistory, "SpiderIPHistory objects")
+    reading = read_stored(cluster, lambda text: subject.needle in text)
+    stored = await cluster.seen(reading, SpiderIPHistory, "SpiderIPHistory objects")
     stored = stored or StoredHistory()
     tenures = history.read(stored.texts, subject.wanted)
     lasting = [each.address for each in tenures if each.lasts]
@@ -115,14 +116,14 @@ async def look_back(cluster: Cluster, subject: Subject, now: datetime) -> Subjec
     return SubjectHistory(subject, tuple(known), stored.since, stored.covered, is_readable)
 
 
-async def read_stored(cluster: Cluster, needle: str = "") -> StoredHistory:
-    """What is stored, of the rows only objects that have ``needle``. Raises SpiderpoolError."""
+async def read_stored(cluster: Cluster, pick: Callable[[str], bool]) -> StoredHistory:
+    """What is stored, of the rows only the texts that ``pick`` wants to keep. Raises SpiderpoolError."""
     found = StoredHistory()
     async for _, part, text in parts(cluster.client, timeout=cluster.timeout):
         if found.since is None:
             found.since = history.seconds(part.spec.since)
         found.covered = max(found.covered, history.seconds(part.spec.covered) or 0)
-        if needle in text:
+        if pick(text):
             found.texts.append(text)
     return found
 

@@ -191,6 +191,15 @@ def test_who_had_it_at_a_time() -> None:
     assert WEB.covers(10**9) is True
 
 
+def test_the_changes_of_pools_count_each_tenure_once() -> None:
+    changes = history.PoolChanges()
+    blue = replace(WEB, pool="blue", begun=1000)
+    rows = [begun(WEB), ended(WEB, 350, 650), ended(WEB, 650, 650), begun(NEXT), ended(blue, 1500, 1500)]
+    for text in ("\n".join(rows), begun(WEB), "", "rubbish", "+a\tb", "-" + "x\t" * 9):
+        changes.add(text)
+    assert {pool: dict(each) for pool, each in changes.by_pool()} == {"p": {0: 2, 600: -1}, "blue": {900: 1, 1500: -1}}
+
+
 def test_records_of_now_bring_the_rows_up_to_date() -> None:
     with_records = history.with_records
     assert with_records([WEB], [WEB], {"10.0.0.1"}, 140, 160) == [WEB]
