@@ -213,6 +213,27 @@ def replace_status(fault: Fault) -> Fault:
     return Fault(fault.verb, fault.times, fault.plural, status=503)
 
 
+async def test_what_happens_while_the_stored_rows_are_read_again_is_not_lost(server: DatedServer) -> None:
+    clock = Clock()
+    hold(server)
+    async with leader(server, clock):
+        await until(server, ("u1", 900, None, None))
+        (part,) = server.stored(SpiderIPHistory).values()
+        server.inject(Fault("list", 1, PLURAL, delay=10 * INTERVAL))
+        lists = server.requests["list"]
+        server.put(replace(part, spec=replace(part.spec, since=history.moment(1))))  # somebody else has written it
+        hold(server, "10.0.0.2", "u2", made=1000)
+        await eventually(lambda: server.requests["list"] > lists, "it is read again")
+        clock.now = 1500.0
+        release(server)
+        hold(server, "10.0.0.3", "u3", made=1500)
+        release(server, "10.0.0.3")
+        await asyncio.sleep(3 * INTERVAL)
+        clock.now = 2000.0
+        await asyncio.sleep(8 * INTERVAL)
+    await until(server, ("u1", 900, 1500, 1500), ("u2", 1000, None, None), ("u3", 1500, 1500, 1500))
+
+
 async def test_of_two_leaders_none_overwrites_what_the_other_has_written(server: DatedServer) -> None:
     clock = Clock()
     async with leader(server, clock), leader(server, clock):

@@ -162,17 +162,18 @@ class HistoryWriter:
             await self._compare()
 
     async def _read(self) -> None:
-        ring, lasting, unwritten, turn = Ring(), dict[str, str](), set(self._waiting), Turn()
+        ring, lasting, known, turn = Ring(), dict[str, str](), set[str](), Turn()
+        waiting = frozenset(self._waiting)  # more may come meanwhile
         async for number, part, text in parts(self._client, timeout=TIMEOUT):
             ring.note(number, part, text)
             for row in text.split("\n") if text else ():
                 history.apply(lasting, row)
-                unwritten.discard(row)
+                if row in waiting:
+                    known.add(row)
                 if turn.is_over():
                     await turn.next()
         if ring.is_damaged:
             ring.turn_over()
-        known = set(self._waiting) - unwritten
         self._waiting = deque(row for row in self._waiting if row not in known)
         for row in self._waiting:
             history.apply(lasting, row)
