@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tarfile
 import zipfile
@@ -11,9 +12,10 @@ import pytest
 
 from spiderpool import __version__
 from spiderpool.errors import BadConfig, IOFailure
+from spiderpool_lab.chart import CHART
 from spiderpool_lab.product import checkout
 from spiderpool_lab.product.checkout import Commit
-from spiderpool_lab.product.release import SUMS, assemble, check, described, packages, repack
+from spiderpool_lab.product.release import SUMS, assemble, chart_package, check, described, packages, repack
 
 CHANGELOG = "# Changes\n\n## [Unreleased]\n\n## [1.2.3] - 2026-01-02\n\n- It works.\n\n## [1.2.2] - 2026-01-01\n"
 COMMIT = Commit("0" * 40, "2026-01-02T03:04:05Z")
@@ -203,6 +205,41 @@ def test_packages_of_two_checkouts_of_a_chart_are_equal(tmp_path: Path) -> None:
         content = archive.extractfile(entry)
         assert content
         assert (entry.name, entry.mtime, content.read()) == ("c/Chart.yaml", 1767323045, b"name: c\n")
+
+
+@pytest.mark.unit
+def test_what_git_ignores_by_any_list_is_not_copied(root: Path, tmp_path: Path) -> None:
+    (root / ".git/info").mkdir(exist_ok=True)
+    (root / ".git/info/exclude").write_text("*.local\n")
+    for name in ("code.py", "new.py", "secret.local", "dist/built.py"):
+        (root / "charts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "charts" / name).touch()
+    (root / ".gitignore").write_text("dist/\n")
+    (root / "code.py").unlink()
+    checkout.copy(["charts", "code.py"], tmp_path / "copy", root)
+    copied = (path for path in (tmp_path / "copy").rglob("*") if path.is_file())
+    assert {str(path.relative_to(tmp_path / "copy")) for path in copied} == {"charts/code.py", "charts/new.py"}
+
+
+@pytest.mark.unit
+def test_a_tree_without_git_is_copied_whole(root: Path, tmp_path: Path) -> None:
+    checkout.export(checkout.commit_of("HEAD", root), tmp_path / "former", root)
+    checkout.copy(["code.py", ".gitignore"], tmp_path / "copy", tmp_path / "former")
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == {"code.py", ".gitignore"}
+
+
+@pytest.mark.unit
+def test_the_chart_is_packed_without_what_git_ignores(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(CHART, root / "charts/spiderpool")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "Chart")
+    (root / ".git/info").mkdir(exist_ok=True)
+    (root / ".git/info/exclude").write_text("*.local\n")
+    (root / "charts/spiderpool/templates/secret.local").write_text("mine")
+    chart_package(tmp_path, COMMIT, root)
+    with tarfile.open(tmp_path / f"spiderpool-{__version__}.tgz") as package:
+        assert "spiderpool/templates/secret.local" not in (names := package.getnames())
+    assert {"spiderpool/Chart.yaml", "spiderpool/values.yaml", "spiderpool/values.schema.json"} <= {*names}
 
 
 @pytest.mark.unit

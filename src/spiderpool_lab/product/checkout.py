@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -18,6 +21,8 @@ from spiderpool_lab.commands import output, run
 ROOT = Path(__file__).parents[3]
 _SOURCES = ("src", "pyproject.toml", "uv.lock", "LICENSE", "NOTICE")
 """What images are built from."""
+_DISTRIBUTED = ("src/spiderpool", "pyproject.toml", "LICENSE", "NOTICE", "README.md", ".gitignore")
+"""What wheel and source archive are built from."""
 _SUFFIXES = {"wheel": ".whl", "sdist": ".tar.gz"}
 
 
@@ -72,6 +77,23 @@ def export(revision: str, folder: Path, root: Path = ROOT) -> None:
     archive.unlink()
 
 
+def copy(names: Iterable[str], folder: Path, root: Path = ROOT) -> None:
+    """Copy files and folders to a folder, without what git ignores by any of its lists: builders know some of these.
+
+    A tree that git does not know, such as that of :func:`export`, is copied whole.
+    """
+    names = list(names)
+    listed = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *names, root=root).split("\0")
+    found = [root / name for name in listed if name] or [
+        path for name in names for path in (root / name, *(root / name).rglob("*"))
+    ]
+    for path in found:
+        if path.is_file():  # neither deleted since the commit nor a folder
+            target = folder / path.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target)
+
+
 def _git(*arguments: str, root: Path = ROOT) -> str:
     command = ["git", "-C", str(root), *arguments]
     try:
@@ -95,8 +117,10 @@ def requirements(*options: str) -> str:
 
 def distribution(kind: str, folder: Path) -> Path:
     """A ``wheel`` or ``sdist`` of the product, written to a folder; it has equal bytes for equal sources."""
-    command = [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", str(folder)]
-    run(command, cwd=ROOT, show=_silently)
+    command = [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", str(folder.resolve())]
+    with tempfile.TemporaryDirectory() as tree:
+        copy(_DISTRIBUTED, Path(tree))
+        run(command, cwd=Path(tree), show=_silently)
     (built,) = folder.glob(f"*{_SUFFIXES[kind]}")
     return built
 

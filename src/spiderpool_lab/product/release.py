@@ -101,9 +101,12 @@ def distributions(folder: Path) -> None:
         checkout.distribution(kind, folder)
 
 
-def chart_package(folder: Path, commit: Commit) -> None:
-    """Write the chart as helm packs it, with the date of the commit."""
-    helm("package", CHART, "--destination", folder)
+def chart_package(folder: Path, commit: Commit, root: Path = checkout.ROOT) -> None:
+    """Write the chart as helm packs it, with the date of the commit, and without what git ignores."""
+    chart = str(CHART.relative_to(checkout.ROOT))
+    with tempfile.TemporaryDirectory() as tree:
+        checkout.copy([chart], Path(tree), root)
+        helm("package", Path(tree, chart), "--destination", folder)
     repack(folder / f"{CHART.name}-{__version__}.tgz", int(datetime.fromisoformat(commit.created).timestamp()))
 
 
