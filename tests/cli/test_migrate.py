@@ -15,11 +15,11 @@ import yaml
 from click.testing import CliRunner
 from msgspec.structs import replace
 
-from spiderpool.api.applications import Deployment, ReplicaSet, StatefulSet
+from spiderpool.api.applications import Deployment, ReplicaSet, StatefulSet, WorkloadSpec
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import ConfigMap, Node, NodeCondition, NodeStatus, Pod
 from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ip import IPOwner, IPSpec, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.api.meta import ObjectMeta, OwnerReference
@@ -42,7 +42,7 @@ from spiderpool.kube.client import Client
 from spiderpool_lab import chart
 from tests.support.api_server import ApiServer, Fault
 from tests.support.eventually import eventually
-from tests.support.go_cluster import MACHINE, GoCluster, pod
+from tests.support.go_cluster import MACHINE, STATEFUL_SET, GoCluster, pod
 
 pytestmark = pytest.mark.unit
 
@@ -68,6 +68,7 @@ SETTINGS = {"enableIPv4": True, "enableIPv6": False, "enableStatefulSet": True, 
 
 
 def agents(namespace: str = "kube-system", **spec: Any) -> AgentDaemonSet:
+    spec = {"volumes": [{"name": "config-path", "configMap": {"name": "spiderpool-conf"}}], **spec}
     body = {
         "metadata": {"name": "spiderpool-agent", "namespace": namespace, "generation": 1},
         "spec": {"selector": {"matchLabels": {"app": "agent"}}, "template": {"spec": spec}},
@@ -296,6 +297,19 @@ class TestObstacles:
         server.put(ours)
         await take_over(client, places, [], 5.0)
         assert {*server.stored(SpiderIP)} == {"10.6.0.1", "10.7.0.1"}
+
+    async def test_a_daemonset_of_something_else(self, server: ApiServer, client: Client) -> None:
+        """The agents, which have another name, would go on beside ours."""
+        put(server, go_cluster())
+        for volumes in ([], [{"name": "tmp", "emptyDir": {}}], [{"configMap": {"name": "kube-proxy"}}]):
+            server.put(agents(volumes=volumes))
+            with pytest.raises(Refused, match="DaemonSet kube-system/spiderpool-agent does not mount ConfigMap spid"):
+                await take_over(client, PLACES, [], 5.0)
+            assert side(server, "n1") is None
+            server.remove(ours())
+            with pytest.raises(Refused, match="name that of the agents by --from"):
+                await give_back(client, PLACES)
+            server.put(ours())
 
     async def test_nothing_is_left_to_do(self, server: ApiServer, client: Client) -> None:
         put(server, go_cluster())
@@ -580,6 +594,55 @@ class TestGivingBack:
         assert (side(server, "n1"), side(server, "n2")) == (None, None)
         assert server.stored(AgentDaemonSet)["kube-system/spiderpool-agent"].affinity is None
         assert not server.stored(AgentDaemonSet)["kube-system/spiderpool-agent"].metadata.annotations
+
+    @pytest.mark.parametrize("needed", [True, False])
+    async def test_a_fixed_address_whose_pod_has_ended(self, server: ApiServer, client: Client, needed: bool) -> None:
+        """Without a SpiderEndpoint the other release would give it to another pod."""
+        put(server, go_cluster())
+        await take_over(client, PLACES, ["n1"], 5.0)
+        labels = server.stored(SpiderIP)["10.6.0.1"].metadata.labels
+        held = (
+            ("db-0", "10.6.0.5", "eth0", IPOwner("StatefulSet", "shop", "db")),
+            ("db-0", "10.6.0.6", "net1", IPOwner("StatefulSet", "shop", "db")),
+            ("virt-launcher-vm-x", "10.6.0.7", "eth0", IPOwner("VirtualMachineInstance", "shop", "vm")),
+        )
+        for name, address, interface, owner in held:
+            spec = IPSpec(f"{address}/24", "one", "n1", "shop", name, f"uid-of-{name}", interface, owner)
+            server.put(SpiderIP(metadata=ObjectMeta(name=address, labels=labels), spec=spec))
+        if needed:
+            server.put(StatefulSet(metadata=ObjectMeta(name="db", namespace="shop"), spec=WorkloadSpec(replicas=1)))
+            server.put(VirtualMachine(metadata=ObjectMeta(name="vm", namespace="shop")))
+        server.remove(ours())
+        done = await give_back(client, PLACES)
+        found = {key: each for key, each in server.stored(SpiderEndpoint).items() if key in ("shop/db-0", "shop/vm")}
+        sentence = "2 SpiderEndpoints written for fixed addresses whose pods have ended meanwhile"
+        assert (sentence in done, bool(found)) == (needed, needed)
+        if needed:
+            assert {each.metadata.ownerReferences for each in found.values()} == {None}, "it outlives its pod"
+            status = found["shop/db-0"].status
+            assert status is not None
+            assert (status.ownerControllerType, status.current.uid) == ("StatefulSet", "uid-of-db-0")
+            assert [(each.interface, each.ipv4) for each in status.current.ips] == [
+                ("eth0", "10.6.0.5/24"),
+                ("net1", "10.6.0.6/24"),
+            ]
+
+    async def test_a_pod_that_has_begun_keeps_its_endpoint_from_what_its_forerunner_left(
+        self, server: ApiServer, client: Client
+    ) -> None:
+        made = go_cluster()
+        made.pod("db-0", {"eth0": {"one": "10.6.0.5"}}, STATEFUL_SET)
+        put(server, made)
+        server.put(StatefulSet(metadata=ObjectMeta(name="db", namespace="shop"), spec=WorkloadSpec(replicas=1)))
+        await take_over(client, PLACES, ["n1"], 5.0)
+        left = replace(server.stored(SpiderIP)["10.6.0.5"], metadata=ObjectMeta(name="10.6.0.6"))
+        left.spec = replace(left.spec, address="10.6.0.6/24", podUID="uid-of-former", interface="net1")
+        server.put(left)
+        server.remove(ours())
+        await give_back(client, PLACES)
+        status = server.stored(SpiderEndpoint)["shop/db-0"].status
+        assert status is not None
+        assert [each.ipv4 for each in status.current.ips] == ["10.6.0.5/24"]
 
     async def test_nothing_begins_on_nodes_whose_spiderips_are_deleted_in_part(
         self, server: ApiServer, client: Client

@@ -57,6 +57,7 @@ spec:
       tolerations: [{operator: Exists}]
       affinity: {podAntiAffinity: {preferredDuringSchedulingIgnoredDuringExecution: []}}
       containers: [{name: agent, image: none}]
+      volumes: [{name: config-path, configMap: {name: spiderpool-conf}}]
 """
 SETTINGS = {
     "enableIPv4": True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -31,7 +31,7 @@ from spiderpool.core.ipam.gc import pod_uids
 from spiderpool.core.ipam.go_records import UnreadableRecords, count, pod_name, written
 from spiderpool.core.ipam.migration import held_name
 from spiderpool.core.ipam.migration_groups import LABEL, Side
-from spiderpool.core.ipam.migration_undo import go_endpoint, is_complete
+from spiderpool.core.ipam.migration_undo import go_endpoint, is_complete, kept_endpoint
 from spiderpool.core.ipam.owners import Controller
 from spiderpool.errors import Refused
 from spiderpool.kube.client import Client, Conflict, NotFound
@@ -120,38 +120,76 @@ async def _write_pool(client: Client, pool: SpiderIPPool, records: Iterable[Spid
 
 
 async def _write_endpoints(client: Client, state: MigrationState) -> list[str]:
-    """Write SpiderEndpoints of pods that started meanwhile, as the other release's agent does."""
-    pools = {pool.name: pool for pool in state.go.pools}
-    stored = {each.key: each for each in state.go.endpoints}
-    owners, made = OwnerReader(client), 0
-    by_uid: dict[str, list[SpiderIP]] = defaultdict(list)
-    for record in state.go.records:
-        by_uid[record.spec.podUID].append(record)
-    for pod in state.go.pods:
-        records = [each for uid in pod_uids(pod) if uid for each in by_uid.get(uid, ())]
-        existing = stored.get(pod_name(records[0])) if records else None
-        if records and not is_complete(existing, records):
-            wanted = go_endpoint(pod, records, pools, await _top(owners, pod))
-            made += await _put_endpoint(client, existing, wanted)
-    return [f"{made} SpiderEndpoints written for pods that started meanwhile"] if made else []
+    """Write SpiderEndpoints of what pods got meanwhile, as the other release's agent does; a sentence for each case."""
+    writer = _EndpointWriter(client, state)
+    counts = {
+        "pods that started meanwhile": await writer.of_pods(),
+        "fixed addresses whose pods have ended meanwhile": await writer.of_gone_pods(),
+    }
+    return [f"{made} SpiderEndpoints written for {whose}" for whose, made in counts.items() if made]
 
 
-async def _top(owners: OwnerReader, pod: Pod) -> Controller | None:
-    try:
-        return await owners.top(pod, timeout=TIMEOUT)
-    except Refused:  # it is being deleted, and so is the pod
-        return None
+class _EndpointWriter:
+    """Writes the SpiderEndpoints that the other release lacks."""
 
+    def __init__(self, client: Client, state: MigrationState) -> None:
+        self._client = client
+        self._pods = state.go.pods
+        self._pools = {pool.name: pool for pool in state.go.pools}
+        self._stored = {each.key: each for each in state.go.endpoints}
+        self._owners = OwnerReader(client)
+        self._records: dict[str, list[SpiderIP]] = defaultdict(list)  # by the UID of their pod
+        for record in state.go.records:
+            self._records[record.spec.podUID].append(record)
 
-async def _put_endpoint(client: Client, existing: SpiderEndpoint | None, wanted: SpiderEndpoint | None) -> int:
-    if wanted is None:
-        return 0
-    if existing is None:
-        await client.create(wanted, timeout=TIMEOUT)
-    else:
-        wanted.metadata.resourceVersion = existing.metadata.resourceVersion
-        await client.replace(wanted, timeout=TIMEOUT)
-    return 1
+    async def of_pods(self) -> int:
+        """Those of existing pods; how many."""
+        made = 0
+        for pod in self._pods:
+            records = self._records_of(pod)
+            if records and not self._has(records):
+                wanted = go_endpoint(pod, records, self._pools, await self._top(pod))
+                made += await self._put(records, wanted)
+        return made
+
+    async def of_gone_pods(self) -> int:
+        """Those of fixed addresses whose pod is gone and whose owner still needs them; how many.
+
+        Without them the other release gives the addresses away.
+        """
+        existing = {uid for pod in self._pods for uid in pod_uids(pod)}
+        taken = {pod_name(each) for pod in self._pods for each in self._records_of(pod)}
+        made = 0
+        for uid, records in self._records.items():
+            kept = [each for each in records if each.spec.owner and each.spec.releasedAt is None]
+            if uid in existing or not kept or pod_name(kept[0]) in taken or self._has(kept):
+                continue
+            if await self._owners.is_needed(kept[0], timeout=TIMEOUT):
+                made += await self._put(kept, kept_endpoint(kept, self._pools))
+        return made
+
+    def _records_of(self, pod: Pod) -> list[SpiderIP]:
+        return [each for uid in pod_uids(pod) if uid for each in self._records.get(uid, ())]
+
+    def _has(self, records: Sequence[SpiderIP]) -> bool:
+        return is_complete(self._stored.get(pod_name(records[0])), records)
+
+    async def _top(self, pod: Pod) -> Controller | None:
+        try:
+            return await self._owners.top(pod, timeout=TIMEOUT)
+        except Refused:  # it is being deleted, and so is the pod
+            return None
+
+    async def _put(self, records: Sequence[SpiderIP], wanted: SpiderEndpoint | None) -> int:
+        existing = self._stored.get(pod_name(records[0]))
+        if wanted is None:
+            return 0
+        if existing is None:
+            await self._client.create(wanted, timeout=TIMEOUT)
+        else:
+            wanted.metadata.resourceVersion = existing.metadata.resourceVersion
+            await self._client.replace(wanted, timeout=TIMEOUT)
+        return 1
 
 
 async def _delete(client: Client, record: SpiderIP) -> None:

@@ -33,9 +33,18 @@ from spiderpool.kube.client import Client, NotFound
 T = TypeVar("T", bound=Object)
 
 
+class _Named(msgspec.Struct):
+    name: str = ""
+
+
+class _Volume(msgspec.Struct):
+    configMap: _Named | None = None  # noqa: N815 - the API's spelling
+
+
 class _PodTemplateSpec(msgspec.Struct):
     nodeSelector: dict[str, str] | None = None  # noqa: N815 - the API's spelling
     affinity: dict[str, Any] | None = None
+    volumes: list[_Volume] | None = None
 
 
 class _PodTemplate(msgspec.Struct):
@@ -72,6 +81,11 @@ class AgentDaemonSet(Object, kw_only=True):
     def affinity(self) -> dict[str, Any] | None:
         """That of its pods."""
         return self.spec.template.spec.affinity
+
+    def reads(self, config: str) -> bool:
+        """Whether a ConfigMap of this name is mounted in its pods."""
+        volumes = self.spec.template.spec.volumes or ()
+        return any(each.configMap is not None and each.configMap.name == config for each in volumes)
 
     @property
     def is_for_new_nodes(self) -> bool:

@@ -40,6 +40,18 @@ def _former(state: MigrationState) -> Iterator[str]:
             f"there is no DaemonSet {namespace}/{name}, so nobody knows which agents have to end: name it by --from; "
             "if the other release is removed and none of its agents runs, say so by --removed"
         )
+    if why := why_no_agents(state):
+        yield why
+
+
+def why_no_agents(state: MigrationState) -> str | None:
+    """Why a DaemonSet that was found is not that of the other release's agents: those are mounted its ConfigMap."""
+    if state.old is None or state.old.reads(state.places.config):
+        return None
+    return (
+        f"DaemonSet {'/'.join(state.places.former)} does not mount ConfigMap {state.places.config}, as the other "
+        "release's agents do: name that of the agents by --from, or their ConfigMap by --config"
+    )
 
 
 def _settings(state: MigrationState) -> Iterator[str]:
@@ -110,6 +122,8 @@ def why_not_given_back(state: MigrationState, ours: Collection[str]) -> str | No
             f"there is no DaemonSet {name} in Namespace {namespace}: the other release has been removed, and nothing "
             "is left that nodes could be given back to"
         )
+    if why := why_no_agents(state):
+        return why
     if state.ours is not None or ours:
         return (
             "our agents run: remove them first, and what they have installed, by helm uninstall spiderpool "

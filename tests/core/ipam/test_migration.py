@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.ip import IPOwner, SpiderIP
+from spiderpool.api.ip import FormerPod, IPOwner, SpiderIP
 from spiderpool.api.ippool import IPPoolStatus
-from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from spiderpool.api.kubevirt import MIGRATION_ANNOTATION, VirtualMachine, VirtualMachineInstance
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.core.ipam.gc import MIRROR_POD_ANNOTATION, STATIC_POD_ANNOTATION
 from spiderpool.core.ipam.migration import Conversion, Fate, GoState, convert, held_name, sticky_owner_of
-from tests.support.go_cluster import MACHINE, STATEFUL_SET, GoCluster, pod
+from tests.support.go_cluster import MACHINE, REPLICA_SET, STATEFUL_SET, GoCluster, pod
 
 pytestmark = pytest.mark.unit
 
@@ -298,6 +298,32 @@ def test_a_fixed_address_that_is_in_doubt() -> None:
     assert status is not None
     status.current.ips[0].ipv4Pool = "second"
     assert "names pool second" in reason(made)
+
+
+def test_a_virtual_machine_that_moves_live() -> None:
+    """Its record and SpiderEndpoint name the pod that it moves to; the other one still reports the address."""
+    made = cluster()
+    source = pod("virt-launcher-vm-a", ETH0, MACHINE)
+    made.pods.append(source)
+    target = {"annotations": {MIGRATION_ANNOTATION: "move"}, "node": "n2"}
+    made.pod("virt-launcher-vm-b", {**ETH0, "net1": {"second": "10.7.0.7"}}, MACHINE, **target)
+    found = convert(made.state())
+    assert found.findings == ()
+    assert {(each.spec.pod, each.spec.node) for each in found.records} == {("virt-launcher-vm-b", "n2")}
+    former = FormerPod("n1", "virt-launcher-vm-a", "uid-of-virt-launcher-vm-a", "0")
+    assert [each.spec.movedFrom for each in found.records] == [[former]] * 2, "pods report no further interfaces"
+
+
+@pytest.mark.parametrize(
+    ("owner", "moves", "keeps_machines"),
+    [(MACHINE, False, True), (MACHINE, True, False), (replace(MACHINE, name="other"), True, True)]
+    + [(REPLICA_SET, True, keeps_machines) for keeps_machines in (True, False)],
+)
+def test_another_pod_that_no_machine_moves_from(owner: OwnerReference, moves: bool, keeps_machines: bool) -> None:
+    made = cluster()
+    made.pods.append(pod("other", ETH0, owner))
+    made.pod("virt-launcher-vm-b", ETH0, MACHINE, annotations={MIGRATION_ANNOTATION: "move"} if moves else None)
+    assert "pod shop/other reports it as well" in reason(made, keeps_machines=keeps_machines)
 
 
 @pytest.mark.parametrize("kind", [VirtualMachine, VirtualMachineInstance])

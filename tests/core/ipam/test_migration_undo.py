@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from spiderpool.api.meta import OwnerReference
 from spiderpool.core.ipam.migration import convert
-from spiderpool.core.ipam.migration_undo import go_endpoint, is_complete
+from spiderpool.core.ipam.migration_undo import go_endpoint, is_complete, kept_endpoint
 from spiderpool.core.ipam.owners import Controller
 from tests.support.go_cluster import MACHINE, REPLICA_SET, STATEFUL_SET, GoCluster
 
@@ -49,6 +50,13 @@ def test_a_pod_that_holds_nothing_has_no_endpoint() -> None:
     ]
     assert go_endpoint(pod, cooling, made.pools, WEB) is None
     assert is_complete(made.endpoints[0], cooling)
+
+
+@pytest.mark.parametrize(("name", "owner"), [("db-0", STATEFUL_SET), ("virt-launcher-vm-x", MACHINE)])
+def test_that_of_a_fixed_address_whose_pod_is_gone(name: str, owner: OwnerReference) -> None:
+    made = cluster()
+    made.pod(name, ADDRESSES, owner)
+    assert kept_endpoint(convert(made.state()).records, made.pools) == made.endpoints[0]
 
 
 def test_an_endpoint_that_lacks_an_address() -> None:

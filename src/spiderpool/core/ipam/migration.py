@@ -1,9 +1,10 @@
 """Decides which SpiderIPs stand for the records of Spiderpool's own agent, in Go, so that pods keep their addresses.
 
 A record is taken over where all that is known of it agrees: one pool names the address, for a pod that exists, and the
-SpiderEndpoint of that very pod names it once, with the same pool, an interface, and the pod's node. An address whose
-pod is gone is free, unless its StatefulSet or virtual machine keeps it. Everything else is held back: nobody is given
-the address until a person has looked, since whoever has it now would share it.
+SpiderEndpoint of that very pod names it once, with the same pool, an interface, and the pod's node. A virtual machine
+that moves live has it in two pods, and the record names the one that it moves to. An address whose pod is gone is
+free, unless its StatefulSet or virtual machine keeps it. Everything else is held back: nobody is given the address
+until a person has looked, since whoever has it now would share it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ipaddress import ip_network
 from spiderpool.api.applications import StatefulSet
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.ip import IPOwner, SpiderIP
+from spiderpool.api.ip import FormerPod, IPOwner, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.core.addresses import FAMILIES, AddressSet, object_name
@@ -39,7 +40,13 @@ from spiderpool.core.ipam.go_records import (
     number,
     version_of_text,
 )
-from spiderpool.core.ipam.owners import MACHINE_INSTANCE, STATEFUL_SET, sticky_owner, sticky_owner_is_valid
+from spiderpool.core.ipam.owners import (
+    MACHINE_INSTANCE,
+    STATEFUL_SET,
+    is_migration_target,
+    sticky_owner,
+    sticky_owner_is_valid,
+)
 from spiderpool.core.ipam.selection import AllocationRequest
 
 
@@ -136,6 +143,7 @@ class _Converter:
         self._given = list(_given(state.pools))
         self._pods = {uid: pod for pod in state.pods for uid in pod_uids(pod) if uid}
         self._pods |= {pod.metadata.uid or "": pod for pod in state.pods}  # who claims another's is not believed
+        self._of_machines: dict[IPOwner, list[Pod]] = defaultdict(list)
         self._existing = {record.name: record for record in state.records}
         self._entries: dict[str, list[Entry]] = defaultdict(list)
         self._named: dict[str, list[EndpointAddress]] = defaultdict(list)
@@ -187,6 +195,8 @@ class _Converter:
 
     def _read_pods(self) -> None:
         for pod in self._state.pods:
+            if owner := sticky_owner(pod, statefulsets=False, machines=True):
+                self._of_machines[owner].append(pod)
             for address in () if pod.spec.hostNetwork else reported_addresses(pod):
                 if self._pools_of(address):
                     self._reporters[address].append(pod)
@@ -234,22 +244,30 @@ class _Converter:
     def _with_pod(self, entry: Entry, pod: Pod) -> _Judgement:
         own = [each for each in self._named.get(entry.address, ()) if each.uid == entry.uid]
         owner = sticky_owner(pod, statefulsets=self._state.keeps_statefulsets, machines=self._state.keeps_machines)
-        faults = (*self._contradictions(entry, pod, owner), *_disagreements(entry, pod, own))
+        sources = self._sources(pod, owner)
+        faults = (*self._contradictions(entry, pod, owner, sources), *_disagreements(entry, pod, own))
         if faults:
             return _Judgement(Fate.HELD, f"{entry}: {'; '.join(faults)}")
         record = _record(entry, own[0], pod.name, _uid(pod), owner)
+        record.spec.movedFrom = [_source(each) for each in sources] or None
         finished = "its pod has finished: garbage collection releases it" if is_finished(pod) else ""
         return _Judgement(Fate.TAKEN, finished, record)
 
-    def _contradictions(self, entry: Entry, pod: Pod, owner: IPOwner | None) -> Iterator[str]:
-        """What others say against a record of an existing pod."""
+    def _sources(self, pod: Pod, owner: IPOwner | None) -> list[Pod]:
+        """The pods that run a virtual machine which moves to this pod; none where it does not move."""
+        if owner is None or not is_migration_target(pod):
+            return []
+        return [each for each in self._of_machines[owner] if each is not pod and reported_addresses(each)]
+
+    def _contradictions(self, entry: Entry, pod: Pod, owner: IPOwner | None, sources: Collection[Pod]) -> Iterator[str]:
+        """What others say against a record of an existing pod, to which its machine moves from pods (``sources``)."""
         names = {pod.key, *([f"{owner.namespace}/{owner.name}"] if owner and owner.kind == MACHINE_INSTANCE else [])}
         if entry.pod not in names:
             yield f"the pod with the UID {entry.uid} is {pod.key}"
         for other in self._living(entry.address, entry.uid):
             yield f"{other} names it for another pod"
         for reporter in self._reporters.get(entry.address, ()):
-            if entry.uid not in pod_uids(reporter):
+            if entry.uid not in pod_uids(reporter) and reporter not in sources:
                 yield f"pod {reporter.key} reports it as well"
 
     def _without_pod(self, entry: Entry) -> _Judgement:
@@ -333,6 +351,11 @@ def _record(entry: Entry, own: EndpointAddress, pod: str, uid: str, owner: IPOwn
         namespace, pod, uid, own.interface, own.node, None, version=version_of_text(entry.address), owner=owner
     )
     return new_record(request, entry.pool, number(entry.address))
+
+
+def _source(pod: Pod) -> FormerPod:
+    """The pod that a virtual machine moves from. It had no record of ours, so every account of its node counts."""
+    return FormerPod(pod.spec.nodeName or "", pod.name, _uid(pod), "0")
 
 
 def _uid(pod: Pod) -> str:

@@ -1,18 +1,18 @@
-"""Decides what Spiderpool's own agent, in Go, has to find when it gets nodes back: the pods that started meanwhile.
+"""Decides what Spiderpool's own agent, in Go, has to find when it gets nodes back: what pods got meanwhile.
 
 What it wrote itself has not been touched, so for pods that run since before there is nothing to write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from spiderpool.api.core_v1 import Pod
+from spiderpool.api.core_v1 import Pod, PodSpec
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.meta import FORMER_FINALIZER
+from spiderpool.api.meta import FORMER_FINALIZER, ObjectMeta
 from spiderpool.core.ipam.allocation import address_text
 from spiderpool.core.ipam.endpoints import PoolLister, endpoint
 from spiderpool.core.ipam.go_records import endpoint_addresses
@@ -38,6 +38,13 @@ def go_endpoint(
     if status and owner:
         status = replace(status, ownerControllerType=owner.kind, ownerControllerName=owner.name)
     return replace(made, metadata=metadata, status=status)
+
+
+def kept_endpoint(records: Sequence[SpiderIP], pools: PoolLister) -> SpiderEndpoint | None:
+    """The SpiderEndpoint of the fixed addresses of one pod that is gone, by which its successor gets them again."""
+    spec = records[0].spec
+    metadata = ObjectMeta(name=spec.pod, namespace=spec.namespace, uid=spec.podUID)
+    return go_endpoint(Pod(metadata=metadata, spec=PodSpec(nodeName=spec.node)), records, pools, None)
 
 
 def is_complete(stored: SpiderEndpoint | None, records: Iterable[SpiderIP]) -> bool:
