@@ -60,13 +60,13 @@ class Replicas:
         self.plane = plane
         self.running: list[Running] = []
         self._directory = directory
-        self._relay = relay
+        self.relay = relay
         self.variables = variables
 
     def start(self, *, config: str = CONFIG) -> Running:
         """Start one more, and wait until it is ready."""
         (port,), number = free_ports(1), len(self.running)
-        url = f"https://127.0.0.1:{self._relay.port}"
+        url = f"https://127.0.0.1:{self.relay.port}"
         started = start_controller(
             self.plane,
             self._directory / f"replica-{number}",
@@ -77,7 +77,7 @@ class Replicas:
             **self.variables,
         )
         self.running.append(started)
-        self._relay.backends.append(port)
+        self.relay.backends.append(port)
         wait(started, lambda: started.is_ready, "not ready")
         wait(started, lambda: refuses(self.plane), "webhooks not in use")
         return started
@@ -262,6 +262,31 @@ class TestCertificates:
         assert first.pair.certificate in _trusted(plane), "which serves on"
         assert admits(plane, "announced", "10.7.4.0/24")
         assert not _data(plane), "the Secret of our own certificates stays empty"
+
+    def test_one_that_begins_with_another_authority_waits_for_the_leader(
+        self, replicas: Replicas, tmp_path: Path
+    ) -> None:
+        """Its files are newer than the leader's, as those of a pod that has just been made."""
+        plane, files = replicas.plane, (tmp_path / "old", tmp_path / "new")
+        first, second = Authority.create("first"), Authority.create("second")
+        for folder, authority in zip(files, (first, second), strict=True):
+            folder.mkdir()
+            place(folder, authority, authority.server(["127.0.0.1"]))
+        replicas.variables = {"SPIDERPOOL_WEBHOOK_CERTIFICATE_FOLDER": str(files[0])}
+        leader = replicas.start()
+        standby = start_controller(
+            plane,
+            tmp_path / "standby",
+            SPIDERPOOL_WEBHOOK_CERTIFICATE_FOLDER=str(files[1]),
+            SPIDERPOOL_WEBHOOK_URL=f"https://127.0.0.1:{replicas.relay.port}",
+            SPIDERPOOL_POD_NAME="standby",
+        )
+        replicas.running.append(standby)
+        reason = "the webhook configurations spiderpool-controller do not trust its certificate yet"
+        wait(standby, lambda: standby.probe("readiness")[1].startswith(reason), "the reason")
+        place(files[0], second, second.server(["127.0.0.1"]))
+        wait(leader, lambda: second.pair.certificate in _trusted(plane), "not registered")
+        wait(standby, lambda: standby.is_ready, "not ready")
 
     def test_what_is_damaged_or_deleted_while_we_run_is_restored(self, replicas: Replicas) -> None:
         plane, running = replicas.plane, replicas.start()

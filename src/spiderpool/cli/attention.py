@@ -160,7 +160,8 @@ def certificate_problems(found: Installation, chain: Sequence[x509.Certificate],
         trusted = [one for hook in each.webhooks or () for one in _authorities(hook)]
         if each.webhooks and not _leads_to(chain, trusted):
             text = (
-                f"{each.KIND.name} {each.name} does not trust the certificate of the webhooks; look at the leader's log"
+                f"{each.KIND.name} {each.name} does not trust the certificate of the webhooks, and replicas that begin "
+                "with it are not ready for 150 s at most; look at the leader's log"
             )
             yield Problem(object_reference(type(each), each.name), text)
 

@@ -53,6 +53,7 @@ from spiderpool.controller.reservedips import ReservedIPReconciler
 from spiderpool.controller.service_addresses import ServiceAddressListers, ServiceAddressReconciler
 from spiderpool.controller.startup_taints import StartupTaintReconciler
 from spiderpool.controller.subnets import SubnetReconciler
+from spiderpool.controller.webhook_trust import WebhookTrust
 from spiderpool.controller.webhooks import Webhooks
 from spiderpool.core.ipam.gc import GCPolicy
 from spiderpool.kube.attempts import on_all
@@ -257,9 +258,11 @@ async def serve(settings: ControllerSettings) -> None:
             else Certificates(client, settings.common.namespace, hosts(settings), lifetimes)
         )
 
+        trust = WebhookTrust(client, certificates, hosts(settings)[0])
+
         def blocker() -> str | None:
             if certificates.trusted:
-                return None
+                return trust.not_ready_reason
             return certificates.problem or "no webhook certificate is loaded"
 
         replica = daemon.Replica(
@@ -275,6 +278,7 @@ async def serve(settings: ControllerSettings) -> None:
             daemon.listening(daemon.runtime(replica), settings.webhook_host, settings.health_port),
         ):
             group.create_task(certificates.run())
+            group.create_task(trust.run())
             await replica.run()
 
 

@@ -153,8 +153,8 @@ class ProvidedCertificates:
         present = self._pair
         return (
             present is None
-            or _is_accepted(pair.context, present.authorities, self._host)
-            or not _is_accepted(present.context, present.authorities, self._host)
+            or is_accepted(pair.context, present.authorities, self._host)
+            or not is_accepted(present.context, present.authorities, self._host)
         )
 
     def _serve(self, pair: ProvidedPair) -> None:
@@ -268,9 +268,10 @@ def _shake_hands(server: ssl.SSLContext, authorities: bytes, host: str) -> None:
     raise BadConfig(f"a connection with {LEAF} is not made after {MOST_FLIGHTS} rounds")
 
 
-def _is_accepted(server: ssl.SSLContext, authorities: bytes, host: str) -> bool:
+def is_accepted(server: ssl.SSLContext, authorities: bytes, host: str) -> bool:
+    """Whether the API server, which calls a host and trusts authorities (PEM), accepts what a server has."""
     with suppress(BadConfig):
-        _shake_hands(server, authorities, host)
+        _shake_hands(server, _certificates(authorities), host)
         return True
     return False
 

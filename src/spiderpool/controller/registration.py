@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -121,6 +121,13 @@ def _common(
     }
 
 
+def registered_authorities(configurations: Iterable[WebhookConfiguration]) -> list[bytes]:
+    """What the webhooks of configurations name as authorities (PEM), each once; empty where it is no base64."""
+    hooks = [hook for each in configurations for hook in each.webhooks or ()]
+    bundles = dict.fromkeys(str((hook.get("clientConfig") or {}).get("caBundle") or "") for hook in hooks)
+    return [_from_base64(bundle) for bundle in bundles]
+
+
 def _from_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text)
@@ -203,20 +210,14 @@ class Registration:
             return "no certificate is loaded"
         if not self._has_begun:
             self._has_begun = True
-            for authorities in self._registered_authorities():
+            stored = (self._informers[kind].get(NAME) for _, kind in REGISTRATIONS)
+            for authorities in registered_authorities(filter(None, stored)):
                 self._certificates.note_registered(authorities)
         trusted = self._certificates.trusted or b""
         problems = [problem for verb, kind in REGISTRATIONS if (problem := await self._ensure(kind, verb, trusted))]
         if not problems:
             self._registered.set()
         return "; ".join(problems) or None
-
-    def _registered_authorities(self) -> list[bytes]:
-        """What the webhooks of the configurations name as authorities (PEM), each once; empty where it is no base64."""
-        stored = [self._informers[kind].get(NAME) for _, kind in REGISTRATIONS]
-        hooks = [hook for each in stored if each for hook in each.webhooks or ()]
-        bundles = dict.fromkeys(str((hook.get("clientConfig") or {}).get("caBundle") or "") for hook in hooks)
-        return [_from_base64(bundle) for bundle in bundles]
 
     async def _ensure(self, kind: type[WebhookConfiguration], verb: str, trusted: bytes) -> str | None:
         """Write a configuration unless it is as it should be; says why that failed."""
