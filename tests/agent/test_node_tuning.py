@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
 from spiderpool.agent.interfaces import add, node_state, tune_node, untune_node
 from spiderpool.core.network.plumbing.nics import NIC, diagnose
 from spiderpool.core.network.plumbing.steps import DropNICMarks, LoadNICMarks
+from spiderpool.kernel import observing, sysctl
 from tests.kernel.environment import World, seen_by, serve
 from tests.kernel.questions import CLIENT, ETH0, NET1, interface
 
@@ -61,3 +63,17 @@ async def test_what_arrives_by_a_nic_is_answered_by_it(wide: World, kind: str, v
     assert [type(step) for step in await untune_node(node=wide.node)] == [DropNICMarks]
     for server in servers:
         server.close()
+
+
+async def test_services_that_connection_tracking_does_not_see_are_told(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = tmp_path / "net/ipv4/vs/conntrack"
+    switch.parent.mkdir(parents=True)
+    switch.write_text("0\n")
+    monkeypatch.setattr(sysctl, "_ROOT", tmp_path)
+    assert not (await node_state(node=world.node)).untracked, "something else uses IPVS, such as keepalived"
+    world.ip(world.node, "link", "add", observing.IPVS_LINK, "type", "veth", "peer", "far")
+    assert (await node_state(node=world.node)).untracked
+    switch.write_text("1\n")
+    assert not (await node_state(node=world.node)).untracked

@@ -101,3 +101,17 @@ def test_no_service_leads_a_pod_to_the_metadata_service(cluster: LabCluster, env
     cluster.wait_for("the way is open", lambda: node.exec(opened) and answers(pod.key, service), PATIENCE)
     cluster.wait_for("the agent closes it again", lambda: not answers(pod.key, service), PATIENCE)
     assert answers(None, METADATA)
+
+
+def test_connections_that_are_not_tracked_are_told(cluster: LabCluster) -> None:
+    node, switch = cluster.machines.client("master"), "/proc/sys/net/ipv4/vs/conntrack"
+    assert node.exec(["cat", switch]).stdout == "1\n", "kube-proxy sets it"
+
+    def is_told() -> bool:
+        events = cluster.objects("events", "-A", "--field-selector=reason=NodeNetworkFault")
+        return any("set net.ipv4.vs.conntrack to 1" in event["message"] for event in events)
+
+    assert not is_told()
+    node.exec(["sh", "-c", f"echo 0 > {switch}"])
+    cluster.wait_for("the agent tells it", is_told, PATIENCE)
+    node.exec(["sh", "-c", f"echo 1 > {switch}"])

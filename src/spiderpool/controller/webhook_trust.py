@@ -52,7 +52,6 @@ class WebhookTrust:
         self._host = host
         self._times = times
         self._reason: str | None = "it is not known yet whether the API server trusts its certificate"
-        self._waits = False  # the log says why
 
     @property
     def not_ready_reason(self) -> str | None:
@@ -61,15 +60,10 @@ class WebhookTrust:
 
     async def run(self) -> None:
         """Look until the certificate is accepted, or has not been for the longest time."""
-        while self._certificates.trusted is None:
-            await asyncio.sleep(self._times.look)
+        await self._until_loaded()
         try:
             async with asyncio.timeout(self._times.longest):
-                while reason := await self._why_not():
-                    self._tell(reason)
-                    await asyncio.sleep(self._times.look)
-            if self._waits:
-                log.info("the API server trusts the certificate by now")
+                await self._until_accepted()
         except TimeoutError:
             log.warning(
                 "ready all the same, though calls of the API server may fail here: see the log of the leader",
@@ -78,10 +72,21 @@ class WebhookTrust:
             )
         self._reason = None
 
-    def _tell(self, reason: str) -> None:
-        if not self._waits or reason != self._reason:
-            log.warning("not ready", reason=reason, at_most=self._times.longest)
-        self._waits, self._reason = True, reason
+    async def _until_loaded(self) -> None:
+        while True:
+            if self._certificates.trusted is not None:
+                return
+            await asyncio.sleep(self._times.look)
+
+    async def _until_accepted(self) -> None:
+        while True:
+            reason = await self._why_not()
+            if reason is None:
+                return
+            if reason != self._reason:
+                log.warning("not ready", reason=reason, at_most=self._times.longest)
+            self._reason = reason
+            await asyncio.sleep(self._times.look)
 
     async def _why_not(self) -> str | None:
         """Why webhooks that are registered do not accept what we serve; None when all do, also where none is."""

@@ -38,6 +38,8 @@ from spiderpool.kernel import marks, messages, sysctl
 from spiderpool.kernel import rtnetlink as rt
 from spiderpool.kernel.netlink import Kernel, Netns, all_links, find_link, link_at, lookup_route, namespace_number
 
+IPVS_LINK = "kube-ipvs0"
+"""The link that kube-proxy makes in its mode ipvs."""
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
 _FAR_CLIENT: dict[int, Address] = {4: IPv4Address("203.0.113.1"), 6: IPv6Address("2001:db8:ffff:ffff::1")}
@@ -216,7 +218,8 @@ def observe_nics(kernel: Kernel) -> NodeState:
     """The input of `nics.plan_nics` and `nics.diagnose`."""
     node = kernel.node
     kernel.enter("node")
-    names = {link.index: link.name for link in all_links(node) if is_nic(link.name)}
+    links = {link.index: link.name for link in all_links(node)}
+    names = {index: name for index, name in links.items() if is_nic(name)}
     dumped = messages.read_addresses("node", node.dump(rt.GETADDR, messages.address_dump()), names)
     addresses = tuple(NICAddress(held.link, held.address) for held in dumped)
     rules = tuple(messages.read_rules("node", node.dump(rt.GETRULE, messages.rule_dump())))
@@ -227,6 +230,7 @@ def observe_nics(kernel: Kernel) -> NodeState:
         strict=tuple(name for name in names.values() if _reverse_path_filter(name) == 1),
         forwarding=tuple(version for version, path in _FORWARDING.items() if sysctl.read(path) == "1"),
         replies=tuple(_replies(node, names, addresses, rules)),
+        untracked=IPVS_LINK in links.values() and sysctl.read("net/ipv4/vs/conntrack") == "0",
     )
 
 

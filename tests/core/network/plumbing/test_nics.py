@@ -139,6 +139,8 @@ def test_diagnosis() -> None:
         " net.ipv4.conf.eth1.rp_filter to 2.",
     )
     assert diagnose(NodeState(addresses=held, routes=(DEFAULT,))) == ()
+    [fault] = diagnose(NodeState(addresses=held, routes=(DEFAULT,), untracked=True))
+    assert fault.endswith("set net.ipv4.vs.conntrack to 1, as kube-proxy does when it begins.")
 
 
 def test_diagnosis_of_a_node_that_is_tuned() -> None:

@@ -68,7 +68,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """The state of a node's routing. ``strict`` are NICs whose effective rp_filter is 1."""
+    """The state of a node's routing. ``strict`` are NICs whose effective rp_filter is 1.
+
+    ``untracked`` says that kube-proxy serves by IPVS, and connection tracking does not see what that translates.
+    """
 
     addresses: tuple[NICAddress, ...] = ()
     routes: tuple[AddRoute, ...] = ()
@@ -76,6 +79,7 @@ class NodeState:
     strict: tuple[str, ...] = ()
     forwarding: tuple[int, ...] = (4, 6)
     replies: tuple[Reply, ...] = ()
+    untracked: bool = False
 
 
 def nics_with_gateways(observed: NodeState, gateways: Mapping[Network, Address]) -> tuple[NIC, ...]:
@@ -119,6 +123,7 @@ def diagnose(observed: NodeState, *, tuning: bool = False) -> tuple[str, ...]:
         *_order_faults(observed),
         *_reply_faults(observed, tuning),
         *_filter_faults(observed),
+        *_service_faults(observed),
     )
 
 
@@ -217,4 +222,13 @@ def _filter_faults(observed: NodeState) -> Iterator[str]:
         yield (
             f"NIC {link} filters strictly by reverse path, which drops connections to NodePorts that arrive by it:"
             f" set net.ipv4.conf.{link}.rp_filter to 2."
+        )
+
+
+def _service_faults(observed: NodeState) -> Iterator[str]:
+    if observed.untracked:
+        yield (
+            "kube-proxy serves by IPVS, and connections to Services are not tracked: they may fail where their source"
+            " has to be translated, and a Service can lead pods to the metadata service: set net.ipv4.vs.conntrack to"
+            " 1, as kube-proxy does when it begins."
         )
