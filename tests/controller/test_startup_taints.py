@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from spiderpool.api.core_v1 import Node, NodeSpec, NodeStatus, NodeSystemInfo, Taint
 from spiderpool.api.meta import ObjectMeta
@@ -54,6 +55,18 @@ async def reconciling() -> AsyncIterator[ApiServer]:
             yield server
 
 
+async def answer(server: ApiServer, name: str, number: int = 1) -> None:
+    """Answer the question of that number, as the node's agent does."""
+
+    def asked() -> bool:
+        return server.stored(SpiderNode)[name].spec.accountRequest == number
+
+    await eventually(asked, f"question {number} of {name}")
+    stored = server.stored(SpiderNode)[name]
+    status = NodeAccount(observedGeneration=stored.metadata.generation, bootID=BOOT, sandboxes=[])
+    server.put(replace(stored, status=status))
+
+
 def keys(server: ApiServer, name: str) -> list[str]:
     return [taint.key for taint in server.stored(Node)[name].spec.taints or ()]
 
@@ -66,10 +79,11 @@ class TestReconciler:
             await asyncio.sleep(WHILE)
             assert keys(server, "a") == [STARTUP_TAINT, OTHER.key], "its agent has said nothing yet"
             server.put(account_of(server.stored(Node)["a"]), account_of(server.stored(Node)["c"]))
+            await answer(server, "a")
             await eventually(lambda: keys(server, "a") == [OTHER.key])
             await asyncio.sleep(WHILE)
             assert keys(server, "b") == [STARTUP_TAINT], "another node's agent is ready"
-            assert server.requests["patch"] == 1
+            assert server.requests["patch"] == 2, "one question, and one taint"
 
     async def test_the_account_may_be_there_before_the_kubelet_tells_the_boot(self) -> None:
         async with reconciling() as server:
@@ -78,6 +92,7 @@ class TestReconciler:
             await asyncio.sleep(WHILE)
             assert keys(server, "a") == [STARTUP_TAINT]
             server.put(new_node("a", OURS, uid=server.stored(Node)["a"].metadata.uid))
+            await answer(server, "a")
             await eventually(lambda: keys(server, "a") == [])
 
     async def test_a_taint_that_is_set_later_with_each_effect_goes_too(self) -> None:
@@ -86,6 +101,44 @@ class TestReconciler:
             node = server.stored(Node)["a"]
             server.put(account_of(node))
             server.put(new_node("a", OURS, Taint(STARTUP_TAINT, "x", "NoExecute"), uid=node.metadata.uid))
+            await answer(server, "a")
+            await eventually(lambda: keys(server, "a") == [])
+
+    async def test_a_taint_that_is_set_again_waits_for_an_agent_that_has_gone_since(self) -> None:
+        async with reconciling() as server:
+            server.put(new_node("a", OURS))
+            node = server.stored(Node)["a"]
+            server.put(account_of(node))
+            await answer(server, "a")
+            await eventually(lambda: keys(server, "a") == [])
+            server.put(new_node("a", OURS, uid=node.metadata.uid))
+            await asyncio.sleep(WHILE)
+            assert keys(server, "a") == [STARTUP_TAINT], "its former answer does not count"
+            await answer(server, "a", 2)
+            await eventually(lambda: keys(server, "a") == [])
+
+    async def test_an_agent_that_has_gone_before_the_controller_began(self) -> None:
+        async with reconciling() as server:
+            server.put(new_node("a", OURS))
+            account = account_of(server.stored(Node)["a"])
+            account.status = NodeAccount(observedGeneration=1, bootID=BOOT, sandboxes=[])
+            server.put(account)
+            await asyncio.sleep(WHILE)
+            assert keys(server, "a") == [STARTUP_TAINT]
+
+    async def test_a_node_that_is_registered_again_has_another_agent(self) -> None:
+        async with reconciling() as server:
+            server.put(new_node("a", OURS))
+            server.put(account_of(server.stored(Node)["a"]))
+            await answer(server, "a")
+            await eventually(lambda: keys(server, "a") == [])
+            server.remove(server.stored(Node)["a"])
+            server.remove(server.stored(SpiderNode)["a"])
+            server.put(new_node("a", OURS))
+            server.put(account_of(server.stored(Node)["a"]))
+            await asyncio.sleep(WHILE)
+            assert keys(server, "a") == [STARTUP_TAINT]
+            await answer(server, "a")
             await eventually(lambda: keys(server, "a") == [])
 
 
@@ -118,6 +171,14 @@ async def test_the_controller_removes_it_with_its_own_rights(
     await client.create(SpiderNode.of(await client.get(Node, registered)))
     assert STARTUP_TAINT in {taint.key for taint in (await client.get(Node, registered)).spec.taints or ()}
     await client.patch(SpiderNode, registered, {"status": {"bootID": BOOT, "sandboxes": []}}, sub="status")
+
+    async def is_asked() -> bool:
+        return (await client.get(SpiderNode, registered)).spec.accountRequest is not None
+
+    await eventually(is_asked, "the agent is asked", timeout=30.0)
+    assert STARTUP_TAINT in {taint.key for taint in (await client.get(Node, registered)).spec.taints or ()}
+    generation = (await client.get(SpiderNode, registered)).metadata.generation
+    await client.patch(SpiderNode, registered, {"status": {"observedGeneration": generation}}, sub="status")
 
     async def is_free() -> bool:
         taints = (await client.get(Node, registered)).spec.taints or []
