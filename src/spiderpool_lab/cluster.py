@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from spiderpool.errors import IOFailure, NotReady, SpiderpoolError
+from spiderpool.errors import BadConfig, IOFailure, NotReady, SpiderpoolError
 from spiderpool_lab import (
     binaries,
     chart,
@@ -98,6 +98,8 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     else its daemons are processes of the machine and of the nodes, which tests can end and restart. With ``earlier``
     that version is installed first, and nodes have its images too. ``values`` of the chart, and after them ``sets``
     (``key=value``), change what the lab sets; without ``by_chart`` as far as they are settings in conf.yml.
+    With ``startup_taint`` nodes are registered with the taint that the controller removes; not with ``earlier``, whose
+    controller may know none.
     """
 
     topology: Topology = WALKTHROUGH
@@ -114,6 +116,7 @@ class LabOptions(msgspec.Struct, frozen=True, kw_only=True):
     earlier: EarlierVersion | None = None
     values: dict[str, Any] = {}
     sets: tuple[str, ...] = ()
+    startup_taint: bool = False
 
 
 def _no_progress(_: str) -> None:
@@ -125,6 +128,8 @@ class LabCluster:
 
     def __init__(self, name: str, options: LabOptions | None = None, *, progress: Progress = _no_progress) -> None:
         options = options or LabOptions()
+        if options.startup_taint and options.earlier:
+            raise BadConfig("startup_taint: the controller of an earlier version may not remove it, so leave one out")
         self.name = name
         self.discovery = options.discovery
         self.spare = options.spare
@@ -270,6 +275,7 @@ class LabCluster:
             "SPIDERPOOL_WEBHOOK_PORT": str(webhook),
             "SPIDERPOOL_WEBHOOK_URL": url,
             "SPIDERPOOL_GC_INTERVAL_SECONDS": GC_INTERVAL,
+            "SPIDERPOOL_REMOVE_STARTUP_TAINT": str(self._options.startup_taint).lower(),
         }
         self._start_daemon(CONTROLLER, "spiderpool.controller.main", environment | variables)
 
@@ -345,7 +351,10 @@ class LabCluster:
             "SPIDERPOOL_CLOUD_NODE_PERIOD_SECONDS": CLOUD_PERIOD,
             "SPIDERPOOL_CLOUD_ADDRESS_PERIOD_SECONDS": CLOUD_PERIOD,
         }
-        return lab_values(described, f"https://{NODE_HOST}:{CLOUD_PORT}", periods)
+        values = lab_values(described, f"https://{NODE_HOST}:{CLOUD_PORT}", periods)
+        if self._options.startup_taint:
+            values["spiderpoolController"]["removeStartupTaint"] = True
+        return values
 
     def _chosen_values(self) -> dict[str, Any]:
         """The chart's values, with those of the lab's user."""
@@ -427,6 +436,7 @@ class LabCluster:
                     None if self._options.by_chart else str(self.plane.service_account_file(*_AGENT, node.name))
                 ),
                 external_cloud=self.discovery,
+                startup_taint=self._options.startup_taint,
                 proxy_mode=self.proxy_mode,
                 real=real,
                 stand_in=self._options.stand_in,

@@ -23,6 +23,7 @@ from spiderpool.api.coordination_v1 import Lease
 from spiderpool.api.core_v1 import Node, NodeSpec, Taint
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.ipam.new_nodes import UNINITIALIZED
+from spiderpool.core.network.startup_taint import STARTUP_TAINT
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
@@ -86,6 +87,8 @@ _WHOLE_LIST = {"$patch": "replace"}
 
 WAITS_FOR_CLOUD = Taint(UNINITIALIZED, "true", "NoSchedule")
 """The taint with which a kubelet registers its Node when it runs with ``--cloud-provider=external``."""
+WAITS_FOR_AGENT = Taint(STARTUP_TAINT, effect="NoSchedule")
+"""The taint of ``--register-with-taints``, in a lab that has it."""
 
 
 class Kubelet:
@@ -278,6 +281,7 @@ async def _run_kubelet(config: NodeConfig, services: ClusterServices, pods: dict
     runtime = CniRuntime(node.CNI_CONFIGURATION, node.CNI_EXECUTABLES, seed=times.seed)
     status = NetworkStatus(runtime)
     taints = [WAITS_FOR_CLOUD] if services.external_cloud else []
+    taints += [WAITS_FOR_AGENT] if services.startup_taint else []
     async with Client.load(Path(services.kubelet_kubeconfig)) as client:
         host = PodHost(
             config.name,

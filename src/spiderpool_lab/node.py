@@ -113,7 +113,8 @@ class ClusterServices(msgspec.Struct, frozen=True, kw_only=True):
     """The daemons of a node that is part of a cluster. Paths are those of the host, which nodes see as well.
 
     Without ``agent_kubeconfig`` no agent runs, and pods wait for another network configuration list. With
-    ``external_cloud`` the Node has the taint of ``--cloud-provider=external`` until a cloud controller removes it.
+    ``external_cloud`` the Node has the taint of ``--cloud-provider=external`` until a cloud controller removes it, and
+    with ``startup_taint`` that of our agents, until the controller does.
     With ``real`` pods run in containers, without it in a stand-in for the kubelet.
     ``stand_in`` are the times of the kubelet's stand-in.
     """
@@ -123,6 +124,7 @@ class ClusterServices(msgspec.Struct, frozen=True, kw_only=True):
     kube_proxy: str
     agent_kubeconfig: str | None = None
     external_cloud: bool = False
+    startup_taint: bool = False
     proxy_mode: ProxyMode = "iptables"
     real: RealKubelet | None = None
     stand_in: StandIn = StandIn()

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from spiderpool.core.network.startup_taint import STARTUP_TAINT
 from spiderpool_lab import container_runtime, node
 from spiderpool_lab.node import ClusterServices, NodeConfig
 from spiderpool_lab.topology import CLUSTER_DNS, CLUSTER_DOMAIN
@@ -66,7 +67,11 @@ def command(config: NodeConfig, services: ClusterServices, file: Path) -> list[s
         f"--root-dir={ROOT}",
         f"--cert-dir={ROOT}/pki",
     ]
-    return [services.real.kubelet, *flags, *(["--cloud-provider=external"] if services.external_cloud else [])]
+    if services.external_cloud:
+        flags.append("--cloud-provider=external")
+    if services.startup_taint:
+        flags.append(f"--register-with-taints={STARTUP_TAINT}=:NoSchedule")
+    return [services.real.kubelet, *flags]
 
 
 def main() -> None:

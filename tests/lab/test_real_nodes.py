@@ -11,6 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from spiderpool.core.network.startup_taint import STARTUP_TAINT
 from spiderpool_lab import binaries
 from spiderpool_lab.cluster import LabCluster, LabOptions, temporary
 from spiderpool_lab.container_checks import dns_is_ready
@@ -32,7 +33,7 @@ Kubectl = Callable[..., str]
 def cluster() -> Iterator[LabCluster]:
     """Real nodes with disks, and the pods of the manifests, all of them ready."""
     hardware = NodeHardware(memory="2G", keep_disk=True)
-    options = LabOptions(discovery=True, nodes=NodeKind.REAL, hardware=hardware, by_chart=True)
+    options = LabOptions(discovery=True, nodes=NodeKind.REAL, hardware=hardware, by_chart=True, startup_taint=True)
     with temporary(lab_name("real"), options) as cluster:
         cluster.plane.apply(MANIFESTS)
         cluster.wait_for("all pods are ready", lambda: len(ready(cluster)) == 4, PATIENCE)
@@ -74,6 +75,13 @@ def answers(cluster: LabCluster, pod: str) -> bool:
 def test_a_command_runs_in_the_container_with_the_addresses_of_the_pod(cluster: LabCluster, kubectl: Kubectl) -> None:
     shown = kubectl("exec", "main", "-c", "web", "--", "ip", "address", "show", "eth0")
     assert all(f"{address}/" in shown for address in addresses(ready(cluster)["main"])), shown
+
+
+def test_the_startup_taint_of_the_kubelets_is_gone(cluster: LabCluster) -> None:
+    for node in cluster.objects("nodes"):
+        client = cluster.machines.client(node["metadata"]["name"])
+        assert STARTUP_TAINT in client.exec(["pgrep", "--list-full", "kubelet"]).stdout, "it is registered with it"
+        assert not node["spec"].get("taints")
 
 
 def test_logs_are_what_the_container_printed(kubectl: Kubectl) -> None:
