@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -292,6 +293,14 @@ def _are_later(now: dict[str, str], before: dict[str, str]) -> bool:
 )
 def node_replaced(stage: LifeStage) -> None:
     """A node is drained, deleted, and added again under its name, as a new server with an empty disk."""
+    _remove_node(stage)
+    stage.boot(NODE, keep_disk=False)
+    stage.release.wait()
+    stage.spread()
+    _come_and_go(stage)
+
+
+def _remove_node(stage: LifeStage) -> None:
     stage.logged()
     stage.drain(NODE)
     stage.wait("no address is of its pods", lambda: NODE not in stage.nodes_with_records())
@@ -299,28 +308,84 @@ def node_replaced(stage: LifeStage) -> None:
     stage.cut_power(NODE)
     stage.wait("the application runs on the other node", lambda: len(stage.ready("app")) == 2)
     stage.wait("Kubernetes has deleted the agent's pod", lambda: len(stage.agents()) == 1)
-    stage.boot(NODE, keep_disk=False)
+
+
+REMOVE_TAINT = ("--set", "spiderpoolController.removeStartupTaint=true")
+WHILE = 15.0
+"""Seconds for what must not happen."""
+
+
+@case(
+    loses="a pod that is evicted has a second to end, in which kube-proxy still sends it connections",
+    most=0.1,
+    replaces=True,
+)
+def node_joins(stage: LifeStage) -> None:
+    """A new server's kubelet registers its node with the startup taint: its pods wait until its agent serves."""
+    stage.release.upgrade(*REMOVE_TAINT)
+    stage.release.wait()
+    _remove_node(stage)
+    stage.start_on(NODE, "early")
+    stage.join(NODE)
+    _wait_for_early(stage)
     stage.release.wait()
     stage.spread()
-    _come_and_go(stage)
+
+
+def _wait_for_early(stage: LifeStage) -> None:
+    """Wait until a pod runs that waits for the startup taint of its node to go; it must not have been tried before."""
+
+    def is_free() -> bool:
+        scheduled, waits = stage.scheduled("early"), stage.waits_for_agent(NODE)
+        expect(not (scheduled and waits), "no pod is scheduled while the node has the taint")
+        return not waits
+
+    stage.wait("the taint is gone", is_free)
+    stage.wait("the pod runs", lambda: len(stage.ready("early")) == 1)
+    expect(not stage.complaints("", app="early"), "it was attached at the first try")
+    stage.end("early")
 
 
 @case(loses="a lab node has one CPU, for which servers wait while an image is imported", most=0.05)
-def image_collected(stage: LifeStage) -> None:
-    """The agent's image is removed from a node and its agent ends: pods wait there until the image is back."""
+def taint_without_agent(stage: LifeStage) -> None:
+    """A node whose agent has ended gets the startup taint: new pods wait until an agent serves again."""
+    stage.release.upgrade(*REMOVE_TAINT)
+    stage.release.wait()
+    _end_agent(stage)
+    stage.set_startup_taint(NODE)
+    stage.start_on(NODE, "early")
+    time.sleep(WHILE)
+    expect(stage.waits_for_agent(NODE), f"the node still has the taint after {WHILE:.0f} s")
+    _bring_image_back(stage)
+    _wait_for_early(stage)
+    stage.release.wait()
+
+
+def _end_agent(stage: LifeStage) -> None:
+    """End the agent of a node, whose image is gone: no other one begins."""
     (former,) = [uid for uid, pod in stage.agents().items() if pod["spec"]["nodeName"] == NODE]
     stage.remove_image(NODE, f"{REGISTRY}/{AGENT}:{tag()}")
     stage.cluster.plane.kubectl(
         "delete", "pod", stage.agents()[former]["metadata"]["name"], f"--namespace={stage.release.namespace}"
     )
     stage.wait("the new agent waits for its image", lambda: any(map(_waits_for_image, stage.agents().values())))
+
+
+def _bring_image_back(stage: LifeStage) -> None:
+    (archive,) = archives((AGENT,))
+    stage.import_image(NODE, archive)
+
+
+@case(loses="a lab node has one CPU, for which servers wait while an image is imported", most=0.05)
+def image_collected(stage: LifeStage) -> None:
+    """The agent's image is removed from a node and its agent ends: pods wait there until the image is back."""
+    _end_agent(stage)
     with _crowd(stage):
         said = "spiderpool-agent is not running on this node"
         stage.wait("an Event says what pods wait for", lambda: stage.complaints(said))
         stage.note(f"the agent's pod says ImagePullBackOff, and Events of pods that start there: {said}")
         stage.wait("pods of the other node run", lambda: len(stage.ready("crowd")) == CROWD // 2)
-        (archive,) = archives((AGENT,))
-        stage.import_image(NODE, archive)
+        _bring_image_back(stage)
         stage.release.wait()
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from msgspec.structs import replace
 
+from spiderpool.core.network.startup_taint import STARTUP_TAINT
 from spiderpool.errors import IOFailure
 from spiderpool_lab import binaries
 from spiderpool_lab.chart import RELEASE
@@ -214,10 +216,50 @@ class LifeStage:
 
     def boot(self, node: str, *, keep_disk: bool) -> None:
         """Boot a node with the disk that it had or an empty one, and wait until it takes pods."""
+        self._boot(node, keep_disk=keep_disk)
+        self.wait(f"{node} takes pods", lambda: any(map(_takes_pods, self._nodes(node))))
+
+    def join(self, node: str) -> None:
+        """Boot a node with an empty disk, whose kubelet registers it with the startup taint, and wait until it has."""
+        services = self.cluster.machines.services
+        tainting = replace(services[node], startup_taint=True)
+        self.cluster.machines.services = {**services, node: tainting}
+        try:
+            self._boot(node, keep_disk=False)
+        finally:
+            self.cluster.machines.services = services
+        self.wait(f"{node} is registered with the taint", lambda: self.waits_for_agent(node))
+
+    def _boot(self, node: str, *, keep_disk: bool) -> None:
         machine = self.cluster.fabric.topology.node(node)
         self.cluster.machines.boot(machine, keep_disk=keep_disk)
         self.cluster.machines.wait(machine, timeout=PATIENCE)
-        self.wait(f"{node} takes pods", lambda: any(map(_takes_pods, self._nodes(node))))
+
+    def set_startup_taint(self, node: str) -> None:
+        """Give a node the startup taint."""
+        self.cluster.plane.kubectl("taint", "node", node, f"{STARTUP_TAINT}=:NoSchedule")
+
+    def waits_for_agent(self, node: str) -> bool:
+        """Whether a node has the startup taint."""
+        return any(
+            taint["key"] == STARTUP_TAINT for each in self._nodes(node) for taint in each["spec"].get("taints", [])
+        )
+
+    def start_on(self, node: str, name: str) -> None:
+        """Start a pod that only this node may run."""
+        pod = _deployment(name, 1)
+        pod["spec"]["template"]["spec"]["nodeSelector"] = {"kubernetes.io/hostname": node}
+        self.apply(pod)
+
+    def end(self, name: str) -> None:
+        """Delete a Deployment, and wait until its pods are gone."""
+        self.cluster.plane.kubectl("delete", "deployment", name)
+        self.wait("its pods are gone", lambda: not self.names(name))
+
+    def scheduled(self, app: str) -> bool:
+        """Whether a pod of an application has a node."""
+        found = self.cluster.objects("pods", "--selector", f"app={app}")
+        return any(pod["spec"].get("nodeName") for pod in found)
 
     def _nodes(self, name: str) -> list[Json]:
         return self.cluster.objects("nodes", "--field-selector", f"metadata.name={name}")
@@ -310,10 +352,14 @@ class LifeStage:
         if done.rc != 0:
             raise IOFailure(f"{' '.join(command)} on {node}: {done.stderr.strip()}")
 
-    def complaints(self, text: str) -> list[str]:
-        """The messages of Events about sandboxes that could not be made, if they have some text."""
+    def complaints(self, text: str, *, app: str = "") -> list[str]:
+        """The messages of Events about sandboxes that could not be made, with some text, and of some pods."""
         found = self.cluster.objects("events", "--field-selector", "reason=FailedCreatePodSandBox")
-        return [event["message"] for event in found if text in (event.get("message") or "")]
+        return [
+            event["message"]
+            for event in found
+            if text in (event.get("message") or "") and event["involvedObject"]["name"].startswith(app)
+        ]
 
     def left(self) -> list[str]:
         """What is of the release, by its labels, and the files in the nodes' folders of CNI."""
