@@ -105,7 +105,7 @@ def test_no_service_leads_a_pod_to_the_metadata_service(cluster: LabCluster, env
 
 def test_connections_that_are_not_tracked_are_told(cluster: LabCluster) -> None:
     node, switch = cluster.machines.client("master"), "/proc/sys/net/ipv4/vs/conntrack"
-    assert node.exec(["cat", switch]).stdout == "1\n", "kube-proxy sets it"
+    cluster.wait_for("kube-proxy sets it", lambda: node.exec(["cat", switch]).stdout == "1\n", PATIENCE)
 
     def is_told() -> bool:
         events = cluster.objects("events", "-A", "--field-selector=reason=NodeNetworkFault")
