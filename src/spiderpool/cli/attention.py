@@ -1,10 +1,9 @@
-"""What needs attention in an installation: a sentence for each, with the object that it is about."""
+"""What is wrong with the daemons, their nodes, their certificates, and the conditions of our objects."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +17,7 @@ from spiderpool.api.core_v1 import Node, Secret
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Condition, Object
 from spiderpool.api.spidernode import SpiderNode
+from spiderpool.cli.finding import Finding
 from spiderpool.cli.installation import CONTROLLER, LEASES, Installation
 from spiderpool.cli.printing import object_reference, seconds_since
 from spiderpool.core.ipam.evidence import why_stopped
@@ -30,14 +30,7 @@ SOON_DAYS = 14
 INTENDED = frozenset({"Disabled", "Terminating", "Waiting"})
 """Reasons of objects that are not ready because somebody wants it so, or that will be in a moment."""
 SECONDS_PER_DAY = 86_400
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that needs attention, and the object that it is about."""
-
-    object: str
-    text: str
+LOOK, LEADER_LOG = "look at its pods and their logs", "look at the leader's log"
 
 
 def lease_of(found: Installation, component: str) -> Lease | None:
@@ -60,23 +53,36 @@ def desired_pods(workload: Workload) -> int:
     return 1 if workload.spec.replicas is None else workload.spec.replicas
 
 
-def absence_problems(found: Installation) -> Iterator[Problem]:
+def installation_findings(found: Installation, now: datetime) -> Iterator[Finding]:
+    """All that is wrong with what is read of an installation."""
+    yield from absence_findings(found)
+    yield from leader_findings(found, now)
+    yield from replica_findings(found.workloads or ())
+    yield from silent_nodes(found)
+    yield from certificate_findings(found, read_chain(found.certificate.chain), now)
+    yield from object_findings((*(found.pools or ()), *found.others))
+
+
+def absence_findings(found: Installation) -> Iterator[Finding]:
     """Nothing is installed, also as far as an account sees that may not read Leases."""
     kind = SpiderIPPool.KIND
     if not found.served:
-        yield Problem(
+        yield Finding(
+            "not-installed",
             f"customresourcedefinition.apiextensions.k8s.io/{kind.plural}.{kind.group}",
-            f"Spiderpool is not installed: the cluster has no kinds of {kind.api_version}; install it, or name another"
-            " cluster by --context",
+            f"Spiderpool is not installed: the cluster has no kinds of {kind.api_version}",
+            "install it, or name another cluster by --context",
         )
     elif found.leases is None and found.workloads == ():
-        yield Problem(
+        yield Finding(
+            "not-installed",
             object_reference(Deployment, CONTROLLER),
-            f"Namespace {found.namespace} has no daemon of Spiderpool; if it is in another one, name it by -n",
+            f"Namespace {found.namespace} has no daemon of Spiderpool",
+            "if it is in another one, name it by -n",
         )
 
 
-def leader_problems(found: Installation, now: datetime) -> Iterator[Problem]:
+def leader_findings(found: Installation, now: datetime) -> Iterator[Finding]:
     """No replica of the controller leads: nobody makes pools, counts or collects."""
     if found.leases is None:
         return
@@ -84,34 +90,34 @@ def leader_problems(found: Installation, now: datetime) -> Iterator[Problem]:
     subject = object_reference(Lease, name)
     if lease is None:
         remedy = "if Spiderpool is installed in another one, name it by -n"
-        yield Problem(
-            subject, f"no {CONTROLLER} has ever led: Namespace {found.namespace} has no Lease {name}; {remedy}"
-        )
+        what = f"no {CONTROLLER} has ever led: Namespace {found.namespace} has no Lease {name}"
+        yield Finding("no-leader", subject, what, remedy)
         return
     late = seconds_since(lease.spec.renewTime, now)
     longest = LATE_RENEWALS * (lease.spec.leaseDurationSeconds or 15)
     if not lease.spec.holderIdentity:
-        yield Problem(subject, f"no {CONTROLLER} leads: Lease {name} has no holder; look at its pods and their logs")
+        yield Finding("no-leader", subject, f"no {CONTROLLER} leads: Lease {name} has no holder", LOOK)
     elif late is not None and late > longest:
         holder = f"{lease.spec.holderIdentity}, which has led, has not renewed Lease {name} for {int(late)} s"
-        yield Problem(subject, f"no {CONTROLLER} leads: {holder}; look at its pods and their logs")
+        yield Finding("no-leader", subject, f"no {CONTROLLER} leads: {holder}", LOOK)
 
 
-def replica_problems(workloads: Iterable[Workload]) -> Iterator[Problem]:
+def replica_findings(workloads: Iterable[Workload]) -> Iterator[Finding]:
     """Daemons of which some pods are not ready."""
     for each in workloads:
         ready, desired = ready_pods(each), desired_pods(each)
         if ready < desired:
-            text = f"{desired - ready} of {desired} pods of {each.name} are not ready; look at their logs"
-            yield Problem(object_reference(type(each), each.name), text)
+            text = f"{desired - ready} of {desired} pods of {each.name} are not ready"
+            yield Finding("daemon-not-ready", object_reference(type(each), each.name), text, "look at their logs")
 
 
-def silent_nodes(found: Installation) -> Iterator[Problem]:
+def silent_nodes(found: Installation) -> Iterator[Finding]:
     """Nodes of which nobody knows what their sandboxes hold now."""
     accounts = {each.name: each for each in found.accounts or ()}
     for node in found.nodes or () if found.accounts is not None else ():
         if reason := _why_silent(node, accounts.get(node.name)):
-            yield Problem(object_reference(Node, node.name), f"node {node.name}: {reason}{_state(node, accounts)}")
+            text = f"node {node.name}: {reason}{_state(node, accounts)}"
+            yield Finding("node-silent", object_reference(Node, node.name), text, node=node.name)
 
 
 def _why_silent(node: Node, account: SpiderNode | None) -> str | None:
@@ -140,30 +146,46 @@ def read_chain(text: bytes | None) -> list[x509.Certificate]:
         return []
 
 
-def certificate_problems(found: Installation, chain: Sequence[x509.Certificate], now: datetime) -> Iterator[Problem]:
+def certificate_findings(
+    found: Installation, chain: Sequence[x509.Certificate], now: datetime
+) -> Iterator[Finding]:
     """Webhooks that the API server cannot call, or soon will not be able to."""
     subject = object_reference(MutatingWebhookConfiguration, CONTROLLER)
     if found.webhooks is not None and not any(each.webhooks for each in found.webhooks):
-        yield Problem(subject, "no webhook is registered: manifests are not checked; look at the leader's log")
+        yield Finding("webhook-missing", subject, "no webhook is registered: manifests are not checked", LEADER_LOG)
     place = f"Secret {found.namespace}/{found.certificate.secret}"
-    if not chain:
-        if found.certificate.is_missing and not found.certificate.is_own:
-            text = f"{place} has no tls.crt, the certificate of the webhooks: whoever provides it has to make it"
-            yield Problem(object_reference(Secret, found.certificate.secret), text)
-        return
-    remedy = "look at the leader's log" if found.certificate.is_own else f"whoever provides {place} has to renew it"
-    days = (chain[0].not_valid_after_utc - now).total_seconds() / SECONDS_PER_DAY
+    if chain:
+        remedy = LEADER_LOG if found.certificate.is_own else f"whoever provides {place} has to renew it"
+        yield from _end_findings(subject, chain[0], remedy, now)
+        yield from _trust_findings(found, chain)
+    elif found.certificate.is_missing and not found.certificate.is_own:
+        what = f"{place} has no tls.crt, the certificate of the webhooks: whoever provides it has to make it"
+        yield Finding("certificate-missing", object_reference(Secret, found.certificate.secret), what)
+
+
+def _end_findings(subject: str, leaf: x509.Certificate, remedy: str, now: datetime) -> Iterator[Finding]:
+    days = (leaf.not_valid_after_utc - now).total_seconds() / SECONDS_PER_DAY
     if days < SOON_DAYS:
         end = "has ended" if days < 0 else f"ends in {days:.0f} days"
-        yield Problem(subject, f"the certificate of the webhooks {end}, and was not renewed; {remedy}")
+        check = "certificate-ended" if days < 0 else "certificate-ends"
+        evidence = f"it is valid until {leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
+        what = f"the certificate of the webhooks {end}, and was not renewed"
+        yield Finding(check, subject, what, remedy, (evidence,))
+
+
+def _trust_findings(found: Installation, chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
     for each in found.webhooks or ():
         trusted = [one for hook in each.webhooks or () for one in _authorities(hook)]
         if each.webhooks and not _leads_to(chain, trusted):
-            text = (
+            what = (
                 f"{each.KIND.name} {each.name} does not trust the certificate of the webhooks, and replicas that begin "
-                "with it are not ready for 150 s at most; look at the leader's log"
+                "with it are not ready for 150 s at most"
             )
-            yield Problem(object_reference(type(each), each.name), text)
+            names = ", ".join(sorted({one.subject.rfc4514_string() for one in trusted})) or "nobody"
+            evidence = f"caBundle trusts {names}, and {chain[-1].issuer.rfc4514_string()} has signed it"
+            yield Finding(
+                "certificate-untrusted", object_reference(type(each), each.name), what, LEADER_LOG, (evidence,)
+            )
 
 
 def _leads_to(chain: Sequence[x509.Certificate], authorities: Sequence[x509.Certificate]) -> bool:
@@ -194,13 +216,14 @@ def _has_signed(authority: x509.Certificate, certificate: x509.Certificate) -> b
     return True
 
 
-def object_problems(objects: Iterable[Object]) -> Iterator[Problem]:
+def object_findings(objects: Iterable[Object]) -> Iterator[Finding]:
     """Objects that are not in force, by their condition Ready."""
     for each in objects:
         condition = _ready_condition(each)
         if condition and condition.status == "False" and condition.reason not in INTENDED:
             text = f"{each.KIND.name} {each.key} is not in force: {condition.message}"
-            yield Problem(object_reference(type(each), each.name), text)
+            evidence = f"condition Ready is False since {condition.lastTransitionTime or '?'}: {condition.reason}"
+            yield Finding("not-in-force", object_reference(type(each), each.name), text, evidence=(evidence,))
 
 
 def _ready_condition(obj: Any) -> Condition | None:

@@ -11,7 +11,6 @@ from spiderpool import __version__
 from spiderpool.api.admissionregistration_v1 import WebhookConfiguration
 from spiderpool.api.core_v1 import Event
 from spiderpool.cli import attention
-from spiderpool.cli.attention import Problem
 from spiderpool.cli.installation import COMPONENTS, VERSION_LABEL, Installation, component_of
 from spiderpool.cli.printing import View, age, alerts, plain, sentence, table
 from spiderpool.cli.usage import PoolUsage, fullest, pool_usage, reserved_by_family
@@ -43,6 +42,14 @@ class WarningEvent:
     reason: str
     message: str
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that needs attention, and the object that it is about."""
+
+    object: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +136,7 @@ def status_of(found: Installation, now: datetime) -> Status:
         validating=counts[1],
         certificate_expires=chain[0].not_valid_after_utc.strftime("%Y-%m-%d") if chain else None,
         warnings=None if found.events is None else tuple(_warning(each, now) for each in found.events),
-        problems=(
-            *attention.absence_problems(found),
-            *attention.leader_problems(found, now),
-            *attention.replica_problems(found.workloads or ()),
-            *silent,
-            *attention.certificate_problems(found, chain, now),
-            *attention.object_problems((*(found.pools or ()), *found.others)),
-        ),
+        problems=tuple(Problem(each.object, each.text) for each in attention.installation_findings(found, now)),
     )
 
 
