@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spiderpool.cli.main import FEATURES
-from spiderpool.cli.rbac import documents
+from spiderpool.cli.rbac import AGENT_RULES, CONTROLLER_RULES, documents, leases
 from spiderpool_lab import chart
 
 pytestmark = pytest.mark.unit
@@ -29,6 +29,31 @@ def test_the_chart_has_the_roles_of_the_features_that_are_on(features: list[str]
         del each["metadata"]["labels"]
     assert made == documents(["nodes", *features], chart.NAMESPACE)
     assert {"nodes", *OPTIONAL} == {*FEATURES}
+
+
+def granted(rules: list[dict[str, Any]]) -> set[tuple[str, ...]]:
+    """Group, resource, verb, and the names that it is limited to."""
+    return {
+        (group, resource, verb, *rule.get("resourceNames", ()))
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def test_the_chart_gives_agents_what_they_are_said_to_need() -> None:
+    (role,) = (each for each in _documents("agent-rbac") if each["kind"] == "ClusterRole")
+    assert granted(role["rules"]) == granted(AGENT_RULES)
+
+
+def test_the_chart_gives_the_controller_what_it_is_said_to_need() -> None:
+    template = chart.template("controller-rbac.yaml", "spiderpoolController.removeStartupTaint=false")
+    made = chart.documents(template)
+    (role,) = (each for each in made if each["kind"] == "ClusterRole")
+    assert granted(role["rules"]) == granted(CONTROLLER_RULES)
+    (here,) = (each for each in made if each["kind"] == "Role")
+    assert granted(leases("spiderpool-controller-leases")) <= granted(here["rules"])
 
 
 def test_an_agent_writes_objects_of_ours_and_events() -> None:

@@ -12,7 +12,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from spiderpool.api.admissionregistration_v1 import MutatingWebhookConfiguration, ValidatingWebhookConfiguration
@@ -52,6 +51,7 @@ from spiderpool.cli.installation import look
 from spiderpool.cli.printing import View, printed
 from spiderpool.cli.status import Status, status_of
 from tests.support.api_server import ApiServer, Fault
+from tests.support.self_signed import certificate, pem
 
 pytestmark = pytest.mark.unit
 
@@ -66,25 +66,6 @@ COMPONENT = "app.kubernetes.io/component"
 
 def time_of(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def certificate(until: datetime, key: ec.EllipticCurvePrivateKey | None = None) -> x509.Certificate:
-    """A certificate that signs itself."""
-    key, name = (
-        key or ec.generate_private_key(ec.SECP256R1()),
-        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "c")]),
-    )
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    return (
-        builder.serial_number(1)
-        .not_valid_before(NOW - timedelta(days=400))
-        .not_valid_after(until)
-        .sign(key, hashes.SHA256())
-    )
-
-
-def pem(one: x509.Certificate) -> bytes:
-    return one.public_bytes(Encoding.PEM)
 
 
 def webhooks(authority: x509.Certificate) -> tuple[Object, ...]:

@@ -14,11 +14,12 @@ from spiderpool.api.admissionregistration_v1 import MutatingWebhookConfiguration
 from spiderpool.api.applications import DaemonSet, Deployment, Workload
 from spiderpool.api.coordination_v1 import Lease
 from spiderpool.api.core_v1 import Node, Secret
+from spiderpool.api.daemon_pods import DaemonPod
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Condition, Object
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.cli.finding import Finding
-from spiderpool.cli.installation import CONTROLLER, LEASES, Installation
+from spiderpool.cli.installation import COMPONENT_LABEL, CONTROLLER, LEASES, Installation, component_of
 from spiderpool.cli.printing import object_reference, seconds_since
 from spiderpool.core.ipam.evidence import why_stopped
 from spiderpool.kube.conditions import READY
@@ -53,11 +54,13 @@ def desired_pods(workload: Workload) -> int:
     return 1 if workload.spec.replicas is None else workload.spec.replicas
 
 
-def installation_findings(found: Installation, now: datetime) -> Iterator[Finding]:
+def installation_findings(
+    found: Installation, now: datetime, daemon_pods: Iterable[DaemonPod] = ()
+) -> Iterator[Finding]:
     """All that is wrong with what is read of an installation."""
     yield from absence_findings(found)
     yield from leader_findings(found, now)
-    yield from replica_findings(found.workloads or ())
+    yield from replica_findings(found.workloads or (), daemon_pods)
     yield from silent_nodes(found)
     yield from certificate_findings(found, read_chain(found.certificate.chain), now)
     yield from object_findings((*(found.pools or ()), *found.others))
@@ -102,13 +105,23 @@ def leader_findings(found: Installation, now: datetime) -> Iterator[Finding]:
         yield Finding("no-leader", subject, f"no {CONTROLLER} leads: {holder}", LOOK)
 
 
-def replica_findings(workloads: Iterable[Workload]) -> Iterator[Finding]:
-    """Daemons of which some pods are not ready."""
+def replica_findings(workloads: Iterable[Workload], pods: Iterable[DaemonPod] = ()) -> Iterator[Finding]:
+    """Daemons of which some pods are not ready, and why, as far as pods were read."""
+    known = list(pods)
     for each in workloads:
         ready, desired = ready_pods(each), desired_pods(each)
         if ready < desired:
             text = f"{desired - ready} of {desired} pods of {each.name} are not ready"
-            yield Finding("daemon-not-ready", object_reference(type(each), each.name), text, "look at their logs")
+            evidence = tuple(_pod_states(component_of(each), known))
+            subject = object_reference(type(each), each.name)
+            yield Finding("daemon-not-ready", subject, text, "look at their logs", evidence)
+
+
+def _pod_states(component: str | None, pods: Iterable[DaemonPod]) -> Iterator[str]:
+    """Why some pods of a daemon are not ready."""
+    for each in pods:
+        if (each.metadata.labels or {}).get(COMPONENT_LABEL) == component and not each.ready:
+            yield f"pod {each.key} on node {each.spec.nodeName or '(none yet)'}: {each.state}"
 
 
 def silent_nodes(found: Installation) -> Iterator[Finding]:
@@ -146,9 +159,7 @@ def read_chain(text: bytes | None) -> list[x509.Certificate]:
         return []
 
 
-def certificate_findings(
-    found: Installation, chain: Sequence[x509.Certificate], now: datetime
-) -> Iterator[Finding]:
+def certificate_findings(found: Installation, chain: Sequence[x509.Certificate], now: datetime) -> Iterator[Finding]:
     """Webhooks that the API server cannot call, or soon will not be able to."""
     subject = object_reference(MutatingWebhookConfiguration, CONTROLLER)
     if found.webhooks is not None and not any(each.webhooks for each in found.webhooks):
@@ -224,6 +235,12 @@ def object_findings(objects: Iterable[Object]) -> Iterator[Finding]:
             text = f"{each.KIND.name} {each.key} is not in force: {condition.message}"
             evidence = f"condition Ready is False since {condition.lastTransitionTime or '?'}: {condition.reason}"
             yield Finding("not-in-force", object_reference(type(each), each.name), text, evidence=(evidence,))
+
+
+def is_unready(obj: Object) -> bool:
+    """Whether an object says by its condition Ready that it is not in force."""
+    condition = _ready_condition(obj)
+    return condition is not None and condition.status == "False"
 
 
 def _ready_condition(obj: Any) -> Condition | None:

@@ -49,8 +49,7 @@ CHECKS: dict[str, Check] = {
     ),
     "daemon-not-ready": Check(
         "error",
-        "without its agent a node gives no pod an address; without spiderpool-controller or spiderpool-cloud nobody does"
-        " their work",
+        "without its agent a node gives no pod an address; nobody does the work of the other daemons",
         "look at the logs of these pods",
     ),
     "certificate-missing": Check("critical", "the webhooks do not serve", "make the Secret"),
@@ -92,7 +91,9 @@ CHECKS: dict[str, Check] = {
         "register the addresses on the ENI again, or delete the pods",
     ),
     "pod-refused": Check("error", "these pods do not start", "see spiderpoolctl explain pod"),
-    "pool-names-nothing": Check("error", "no pod gets an address of the pool", "correct the names, or make what they name"),
+    "pool-names-nothing": Check(
+        "error", "no pod gets an address of the pool", "correct the names, or make what they name"
+    ),
     "network-missing": Check("error", "pods that name the network do not start", "look at the leader's log"),
     "not-in-force": Check("error", "the object does not do what its spec says", "do what its condition Ready says"),
     "record-wrong": Check(

@@ -31,13 +31,15 @@ from spiderpool.cli.connection import (
     shown,
     watched,
 )
+from spiderpool.cli.doctor import Diagnosis, examine
+from spiderpool.cli.doctor_fix import Fixing, Outcome, mend
 from spiderpool.cli.history import Subject, answer_at, history_table, look_back
 from spiderpool.cli.installation import DEFAULT_NAMESPACE, look
 from spiderpool.cli.migration import Migration
 from spiderpool.cli.migration_look import DEFAULT_PLACES
 from spiderpool.cli.pod_question import PodQuestion
 from spiderpool.cli.policies import read_as_conf
-from spiderpool.cli.printing import Done, object_reference
+from spiderpool.cli.printing import Done, object_reference, printable
 from spiderpool.cli.rbac import documents
 from spiderpool.cli.services import grants, plans
 from spiderpool.cli.status import status_of
@@ -102,6 +104,38 @@ def show_status(namespace: str | None, connection: Connection, show: Show) -> No
     answer = status_of(found, datetime.now(UTC))
     show(answer)
     _end(bool(answer.problems))
+
+
+@cli.command(
+    "doctor",
+    epilog=examples(
+        "spiderpoolctl doctor",
+        "spiderpoolctl doctor --node worker-1 -o wide",
+        "spiderpoolctl doctor --fix --dry-run",
+        "spiderpoolctl doctor --fix --yes",
+    ),
+)
+@click.option("--node", metavar="NAME", help="Look at this node, and at what concerns the whole cluster. Default: all.")
+@click.option(
+    "--namespace", "-n", metavar="NAME", help="Namespace of Spiderpool. Default: where its leader's Lease is."
+)
+@click.option("--fix", is_flag=True, help="Mend what can be mended without harm, one after the other; asks first.")
+@click.option("--yes", "-y", is_flag=True, help="With --fix: do not ask.")
+@click.option("--dry-run", is_flag=True, help="With --fix: say what would be done, and change nothing.")
+@shown
+@connected
+def show_diagnosis(node: str | None, namespace: str | None, connection: Connection, show: Show, **options: Any) -> None:
+    """Find out what is wrong, and say of each finding: what, evidence, consequence, remedy.
+
+    It holds records against pods, against what the nodes say of their sandboxes and against the ENIs of their servers;
+    networks, webhooks, certificates, rights of the daemons and custom resources. Causes come before what follows from
+    them. With a finding the exit status is 1.
+    """
+    how = Fixing(**options)
+    answer = connection.run(lambda cluster: examine(cluster, namespace, node, datetime.now(UTC)))
+    show(answer)
+    outcomes = _mended(connection, answer, how) if how.fix else []
+    _end(len(answer.findings) > sum(each.done for each in outcomes))
 
 
 @cli.command(
@@ -473,6 +507,17 @@ def print_completion(shell: str) -> None:
     As a plugin, kubectl completes them by its own: the program kubectl_complete-spiderpool has to be in the PATH.
     """
     click.echo(script(cli, shell))
+
+
+def _mended(connection: Connection, answer: Diagnosis, how: Fixing) -> list[Outcome]:
+    """What became of the findings that can be mended, and that the user has agreed to."""
+    chosen = [each for each in answer.mendable if how.agrees(each)]
+    outcomes = connection.run(lambda cluster: mend(cluster.client, chosen)) if chosen else []
+    for each in outcomes:
+        click.echo(printable(each.text), err=True)
+    if not answer.mendable:
+        click.echo("--fix can mend none of it", err=True)
+    return outcomes
 
 
 def _end(needs_attention: bool) -> None:

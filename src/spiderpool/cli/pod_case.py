@@ -106,7 +106,7 @@ async def read_case(cluster: Cluster, pod: Pod, node: str | None, policies: Agen
     if not name:
         raise Refused(f"pod {pod.key} is on no node yet, and addresses depend on the node: name one by --node")
     namespace = pod.metadata.namespace or ""
-    controller, refusal = await _top_controller(cluster, pod)
+    controller, refusal = await top_controller(OwnerReader(cluster.client), pod, cluster.timeout)
     return PodCase(
         pod=pod,
         node_name=name,
@@ -125,9 +125,12 @@ async def read_case(cluster: Cluster, pod: Pod, node: str | None, policies: Agen
     )
 
 
-async def _top_controller(cluster: Cluster, pod: Pod) -> tuple[Controller | None, SpiderpoolError | None]:
+async def top_controller(
+    owners: OwnerReader, pod: Pod, timeout: float
+) -> tuple[Controller | None, SpiderpoolError | None]:
+    """The top controller of a pod, or why it is not known."""
     try:
-        return await OwnerReader(cluster.client).top(pod, timeout=cluster.timeout), None
+        return await owners.top(pod, timeout=timeout), None
     except SpiderpoolError as error:
         return None, error
 

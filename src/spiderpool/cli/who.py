@@ -16,6 +16,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
+from spiderpool.cli.checks_addresses import is_left_over
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.printing import View, age, alerts, facts, object_reference, plain, sentence, table
 from spiderpool.core.addresses import AddressSet, canonical, object_name, to_int
@@ -349,8 +350,7 @@ def _problems(found: AddressObjects, pool: SpiderIPPool | None, seen: Sequence[S
             yield f"pod {each.pod} on node {each.node} uses it too: delete that pod, so that it gets another address"
     if pool is None and SpiderIPPool not in found.unseen:
         yield f"pool {spec.pool} does not exist: without it a pod has no gateway; create it again"
-    is_kept = spec.releasedAt is not None or spec.owner is not None or Pod in found.unseen
-    if not is_kept and not is_holder(found.pod, record):
+    if Pod not in found.unseen and is_left_over(record, found.pod):
         yield (
             f"pod {spec.namespace}/{spec.pod} does not hold it any more: it is released once the agent of node "
             f"{spec.node} says that no sandbox has it; by hand: spiderpoolctl ip release {found.address}"

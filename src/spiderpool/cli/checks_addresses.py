@@ -1,0 +1,277 @@
+"""Records against pods, against what the nodes say of their sandboxes, and against the ENIs of their servers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from spiderpool.api.core_v1 import Pod
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.spidernode import NodeSandbox, SpiderNode
+from spiderpool.cli.doctor_look import Snapshot
+from spiderpool.cli.finding import Finding
+from spiderpool.cli.printing import object_reference
+from spiderpool.core.addresses import FAMILIES, AddressSet, Interval, canonical, object_name, to_int
+from spiderpool.core.ipam.allocation import address_text, usable
+from spiderpool.core.ipam.evidence import sandbox_using
+from spiderpool.core.ipam.gc import pod_uids, reported_addresses
+from spiderpool.core.ipam.node_gc import is_holder
+from spiderpool.core.ipam.selection import version_of
+
+SHOWN = 5
+"""Objects of one kind that a sentence names; the rest is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddressUser:
+    """A pod that has an address, and who says so."""
+
+    pod: str
+    pod_uids: frozenset[str | None]
+    """More than one for a static pod and its mirror."""
+    node: str
+    source: str
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        return f"pod {self.pod} on node {self.node} has it, by {self.source}"
+
+
+def address_findings(snapshot: Snapshot) -> Iterator[Finding]:
+    """All of the checks of this file; those that need what may not be read are left out."""
+    if snapshot.records is None:
+        return
+    pools = snapshot.installation.pools or ()
+    users = users_by_address(snapshot)
+    yield from _twice(snapshot, users)
+    yield from _unrecorded(snapshot, users)
+    yield from _unregistered(snapshot)
+    yield from _wrong_records(snapshot.records)
+    if snapshot.installation.pools is not None:
+        yield from _without_pool(snapshot.records, pools)
+    yield from _leaked(snapshot)
+
+
+def suspects(snapshot: Snapshot) -> Iterator[str]:
+    """Names of records that may be wrong, or may be missing: to be read again."""
+    yield from (each.name for each in left_over(snapshot))
+    known = {each.name for each in snapshot.records or ()}
+    for address, users in users_by_address(snapshot).items():
+        if object_name(address) not in known and _concerns(snapshot, users):
+            yield object_name(address)
+
+
+# --- who has an address
+
+
+def users_by_address(snapshot: Snapshot) -> dict[str, list[AddressUser]]:
+    """The pods that have each address, by the word of nodes and by their own status; addresses of pools alone."""
+    accounts = snapshot.installation.accounts or ()
+    found: dict[str, list[AddressUser]] = {}
+    for address, user in (*_by_accounts(accounts), *_by_pods(snapshot.pods or (), {each.name for each in accounts})):
+        others = found.setdefault(address, [])
+        if all(user.pod_uids.isdisjoint(each.pod_uids) for each in others):
+            others.append(user)
+    given = _given(snapshot.installation.pools or ())
+    recorded = {address_text(each) for each in snapshot.records or () if not each.defect()}
+    return {address: users for address, users in found.items() if address in recorded or _is_in(address, given)}
+
+
+def _by_accounts(accounts: Iterable[SpiderNode]) -> Iterator[tuple[str, AddressUser]]:
+    for account in accounts:
+        for sandbox in (account.status.sandboxes if account.status else None) or ():
+            source = f"the agent's account of sandbox {sandbox.containerID[:13]}"
+            pod = f"{sandbox.namespace}/{sandbox.pod}"
+            for address in _addresses(sandbox):
+                yield address, AddressUser(pod, frozenset({sandbox.podUID}), account.name, source)
+
+
+def _by_pods(pods: Iterable[Pod], nodes: Collection[str]) -> Iterator[tuple[str, AddressUser]]:
+    """By the status of pods on nodes that have an agent of ours: others may be in other networks."""
+    for pod in pods:
+        if pod.spec.hostNetwork or pod.spec.nodeName not in nodes or not pod.status.is_running:
+            continue
+        user = AddressUser(pod.key, pod_uids(pod), pod.spec.nodeName or "", "its status")
+        yield from ((address, user) for address in sorted(reported_addresses(pod)))
+
+
+def _addresses(sandbox: NodeSandbox) -> Iterator[str]:
+    for interface in sandbox.interfaces or ():
+        yield from filter(None, map(_canonical, interface.addresses or ()))
+
+
+def _canonical(text: str) -> str | None:
+    try:
+        return canonical(text)
+    except ValueError:
+        return None
+
+
+def _given(pools: Iterable[SpiderIPPool]) -> dict[int, AddressSet]:
+    """By family, the addresses that pools give to pods; those of a pool that cannot be read are left out."""
+    intervals: dict[int, list[Interval]] = {version: [] for version in FAMILIES}
+    for pool in pools:
+        with suppress(ValueError):  # written past the webhook; its condition Ready says so
+            intervals[version_of(pool)] += usable(pool).intervals
+    return {version: AddressSet.of(version, found) for version, found in intervals.items()}
+
+
+def _is_in(address: str, given: Mapping[int, AddressSet]) -> bool:
+    version = 6 if ":" in address else 4
+    return to_int(address, version) in given[version]
+
+
+# --- the checks
+
+
+def _twice(snapshot: Snapshot, users: Mapping[str, list[AddressUser]]) -> Iterator[Finding]:
+    """Addresses of two pods, unless a virtual machine moves from one to the other."""
+    records = {address_text(each): each for each in snapshot.records or () if not each.defect()}
+    for address, found in users.items():
+        record = records.get(address)
+        moving = {each.podUID for each in (record.spec.movedFrom or ())} if record else set()
+        rivals = [each for each in found if each.pod_uids.isdisjoint(moving)]
+        if record and rivals and (holder := _holder(record)) and _is_another(holder, rivals):
+            rivals.append(holder)
+        if len(rivals) > 1 and _concerns(snapshot, rivals):
+            yield _conflict(address, rivals, record)
+
+
+def _holder(record: SpiderIP) -> AddressUser | None:
+    """The pod that has an address by its record; None where an owner's next pod may be about to get it."""
+    spec = record.spec
+    if spec.owner or spec.releasedAt:
+        return None
+    return AddressUser(f"{spec.namespace}/{spec.pod}", frozenset({spec.podUID}), spec.node, f"SpiderIP {record.name}")
+
+
+def _is_another(holder: AddressUser, users: Iterable[AddressUser]) -> bool:
+    return all(holder.pod_uids.isdisjoint(each.pod_uids) for each in users)
+
+
+def _conflict(address: str, users: Sequence[AddressUser], record: SpiderIP | None) -> Finding:
+    holder = record.spec.podUID if record else None
+    extra = next((each.pod for each in users if holder not in each.pod_uids), users[-1].pod)
+    owner = f"its SpiderIP is of pod {record.spec.namespace}/{record.spec.pod}" if record else "it has no SpiderIP"
+    return Finding(
+        "address-twice",
+        object_reference(SpiderIP, object_name(address)),
+        f"{address} is in use twice: {' and '.join(f'pod {each.pod} on node {each.node}' for each in users)}",
+        f"delete pod {extra}, so that it gets another address",
+        (*(each.text for each in users), owner),
+    )
+
+
+def _concerns(snapshot: Snapshot, users: Iterable[AddressUser]) -> bool:
+    return snapshot.node is None or any(each.node == snapshot.node for each in users)
+
+
+def _unrecorded(snapshot: Snapshot, users: Mapping[str, list[AddressUser]]) -> Iterator[Finding]:
+    """Addresses that a pod has, and that any node takes for free."""
+    known = {each.name for each in snapshot.records or ()}
+    for address, found in users.items():
+        name = object_name(address)
+        first = found[0]
+        if name not in known and _concerns(snapshot, found):
+            yield Finding(
+                "address-unrecorded",
+                object_reference(SpiderIP, name),
+                f"pod {first.pod} on node {first.node} uses {address} without a record",
+                evidence=(*(each.text for each in found), f"there is no SpiderIP {name}"),
+                node=first.node,
+            )
+
+
+def _unregistered(snapshot: Snapshot) -> Iterator[Finding]:
+    """Addresses of pods that the ENI of their pool does not have any more, by the report of the node."""
+    nodes = {each.name: each for each in snapshot.installation.nodes or ()}
+    servers = {each.name: each for each in snapshot.servers if each.name in nodes and each.is_of(nodes[each.name])}
+    for pool in snapshot.installation.pools or ():
+        if pool.eni is None:
+            continue
+        for node in pool.spec.nodeName or ():
+            eni = servers[node].spec.eni(pool.eni) if node in servers else None
+            registered = {canonical(each) for each in eni.addresses_of(version_of(pool))} if eni else set()
+            lost = [each for each in _held(snapshot.records, pool, node) if address_text(each) not in registered]
+            if lost and node in servers:
+                yield _lost(pool, node, lost, is_there=eni is not None)
+
+
+def _held(records: Iterable[SpiderIP] | None, pool: SpiderIPPool, node: str) -> list[SpiderIP]:
+    return [
+        each
+        for each in records or ()
+        if (each.spec.pool, each.spec.node) == (pool.name, node) and not each.spec.releasedAt and not each.defect()
+    ]
+
+
+def _lost(pool: SpiderIPPool, node: str, lost: list[SpiderIP], *, is_there: bool) -> Finding:
+    held = [f"{address_text(each)} of pod {each.spec.namespace}/{each.spec.pod}" for each in lost]
+    place = f"ENI {pool.eni} of node {node}"
+    what = f"{place} does not have {_some(held)}" if is_there else f"{place} is gone, and pods have {_some(held)}"
+    evidence = f"SpiderServer {node}, which its agent has read from the server's metadata, does not list them"
+    return Finding(
+        "address-unregistered", object_reference(SpiderIPPool, pool.name), what, evidence=(evidence,), node=node
+    )
+
+
+def _wrong_records(records: Iterable[SpiderIP]) -> Iterator[Finding]:
+    for each in records:
+        if defect := each.defect():
+            reference = object_reference(SpiderIP, each.name)
+            yield Finding("record-wrong", reference, f"SpiderIP {each.name} is wrong: {defect}", node=each.spec.node)
+
+
+def _without_pool(records: Iterable[SpiderIP], pools: Iterable[SpiderIPPool]) -> Iterator[Finding]:
+    names = {each.name for each in pools}
+    users: dict[str, list[str]] = {}
+    for each in records:
+        if each.spec.pool not in names and not each.spec.releasedAt:
+            users.setdefault(each.spec.pool, []).append(f"{each.name} of pod {each.spec.namespace}/{each.spec.pod}")
+    for pool, held in users.items():
+        what = f"pool {pool} does not exist, and pods have addresses of it: {_some(held)}"
+        yield Finding("pool-missing", object_reference(SpiderIPPool, pool), what)
+
+
+def _leaked(snapshot: Snapshot) -> Iterator[Finding]:
+    accounts = {each.name: each for each in snapshot.installation.accounts or ()}
+    for each in left_over(snapshot):
+        account = accounts.get(each.spec.node)
+        sandbox = sandbox_using(account.status, each) if account and account.status else None
+        if sandbox is not None:
+            continue  # its kubelet has yet to end it, and its agent releases it then
+        address, pod = address_text(each), f"{each.spec.namespace}/{each.spec.pod}"
+        word = "says that no sandbox has it" if account and account.status else "has said nothing"
+        yield Finding(
+            "record-leaked",
+            object_reference(SpiderIP, each.name),
+            f"{address} is kept for pod {pod}, which does not hold it any more",
+            f"it is released once the agent of node {each.spec.node} says that no sandbox has it; by hand:"
+            f" spiderpoolctl ip release {address}",
+            (f"the pod is gone, has ended, or is another one (UID {each.spec.podUID} had it)", f"its node {word}"),
+            node=each.spec.node,
+            release=address,
+        )
+
+
+def left_over(snapshot: Snapshot) -> Iterator[SpiderIP]:
+    """Records that their pod does not hold any more, and that nobody keeps."""
+    pods = {each.key: each for each in snapshot.pods or ()}
+    for each in (snapshot.records or ()) if snapshot.pods is not None else ():
+        if is_left_over(each, pods.get(f"{each.spec.namespace}/{each.spec.pod}")):
+            yield each
+
+
+def is_left_over(record: SpiderIP, pod: Pod | None) -> bool:
+    """Whether a record is that of a pod that does not hold it any more, and no owner or cooldown keeps it."""
+    spec = record.spec
+    is_kept = spec.releasedAt is not None or spec.owner is not None
+    return not is_kept and not record.defect() and not is_holder(pod, record)
+
+
+def _some(texts: list[str]) -> str:
+    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return f"{', '.join(texts[:SHOWN])}{more}"

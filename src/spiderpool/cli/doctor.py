@@ -1,0 +1,125 @@
+"""`doctor`: what is wrong with an installation, the cause first, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from spiderpool.cli import attention
+from spiderpool.cli.checks_addresses import address_findings, suspects
+from spiderpool.cli.checks_definitions import definition_findings, version_findings
+from spiderpool.cli.checks_networks import network_findings
+from spiderpool.cli.checks_pods import Controllers, read_controllers, refusal_findings, waiting_pods
+from spiderpool.cli.checks_rights import right_findings
+from spiderpool.cli.connection import Cluster
+from spiderpool.cli.doctor_look import Snapshot, confirmed, read_snapshot
+from spiderpool.cli.finding import CHECKS, ORDER, Finding
+from spiderpool.cli.installation import AGENT, CLOUD, CONTROLLER, Installation, component_of
+from spiderpool.cli.printing import View, alerts, facts, plain, sentence
+from spiderpool.kube.owners import OwnerReader
+
+INDENT = "    "
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """All findings, causes before what follows from them."""
+
+    namespace: str
+    node: str | None
+    findings: tuple[Finding, ...]
+    unseen: tuple[str, ...]
+    """What may not be read, so that nothing is known about it."""
+
+    def lines(self, view: View) -> Iterator[str]:
+        """Each finding, with its evidence, consequence and remedy."""
+        where = f"Spiderpool in {self.namespace}{f', node {self.node}' if self.node else ''}"
+        count = len(self.findings)
+        found = f"{count} finding{'s' if count > 1 else ''}, causes first" if count else "nothing is found wrong"
+        yield from sentence(f"{where}: {found}", view)
+        for each in self.findings:
+            yield ""
+            yield from alerts([f"{CHECKS[each.check].severity}, {each.check}: {each.what}"], view)
+            yield from _details(each, view)
+
+    def document(self) -> Any:
+        """All of it."""
+        return {
+            "namespace": self.namespace,
+            "node": self.node,
+            "findings": [_document(each) for each in self.findings],
+            "unseen": [*self.unseen],
+        }
+
+    def names(self) -> Iterable[str]:
+        """The objects that something is wrong with."""
+        return dict.fromkeys(each.object for each in self.findings if each.object)
+
+    @property
+    def mendable(self) -> tuple[Finding, ...]:
+        """Findings that `--fix` can mend."""
+        return tuple(each for each in self.findings if each.release)
+
+
+def _details(each: Finding, view: View) -> Iterator[str]:
+    narrow = View(view.wide, width=view.width - len(INDENT) if view.width else None)
+    shown = {
+        "Object": each.object if view.wide else None,
+        "Evidence": "; ".join(each.evidence),
+        "Consequence": CHECKS[each.check].consequence,
+        "Remedy": each.remedy,
+        "--fix": f"releases {each.release}, if its node says that no sandbox has it" if each.release else None,
+    }
+    yield from (f"{INDENT}{line}" for line in facts(shown, narrow))
+
+
+def _document(each: Finding) -> dict[str, Any]:
+    check = CHECKS[each.check]
+    return {
+        "check": each.check,
+        "severity": check.severity,
+        "object": each.object,
+        "node": each.node,
+        "what": each.what,
+        "evidence": plain(each.evidence),
+        "consequence": check.consequence,
+        "remedy": each.remedy,
+        "fixable": each.release is not None,
+    }
+
+
+async def examine(cluster: Cluster, namespace: str | None, node: str | None, now: datetime) -> Diagnosis:
+    """Read a cluster, and what looks wrong a second time, and judge it. Raises ApiUnavailable."""
+    snapshot = await read_snapshot(cluster, namespace, node)
+    snapshot = await confirmed(cluster, snapshot, suspects(snapshot))
+    controllers = await read_controllers(OwnerReader(cluster.client), waiting_pods(snapshot, now), cluster.timeout)
+    return diagnosis(snapshot, controllers, now, cluster.left_out)
+
+
+def diagnosis(snapshot: Snapshot, controllers: Controllers, now: datetime, unseen: Iterable[str] = ()) -> Diagnosis:
+    """What is wrong with a cluster at ``now``."""
+    found = snapshot.installation
+    if not found.served:
+        return Diagnosis(found.namespace, snapshot.node, tuple(attention.absence_findings(found)), tuple(unseen))
+    findings = (
+        *attention.installation_findings(found, now, snapshot.daemon_pods),
+        *definition_findings(snapshot.definitions),
+        *version_findings(found),
+        *right_findings(snapshot.roles, _components(found), found.namespace),
+        *address_findings(snapshot),
+        *network_findings(snapshot, now),
+        *refusal_findings(snapshot, controllers, now),
+    )
+    chosen = (each for each in findings if snapshot.node is None or each.node in (None, snapshot.node))
+    return Diagnosis(
+        found.namespace, snapshot.node, tuple(sorted(chosen, key=lambda each: ORDER[each.check])), tuple(unseen)
+    )
+
+
+def _components(found: Installation) -> list[str]:
+    """The daemons whose rights are judged: spiderpool-cloud where it is installed."""
+    installed = {component_of(each) for each in found.workloads or ()}
+    has_led = attention.lease_of(found, CLOUD) is not None
+    return [AGENT, CONTROLLER, *([CLOUD] if CLOUD in installed or has_led else [])]

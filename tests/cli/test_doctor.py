@@ -1,0 +1,474 @@
+"""`spiderpoolctl doctor`: each check by the objects that it judges, and the order of what they find."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import pytest
+
+from spiderpool.api.apiextensions_v1 import CustomResourceDefinition
+from spiderpool.api.applications import DaemonSet, WorkloadStatus
+from spiderpool.api.coordination_v1 import Lease, LeaseSpec
+from spiderpool.api.core_v1 import (
+    ContainerState,
+    ContainerStateRunning,
+    ContainerStatus,
+    Event,
+    Node,
+    ObjectReference,
+    Pod,
+    PodIP,
+    PodSpec,
+    PodStatus,
+)
+from spiderpool.api.crd import KINDS, crd
+from spiderpool.api.daemon_pods import DaemonPod
+from spiderpool.api.discovery_v1 import Endpoint, EndpointSlice
+from spiderpool.api.ip import FormerPod, IPOwner, IPSpec, SpiderIP
+from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.meta import Object, ObjectMeta
+from spiderpool.api.multusconfig import IpvlanConfig, MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition, NetworkDNS, NetworkStatusEntry
+from spiderpool.api.rbac_v1 import (
+    ClusterRole,
+    ClusterRoleBinding,
+    PolicyRule,
+    Role,
+    RoleBinding,
+    RoleReference,
+    Subject,
+)
+from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface, SpiderNode
+from spiderpool.cli import rbac
+from spiderpool.cli.checks_addresses import suspects
+from spiderpool.cli.checks_definitions import definition_findings, version_findings
+from spiderpool.cli.checks_rights import Roles, right_findings
+from spiderpool.cli.connection import Cluster
+from spiderpool.cli.doctor import Diagnosis, diagnosis
+from spiderpool.cli.doctor_fix import Fixing
+from spiderpool.cli.doctor_look import Snapshot, WebhookService, confirmed
+from spiderpool.cli.finding import CHECKS, Finding
+from spiderpool.cli.installation import Installation, WebhookCertificate
+from spiderpool.cli.printing import View, printed
+from spiderpool.core.network.nads import attachment
+from tests.support.api_server import ApiServer
+
+pytestmark = pytest.mark.unit
+
+HOME = "kube-system"
+NOW = datetime.now(UTC)
+
+
+def written(ago: float = 0) -> str:
+    return (NOW - timedelta(seconds=ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def lease() -> Lease:
+    metadata = ObjectMeta(name="spiderpool-controller-leases", namespace=HOME)
+    return Lease(metadata=metadata, spec=LeaseSpec("controller-1", 15, renewTime=written()))
+
+
+def account(node: str, *sandboxes: NodeSandbox) -> SpiderNode:
+    return SpiderNode(metadata=ObjectMeta(name=node), status=NodeAccount(sandboxes=list(sandboxes)))
+
+
+def sandbox(pod: str, uid: str, address: str, mtu: int | None = None) -> NodeSandbox:
+    networks = [NetworkStatusEntry("default/net", "eth0", NetworkDNS(), mtu=mtu)]
+    return NodeSandbox(uid, "shop", pod, "c1", [SandboxInterface("eth0", None, [address, "fe80::1"])], networks)
+
+
+def pod(name: str, uid: str, address: str, node: str = "n1") -> Pod:
+    status = PodStatus("Running", [PodIP(address)])
+    status.containerStatuses = [ContainerStatus(ContainerState(ContainerStateRunning()))]
+    return Pod(metadata=ObjectMeta(name=name, namespace="shop", uid=uid), spec=PodSpec(node), status=status)
+
+
+def record(last: int, pod: str, uid: str, node: str = "n1", **changes: Any) -> SpiderIP:
+    spec = IPSpec(f"10.0.0.{last}/24", "blue", node, "shop", pod, uid, "eth0")
+    return SpiderIP(metadata=ObjectMeta(name=f"10.0.0.{last}"), spec=msgspec.structs.replace(spec, **changes))
+
+
+def pool(name: str = "blue", **spec: Any) -> SpiderIPPool:
+    whole = {"subnet": "10.0.0.0/24", "ips": ["10.0.0.5-10.0.0.20"]} | spec
+    return SpiderIPPool(metadata=ObjectMeta(name=name), spec=IPPoolSpec(**whole))
+
+
+def snapshot(*objects: Object, node: str | None = None, **changes: Any) -> Snapshot:
+    """A cluster with these objects; its nodes n1 and n2 have said what they hold."""
+    accounts = {"n1": account("n1"), "n2": account("n2")}
+    accounts |= {each.name: each for each in objects if isinstance(each, SpiderNode)}
+
+    def of(kind: type[Any]) -> tuple[Any, ...]:
+        return tuple(each for each in objects if isinstance(each, kind))
+
+    found = Installation(
+        namespace=HOME,
+        kubernetes="v1.37.2",
+        served=True,
+        workloads=of(DaemonSet),
+        leases=(lease(),),
+        nodes=tuple(Node(metadata=ObjectMeta(name=each)) for each in ("n1", "n2")),
+        accounts=tuple(accounts.values()),
+        pools=of(SpiderIPPool) or (pool(),),
+        reserved=(),
+        others=of(SpiderMultusConfig),
+        webhooks=None,
+        certificate=WebhookCertificate("s", True, None, True),
+        events=of(Event),
+    )
+    whole = Snapshot(
+        installation=found,
+        node=node,
+        records=of(SpiderIP),
+        pods=of(Pod),
+        networks=of(NetworkAttachmentDefinition),
+        namespaces=(),
+        quotas=(),
+        servers=(),
+        definitions=None,
+        roles=None,
+        daemon_pods=of(DaemonPod),
+        services=(),
+        policies=None,
+    )
+    return replace(whole, **changes)
+
+
+def diagnosed(*objects: Object, node: str | None = None, **changes: Any) -> Diagnosis:
+    return diagnosis(snapshot(*objects, node=node, **changes), {}, NOW)
+
+
+def found(*objects: Object, node: str | None = None, **changes: Any) -> list[tuple[str, str]]:
+    return [(each.check, each.what) for each in diagnosed(*objects, node=node, **changes).findings]
+
+
+def test_nothing_is_wrong() -> None:
+    held = pod("web", "u", "10.0.0.5"), record(5, "web", "u"), account("n1", sandbox("web", "u", "10.0.0.5"))
+    assert found(*held) == []
+
+
+class TestRecords:
+    """Records against pods and sandboxes."""
+
+    def test_a_record_without_its_pod_is_left_over(self) -> None:
+        (one,) = diagnosed(record(5, "web", "u")).findings
+        assert (one.check, one.release, one.node) == ("record-leaked", "10.0.0.5", "n1")
+        assert one.what == "10.0.0.5 is kept for pod shop/web, which does not hold it any more"
+
+    def test_a_record_whose_name_another_pod_has_is_left_over(self) -> None:
+        assert found(record(5, "web", "u"), pod("web", "other", "10.0.0.6"), record(6, "web", "other"))[0][0] == (
+            "record-leaked"
+        )
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"releasedAt": "2026-01-01T00:00:00Z"}, {"owner": IPOwner("StatefulSet", "shop", "db")}],
+        ids=["cools down", "has an owner"],
+    )
+    def test_a_record_that_is_kept_is_not(self, changes: dict[str, Any]) -> None:
+        assert found(record(5, "web", "u", **changes)) == []
+
+    def test_a_record_whose_sandbox_still_runs_is_not(self) -> None:
+        assert found(record(5, "web", "u"), account("n1", sandbox("web", "u", "10.0.0.5"))) == []
+
+    def test_nothing_follows_from_pods_that_may_not_be_read(self) -> None:
+        assert found(record(5, "web", "u"), pods=None) == []
+
+    def test_a_pod_without_a_record_is_found_by_its_status_and_by_its_node(self) -> None:
+        running, told = pod("web", "u", "10.0.0.5"), account("n1", sandbox("web", "u", "10.0.0.5"))
+        said = [("address-unrecorded", "pod shop/web on node n1 uses 10.0.0.5 without a record")]
+        assert found(running) == found(told) == found(running, told) == said
+
+    def test_addresses_of_no_pool_are_not_ours(self) -> None:
+        assert found(pod("web", "u", "10.1.0.5"), account("n1", sandbox("web", "u", "10.1.0.5"))) == []
+
+    def test_pods_of_nodes_without_an_agent_are_not_ours(self) -> None:
+        assert found(pod("web", "u", "10.0.0.5", "n3")) == []
+
+    def test_a_record_may_be_malformed_and_its_pool_may_be_gone(self) -> None:
+        wrong = record(5, "web", "u", address="nonsense")
+        assert found(wrong) == [
+            ("record-wrong", "SpiderIP 10.0.0.5 is wrong: spec.address 'nonsense' is not an address")
+        ]
+        orphan = record(5, "web", "u", pool="gone"), pod("web", "u", "10.0.0.5")
+        what = "pool gone does not exist, and pods have addresses of it: 10.0.0.5 of pod shop/web"
+        assert found(*orphan) == [("pool-missing", what)]
+
+    def test_a_node_is_asked_about_alone(self) -> None:
+        objects = record(5, "web", "u"), record(6, "web", "v", "n2")
+        (one,) = diagnosed(*objects, node="n2").findings
+        assert one.release == "10.0.0.6"
+
+
+class TestTwice:
+    """Addresses of two pods."""
+
+    TWO = (
+        account("n1", sandbox("a", "u", "10.0.0.5")),
+        account("n2", sandbox("b", "v", "10.0.0.5")),
+    )
+    WHAT = "10.0.0.5 is in use twice: pod shop/a on node n1 and pod shop/b on node n2"
+
+    def test_two_sandboxes_have_it(self) -> None:
+        (one,) = diagnosed(*self.TWO, record(5, "b", "v", "n2"), pod("b", "v", "10.0.0.5", "n2")).findings
+        assert (one.check, one.what) == ("address-twice", self.WHAT)
+        assert one.remedy == "delete pod shop/a, so that it gets another address"
+
+    def test_the_record_is_of_another_pod(self) -> None:
+        objects = self.TWO[0], record(5, "b", "v", "n2"), pod("b", "v", "10.0.0.6", "n2")
+        assert found(*objects)[0] == ("address-twice", self.WHAT)
+
+    def test_a_virtual_machine_that_moves_has_it_twice(self) -> None:
+        former = [FormerPod("n1", "a", "u", "1")]
+        owner = IPOwner("VirtualMachineInstance", "shop", "vm")
+        assert found(*self.TWO, record(5, "b", "v", "n2", movedFrom=former, owner=owner)) == []
+
+    def test_a_static_pod_and_its_mirror_are_one(self) -> None:
+        mirror = pod("a", "mirror", "10.0.0.5")
+        mirror.metadata.annotations = {"kubernetes.io/config.hash": "u"}
+        assert found(self.TWO[0], mirror, record(5, "a", "u")) == []
+
+    def test_it_comes_before_what_follows_from_it(self) -> None:
+        assert [check for check, _ in found(*self.TWO)] == ["address-twice", "address-unrecorded"]
+
+
+class TestRights:
+    """Roles and bindings against what daemons need."""
+
+    def roles(self, *rules: PolicyRule, **changes: Any) -> Roles:
+        subjects = [Subject("ServiceAccount", "spiderpool-agent", HOME)]
+        reference = RoleReference("ClusterRole", "any")
+        binding = ClusterRoleBinding(metadata=ObjectMeta(name="b"), roleRef=reference, subjects=subjects)
+        whole = Roles((ClusterRole(metadata=ObjectMeta(name="any"), rules=[*rules]),), (binding,), (), ())
+        return replace(whole, **changes)
+
+    def judged(self, roles: Roles | None, account: str = "spiderpool-agent") -> list[Finding]:
+        return [*right_findings(roles, [account], HOME)]
+
+    def test_all_rules_suffice(self) -> None:
+        assert self.judged(self.roles(*(msgspec.convert(each, PolicyRule) for each in rbac.AGENT_RULES))) == []
+        assert self.judged(self.roles(PolicyRule(("*",), ("*",), ("*",)))) == []
+        assert self.judged(None) == []
+
+    def test_a_verb_is_missing(self) -> None:
+        rules = [msgspec.convert(each, PolicyRule) for each in rbac.AGENT_RULES]
+        rules[0] = msgspec.structs.replace(rules[0], verbs=("get", "list", "watch", "create"))
+        (one,) = self.judged(self.roles(*rules))
+        assert one.what == (
+            "ServiceAccount kube-system/spiderpool-agent lacks 2 rights that spiderpool-agent needs:"
+            " spiderips.spiderpool.spidernet.io: update, delete"
+        )
+
+    def test_a_rule_for_other_names_is_not_enough(self) -> None:
+        every = PolicyRule(("*",), ("*",), ("*",), ("other",))
+        assert "and on" in self.judged(self.roles(every))[0].what
+
+    def test_without_a_binding_there_are_none(self) -> None:
+        (one,) = self.judged(self.roles(cluster_bindings=()))
+        assert one.what == "ServiceAccount kube-system/spiderpool-agent has no rights: no ClusterRoleBinding names it"
+
+    def test_a_leader_needs_its_lease_in_its_namespace(self) -> None:
+        everything = PolicyRule(("*",), ("spiderpool.spidernet.io", ""), ("*",))
+        subjects = [Subject("ServiceAccount", "spiderpool-cloud", HOME)]
+        binding = ClusterRoleBinding(roleRef=RoleReference("ClusterRole", "any"), subjects=subjects)
+        roles = self.roles(everything, cluster_bindings=(binding,))
+        (one,) = self.judged(roles, "spiderpool-cloud")
+        assert one.evidence == (
+            "leases.coordination.k8s.io spiderpool-cloud-leases: get, update",
+            "leases.coordination.k8s.io: create",
+        )
+        role = Role(
+            metadata=ObjectMeta(name="r"),
+            rules=[msgspec.convert(each, PolicyRule) for each in rbac.leases("spiderpool-cloud-leases")],
+        )
+        local = RoleBinding(roleRef=RoleReference("Role", "r"), subjects=subjects)
+        assert self.judged(replace(roles, roles=(role,), bindings=(local,)), "spiderpool-cloud") == []
+
+
+class TestDefinitions:
+    """Custom resources, and versions."""
+
+    ALL = tuple(msgspec.convert(crd(kind), CustomResourceDefinition) for kind in KINDS)
+
+    def test_those_of_this_version_are_right(self) -> None:
+        assert [*definition_findings(self.ALL)] == []
+        assert [*definition_findings(None)] == []
+
+    def test_one_is_missing(self) -> None:
+        (one,) = definition_findings(each for each in self.ALL if not each.name.startswith("spiderips."))
+        assert one.what == "CustomResourceDefinition spiderips.spiderpool.spidernet.io does not exist"
+
+    def test_one_serves_another_version(self) -> None:
+        older = crd(SpiderIP)
+        older["spec"]["versions"][0]["name"] = "v1"
+        others = [each for each in self.ALL if not each.name.startswith("spiderips.")]
+        (one,) = definition_findings([*others, msgspec.convert(older, CustomResourceDefinition)])
+        assert one.check == "crd-missing"
+        assert one.what.endswith("does not serve spiderpool.spidernet.io/v2beta1")
+
+    def test_one_lacks_fields(self) -> None:
+        older = crd(SpiderIP)
+        fields = older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+        del fields["movedFrom"]
+        others = [each for each in self.ALL if not each.name.startswith("spiderips.")]
+        (one,) = definition_findings([*others, msgspec.convert(older, CustomResourceDefinition)])
+        assert one.check == "crd-outdated"
+        assert one.what.endswith(
+            "it lacks spec.movedFrom, spec.movedFrom[].node, spec.movedFrom[].pod,"
+            " spec.movedFrom[].podUID, spec.movedFrom[].recordVersion"
+        )
+
+    def test_kubernetes_is_too_old(self) -> None:
+        old = replace(snapshot().installation, kubernetes="v1.29.9")
+        assert [each.check for each in version_findings(old)] == ["kubernetes-too-old"]
+        assert [*version_findings(replace(old, kubernetes="v1.30.0"))] == []
+        assert [*version_findings(replace(old, kubernetes=None))] == []
+
+    def test_a_daemon_is_of_another_version(self) -> None:
+        assert [check for check, _ in found(daemon("9.9.9"))] == ["version-differs"]
+
+
+def daemon(version: str, ready: int = 2) -> DaemonSet:
+    labels = {"app.kubernetes.io/component": "spiderpool-agent", "app.kubernetes.io/version": version}
+    metadata = ObjectMeta(name="spiderpool-agent", namespace=HOME, labels=labels)
+    return DaemonSet(metadata=metadata, status=WorkloadStatus(desiredNumberScheduled=2, numberReady=ready))
+
+
+def test_a_daemon_that_is_not_ready_says_why() -> None:
+    status = {"containerStatuses": [{"name": "agent", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}
+    metadata = {"name": "a", "namespace": HOME, "labels": {"app.kubernetes.io/component": "spiderpool-agent"}}
+    failing = {"metadata": metadata, "spec": {"nodeName": "n1"}, "status": status}
+    (one,) = diagnosed(daemon("", 1), msgspec.convert(failing, DaemonPod)).findings
+    assert one.what == "1 of 2 pods of spiderpool-agent are not ready"
+    assert one.evidence == ("pod kube-system/a on node n1: container agent: CrashLoopBackOff",)
+
+
+class TestNetworks:
+    """Networks, webhooks, and what agents report."""
+
+    CONFIG = SpiderMultusConfig(
+        metadata=ObjectMeta(name="net", namespace="default"),
+        spec=MultusConfigSpec(cniType="ipvlan", ipvlan=IpvlanConfig(master=["eth1"])),
+    )
+
+    def test_its_attachment_is_as_it_says(self) -> None:
+        assert found(self.CONFIG, attachment(self.CONFIG)) == []
+
+    def test_its_attachment_is_missing(self) -> None:
+        what = "NetworkAttachmentDefinition default/net of SpiderMultusConfig default/net does not exist"
+        assert found(self.CONFIG) == [("network-missing", what)]
+        assert found(self.CONFIG, networks=None) == []
+
+    def test_its_attachment_was_edited(self) -> None:
+        edited = msgspec.structs.replace(attachment(self.CONFIG), spec=NADSpec("{}"))
+        assert found(self.CONFIG, edited)[0][0] == "network-differs"
+
+    def test_it_cannot_be_made(self) -> None:
+        broken = msgspec.structs.replace(self.CONFIG, spec=MultusConfigSpec(cniType="ipvlan"))
+        assert found(broken)[0][0] == "not-in-force"
+
+    def test_a_pool_names_nothing_that_exists(self) -> None:
+        assert found(pool(nodeName=["n1", "gone"])) == []
+        what = "pool blue is for Node gone alone, and there is none"
+        assert found(pool(nodeName=["gone"])) == [("pool-names-nothing", what)]
+        what = "pool blue is for NetworkAttachmentDefinition kube-system/net alone, and there is none"
+        assert found(pool(multusName=["net"])) == [("pool-names-nothing", what)]
+        assert found(pool(multusName=["net"]), networks=None) == []
+
+    def test_mtus_differ(self) -> None:
+        objects = [record(5, "a", "u"), record(6, "b", "v", "n2"), pod("a", "u", "10.0.0.5"), pod("b", "v", "10.0.0.6")]
+        one = account("n1", sandbox("a", "u", "10.0.0.5", 1500))
+        assert found(*objects, one, account("n2", sandbox("b", "v", "10.0.0.6", 1500))) == []
+        what = "pods of network default/net have different MTUs: 1450 on n2; 1500 on n1"
+        assert found(*objects, one, account("n2", sandbox("b", "v", "10.0.0.6", 1450))) == [("mtu-differs", what)]
+
+    def test_webhooks_need_a_ready_endpoint(self) -> None:
+        def service(exists: bool, *ready: bool) -> tuple[WebhookService]:
+            endpoints = [Endpoint(["10.0.0.1"]) for _ in ready]
+            for endpoint, is_ready in zip(endpoints, ready, strict=True):
+                endpoint.conditions.ready = is_ready
+            return (WebhookService(HOME, "w", exists, (EndpointSlice(addressType="IPv4", endpoints=endpoints),)),)
+
+        assert found(services=service(True, False, True)) == []
+        begin = "Service kube-system/w, by which the API server calls the webhooks,"
+        assert found(services=service(True, False)) == [("webhook-unreachable", f"{begin} has no ready endpoint")]
+        assert found(services=service(False)) == [("webhook-unreachable", f"{begin} does not exist")]
+
+    def test_what_an_agent_says_of_its_node_counts_for_an_hour(self) -> None:
+        def told(ago: float, reason: str = "NodeNetworkFault", kind: str = "Node") -> Event:
+            about = ObjectReference(kind=kind, name="n1")
+            event = Event(involvedObject=about, reason=reason, message="forwarding is off", type="Warning", count=3)
+            event.lastTimestamp = written(ago)
+            return event
+
+        assert found(told(60), told(90)) == [("node-network-fault", "node n1: forwarding is off")]
+        assert found(told(4000)) == found(told(60, "Other")) == found(told(60, kind="Pod")) == []
+        (one,) = diagnosed(told(60)).findings
+        assert one.evidence == ("Event NodeNetworkFault of node n1: 3 times, last 60s ago",)
+
+
+def test_what_looks_wrong_is_read_again() -> None:
+    looked = snapshot(record(5, "a", "u"), pod("b", "v", "10.0.0.6"), pod("c", "w", "10.1.0.6"))
+    assert [*suspects(looked)] == ["10.0.0.5", "10.0.0.6"]
+
+
+async def test_a_pod_that_began_meanwhile_is_no_finding() -> None:
+    async with ApiServer(SpiderIP.KIND, Pod.KIND) as server, server.client() as client:
+        server.put(pod("b", "v", "10.0.0.6"))
+        running = server.stored(Pod)["shop/b"]
+        looked = snapshot(record(5, "a", "u"), running)
+        server.put(record(6, "b", running.metadata.uid or ""))  # and the record of a is gone
+        again = await confirmed(Cluster(client, 5.0), looked, suspects(looked))
+    assert diagnosis(again, {}, NOW).findings == ()
+
+
+class TestReport:
+    """How findings are printed."""
+
+    def test_people_see_what_evidence_consequence_and_remedy(self) -> None:
+        text = printed(diagnosed(record(5, "web", "u")), "table", View(width=80))
+        assert text == (
+            "Spiderpool in kube-system: 1 finding, causes first\n"
+            "\n"
+            "! warning, record-leaked: 10.0.0.5 is kept for pod shop/web, which does not hold\n"
+            "  it any more\n"
+            "    Evidence:     the pod is gone, has ended, or is another one (UID u had it);\n"
+            "                  its node says that no sandbox has it\n"
+            "    Consequence:  nobody gets the address\n"
+            "    Remedy:       it is released once the agent of node n1 says that no sandbox\n"
+            "                  has it; by hand: spiderpoolctl ip release 10.0.0.5\n"
+            "    --fix:        releases 10.0.0.5, if its node says that no sandbox has it"
+        )
+
+    def test_programs_see_all_of_it(self) -> None:
+        document = json.loads(printed(diagnosed(record(5, "web", "u")), "json", View()))
+        assert document["findings"][0]["check"] == "record-leaked"
+        assert (document["findings"][0]["severity"], document["findings"][0]["fixable"]) == ("warning", True)
+        assert [*diagnosed(record(5, "web", "u")).names()] == ["spiderip.spiderpool.spidernet.io/10.0.0.5"]
+
+    def test_a_cluster_that_is_well_says_so(self) -> None:
+        assert printed(diagnosed(node="n1"), "table", View()) == (
+            "Spiderpool in kube-system, node n1: nothing is found wrong"
+        )
+
+    def test_without_our_kinds_nothing_else_is_told(self) -> None:
+        bare = replace(snapshot().installation, served=False)
+        found = diagnosis(replace(snapshot(), installation=bare), {}, NOW).findings
+        assert [each.check for each in found] == ["not-installed"]
+
+    def test_the_page_lists_all_checks_in_their_order(self) -> None:
+        page = (Path(__file__).parents[2] / "docs/usage/spiderpoolctl.md").read_text()
+        listed = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `") and line.count("|") == 4]
+        assert [each for each in listed if each in CHECKS] == [*CHECKS]
+
+
+@pytest.mark.parametrize("options", [{"yes": True, "dry_run": False}, {"yes": False, "dry_run": True}])
+def test_how_is_nothing_without_fix(options: dict[str, bool]) -> None:
+    with pytest.raises(click.UsageError, match="give --fix as well"):
+        Fixing(fix=False, **options)
