@@ -413,6 +413,14 @@ class TestNetworks:
         assert one.evidence == ("Event NodeNetworkFault of node n1: 3 times, last 60s ago",)
 
 
+def test_settings_that_the_agents_refuse_come_before_agents_that_do_not_run() -> None:
+    broken = found(daemon("", 1), settings_error="key enableIPv4 in conf.yml is 'maybe'")
+    assert broken == [
+        ("settings-wrong", "ConfigMap kube-system/spiderpool-conf is wrong: key enableIPv4 in conf.yml is 'maybe'"),
+        ("daemon-not-ready", "1 of 2 pods of spiderpool-agent are not ready"),
+    ]
+
+
 def test_what_looks_wrong_is_read_again() -> None:
     looked = snapshot(record(5, "a", "u"), pod("b", "v", "10.0.0.6"), pod("c", "w", "10.1.0.6"))
     assert [*suspects(looked)] == ["10.0.0.5", "10.0.0.6"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import tarfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -368,3 +370,28 @@ def test_an_agent_says_that_a_rule_was_removed(plane: ControlPlane) -> None:
 def test_a_node_is_asked_about_alone(plane: ControlPlane) -> None:
     create(plane, record(7, "gone", "u"), record(8, "gone", "v", node="n2"))
     assert [each["node"] for each in findings(plane, "--node", "n2")] == ["n2"]
+
+
+def test_a_bundle_has_what_the_api_server_has(plane: ControlPlane, tmp_path: Path) -> None:
+    create(plane, record(7, "gone", "u"))
+    target = tmp_path / "bundle.tar.gz"
+    words = ["bundle", str(target), "--kubeconfig", str(plane.admin_kubeconfig)]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"{target}: ")
+    with tarfile.open(target) as tar:
+        files = {each.name.removeprefix("bundle/"): tar.extractfile(each) for each in tar.getmembers()}
+        texts = {name: file.read().decode() for name, file in files.items() if file}
+    counts = {
+        "spiderips.spiderpool.spidernet.io": 1,
+        "leases.coordination.k8s.io": 1,
+        "clusterroles.rbac.authorization.k8s.io": 3,
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io": 1,
+        "customresourcedefinitions.apiextensions.k8s.io": 12,
+        "services": 1,
+        "endpointslices.discovery.k8s.io": 1,
+        "nodes": 2,
+    }
+    assert {name: texts[f"objects/{name}.jsonl"].count("\n") for name in counts} == counts
+    assert "record-leaked" in texts["doctor.txt"]
+    assert "not read: " not in texts["index.html"]

@@ -122,6 +122,11 @@ class ApiServer:
         """Let these faults happen, in this order."""
         self._faults += faults
 
+    @property
+    def has_no_faults(self) -> bool:
+        """Whether all faults have begun to happen."""
+        return not self._faults
+
     def clear_faults(self) -> None:
         """Forget the faults that have not happened."""
         self._faults.clear()

@@ -20,13 +20,14 @@ Stored objects are never changed: every write stores another one.
 
 from __future__ import annotations
 
+import re
 import uuid
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from operator import eq, ne
+from operator import contains, eq, ne
 from typing import Any
 
 from spiderpool.api.meta import Kind, Scope
@@ -320,9 +321,12 @@ def event_type(change: Change, matches: Matches) -> str | None:
 
 @lru_cache
 def _requirements(text: str) -> tuple[tuple[str, Callable[[str | None], bool]], ...]:
-    """A selector: ``a=b``, ``a==b``, ``a!=b``, ``a`` and ``!a``, separated by commas."""
+    """A selector: ``a=b``, ``a==b``, ``a!=b``, ``a in (b, c)``, ``a`` and ``!a``, separated by commas."""
     found: list[tuple[str, Callable[[str | None], bool]]] = []
-    for part in filter(None, text.split(",")):
+    for part in filter(None, re.split(r",(?![^(]*\))", text)):
+        if among := re.fullmatch(r"\s*(\S+) in \((.*)\)", part):
+            found.append((among[1], partial(contains, {each.strip() for each in among[2].split(",")})))
+            continue
         name, equals, value = part.partition("=")
         value = value.removeprefix("=")
         if equals and name.endswith("!"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from spiderpool.api.core_v1 import ConfigMap
 from spiderpool.cli import attention
 from spiderpool.cli.checks_addresses import address_findings, suspects
 from spiderpool.cli.checks_definitions import definition_findings, version_findings
@@ -17,7 +18,8 @@ from spiderpool.cli.connection import Cluster
 from spiderpool.cli.doctor_look import Snapshot, confirmed, read_snapshot
 from spiderpool.cli.finding import CHECKS, ORDER, Finding
 from spiderpool.cli.installation import AGENT, CLOUD, CONTROLLER, Installation, component_of
-from spiderpool.cli.printing import View, alerts, facts, plain, sentence
+from spiderpool.cli.policies import CONFIG
+from spiderpool.cli.printing import View, alerts, facts, object_reference, plain, sentence
 from spiderpool.kube.owners import OwnerReader
 
 INDENT = "    "
@@ -107,6 +109,7 @@ def diagnosis(snapshot: Snapshot, controllers: Controllers, now: datetime, unsee
         *attention.installation_findings(found, now, snapshot.daemon_pods),
         *definition_findings(snapshot.definitions),
         *version_findings(found),
+        *_settings_findings(snapshot),
         *right_findings(snapshot.roles, _components(found), found.namespace),
         *address_findings(snapshot),
         *network_findings(snapshot, now),
@@ -116,6 +119,14 @@ def diagnosis(snapshot: Snapshot, controllers: Controllers, now: datetime, unsee
     return Diagnosis(
         found.namespace, snapshot.node, tuple(sorted(chosen, key=lambda each: ORDER[each.check])), tuple(unseen)
     )
+
+
+def _settings_findings(snapshot: Snapshot) -> Iterator[Finding]:
+    """What the daemons would not start with."""
+    if snapshot.settings_error:
+        subject = object_reference(ConfigMap, CONFIG)
+        what = f"ConfigMap {snapshot.installation.namespace}/{CONFIG} is wrong: {snapshot.settings_error}"
+        yield Finding("settings-wrong", subject, what)
 
 
 def _components(found: Installation) -> list[str]:

@@ -57,7 +57,8 @@ class Snapshot:
     daemon_pods: tuple[DaemonPod, ...]
     services: tuple[WebhookService, ...]
     policies: AgentPolicies | None
-    """None where the settings of the agents cannot be read."""
+    """None where the settings of the agents are wrong."""
+    settings_error: str = ""
 
 
 async def read_snapshot(cluster: Cluster, namespace: str | None, node: str | None) -> Snapshot:
@@ -75,6 +76,7 @@ async def read_snapshot(cluster: Cluster, namespace: str | None, node: str | Non
         cluster.list(SpiderIPQuota),
         cluster.list(SpiderServer),
     )
+    policies, settings_error = await _policies(cluster, home)
     return Snapshot(
         installation=found,
         node=node,
@@ -88,7 +90,8 @@ async def read_snapshot(cluster: Cluster, namespace: str | None, node: str | Non
         roles=await _roles(cluster, home),
         daemon_pods=await daemon_pods(cluster, home),
         services=await _services(cluster, found),
-        policies=await _policies(cluster, home),
+        policies=policies,
+        settings_error=settings_error,
     )
 
 
@@ -124,12 +127,12 @@ async def _services(cluster: Cluster, found: Installation) -> tuple[WebhookServi
     return tuple(read)
 
 
-async def _policies(cluster: Cluster, namespace: str) -> AgentPolicies | None:
+async def _policies(cluster: Cluster, namespace: str) -> tuple[AgentPolicies | None, str]:
+    """The settings of the agents, or why they are wrong."""
     try:
-        return await read_policies(cluster, PolicyOptions(namespace))
+        return await read_policies(cluster, PolicyOptions(namespace)), ""
     except BadConfig as error:
-        cluster.left_out.append(f"pods without an address are not explained: {error.message}")
-        return None
+        return None, error.message
 
 
 async def confirmed(cluster: Cluster, snapshot: Snapshot, names: Iterable[str]) -> Snapshot:

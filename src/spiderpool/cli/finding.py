@@ -37,6 +37,9 @@ CHECKS: dict[str, Check] = {
         "the API server refuses the daemon what it has to read or write",
         "upgrade the release with helm, which writes the roles of this version again",
     ),
+    "settings-wrong": Check(
+        "critical", "daemons that start now end at once; those that run keep their former settings", "correct them"
+    ),
     "crd-outdated": Check(
         "error",
         "the API server drops the fields that it does not know, whoever writes them",

@@ -19,6 +19,7 @@ from spiderpool import __version__
 from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.cli import addresses, nodes, top
+from spiderpool.cli.bundle_save import Wanted, save
 from spiderpool.cli.completion import SHELLS, VARIABLE, complete_for_kubectl, names_of, pod_words, script
 from spiderpool.cli.connection import (
     Cluster,
@@ -136,6 +137,37 @@ def show_diagnosis(node: str | None, namespace: str | None, connection: Connecti
     show(answer)
     outcomes = _mended(connection, answer, how) if how.fix else []
     _end(len(answer.findings) > sum(each.done for each in outcomes))
+
+
+@cli.command(
+    "bundle",
+    epilog=examples("spiderpoolctl bundle", "spiderpoolctl bundle --node worker-1 /tmp/support.tar.gz"),
+)
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--node", metavar="NAME", help="Node whose agent's log is to be among them.")
+@click.option(
+    "--namespace", "-n", metavar="NAME", help="Namespace of Spiderpool. Default: where its leader's Lease is."
+)
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@connected
+def write_bundle(
+    file: Path | None, node: str | None, namespace: str | None, force: bool, connection: Connection
+) -> None:
+    """Write a support archive to FILE (default: spiderpool-bundle-TIME.tar.gz): objects, Events, logs, doctor's report.
+
+    Secrets are not read, and credentials in settings, annotations, variables and logs are replaced by REDACTED. Look
+    through it before you hand it on: index.html in it lists the files. The file is there whole, or not at all.
+    """
+    now = datetime.now(UTC)
+    target = file or Path(f"spiderpool-bundle-{now:%Y%m%d-%H%M%S}.tar.gz")
+    if target.exists() and not force:
+        raise click.ClickException(f"{target} exists; name another file, or replace it by --force")
+    try:
+        entries = connection.run(lambda cluster: save(cluster, Wanted(target, namespace, node, now)))
+    except OSError as error:
+        raise click.ClickException(f"{target} cannot be written: {error}") from error
+    size = f"{target.stat().st_size / 1024:.0f} KiB"
+    click.echo(printable(f"{target}: {len(entries)} files, {size}; begin with index.html in it"))
 
 
 @cli.command(

@@ -195,9 +195,11 @@ class Client:
         except NotFound:
             return None
 
-    async def get_raw(self, path: str, *, timeout: float = DEFAULT_TIMEOUT) -> bytes:
+    async def get_raw(
+        self, path: str, params: Mapping[str, str] | None = None, *, timeout: float = DEFAULT_TIMEOUT
+    ) -> bytes:
         """The undecoded answer to a GET of any path, for objects that we have no type for."""
-        return await self._send(Request("GET", path), timeout)
+        return await self._send(Request("GET", path, params or {}), timeout)
 
     async def list(
         self,

@@ -1,0 +1,111 @@
+"""What is taken out of texts and objects before they are handed to others, and what stays."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from spiderpool.cli import redaction
+
+pytestmark = pytest.mark.unit
+
+JWT = "eyJhbGciOiJSUzI1NiIs.eyJpc3MiOiJrdWJlcm5.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ("accessKeySecret: abc", "accessKeySecret: REDACTED"),
+        ("password: three plain words\nnext: 1", "password: REDACTED\nnext: 1"),
+        ("  - token: a, b", "  - token: REDACTED"),
+        ('  password: "x y"\nfoo: 1', '  password: "REDACTED"\nfoo: 1'),
+        ("password: 'x y'", "password: 'REDACTED'"),
+        ('{"token":"abc","a":1}', '{"token":"REDACTED","a":1}'),
+        ('{"m":"{\\"token\\":\\"abc\\"}"}', '{"m":"{\\"token\\":\\"REDACTED\\"}"}'),
+        ('token="cut off', 'token="REDACTED"'),
+        ("KEY=1 API_KEY=zz more", "KEY=1 API_KEY=REDACTED more"),
+        ("run --token abc --verbose", "run --token REDACTED --verbose"),
+        ("key accessKeySecret in conf.yml is 'a b', and", "key accessKeySecret in conf.yml is 'REDACTED', and"),
+        ("run --token=abc", "run --token=REDACTED"),
+        ("AccessKeyId=x&Signature=a%3D&x=1", "AccessKeyId=REDACTED&Signature=REDACTED&x=1"),
+        ("key LTAI5tAbcdefghijklmnop used", "key REDACTED used"),
+        (f"got {JWT} from", "got REDACTED from"),
+        ("sent Bearer abcdefgh.ijkl", "sent Bearer REDACTED"),
+        ("https://user:pass@host/", "https://user:REDACTED@host/"),
+        ("password: one\n  two\nnext: 1\n", "password: REDACTED\nnext: 1\n"),
+        ("private_key: |\n  a\n  b\nnext: 1\n", "private_key: REDACTED\nnext: 1\n"),
+        ("-----BEGIN EC PRIVATE KEY-----\nMHc\n-----END EC PRIVATE KEY-----\nafter", "REDACTED\nafter"),
+        ("-----BEGIN PRIVATE KEY-----\nMHc", "REDACTED"),
+    ],
+)
+def test_credentials_go(found: str, expected: str) -> None:
+    assert redaction.text(found) == expected
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        "secretName: webhook-certs",
+        "secretRef:\n  name: x\n",
+        "secret:\n  secretName: x\n",
+        "key secretName in conf.yml is 'a b'",
+        "run --token-file /run/token",
+        "tokenExpirationSeconds: 3600",
+        "automountServiceAccountToken: false",
+        '{"secretName":"x","mountServiceAccountToken":true}',
+        "the token has expired",
+        "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
+        "no IPv4 address for eth0 of pod default/web-3: blue: 2 of 2 addresses in use",
+        "https://host:6443/api",
+    ],
+)
+def test_what_says_where_a_credential_is_stays(found: str) -> None:
+    assert redaction.text(found) == found
+
+
+def test_objects_lose_values_by_their_keys() -> None:
+    found: dict[str, Any] = {
+        "metadata": {
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "example.com/api-key": "abc"},
+            "managedFields": [{}],
+        },
+        "data": {"token": "abc", "conf.yml": "a: 1\naccessKeyId: abc\n", "password": 7},
+        "env": [
+            {"name": "SECRET_KEY", "value": "abc"},
+            {"name": "PLAIN", "value": "v"},
+            {"name": "TOKEN_FILE", "value": "/f"},
+        ],
+        "args": ["--token", "abc", "--verbose", "--token-file", "/f"],
+        "tokens": ["abc", {"secretName": "s"}],
+        "volumes": [{"secret": {"secretName": "s", "items": [{"key": "k"}]}}],
+        "automountServiceAccountToken": True,
+        "replicas": 2,
+    }
+    assert redaction.value(found) == {
+        "metadata": {"annotations": {"example.com/api-key": "REDACTED"}},
+        "data": {"token": "REDACTED", "conf.yml": "a: 1\naccessKeyId: REDACTED\n", "password": "REDACTED"},
+        "env": [
+            {"name": "SECRET_KEY", "value": "REDACTED"},
+            {"name": "PLAIN", "value": "v"},
+            {"name": "TOKEN_FILE", "value": "/f"},
+        ],
+        "args": ["--token", "REDACTED", "--verbose", "--token-file", "/f"],
+        "tokens": ["REDACTED", {"secretName": "s"}],
+        "volumes": [{"secret": {"secretName": "s", "items": [{"key": "k"}]}}],
+        "automountServiceAccountToken": True,
+        "replicas": 2,
+    }
+
+
+LINE = json.dumps({"event": "address granted", "secretName": "s", "level": "info", "address": "10.0.0.7"}) + "\n"
+
+
+@pytest.mark.parametrize("line", ["x" * 200_000, "a.b-" * 50_000 + "key", LINE])
+def test_a_long_log_takes_seconds(line: str) -> None:
+    """No form looks at the same characters again and again."""
+    began = time.monotonic()
+    redaction.text(line * (200_000 // len(line) + 1))
+    assert time.monotonic() - began < 5
