@@ -413,6 +413,19 @@ class TestNetworks:
         assert one.evidence == ("Event NodeNetworkFault of node n1: 3 times, last 60s ago",)
 
 
+def test_daemons_that_are_not_there_need_no_rights() -> None:
+    """As the controller where agents alone are installed."""
+    nobody = Roles((), (), (), ())
+    bare = replace(snapshot().installation, leases=(), accounts=(), workloads=())
+    none = diagnosis(replace(snapshot(roles=nobody), installation=bare), {}, NOW).findings
+    assert "right-missing" not in [each.check for each in none]
+    assert [check for check, _ in found(roles=nobody)] == ["right-missing", "right-missing"]
+
+
+def test_of_another_node_no_record_looks_wrong() -> None:
+    assert [*suspects(snapshot(record(5, "a", "u", "n2"), node="n1"))] == []
+
+
 def test_settings_that_the_agents_refuse_come_before_agents_that_do_not_run() -> None:
     broken = found(daemon("", 1), settings_error="key enableIPv4 in conf.yml is 'maybe'")
     assert broken == [

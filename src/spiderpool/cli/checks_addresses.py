@@ -189,23 +189,23 @@ def _unregistered(snapshot: Snapshot) -> Iterator[Finding]:
     """Addresses of pods that the ENI of their pool does not have any more, by the report of the node."""
     nodes = {each.name: each for each in snapshot.installation.nodes or ()}
     servers = {each.name: each for each in snapshot.servers if each.name in nodes and each.is_of(nodes[each.name])}
+    held = _held(snapshot.records or ())
     for pool in snapshot.installation.pools or ():
-        if pool.eni is None:
-            continue
-        for node in pool.spec.nodeName or ():
-            eni = servers[node].spec.eni(pool.eni) if node in servers else None
+        for node in (pool.spec.nodeName or ()) if pool.eni else ():
+            eni = servers[node].spec.eni(pool.eni or "") if node in servers else None
             registered = {canonical(each) for each in eni.addresses_of(version_of(pool))} if eni else set()
-            lost = [each for each in _held(snapshot.records, pool, node) if address_text(each) not in registered]
+            lost = [each for each in held.get((pool.name, node), ()) if address_text(each) not in registered]
             if lost and node in servers:
                 yield _lost(pool, node, lost, is_there=eni is not None)
 
 
-def _held(records: Iterable[SpiderIP] | None, pool: SpiderIPPool, node: str) -> list[SpiderIP]:
-    return [
-        each
-        for each in records or ()
-        if (each.spec.pool, each.spec.node) == (pool.name, node) and not each.spec.releasedAt and not each.defect()
-    ]
+def _held(records: Iterable[SpiderIP]) -> dict[tuple[str, str], list[SpiderIP]]:
+    """By pool and node, the records that a pod or an owner holds."""
+    found: dict[tuple[str, str], list[SpiderIP]] = {}
+    for each in records:
+        if not each.spec.releasedAt and not each.defect():
+            found.setdefault((each.spec.pool, each.spec.node), []).append(each)
+    return found
 
 
 def _lost(pool: SpiderIPPool, node: str, lost: list[SpiderIP], *, is_there: bool) -> Finding:
@@ -258,10 +258,11 @@ def _leaked(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def left_over(snapshot: Snapshot) -> Iterator[SpiderIP]:
-    """Records that their pod does not hold any more, and that nobody keeps."""
+    """Records that their pod does not hold any more, and that nobody keeps; those of the node that was asked about."""
     pods = {each.key: each for each in snapshot.pods or ()}
     for each in (snapshot.records or ()) if snapshot.pods is not None else ():
-        if is_left_over(each, pods.get(f"{each.spec.namespace}/{each.spec.pod}")):
+        concerns = snapshot.node in (None, each.spec.node)
+        if concerns and is_left_over(each, pods.get(f"{each.spec.namespace}/{each.spec.pod}")):
             yield each
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from spiderpool.api.core_v1 import Pod
+from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION
 from spiderpool.cli.doctor_look import Snapshot
-from spiderpool.cli.explain import Explanation, explain
+from spiderpool.cli.explain import Explanation, explain, needed_records
 from spiderpool.cli.finding import Finding
 from spiderpool.cli.pod_case import PodCase, top_controller
 from spiderpool.cli.printing import object_reference, seconds_since
+from spiderpool.core.addresses import object_name
 from spiderpool.core.ipam.owners import Controller
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.owners import OwnerReader
@@ -51,10 +53,12 @@ def refusal_findings(snapshot: Snapshot, controllers: Controllers, now: datetime
     """Pods that get no address, those with the same remedy together."""
     if snapshot.policies is None or snapshot.records is None:
         return
+    records = [each for each in snapshot.records if not each.defect()]
     groups: dict[tuple[str, ...], list[_Refused]] = {}
     for pod in waiting_pods(snapshot, now):
         if pod.key in controllers and _is_ours(pod, snapshot):
-            found = explain(_case(pod, snapshot, controllers), now)
+            case = _case(pod, snapshot, controllers)
+            found = explain(replace(case, records=tuple(_concerning(case, records))), now)
             if found.refusal:
                 groups.setdefault(found.advice or (found.refusal,), []).append(_Refused(pod, found))
     for group in groups.values():
@@ -94,11 +98,20 @@ def _case(pod: Pod, snapshot: Snapshot, controllers: Controllers) -> PodCase:
         controller=controller,
         controller_refusal=refusal,
         events=(),
-        records=tuple(each for each in snapshot.records or () if not each.defect()),
         accounts=snapshot.installation.accounts or (),
         nodes=nodes,
         pods=snapshot.pods or (),
     )
+
+
+def _concerning(case: PodCase, records: Iterable[SpiderIP]) -> Iterator[SpiderIP]:
+    """The records that decide about a pod: of its node, of owners, of pools that may serve it, and what it asks for."""
+    pools, addresses = map(frozenset, needed_records(case))
+    names = frozenset(map(object_name, addresses))
+    for each in records:
+        spec = each.spec
+        if spec.pool in pools or spec.node == case.node_name or spec.owner or each.name in names:
+            yield each
 
 
 def _finding(group: list[_Refused]) -> Finding:

@@ -17,7 +17,7 @@ from spiderpool.cli.checks_rights import right_findings
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.doctor_look import Snapshot, confirmed, read_snapshot
 from spiderpool.cli.finding import CHECKS, ORDER, Finding
-from spiderpool.cli.installation import AGENT, CLOUD, CONTROLLER, Installation, component_of
+from spiderpool.cli.installation import AGENT, CLOUD, COMPONENTS, CONTROLLER, Installation, component_of
 from spiderpool.cli.policies import CONFIG
 from spiderpool.cli.printing import View, alerts, facts, object_reference, plain, sentence
 from spiderpool.kube.owners import OwnerReader
@@ -130,7 +130,8 @@ def _settings_findings(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def _components(found: Installation) -> list[str]:
-    """The daemons whose rights are judged: spiderpool-cloud where it is installed."""
-    installed = {component_of(each) for each in found.workloads or ()}
-    has_led = attention.lease_of(found, CLOUD) is not None
-    return [AGENT, CONTROLLER, *([CLOUD] if CLOUD in installed or has_led else [])]
+    """The daemons whose rights are judged: those that are installed, or that have led or told something."""
+    seen = {component_of(each) for each in found.workloads or ()}
+    seen |= {name for name in (CONTROLLER, CLOUD) if attention.lease_of(found, name) is not None}
+    seen |= {AGENT} if found.accounts else set()
+    return [each for each in COMPONENTS if each in seen]

@@ -11,7 +11,7 @@ from spiderpool.api.apiextensions_v1 import CustomResourceDefinition
 from spiderpool.api.core_v1 import Namespace, Pod, Service
 from spiderpool.api.daemon_pods import DaemonPod
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
-from spiderpool.api.ip import IP_NODE_LABEL, SpiderIP
+from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ipquota import SpiderIPQuota
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.rbac_v1 import ClusterRole, ClusterRoleBinding, Role, RoleBinding
@@ -20,7 +20,6 @@ from spiderpool.cli.checks_rights import Roles
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.installation import COMPONENT_LABEL, COMPONENTS, Installation, look
 from spiderpool.cli.policies import AgentPolicies, PolicyOptions, read_policies
-from spiderpool.core.labels import label_value
 from spiderpool.errors import BadConfig
 
 MOST_CONFIRMED = 200
@@ -66,7 +65,7 @@ async def read_snapshot(cluster: Cluster, namespace: str | None, node: str | Non
 
     Raises ApiUnavailable.
     """
-    records = await cluster.list(SpiderIP, **_labels(node))
+    records = await cluster.list(SpiderIP)  # of other nodes too: they use addresses of pools that several share
     pods = await cluster.list(Pod, **({"fields": f"spec.nodeName={node}"} if node else {}))
     found = await look(cluster, namespace)
     home = found.namespace
@@ -93,10 +92,6 @@ async def read_snapshot(cluster: Cluster, namespace: str | None, node: str | Non
         policies=policies,
         settings_error=settings_error,
     )
-
-
-def _labels(node: str | None) -> Any:
-    return {"labels": f"{IP_NODE_LABEL}={label_value(node)}"} if node else {}
 
 
 async def daemon_pods(cluster: Cluster, namespace: str) -> tuple[DaemonPod, ...]:
