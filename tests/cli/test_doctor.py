@@ -57,7 +57,7 @@ from spiderpool.cli.finding import CHECKS, Finding
 from spiderpool.cli.installation import Installation, WebhookCertificate
 from spiderpool.cli.printing import View, printed
 from spiderpool.core.network.nads import attachment
-from tests.support.api_server import ApiServer
+from tests.support.api_server import ApiServer, Fault
 
 pytestmark = pytest.mark.unit
 
@@ -447,6 +447,23 @@ async def test_a_pod_that_began_meanwhile_is_no_finding() -> None:
         server.put(record(6, "b", running.metadata.uid or ""))  # and the record of a is gone
         again = await confirmed(Cluster(client, 5.0), looked, suspects(looked))
     assert diagnosis(again, {}, NOW).findings == ()
+
+
+@pytest.mark.parametrize("hidden", ["records", "pods"])
+async def test_nothing_is_wrong_with_what_may_not_be_listed(hidden: str) -> None:
+    looked = snapshot(record(5, "a", "u"), pod("b", "v", "10.0.0.6"), **{hidden: None})
+    async with ApiServer(SpiderIP.KIND, Pod.KIND) as server, server.client() as client:
+        again = await confirmed(Cluster(client, 5.0), looked, ["10.0.0.5", "10.0.0.6"])
+    assert again == looked
+    assert diagnosis(again, {}, NOW).findings == ()
+
+
+async def test_what_may_be_listed_but_not_read_is_as_it_was_listed() -> None:
+    looked = snapshot(record(5, "a", "u"), pod("a", "u", "10.0.0.5"))
+    async with ApiServer(SpiderIP.KIND, Pod.KIND) as server, server.client() as client:
+        server.put(record(5, "a", "u"))
+        server.inject(Fault("get", plural="pods", status=403))
+        assert await confirmed(Cluster(client, 5.0), looked, ["10.0.0.5"]) == looked
 
 
 class TestReport:

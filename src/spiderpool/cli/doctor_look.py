@@ -135,6 +135,8 @@ async def confirmed(cluster: Cluster, snapshot: Snapshot, names: Iterable[str]) 
 
     Pods begin and end while a cluster is read: what looks wrong then is looked at again.
     """
+    if snapshot.records is None or snapshot.pods is None:
+        return snapshot
     chosen = list(dict.fromkeys(names))[:MOST_CONFIRMED]
     turns = asyncio.Semaphore(AT_A_TIME)
 
@@ -145,8 +147,10 @@ async def confirmed(cluster: Cluster, snapshot: Snapshot, names: Iterable[str]) 
         return record, pod
 
     found = await asyncio.gather(*map(read, chosen))
-    records = {each.name: each for each in snapshot.records or () if each.name not in chosen}
-    pods = {each.key: each for each in snapshot.pods or ()}
+    if not cluster.unseen.isdisjoint({SpiderIP, Pod}):
+        return snapshot  # who may list them and not read one is told what the lists show
+    records = {each.name: each for each in snapshot.records if each.name not in chosen}
+    pods = {each.key: each for each in snapshot.pods}
     for record, pod in found:
         if record is not None:
             records[record.name] = record
