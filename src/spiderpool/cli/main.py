@@ -116,7 +116,12 @@ def show_status(namespace: str | None, connection: Connection, show: Show) -> No
         "spiderpoolctl doctor --fix --yes",
     ),
 )
-@click.option("--node", metavar="NAME", help="Look at this node, and at what concerns the whole cluster. Default: all.")
+@click.option(
+    "--node",
+    metavar="NAME",
+    shell_complete=names_of(Node),
+    help="Look at this node, and at what concerns the whole cluster. Default: all.",
+)
 @click.option(
     "--namespace", "-n", metavar="NAME", help="Namespace of Spiderpool. Default: where its leader's Lease is."
 )
@@ -144,7 +149,9 @@ def show_diagnosis(node: str | None, namespace: str | None, connection: Connecti
     epilog=examples("spiderpoolctl bundle", "spiderpoolctl bundle --node worker-1 /tmp/support.tar.gz"),
 )
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--node", metavar="NAME", help="Node whose agent's log is to be among them.")
+@click.option(
+    "--node", metavar="NAME", shell_complete=names_of(Node), help="Node whose agent's log is to be among them."
+)
 @click.option(
     "--namespace", "-n", metavar="NAME", help="Namespace of Spiderpool. Default: where its leader's Lease is."
 )
