@@ -117,7 +117,7 @@ def _holds(requirement: NodeSelectorRequirement, value: str | None) -> bool:
 
 def _compares(requirement: NodeSelectorRequirement, value: str | None) -> bool:
     try:
-        (limit,) = requirement.values or ()
+        (limit,) = requirement.values or [""]
         difference = int(value or "") - int(limit)
     except ValueError:  # no number, or not one limit
         return False
