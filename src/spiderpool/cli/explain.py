@@ -159,8 +159,17 @@ class PodPlan:
 
 def plan_case(case: PodCase) -> PodPlan:
     """The plan of a pod as its agent makes it. Raises the refusals of the agent."""
+    return plan_addresses(case, attachment_of(case))
+
+
+def attachment_of(case: PodCase) -> PodAttachment:
+    """The networks of a pod, which are the same on every node. Raises the refusals of the agent."""
     networks = {each.key: each for each in case.networks}
-    attachment = plan_pod(case.pod, FIRST_INTERFACE, case.policies.networks, networks.get)
+    return plan_pod(case.pod, FIRST_INTERFACE, case.policies.networks, networks.get)
+
+
+def plan_addresses(case: PodCase, attachment: PodAttachment) -> PodPlan:
+    """The rest of the plan of a pod whose networks are known. Raises the refusals of the agent."""
     context = _context(case, attachment)
     requests, policy = attachment.address_requests, case.policies.addresses
     plan = candidates.allocation_plan(context, requests, policy, dry_run.visible_pools(case.pools, case.node_name))

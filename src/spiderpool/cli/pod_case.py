@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from spiderpool.api.applications import WORKLOADS, CronJob, StatefulSet
+from spiderpool.api.applications import WORKLOADS, CronJob, StatefulSet, Workload
 from spiderpool.api.core_v1 import Event, Namespace, Node, Pod
 from spiderpool.api.ip import IP_NODE_LABEL, IP_OWNER_LABEL, IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
@@ -75,17 +75,22 @@ def pod_of_manifest(text: str, namespace: str) -> Pod:
 
 def _pod_of(workload: object) -> Pod:
     assert isinstance(workload, WORKLOADS)
-    spec = workload.workload_spec.template
-    suffix = f"{workload.spec.ordinals.start if workload.spec.ordinals else 0}" if _is_stateful(workload) else "new"
-    metadata = ObjectMeta(
+    start = workload.spec.ordinals.start if workload.spec.ordinals else 0
+    suffix = str(start) if _is_stateful(workload) else "new"
+    return Pod(metadata=pod_metadata(workload, suffix), spec=workload.workload_spec.template.spec)
+
+
+def pod_metadata(workload: Workload, suffix: str) -> ObjectMeta:
+    """The metadata of a pod that a workload would make."""
+    template = workload.workload_spec.template.metadata
+    return ObjectMeta(
         name=f"{workload.name}-{suffix}",
         namespace=workload.metadata.namespace,
         uid=NO_UID,
-        labels=spec.metadata.labels,
-        annotations=spec.metadata.annotations,
+        labels=template.labels,
+        annotations=template.annotations,
         ownerReferences=[workload.as_owner(controller=True)],
     )
-    return Pod(metadata=metadata, spec=spec.spec)
 
 
 def _is_stateful(workload: object) -> bool:

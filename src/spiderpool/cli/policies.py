@@ -19,7 +19,7 @@ from spiderpool.core.ipam.pod_context import AddressPolicy
 from spiderpool.core.network.attachment import AttachmentPolicy
 from spiderpool.errors import BadConfig
 from spiderpool.policies import address_policy, attachment_policy
-from spiderpool.settings import agent_settings, text_source
+from spiderpool.settings import agent_settings, controller_settings, text_source
 
 CONFIG = "spiderpool-conf"
 """Name of the ConfigMap with conf.yml."""
@@ -90,6 +90,8 @@ class AgentPolicies:
     """Where settings are not those of the cluster, as they could not be read."""
     network_note: str | None = None
     """The same about the network of pods that name none."""
+    spare: int = 1
+    """Spare addresses of an automatic pool that names no number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,8 @@ async def read_policies(cluster: Cluster, options: PolicyOptions) -> AgentPolici
     known = DEFAULT_NETWORK in environ
     environ |= {NAMESPACE: options.namespace, NODE: "any"}
     with read_as_conf(options.values, options.namespace):
-        settings = agent_settings(text_source(*_text(options.values, config), environ))
+        source = text_source(*_text(options.values, config), environ)
+        settings, spare = agent_settings(source), controller_settings(source).redundant_ips
     missing = options.values is None and (config is None or FILE not in (config.data or {}))
     assumed = f"ConfigMap {options.namespace}/{CONFIG} is not there: the defaults of its settings are assumed"
     unknown = f"no {DEFAULT_NETWORK} of the agents is known: if they have one, name it by --default-network"
@@ -135,6 +138,7 @@ async def read_policies(cluster: Cluster, options: PolicyOptions) -> AgentPolici
         address_policy(settings),
         notes=(assumed,) if missing else (),
         network_note=None if known else unknown,
+        spare=spare,
     )
 
 

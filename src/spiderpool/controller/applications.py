@@ -26,7 +26,7 @@ from spiderpool.controller.quotas import NamespaceQuotas
 from spiderpool.controller.subnets import PoolsBySubnet
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, family, pools_of
-from spiderpool.core.ipam.application_pools import desired_pool, find_pool, is_reclaimed, pool_names
+from spiderpool.core.ipam.application_pools import SubnetUse, desired_pool, find_pool, is_reclaimed, pool_names
 from spiderpool.core.ipam.applications import (
     PoolClaim,
     PoolSlot,
@@ -41,11 +41,8 @@ from spiderpool.core.ipam.applications import (
 )
 from spiderpool.core.ipam.owners import Controller
 from spiderpool.core.ipam.subnet_addresses import (
-    available_addresses,
-    parse_subnet_addresses,
     pool_addresses,
     reserved_addresses,
-    resize,
     why_subnet_unusable,
 )
 from spiderpool.errors import BadConfig, NotReady
@@ -273,15 +270,13 @@ class ApplicationPoolReconciler:
         self, claimed: PoolClaim, slot: PoolSlot, subnet: SpiderSubnet, stored: SpiderIPPool | None
     ) -> PoolTarget:
         """The pool with as many addresses as the application asks for, if subnet and quota have them."""
-        whole = parse_subnet_addresses(subnet)
-        version, peers = whole.version, self._pools_by_subnet.of(subnet)
-        others = (pool_addresses(pool, version) for pool in peers if stored is None or pool.name != stored.name)
-        offer = available_addresses(whole, others, reserved_addresses(self._listers.reserved.items(), version))
-        current = pool_addresses(stored, version) if stored else AddressSet(version)
+        version, peers = slot.version, self._pools_by_subnet.of(subnet)
+        reserved = reserved_addresses(self._listers.reserved.items(), version)
+        use = SubnetUse(subnet, tuple(peers), reserved, self._in_use(peers, version))
         remaining = self._quotas.remaining(claimed.application.namespace) if self._quotas else None
-        limit = None if remaining is None else current.size + remaining
+        limit = None if remaining is None else remaining + (pool_addresses(stored, version).size if stored else 0)
         size = claimed.size if limit is None else min(claimed.size, limit)
-        return PoolTarget(claimed, slot, subnet, resize(current, size, offer, self._in_use(peers, version)), limit)
+        return PoolTarget(claimed, slot, subnet, use.addresses(stored, size), limit)
 
     def _in_use(self, peers: Iterable[SpiderIPPool], version: int) -> AddressSet:
         """Addresses that pods hold from these pools, or from pools that were deleted."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spiderpool.api.ippool import Route
 from spiderpool.core.annotations import IPNumber
-from spiderpool.core.ipam.application_pools import desired_pool, find_pool, pool_names, slot_labels
+from spiderpool.core.ipam.application_pools import SubnetUse, desired_pool, find_pool, pool_names, slot_labels
 from spiderpool.core.ipam.applications import (
     PoolClaim,
     PoolSlot,
@@ -116,3 +116,12 @@ class TestPool:
         assert (find_pool([made], WEB, ETH0) is made) is found
         assert find_pool([made], WEB, PoolSlot("net1", 4, "blue")) is None
         assert "owner-application-uid" not in " ".join(slot_labels(WEB, ETH0))
+
+
+def test_what_a_pool_is_to_hold_comes_from_what_the_subnet_has_left() -> None:
+    blue = subnet()
+    stored = desired_pool(web_claim(), ETH0, blue, "auto", addresses(0x0A060001))
+    other = desired_pool(web_claim(), ETH0, blue, "other", addresses(0x0A060002))
+    use = SubnetUse(blue, (stored, other), addresses(0x0A060003), addresses())
+    assert use.addresses(stored, 2) == addresses(0x0A060001, 0x0A060004)
+    assert use.addresses(None, 1) == addresses(0x0A060004)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
@@ -24,12 +25,38 @@ from spiderpool.core.addresses import AddressSet
 from spiderpool.core.annotations import IPNumber
 from spiderpool.core.ipam.applications import PoolClaim, PoolSlot, application_key
 from spiderpool.core.ipam.owners import Controller, application_affinity, application_labels
-from spiderpool.core.ipam.subnet_addresses import pool_addresses
+from spiderpool.core.ipam.subnet_addresses import (
+    available_addresses,
+    parse_subnet_addresses,
+    pool_addresses,
+    resize,
+)
 from spiderpool.core.ipam.subnets import owner_reference
 from spiderpool.core.labels import NAME_LENGTH
 
 UID_DIGITS = 5
 """Characters of the application's UID in the name of a pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetUse:
+    """Who has addresses of a subnet."""
+
+    subnet: SpiderSubnet
+    pools: tuple[SpiderIPPool, ...]
+    """All pools of its CIDR."""
+    reserved: AddressSet
+    in_use: AddressSet
+    """Addresses that pods have from these pools, or from pools that were deleted."""
+
+    def addresses(self, stored: SpiderIPPool | None, size: int) -> AddressSet:
+        """What a pool is to hold that shall have ``size`` addresses, as far as there are any. Raises ValueError."""
+        whole = parse_subnet_addresses(self.subnet)
+        version = whole.version
+        others = (pool_addresses(pool, version) for pool in self.pools if stored is None or pool.name != stored.name)
+        offer = available_addresses(whole, others, self.reserved)
+        current = pool_addresses(stored, version) if stored else AddressSet(version)
+        return resize(current, size, offer, self.in_use)
 
 
 def is_reclaimed(pool: SpiderIPPool) -> bool:
