@@ -38,6 +38,8 @@ from spiderpool.cli.history import Subject, answer_at, history_table, look_back
 from spiderpool.cli.installation import DEFAULT_NAMESPACE, look
 from spiderpool.cli.migration import Migration
 from spiderpool.cli.migration_look import DEFAULT_PLACES
+from spiderpool.cli.plan import Placement
+from spiderpool.cli.plan_question import PlanQuestion
 from spiderpool.cli.pod_question import PodQuestion
 from spiderpool.cli.policies import read_as_conf
 from spiderpool.cli.printing import Done, object_reference, printable
@@ -307,6 +309,46 @@ def explain_pod(
     answer = connection.run(question.answer)
     show(answer)
     _end(answer.refusal is not None)
+
+
+@cli.command(
+    "plan",
+    epilog=examples(
+        "spiderpoolctl plan -f deployment.yaml",
+        "spiderpoolctl plan deploy shop/web --replicas 40",
+        "spiderpoolctl plan sts db --replicas 5 -n shop -o wide",
+        "spiderpoolctl plan drain worker-1 worker-2",
+        "spiderpoolctl plan deploy shop/web --replicas 40 --placement even",
+    ),
+)
+@click.argument("words", nargs=-1, metavar="[deploy|sts|rs [NAMESPACE/]NAME | drain NODE...]")
+@click.option(
+    "--filename", "-f", "filenames", type=click.File(), multiple=True, help="Manifests; repeatable; -: standard input."
+)
+@click.option("--replicas", type=click.IntRange(min=0), metavar="N", help="Pods that the workload is to have.")
+@click.option(
+    "--placement",
+    type=click.Choice(list(Placement)),
+    default=Placement.WORST,
+    show_default=True,
+    help="Placement of pods on nodes that decides the exit status.",
+)
+@click.option("--namespace", "-n", metavar="NAME", help="Namespace of the workload. Default: that of the context.")
+@click.option("--values", type=FILE, help="conf.yml of the agents, no values of Helm. Default: that of the cluster.")
+@click.option("--default-network", metavar="NAME", help="Network of pods that name none. Default: that of the agents.")
+@click.option("--spiderpool-namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Where Spiderpool is.")
+@shown
+@connected
+def plan_addresses(connection: Connection, show: Show, placement: str, **options: Any) -> None:
+    """Tell whether pods that are to come would get addresses: of manifests, a scaled workload, or drained nodes.
+
+    Pods are looked at in the best, an even and the worst placement on the nodes that may take them, by the functions
+    that the agents decide with. Where pods would be refused, or no node may take them, the exit status is 1.
+    """
+    question = PlanQuestion.of(options.pop("words"), options.pop("filenames"), **options)
+    answer = connection.run(question.answer)
+    show(answer)
+    _end(bool(answer.refused(Placement(placement)) or answer.pending))
 
 
 @cli.command(

@@ -246,6 +246,11 @@ def test_pods_that_share_nothing_are_looked_at_apart() -> None:
     assert bounds(groups, free(a=1, b=1)) == Bounds(least=4, most=4)
 
 
+def test_workloads_that_need_the_same_are_counted_together() -> None:
+    web = group(3, n1=of("a"))
+    assert bounds([web, replace(web, name="other"), web], free(a=4)) == Bounds(least=5, most=5)
+
+
 def test_a_pod_on_each_node() -> None:
     daemons = PodGroup("d", "default", 3, {"n1": of("a"), "n2": of("b"), "n3": of("b")}, one_per_node=True)
     assert bounds([daemons], free(a=0, b=5)) == Bounds(least=1, most=1)

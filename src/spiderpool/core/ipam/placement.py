@@ -8,6 +8,7 @@ addresses or none, from the first pool that has one; addresses that cool down co
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -238,10 +239,13 @@ def _place_where_possible(group: PodGroup, counts: _Counts) -> None:
 def unfavourable(groups: Sequence[PodGroup], capacity: Capacity) -> RollOut:
     """All pods of a group go to the node that has the fewest addresses for them; the worst order that is found."""
     found = []
+    sites = {id(group.sites): group.sites for group in groups}
+    worst = {key: _worst_node(each, capacity) for key, each in sites.items()}
     for sign in (1, -1):
         counts = _Counts(capacity)
         for group in sorted(groups, key=lambda each: (each.one_per_node, sign * _most_needs(each))):
-            for node in _worst_nodes(group, capacity):
+            same = itertools.repeat(worst[id(group.sites)], group.count if group.sites else 0)
+            for node in group.sites if group.one_per_node else same:
                 if not counts.place(group, node):
                     counts.refuse(group, node)
         found.append(counts.result())
@@ -252,12 +256,8 @@ def _most_needs(group: PodGroup) -> int:
     return max((len(site.needs) for site in group.sites.values()), default=0)
 
 
-def _worst_nodes(group: PodGroup, capacity: Capacity) -> Iterator[str]:
-    if group.one_per_node or not group.sites:
-        yield from group.sites
-        return
-    worst = min(group.sites, key=lambda node: (_room(group.sites[node], capacity), node))
-    yield from (worst for _ in range(group.count))
+def _worst_node(sites: Mapping[str, PodSite], capacity: Capacity) -> str:
+    return min(sites, key=lambda node: (_room(sites[node], capacity), node), default="")
 
 
 def _room(site: PodSite, capacity: Capacity) -> float:

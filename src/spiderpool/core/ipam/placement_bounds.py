@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -37,9 +37,18 @@ class Bounds:
 
 def bounds(groups: Sequence[PodGroup], capacity: Capacity) -> Bounds:
     """How many pods are refused; those that no node may take are not among them."""
-    placed = [each for each in groups if each.sites]
+    placed = _merged(each for each in groups if each.sites)
     pods = sum(each.count for each in placed)
     return Bounds(pods - _most_served(placed, capacity), pods - _least_served(placed, capacity))
+
+
+def _merged(groups: Iterable[PodGroup]) -> list[PodGroup]:
+    """Groups that share their sites as one: a hundred workloads of a drained node mostly need the same."""
+    found: dict[tuple[str, int], PodGroup] = {}
+    for group in groups:
+        key = group.namespace, id(group if group.one_per_node else group.sites)
+        found[key] = replace(group, count=found[key].count + group.count) if key in found else group
+    return list(found.values())
 
 
 # --- at least
