@@ -121,19 +121,20 @@ class AddressPlan:
         """The answer first, the details last."""
         yield from sentence(self._verdict(), view)
         yield ""
-        rows = (
-            (each.workload, each.pods, f"{each.nodes} of {each.of_nodes}", "; ".join(each.reasons))
-            for each in self.workloads
-        )
-        yield from table(("WORKLOAD", "PODS", "NODES", "NOT ON OTHERS BECAUSE"), rows, view)
+        yield from self._pods(view)
         if self.placements:
             yield ""
-            counts = (
-                (each.placement.value, each.pods, each.pods - each.refused, each.refused) for each in self.placements
-            )
-            yield from table(("PLACEMENT", "PODS", "FIT", "REFUSED"), counts, view)
+            yield from table(("PLACEMENT", "PODS", "FIT", "REFUSED"), map(_of_placement, self.placements), view)
         yield from self._outlooks(view)
         yield from self._more(view)
+
+    def _pods(self, view: View) -> Iterator[str]:
+        further = ("NOT ON OTHERS BECAUSE",) if view.wide else ()
+        rows = (_of_workload(each, view) for each in self.workloads)
+        yield from table(("WORKLOAD", "PODS", "NODES", *further), rows, view)
+        reasons = dict.fromkeys(reason for each in self.workloads for reason in each.reasons)
+        if reasons and not view.wide:
+            yield from sentence(f"Not on other nodes, since {'; '.join(reasons)}", view)
 
     def _verdict(self) -> str:
         pods = sum(each.pods for each in self.workloads)
@@ -151,27 +152,23 @@ class AddressPlan:
 
     def _outlooks(self, view: View) -> Iterator[str]:
         titles = ("FREE NOW", "BEST", "EVEN", "WORST")
-        if self.pools:
-            yield ""
-            rows: Iterable[Sequence[Any]] = (
-                (each.pool, each.total, each.free, each.best, each.even, each.worst) for each in self.pools
-            )
-            yield from _shortened(table(("POOL", "TOTAL", *titles), rows, view), len(self.pools), "pools", view)
-        if self.nodes:
-            yield ""
-            further = ("BEST PODS", "EVEN PODS", "WORST PODS") if view.wide else ()
-            lines = table(("NODE", *titles, *further), (_of_node(each, view) for each in self.nodes), view)
-            yield from _shortened(lines, len(self.nodes), "nodes", view)
+        further = ("BEST PODS", "EVEN PODS", "WORST PODS") if view.wide else ()
+        pools, nodes = [_of_pool(each) for each in self.pools], [_of_node(each, view) for each in self.nodes]
+        yield from _shortened(("POOL", "TOTAL", *titles), pools, "pools", view)
+        yield from _shortened(("NODE", *titles, *further), nodes, "nodes", view)
 
     def _more(self, view: View) -> Iterator[str]:
+        shown: dict[PodRefusal, list[str]] = {}
         for outcome in self.placements:
-            shown = outcome.refusals if view.wide else outcome.refusals[:SHOWN_REFUSALS]
-            for each in shown:
-                yield ""
-                pods = f"{each.pods} pod{'s' if each.pods > 1 else ''} of {each.workload} on node {each.node}"
-                yield from alerts([f"{outcome.placement}: {pods}: {each.message}"], view)
-            if rest := len(outcome.refusals) - len(shown):
-                yield f"  … and on {rest} more nodes: -o wide"
+            for each in outcome.refusals if view.wide else outcome.refusals[:SHOWN_REFUSALS]:
+                shown.setdefault(each, []).append(outcome.placement.value)
+        for each, placements in shown.items():
+            yield ""
+            pods = f"{each.pods} pod{'s' if each.pods > 1 else ''} of {each.workload} on node {each.node}"
+            yield from alerts([f"{', '.join(placements)}: {pods}: {each.message}"], view)
+        if rest := sum(len({*outcome.refusals} - shown.keys()) for outcome in self.placements):
+            yield ""
+            yield f"… and {rest} more such refusals: -o wide"
         for pending in self.pending:
             yield ""
             yield from alerts([f"no node may take the pods of {pending.workload}: {'; '.join(pending.reasons)}"], view)
@@ -188,8 +185,9 @@ class AddressPlan:
         return (object_reference(SpiderIPPool, each.pool) for each in self.pools)
 
 
-def _of_workload(each: PlannedWorkload) -> tuple[Cell, ...]:
-    return each.workload, each.pods, f"{each.nodes} of {each.of_nodes}", "; ".join(each.reasons) or None
+def _of_workload(each: PlannedWorkload, view: View) -> tuple[Cell, ...]:
+    reasons = ("; ".join(each.reasons) or None,) if view.wide else ()
+    return each.workload, each.pods, f"{each.nodes} of {each.of_nodes}", *reasons
 
 
 def _of_placement(each: PlacementOutcome) -> tuple[Cell, ...]:
@@ -205,14 +203,14 @@ def _of_node(node: NodeOutlook, view: View) -> tuple[Cell, ...]:
     return (*free, node.best_pods, node.even_pods, node.worst_pods) if view.wide else free
 
 
-def _shortened(lines: Iterable[str], rows: int, what: str, view: View) -> Iterator[str]:
-    """A table whose last rows are left out."""
-    if view.wide or rows <= SHOWN_ROWS + 1:
-        yield from lines
-        return
-    found = list(lines)
-    yield from found[: SHOWN_ROWS + view.headers]
-    yield f"… and {rows - SHOWN_ROWS} more {what}: -o wide"
+def _shortened(titles: Sequence[str], rows: Sequence[Sequence[Cell]], what: str, view: View) -> Iterator[str]:
+    """A table, of which the last rows are left out."""
+    shown = len(rows) if view.wide or len(rows) <= SHOWN_ROWS + 1 else SHOWN_ROWS
+    if rows:
+        yield ""
+        yield from table(titles, rows[:shown], view)
+    if shown < len(rows):
+        yield f"… and {len(rows) - shown} more {what}: -o wide"
 
 
 # --- from what was read
@@ -251,7 +249,9 @@ def _roll_outs(groups: Sequence[PodGroup], capacity: Capacity) -> dict[Placement
 
 
 def _workload(planned: PlannedGroup, nodes: int) -> PlannedWorkload:
-    reasons = tuple(f"{reason} ({count})" for reason, count in planned.not_schedulable.items())
+    reasons = tuple(
+        f"{reason} ({count} node{'s' if count > 1 else ''})" for reason, count in planned.not_schedulable.items()
+    )
     return PlannedWorkload(planned.group.name, planned.group.count, len(planned.group.sites), nodes, reasons)
 
 
