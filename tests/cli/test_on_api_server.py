@@ -160,3 +160,98 @@ def test_top_counts_the_records_of_each_node(plane: ControlPlane) -> None:
     pools = run(plane, "top", "pools", "-o", "name").stdout.split()
     assert "spiderippool.spiderpool.spidernet.io/operator" in pools
     assert run(plane, "top", "subnets").stdout.startswith("SUBNET")
+
+
+WORKERS = """
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Namespace, metadata: {name: shop}}
+- apiVersion: spiderpool.spidernet.io/v2beta1
+  kind: SpiderIPPool
+  metadata: {name: worker-1-eth1}
+  spec:
+    {subnet: 172.31.192.0/20, ipVersion: 4, ips: [172.31.199.185-172.31.199.190], nodeName: [worker-1], default: true}
+- apiVersion: spiderpool.spidernet.io/v2beta1
+  kind: SpiderIPPool
+  metadata: {name: worker-2-eth1}
+  spec: {subnet: 172.31.192.0/20, ipVersion: 4, ips: [172.31.198.10-172.31.198.11], nodeName: [worker-2], default: true}
+- apiVersion: apps/v1
+  kind: Deployment
+  metadata: {name: web, namespace: shop}
+  spec: &web
+    replicas: 2
+    selector: {matchLabels: {app: web}}
+    template: &template
+      metadata:
+        labels: {app: web}
+        annotations: {v1.multus-cni.io/default-network: default/operator}
+      spec: {containers: [{name: web, image: web}]}
+- apiVersion: apps/v1
+  kind: ReplicaSet
+  metadata: {name: web-7d4b, namespace: shop, ownerReferences: [OWNER]}
+  spec: *web
+"""
+WEB_POD = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: NAME
+  namespace: shop
+  labels: {app: web}
+  annotations: {v1.multus-cni.io/default-network: default/operator}
+  ownerReferences: [OWNER]
+spec: {nodeName: worker-1, containers: [{name: web, image: web}]}
+"""
+WEB_RECORD = """
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderIP
+metadata: {name: ADDRESS, labels: {ipam.spidernet.io/ippool: worker-1-eth1, ipam.spidernet.io/node: worker-1}}
+spec:
+  {address: ADDRESS/20, pool: worker-1-eth1, node: worker-1, namespace: shop, pod: NAME, podUID: UID, interface: eth0}
+"""
+
+
+def reference(plane: ControlPlane, kind: str, name: str) -> str:
+    """The ownerReference to an object as its controller."""
+    uid = plane.kubectl("get", kind, name, "-n", "shop", "-o", "jsonpath={.metadata.uid}")
+    return f"{{apiVersion: apps/v1, kind: {kind}, name: {name}, uid: {uid}, controller: true}}"
+
+
+def put_shop(plane: ControlPlane) -> None:
+    """Two ready nodes, and two pods of a Deployment on the first one, with addresses."""
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    for name in ("worker-1", "worker-2"):
+        plane.kubectl("patch", "node", name, "-p", '{"spec": {"taints": null}}')
+        plane.kubectl("patch", "node", name, "--subresource=status", "-p", json.dumps(ready))
+    plane.apply(NETWORK, WORKERS.replace("ownerReferences: [OWNER]", ""))
+    plane.apply(WORKERS.replace("OWNER", reference(plane, "Deployment", "web")))
+    for name, address in (("web-7d4b-1", "172.31.199.185"), ("web-7d4b-2", "172.31.199.186")):
+        plane.apply(WEB_POD.replace("OWNER", reference(plane, "ReplicaSet", "web-7d4b")).replace("NAME", name))
+        uid = plane.kubectl("get", "pod", name, "-n", "shop", "-o", "jsonpath={.metadata.uid}")
+        plane.apply(WEB_RECORD.replace("ADDRESS", address).replace("NAME", name).replace("UID", uid))
+
+
+def test_plan_of_a_scaled_deployment_and_of_a_drained_node(plane: ControlPlane) -> None:
+    with node_objects(plane, "worker-1", "worker-2"):
+        try:
+            put_shop(plane)
+            scale = run(plane, "plan", "deploy", "shop/web", "--replicas", "8", "-o", "json")
+            best = run(plane, "plan", "deploy", "shop/web", "--replicas", "8", "--placement", "best", "-o", "name")
+            drain = run(plane, "plan", "drain", "worker-1", "-o", "json")
+        finally:
+            plane.kubectl("delete", "deployments,replicasets,pods", "-n", "shop", "--all", "--force")
+    found = json.loads(scale.stdout)
+    assert [(each["placement"], each["refused"]) for each in found["placements"]] == [
+        ("best", 0),
+        ("even", 1),
+        ("worst", 4),
+    ]
+    assert (scale.exit_code, best.exit_code, drain.exit_code) == (1, 0, 0)
+    assert best.stdout.split() == [f"spiderippool.spiderpool.spidernet.io/worker-{number}-eth1" for number in (2, 1)]
+    assert found["workloads"] == [
+        {"workload": "Deployment shop/web", "pods": 6, "nodes": 2, "of_nodes": 2, "reasons": []}
+    ]
+    moved = json.loads(drain.stdout)
+    assert [(each["workload"], each["pods"]) for each in moved["workloads"]] == [("ReplicaSet shop/web-7d4b", 2)]
+    assert {each["node"]: (each["free"], each["even"]) for each in moved["nodes"]} == {"worker-2": (2, 0)}

@@ -150,7 +150,7 @@ async def test_a_manifest(server: ApiServer) -> None:
     ("replicas", "outcome", "said"),
     [
         (2, (0, 0, 0), "It fits: 1 pods get"),
-        (3, (0, 0, 1), "It depends on the nodes: of 2 pods none to 1 get no address; spread evenly, none"),
+        (3, (0, 0, 1), "It depends on the nodes: 0 to 1 of 2 pods get no address, 0 if they are spread evenly"),
         (0, (0, 0, 0), "No pod is to come"),
     ],
 )

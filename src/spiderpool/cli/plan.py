@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION
 from spiderpool.cli.plan_case import ClusterFacts, PlannedGroup, Sites
 from spiderpool.cli.plan_growth import PoolGrowth
 from spiderpool.cli.plan_refusals import refusal_sentence
@@ -144,8 +145,7 @@ class AddressPlan:
         if best:
             return f"It does not fit: of {pods} pods at least {best} get no address, on whatever nodes they are placed"
         if worst:
-            placed = f"; spread evenly, {spread or 'none'}" if spread != worst else ""
-            return f"It depends on the nodes: of {pods} pods none to {worst} get no address{placed}"
+            return f"It depends on the nodes: 0 to {worst} of {pods} pods get no address, {spread} if they are spread evenly"
         if self.pending:
             return "Not all pods can be placed on a node; the others get their addresses"
         return f"It fits: {pods} pods get their addresses, on whatever nodes they are placed"
@@ -234,7 +234,7 @@ def address_plan(
         pools=tuple(outlook.pools(then, plain_groups)),
         nodes=tuple(outlook.nodes(plain_groups)),
         growth=tuple(map(str, growth)),
-        notes=(*notes, *_notes(then, capacity, placements)),
+        notes=(*notes, *_notes(then, groups, capacity, placements)),
     )
 
 
@@ -275,9 +275,12 @@ def _placements(
             yield PlacementOutcome(placement, pods, certain, found, tuple(refusals))
 
 
-def _notes(facts: ClusterFacts, capacity: Capacity, placements: Iterable[PlacementOutcome]) -> Iterator[str]:
+def _notes(
+    facts: ClusterFacts, groups: Iterable[PlannedGroup], capacity: Capacity, placements: Iterable[PlacementOutcome]
+) -> Iterator[str]:
     yield from facts.policies.notes
-    if facts.policies.network_note:
+    annotations = (each.planned.sample.metadata.annotations or {} for each in groups)
+    if facts.policies.network_note and not all(DEFAULT_NETWORK_ANNOTATION in each for each in annotations):
         yield facts.policies.network_note
     overlapping = sorted(name for name, each in capacity.pools.items() if each.shared)
     if overlapping:
