@@ -208,7 +208,8 @@ apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderIP
 metadata: {name: ADDRESS, labels: {ipam.spidernet.io/ippool: worker-1-eth1, ipam.spidernet.io/node: worker-1}}
 spec:
-  {address: ADDRESS/20, pool: worker-1-eth1, node: worker-1, namespace: shop, pod: NAME, podUID: UID, interface: eth0}
+  {address: ADDRESS/20, pool: worker-1-eth1, node: worker-1, namespace: shop, pod: NAME, podUID: HOLDER,
+   interface: eth0}
 """
 
 
@@ -229,7 +230,7 @@ def put_shop(plane: ControlPlane) -> None:
     for name, address in (("web-7d4b-1", "172.31.199.185"), ("web-7d4b-2", "172.31.199.186")):
         plane.apply(WEB_POD.replace("OWNER", reference(plane, "ReplicaSet", "web-7d4b")).replace("NAME", name))
         uid = plane.kubectl("get", "pod", name, "-n", "shop", "-o", "jsonpath={.metadata.uid}")
-        plane.apply(WEB_RECORD.replace("ADDRESS", address).replace("NAME", name).replace("UID", uid))
+        plane.apply(WEB_RECORD.replace("ADDRESS", address).replace("NAME", name).replace("HOLDER", uid))
 
 
 def test_plan_of_a_scaled_deployment_and_of_a_drained_node(plane: ControlPlane) -> None:

@@ -145,7 +145,8 @@ class AddressPlan:
         if best:
             return f"It does not fit: of {pods} pods at least {best} get no address, on whatever nodes they are placed"
         if worst:
-            return f"It depends on the nodes: 0 to {worst} of {pods} pods get no address, {spread} if they are spread evenly"
+            counts = f"0 to {worst} of {pods} pods get no address, {spread} if they are spread evenly"
+            return f"It depends on the nodes: {counts}"
         if self.pending:
             return "Not all pods can be placed on a node; the others get their addresses"
         return f"It fits: {pods} pods get their addresses, on whatever nodes they are placed"
