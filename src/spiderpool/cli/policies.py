@@ -19,7 +19,7 @@ from spiderpool.core.ipam.pod_context import AddressPolicy
 from spiderpool.core.network.attachment import AttachmentPolicy
 from spiderpool.errors import BadConfig
 from spiderpool.policies import address_policy, attachment_policy
-from spiderpool.settings import agent_settings, controller_settings, text_source
+from spiderpool.settings import agent_settings, table, text_source
 
 CONFIG = "spiderpool-conf"
 """Name of the ConfigMap with conf.yml."""
@@ -129,7 +129,7 @@ async def read_policies(cluster: Cluster, options: PolicyOptions) -> AgentPolici
     environ |= {NAMESPACE: options.namespace, NODE: "any"}
     with read_as_conf(options.values, options.namespace):
         source = text_source(*_text(options.values, config), environ)
-        settings, spare = agent_settings(source), controller_settings(source).redundant_ips
+        settings, spare = agent_settings(source), source.read(table.REDUNDANT_IPS)
     missing = options.values is None and (config is None or FILE not in (config.data or {}))
     assumed = f"ConfigMap {options.namespace}/{CONFIG} is not there: the defaults of its settings are assumed"
     unknown = f"no {DEFAULT_NETWORK} of the agents is known: if they have one, name it by --default-network"
