@@ -16,9 +16,9 @@ from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
 from spiderpool.api.scheduling import ScheduledPod
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.plan import Placement, address_plan
-from spiderpool.cli.plan_case import planned_groups, read_facts
-from spiderpool.cli.planned_pods import PlannedChange, PlannedPods
+from spiderpool.cli.plan.answer import Placement, address_plan
+from spiderpool.cli.plan.case import planned_groups, read_facts
+from spiderpool.cli.plan.pods import PlannedChange, PlannedPods
 from spiderpool.cli.policies import AgentPolicies
 from spiderpool.core.addresses import from_int
 from spiderpool.core.ipam.pod_context import AddressPolicy

@@ -141,7 +141,7 @@ CAUGHT_ELSEWHERE = {
 ENDS_WITH_ITS_CALL = {
     "agent/allocator.py: _undo",
     "agent/attach.py: _finish",
-    "cli/migration_steps.py: _until_old_agents_ended",
+    "cli/migration/steps.py: _until_old_agents_ended",
     "cloud/alibaba/nlb.py: _until",
     "controller/removal.py: _let_go",
     "controller/removal.py: nodes_are_clean",

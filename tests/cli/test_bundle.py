@@ -26,13 +26,14 @@ from spiderpool.api.daemon_pods import DaemonPod
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.api.rbac_v1 import ClusterRole, ClusterRoleBinding, Role, RoleBinding
-from spiderpool.cli import bundle, installation
-from spiderpool.cli.bundle import LOG_BYTES, MOST_AGENTS, Part, chosen_pods, content_of, prepare
-from spiderpool.cli.bundle_archive import written
-from spiderpool.cli.bundle_index import index
-from spiderpool.cli.bundle_save import Wanted, save
+from spiderpool.cli import installation
+from spiderpool.cli.bundle import contents as bundle
+from spiderpool.cli.bundle.archive import written
+from spiderpool.cli.bundle.contents import LOG_BYTES, MOST_AGENTS, Part, chosen_pods, content_of, prepare
+from spiderpool.cli.bundle.index import index
+from spiderpool.cli.bundle.save import Wanted, save
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.doctor import Diagnosis
+from spiderpool.cli.doctor.diagnosis import Diagnosis
 from spiderpool.cli.finding import Finding
 from spiderpool.cli.main import cli
 from tests.cli.test_doctor import lease, pool

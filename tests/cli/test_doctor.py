@@ -46,13 +46,13 @@ from spiderpool.api.rbac_v1 import (
 )
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface, SpiderNode
 from spiderpool.cli import rbac
-from spiderpool.cli.checks_addresses import suspects
-from spiderpool.cli.checks_definitions import definition_findings, version_findings
-from spiderpool.cli.checks_rights import Roles, right_findings
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.doctor import Diagnosis, diagnosis
-from spiderpool.cli.doctor_fix import Fixing
-from spiderpool.cli.doctor_look import Snapshot, WebhookService, confirmed
+from spiderpool.cli.doctor.checks_addresses import suspects
+from spiderpool.cli.doctor.checks_definitions import definition_findings, version_findings
+from spiderpool.cli.doctor.checks_rights import Roles, right_findings
+from spiderpool.cli.doctor.diagnosis import Diagnosis, diagnosis
+from spiderpool.cli.doctor.fix import Fixing
+from spiderpool.cli.doctor.look import Snapshot, WebhookService, confirmed
 from spiderpool.cli.finding import CHECKS, Finding
 from spiderpool.cli.installation import Installation, WebhookCertificate
 from spiderpool.cli.printing import View, printed

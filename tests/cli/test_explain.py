@@ -33,8 +33,8 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface, SpiderNode
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.explain import Explanation
-from spiderpool.cli.pod_question import PodQuestion
+from spiderpool.cli.explain.answer import Explanation
+from spiderpool.cli.explain.question import PodQuestion
 from spiderpool.cli.policies import AgentSet
 from spiderpool.cli.printing import View, printed
 from spiderpool.core.ipam.dry_run import GrantOrigin

@@ -26,15 +26,15 @@ from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.multusconfig import MultusConfigSpec, SpiderMultusConfig, VlanConfig
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
-from spiderpool.cli import migration_steps
 from spiderpool.cli.installation import AGENT, COMPONENT_LABEL
 from spiderpool.cli.main import cli
-from spiderpool.cli.migration_back import give_back, preview
-from spiderpool.cli.migration_look import AgentDaemonSet, MigrationState, Places, read_state
-from spiderpool.cli.migration_obstacles import obstacles
-from spiderpool.cli.migration_report import MigrationReport, report_of
-from spiderpool.cli.migration_steps import is_limited, limited, merge_patch, take_over
-from spiderpool.cli.migration_values import REFUSED, SERVED, UNKNOWN, WITHOUT_EFFECT, flags, setting_rows, value_rows
+from spiderpool.cli.migration import steps as migration_steps
+from spiderpool.cli.migration.back import give_back, preview
+from spiderpool.cli.migration.look import AgentDaemonSet, MigrationState, Places, read_state
+from spiderpool.cli.migration.obstacles import obstacles
+from spiderpool.cli.migration.report import MigrationReport, report_of
+from spiderpool.cli.migration.steps import is_limited, limited, merge_patch, take_over
+from spiderpool.cli.migration.values import REFUSED, SERVED, UNKNOWN, WITHOUT_EFFECT, flags, setting_rows, value_rows
 from spiderpool.cli.printing import View
 from spiderpool.core.ipam.migration_groups import LABEL, Side
 from spiderpool.errors import BadConfig, NotReady, Refused, SpiderpoolError

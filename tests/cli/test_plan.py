@@ -33,8 +33,8 @@ from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.main import cli
-from spiderpool.cli.plan import AddressPlan, Placement
-from spiderpool.cli.plan_question import PlanQuestion
+from spiderpool.cli.plan.answer import AddressPlan, Placement
+from spiderpool.cli.plan.question import PlanQuestion
 from spiderpool.cli.printing import View, printed
 from spiderpool.core.ipam.owners import owner_label
 from spiderpool.errors import BadConfig, Refused

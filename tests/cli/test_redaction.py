@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.cli import redaction
+from spiderpool.cli.bundle import redaction as redaction
 
 pytestmark = pytest.mark.unit
 

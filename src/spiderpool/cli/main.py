@@ -19,7 +19,7 @@ from spiderpool import __version__
 from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.cli import addresses, nodes, top
-from spiderpool.cli.bundle_save import Wanted, save
+from spiderpool.cli.bundle.save import Wanted, save
 from spiderpool.cli.completion import SHELLS, VARIABLE, complete_for_kubectl, names_of, pod_words, script
 from spiderpool.cli.connection import (
     Cluster,
@@ -32,15 +32,15 @@ from spiderpool.cli.connection import (
     shown,
     watched,
 )
-from spiderpool.cli.doctor import Diagnosis, examine
-from spiderpool.cli.doctor_fix import Fixing, Outcome, mend
+from spiderpool.cli.doctor.diagnosis import Diagnosis, examine
+from spiderpool.cli.doctor.fix import Fixing, Outcome, mend
+from spiderpool.cli.explain.question import PodQuestion
 from spiderpool.cli.history import Subject, answer_at, history_table, look_back
 from spiderpool.cli.installation import DEFAULT_NAMESPACE, look
-from spiderpool.cli.migration import Migration
-from spiderpool.cli.migration_look import DEFAULT_PLACES
-from spiderpool.cli.plan import Placement
-from spiderpool.cli.plan_question import PlanQuestion
-from spiderpool.cli.pod_question import PodQuestion
+from spiderpool.cli.migration.command import Migration
+from spiderpool.cli.migration.look import DEFAULT_PLACES
+from spiderpool.cli.plan.answer import Placement
+from spiderpool.cli.plan.question import PlanQuestion
 from spiderpool.cli.policies import read_as_conf
 from spiderpool.cli.printing import Done, object_reference, printable
 from spiderpool.cli.rbac import documents

@@ -16,8 +16,8 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
-from spiderpool.cli.checks_addresses import is_left_over
 from spiderpool.cli.connection import Cluster
+from spiderpool.cli.doctor.checks_addresses import is_left_over
 from spiderpool.cli.printing import View, age, alerts, facts, object_reference, plain, sentence, table
 from spiderpool.core.addresses import AddressSet, canonical, object_name, to_int
 from spiderpool.core.ipam.allocation import cooldown_end, cooldown_is_over, usable

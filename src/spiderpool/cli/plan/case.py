@@ -20,9 +20,9 @@ from spiderpool.api.scheduling import ScheduledPod, SchedulingSpec
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.explain import PodPlan, attachment_of, plan_addresses
-from spiderpool.cli.planned_pods import PlannedChange, PlannedPods
-from spiderpool.cli.pod_case import PodCase
+from spiderpool.cli.explain.answer import PodPlan, attachment_of, plan_addresses
+from spiderpool.cli.explain.case import PodCase
+from spiderpool.cli.plan.pods import PlannedChange, PlannedPods
 from spiderpool.cli.policies import AgentPolicies
 from spiderpool.core.addresses import FAMILIES, AddressSet, canonical
 from spiderpool.core.ipam.allocation import address_text, released

@@ -10,10 +10,10 @@ from typing import Any, Self, TextIO
 import click
 
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.plan import AddressPlan, address_plan
-from spiderpool.cli.plan_case import after_end, planned_groups, read_facts
-from spiderpool.cli.plan_growth import with_grown_pools
-from spiderpool.cli.planned_pods import SCALABLE, PlannedChange, of_drain, of_manifests, of_scale
+from spiderpool.cli.plan.answer import AddressPlan, address_plan
+from spiderpool.cli.plan.case import after_end, planned_groups, read_facts
+from spiderpool.cli.plan.growth import with_grown_pools
+from spiderpool.cli.plan.pods import SCALABLE, PlannedChange, of_drain, of_manifests, of_scale
 from spiderpool.cli.policies import PolicyOptions, read_policies
 
 USAGE = (

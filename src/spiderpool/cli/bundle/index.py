@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from urllib.parse import quote
 
-from spiderpool.cli.bundle_archive import Archive, Entry
-from spiderpool.cli.doctor import Diagnosis
+from spiderpool.cli.bundle.archive import Archive, Entry
+from spiderpool.cli.doctor.diagnosis import Diagnosis
 from spiderpool.cli.finding import CHECKS, Finding
 
 STYLE = (

@@ -11,7 +11,7 @@ from spiderpool.api.meta import Object
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.cli.attention import is_unready
-from spiderpool.cli.doctor_look import Snapshot, WebhookService
+from spiderpool.cli.doctor.look import Snapshot, WebhookService
 from spiderpool.cli.finding import Finding
 from spiderpool.cli.printing import age, object_reference, seconds_since
 from spiderpool.core.admission.warnings import ObjectName, names_in

@@ -11,8 +11,8 @@ from typing import Any, Self, TextIO
 import click
 
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.explain import Explanation, explain, needed_records
-from spiderpool.cli.pod_case import find_pod, pod_of_manifest, read_case, with_records
+from spiderpool.cli.explain.answer import Explanation, explain, needed_records
+from spiderpool.cli.explain.case import find_pod, pod_of_manifest, read_case, with_records
 from spiderpool.cli.policies import PolicyOptions, read_policies
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.multusconfig import SpiderMultusConfig
-from spiderpool.cli.migration_look import DEFAULT_PLACES, MigrationState
-from spiderpool.cli.migration_obstacles import obstacles, unready
-from spiderpool.cli.migration_steps import conversion, is_limited
-from spiderpool.cli.migration_values import REFUSED, SERVED, UNKNOWN, SettingRow, flags, setting_rows
+from spiderpool.cli.migration.look import DEFAULT_PLACES, MigrationState
+from spiderpool.cli.migration.obstacles import obstacles, unready
+from spiderpool.cli.migration.steps import conversion, is_limited
+from spiderpool.cli.migration.values import REFUSED, SERVED, UNKNOWN, SettingRow, flags, setting_rows
 from spiderpool.cli.printing import View, alerts, object_reference, plain, sentence, table
 from spiderpool.core.addresses import FAMILIES
 from spiderpool.core.ipam.migration import Fate, Finding, held_name

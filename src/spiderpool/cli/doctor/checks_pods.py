@@ -10,10 +10,10 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION
-from spiderpool.cli.doctor_look import Snapshot
-from spiderpool.cli.explain import Explanation, explain, needed_records
+from spiderpool.cli.doctor.look import Snapshot
+from spiderpool.cli.explain.answer import Explanation, explain, needed_records
+from spiderpool.cli.explain.case import PodCase, top_controller
 from spiderpool.cli.finding import Finding
-from spiderpool.cli.pod_case import PodCase, top_controller
 from spiderpool.cli.printing import object_reference, seconds_since
 from spiderpool.core.addresses import object_name
 from spiderpool.core.ipam.owners import Controller

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from spiderpool.api.applications import DaemonSet
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.cli.plan_case import ClusterFacts
-from spiderpool.cli.planned_pods import PlannedChange, PlannedPods
+from spiderpool.cli.plan.case import ClusterFacts
+from spiderpool.cli.plan.pods import PlannedChange, PlannedPods
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, family
 from spiderpool.core.ipam.application_pools import SubnetUse, desired_pool, find_pool, pool_names

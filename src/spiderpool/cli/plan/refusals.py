@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.cli.explain import PodPlan, attachment_of, plan_addresses
-from spiderpool.cli.plan_case import PlannedGroup, Sites
-from spiderpool.cli.pod_case import PodCase
+from spiderpool.cli.explain.answer import PodPlan, attachment_of, plan_addresses
+from spiderpool.cli.explain.case import PodCase
+from spiderpool.cli.plan.case import PlannedGroup, Sites
 from spiderpool.core.ipam import allocation, selection
 from spiderpool.core.ipam.dry_run import dry_run
 from spiderpool.core.ipam.placement import RefusedPods

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.migration_back import give_back, preview
-from spiderpool.cli.migration_look import Places, read_state
-from spiderpool.cli.migration_report import MigrationReport, report_of
-from spiderpool.cli.migration_steps import take_over
-from spiderpool.cli.migration_values import value_rows
+from spiderpool.cli.migration.back import give_back, preview
+from spiderpool.cli.migration.look import Places, read_state
+from spiderpool.cli.migration.report import MigrationReport, report_of
+from spiderpool.cli.migration.steps import take_over
+from spiderpool.cli.migration.values import value_rows
 from spiderpool.errors import BadRequest
 from spiderpool.kube.client import Client
 

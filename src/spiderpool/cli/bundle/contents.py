@@ -24,10 +24,10 @@ from spiderpool.api.daemon_pods import DaemonPod
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
 from spiderpool.api.meta import Object
 from spiderpool.api.rbac_v1 import ClusterRole, ClusterRoleBinding, Role, RoleBinding
-from spiderpool.cli import redaction
+from spiderpool.cli.bundle import redaction as redaction
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.doctor import Diagnosis, examine
-from spiderpool.cli.doctor_look import daemon_pods
+from spiderpool.cli.doctor.diagnosis import Diagnosis, examine
+from spiderpool.cli.doctor.look import daemon_pods
 from spiderpool.cli.installation import AGENT, COMPONENT_LABEL, COMPONENTS, CONTROLLER, LEASES, look
 from spiderpool.cli.policies import CONFIG
 from spiderpool.cli.printing import View, printed

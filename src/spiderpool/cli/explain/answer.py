@@ -11,9 +11,9 @@ from spiderpool.api.core_v1 import Event
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION
-from spiderpool.cli.pod_case import PodCase
+from spiderpool.cli.explain.case import PodCase
+from spiderpool.cli.explain.remedies import remedies
 from spiderpool.cli.printing import View, age, alerts, object_reference, plain, sentence, table
-from spiderpool.cli.remedies import remedies
 from spiderpool.core.addresses import FAMILIES, to_int
 from spiderpool.core.annotations import FIRST_INTERFACE
 from spiderpool.core.ipam import candidates, dry_run, selection, takeover

@@ -9,9 +9,9 @@ from typing import Any
 
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION
-from spiderpool.cli.plan_case import ClusterFacts, PlannedGroup, Sites
-from spiderpool.cli.plan_growth import PoolGrowth
-from spiderpool.cli.plan_refusals import refusal_sentence
+from spiderpool.cli.plan.case import ClusterFacts, PlannedGroup, Sites
+from spiderpool.cli.plan.growth import PoolGrowth
+from spiderpool.cli.plan.refusals import refusal_sentence
 from spiderpool.cli.printing import Cell, View, alerts, object_reference, plain, sentence, table
 from spiderpool.core.ipam.placement import Capacity, PodGroup, RollOut, even, favourable, unfavourable
 from spiderpool.core.ipam.placement_bounds import bounds

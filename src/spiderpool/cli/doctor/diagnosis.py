@@ -9,13 +9,13 @@ from typing import Any
 
 from spiderpool.api.core_v1 import ConfigMap
 from spiderpool.cli import attention
-from spiderpool.cli.checks_addresses import address_findings, suspects
-from spiderpool.cli.checks_definitions import definition_findings, version_findings
-from spiderpool.cli.checks_networks import network_findings
-from spiderpool.cli.checks_pods import Controllers, read_controllers, refusal_findings, waiting_pods
-from spiderpool.cli.checks_rights import right_findings
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.doctor_look import Snapshot, confirmed, read_snapshot
+from spiderpool.cli.doctor.checks_addresses import address_findings, suspects
+from spiderpool.cli.doctor.checks_definitions import definition_findings, version_findings
+from spiderpool.cli.doctor.checks_networks import network_findings
+from spiderpool.cli.doctor.checks_pods import Controllers, read_controllers, refusal_findings, waiting_pods
+from spiderpool.cli.doctor.checks_rights import right_findings
+from spiderpool.cli.doctor.look import Snapshot, confirmed, read_snapshot
 from spiderpool.cli.finding import CHECKS, ORDER, Finding
 from spiderpool.cli.installation import AGENT, CLOUD, COMPONENTS, CONTROLLER, Installation, component_of
 from spiderpool.cli.policies import CONFIG

@@ -23,8 +23,8 @@ from spiderpool.api.scheduling import (
     template_of,
 )
 from spiderpool.cli.connection import Cluster
+from spiderpool.cli.explain.case import pod_metadata
 from spiderpool.cli.manifests import NO_UID, documents, read
-from spiderpool.cli.pod_case import pod_metadata
 from spiderpool.core.ipam.scheduling import as_of_daemon_set
 from spiderpool.errors import BadConfig, Refused
 

@@ -15,9 +15,9 @@ from spiderpool.api.ip import RELEASE_ANNOTATION, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.cli.installation import AGENT, COMPONENT_LABEL
-from spiderpool.cli.migration_look import AgentDaemonSet, MigrationState, Places, read_state
-from spiderpool.cli.migration_obstacles import why_not_given_back
-from spiderpool.cli.migration_steps import (
+from spiderpool.cli.migration.look import AgentDaemonSet, MigrationState, Places, read_state
+from spiderpool.cli.migration.obstacles import why_not_given_back
+from spiderpool.cli.migration.steps import (
     AFFINITY_BEFORE,
     CONFLICT_TRIES,
     TIMEOUT,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
-from spiderpool.cli import redaction
-from spiderpool.cli.bundle import content_of, prepare
-from spiderpool.cli.bundle_archive import Entry, written
-from spiderpool.cli.bundle_index import index
+from spiderpool.cli.bundle import redaction as redaction
+from spiderpool.cli.bundle.archive import Entry, written
+from spiderpool.cli.bundle.contents import content_of, prepare
+from spiderpool.cli.bundle.index import index
 from spiderpool.cli.connection import Cluster
 
 

@@ -16,8 +16,8 @@ from spiderpool.api.ipquota import SpiderIPQuota
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.rbac_v1 import ClusterRole, ClusterRoleBinding, Role, RoleBinding
 from spiderpool.api.spiderserver import SpiderServer
-from spiderpool.cli.checks_rights import Roles
 from spiderpool.cli.connection import Cluster
+from spiderpool.cli.doctor.checks_rights import Roles
 from spiderpool.cli.installation import COMPONENT_LABEL, COMPONENTS, Installation, look
 from spiderpool.cli.policies import AgentPolicies, PolicyOptions, read_policies
 from spiderpool.errors import BadConfig

@@ -19,8 +19,8 @@ from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
-from spiderpool.cli.migration_look import AgentDaemonSet, MigrationState, Places, read_state
-from spiderpool.cli.migration_obstacles import chosen, obstacles, unready
+from spiderpool.cli.migration.look import AgentDaemonSet, MigrationState, Places, read_state
+from spiderpool.cli.migration.obstacles import chosen, obstacles, unready
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.migration import Conversion, convert, held_name
 from spiderpool.core.ipam.migration_groups import LABEL, Group, Side

@@ -10,7 +10,7 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spidernode import NodeSandbox, SpiderNode
-from spiderpool.cli.doctor_look import Snapshot
+from spiderpool.cli.doctor.look import Snapshot
 from spiderpool.cli.finding import Finding
 from spiderpool.cli.printing import object_reference
 from spiderpool.core.addresses import FAMILIES, AddressSet, Interval, canonical, object_name, to_int

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 import msgspec
 
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.cli.migration_look import MigrationState
+from spiderpool.cli.migration.look import MigrationState
 from spiderpool.core.ipam.migration_groups import Group, split
 from spiderpool.core.network.pod_networks import qualified
 from spiderpool.errors import Refused

@@ -1,0 +1,1 @@
+"""`bundle`: a support archive without credentials."""

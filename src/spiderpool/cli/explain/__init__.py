@@ -1,0 +1,1 @@
+"""`explain`: why a pod has its addresses, or none."""

@@ -1,0 +1,1 @@
+"""`migrate`: takes a cluster over from Spiderpool's own release, and gives it back."""

@@ -1,0 +1,1 @@
+"""`plan`: whether pods that are to come would get addresses."""
