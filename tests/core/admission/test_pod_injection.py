@@ -14,8 +14,10 @@ from spiderpool.core.admission.pod_injection import (
     CannotInject,
     InjectionRequest,
     NewPod,
+    as_stored,
     injection_request,
     network_selector,
+    with_address_requests,
     with_networks,
     with_nic_resources,
 )
@@ -181,3 +183,34 @@ class TestNICs:
 
     def test_a_pod_without_networks_is_unchanged(self) -> None:
         assert with_nic_resources(pod(), "default", "net", self.CONFIGS) == pod()
+
+
+class TestAddressRequests:
+    A, B = "addresses.spidernet.io/kube-system.a", "addresses.spidernet.io/kube-system.b"
+
+    def test_the_first_container_requests_them(self) -> None:
+        made = with_address_requests(pod({"resources": {"requests": {"cpu": "1"}}}, {}), {self.A: 1, self.B: 2})
+        first, second = containers(made)
+        assert first["resources"] == {
+            "limits": {self.A: "1", self.B: "2"},
+            "requests": {"cpu": "1", self.A: "1", self.B: "2"},
+        }
+        assert second == {}
+
+    @pytest.mark.parametrize("field", ["limits", "requests"])
+    def test_a_resource_that_the_pod_names_itself_stays_as_it_is(self, field: str) -> None:
+        before = pod({}, {"resources": {field: {self.A: "3"}}})
+        assert with_address_requests(before, {self.A: 1}) == before
+
+    def test_a_pod_that_needs_none_is_unchanged(self) -> None:
+        assert with_address_requests(pod(), {}) == pod()
+
+    def test_the_pod_is_read_as_it_will_be_stored(self) -> None:
+        document = {"metadata": {"generateName": "web-", "annotations": {"a": "b"}}, "spec": {"nodeName": "n"}}
+        stored = as_stored(msgspec.convert(document, NewPod), "team")
+        assert (stored.metadata.namespace, stored.metadata.annotations, stored.spec.nodeName) == (
+            "team",
+            {"a": "b"},
+            "n",
+        )
+        assert as_stored(msgspec.convert({"spec": {"hostNetwork": True}}, NewPod), "team").spec.hostNetwork

@@ -1,4 +1,4 @@
-"""Injects networks, and the device plugin resources that they need, into a new pod.
+"""Injects networks, and the resources that they need of a node, into a new pod.
 
 The annotation of the pod, otherwise that of its namespace, selects every SpiderMultusConfig that has the annotation's
 key and value as a label. Resources are injected into the first container.
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec.structs import replace
 
-from spiderpool.api.core_v1 import Pod
+from spiderpool.api.core_v1 import Pod, PodSpec
 from spiderpool.api.decoding import decode
 from spiderpool.api.meta import Kind, Object
 from spiderpool.api.multusconfig import (
@@ -39,7 +39,7 @@ from spiderpool.errors import BadConfig
 NIC_RESOURCE = "spidernet.io/{}-nic"
 """Resource of a node that has a NIC of this name; it lets the scheduler choose such a node."""
 ONE = "1"
-"""Quantity of each injected resource."""
+"""Quantity of a NIC."""
 
 Quantities = dict[str, Any]
 Annotations = Mapping[str, str]
@@ -63,6 +63,7 @@ class NewPodSpec(msgspec.Struct, omit_defaults=True):
 
     containers: list[PodContainer] = msgspec.field(default_factory=list)
     hostNetwork: bool | None = None  # noqa: N815
+    nodeName: str | None = None  # noqa: N815
 
 
 class NewPod(Object, kw_only=True):
@@ -122,7 +123,7 @@ def with_networks(
         _require_injectable(config, request)
     resources = dict.fromkeys(filter(None, (_resource(config.spec) for config in chosen)))
     annotated = _with_annotation(pod, namespace, [_attachment_key(config) for config in chosen])
-    return _with_limits(annotated, [name for name in resources if not _is_limited(pod, name)])
+    return _with_limits(annotated, {name: ONE for name in resources if not _is_limited(pod, name)})
 
 
 def with_nic_resources(
@@ -136,8 +137,18 @@ def with_nic_resources(
     named = set(_named_networks(pod.metadata.annotations or {}, namespace, default_namespace))
     blocks = [interface_block(config.spec) for config in configs if config.spec and _attachment_key(config) in named]
     nics = dict.fromkeys(nic for block in blocks for nic in _nics(block))
-    names = [name for name in map(NIC_RESOURCE.format, nics) if not _is_mentioned(pod, name)]
-    return _with_requests(_with_limits(pod, names), names)
+    return _with_resources(pod, dict.fromkeys(map(NIC_RESOURCE.format, nics), ONE))
+
+
+def with_address_requests(pod: NewPod, requests: Mapping[str, int]) -> NewPod:
+    """The pod with what it needs of its node's free addresses, but for resources that it names itself."""
+    return _with_resources(pod, {name: str(count) for name, count in requests.items()})
+
+
+def as_stored(pod: NewPod, namespace: str) -> Pod:
+    """A new pod as it will be read, as far as its networks depend on it."""
+    spec = PodSpec(nodeName=pod.spec.nodeName, hostNetwork=pod.spec.hostNetwork)
+    return Pod(metadata=replace(pod.metadata, namespace=namespace), spec=spec)
 
 
 def _require_injectable(config: SpiderMultusConfig, request: InjectionRequest) -> None:
@@ -236,20 +247,22 @@ def _is_mentioned(pod: NewPod, name: str) -> bool:
     return _is_limited(pod, name) or any(name in (resources.requests or {}) for resources in _resources(pod))
 
 
-def _with_limits(pod: NewPod, names: list[str]) -> NewPod:
-    return _with_quantities(pod, "limits", names)
+def _with_resources(pod: NewPod, quantities: Mapping[str, str]) -> NewPod:
+    """The pod with limits and requests, which are equal for extended resources, but for what it mentions itself."""
+    added = {name: quantity for name, quantity in quantities.items() if not _is_mentioned(pod, name)}
+    return _with_quantities(_with_limits(pod, added), "requests", added)
 
 
-def _with_requests(pod: NewPod, names: list[str]) -> NewPod:
-    return _with_quantities(pod, "requests", names)
+def _with_limits(pod: NewPod, quantities: Mapping[str, str]) -> NewPod:
+    return _with_quantities(pod, "limits", quantities)
 
 
-def _with_quantities(pod: NewPod, field: str, names: list[str]) -> NewPod:
-    """The pod whose first container has one of each resource in ``field``: ``limits`` or ``requests``."""
-    if not names or not pod.spec.containers:
+def _with_quantities(pod: NewPod, field: str, added: Mapping[str, str]) -> NewPod:
+    """The pod whose first container has these quantities in ``field``: ``limits`` or ``requests``."""
+    if not added or not pod.spec.containers:
         return pod
     first, *others = pod.spec.containers
     resources = first.resources or ContainerResources()
-    quantities = {**(getattr(resources, field) or {}), **dict.fromkeys(names, ONE)}
+    quantities = {**(getattr(resources, field) or {}), **added}
     container = replace(first, resources=replace(resources, **{field: quantities}))
     return replace(pod, spec=replace(pod.spec, containers=[container, *others]))
