@@ -56,6 +56,7 @@ SERVED: Final[Mapping[str, Setting[Any]]] = {
     "spiderpoolController.webhookPort": table.WEBHOOK_PORT,
     "spiderpoolController.enableValidatingResourcesDeletedWebhook": table.PROTECT_USED,
     "spiderpoolController.removeStartupTaint": table.REMOVE_STARTUP_TAINT,
+    "spiderpoolController.nodeAddressResources": table.NODE_RESOURCES,
     "spiderpoolController.podResourceInject.enabled": table.INJECT,
     "spiderpoolController.podResourceInject.namespacesExclude": table.INJECT_EXCLUDED,
     "spiderpoolController.podResourceInject.namespacesInclude": table.INJECT_INCLUDED,

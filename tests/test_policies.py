@@ -7,8 +7,8 @@ import yaml
 
 from spiderpool.core.ipam.pod_context import AddressPolicy
 from spiderpool.core.network.attachment import AttachmentPolicy
-from spiderpool.policies import address_policy, attachment_policy
-from spiderpool.settings import agent_settings, text_source
+from spiderpool.policies import address_policy, attachment_policy, requirement_policies
+from spiderpool.settings import agent_settings, controller_settings, text_source
 
 pytestmark = pytest.mark.unit
 
@@ -34,6 +34,14 @@ def test_networks() -> None:
         "here/underlay", namespace="here", isolated=True, shared_namespaces=found.shared_namespaces
     )
     assert set(found.shared_namespaces) == {"shared", "other"}
+
+
+def test_who_counts_knows_the_same_networks_and_families() -> None:
+    networks, addresses = requirement_policies(
+        controller_settings(text_source("enableIPv6: true", "test", ENVIRONMENT))
+    )
+    assert networks == AttachmentPolicy("here/underlay", namespace="here")
+    assert addresses == address_policy(agent_settings(text_source("enableIPv6: true", "test", ENVIRONMENT)))
 
 
 @pytest.mark.parametrize(("v4", "v6", "families"), [(True, False, (4,)), (False, True, (6,)), (True, True, (4, 6))])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spiderpool.core.ipam.pod_context import AddressPolicy
 from spiderpool.core.network.attachment import AttachmentPolicy
-from spiderpool.settings import AgentSettings
+from spiderpool.settings import AgentSettings, ControllerSettings
 
 
 def attachment_policy(settings: AgentSettings) -> AttachmentPolicy:
@@ -17,7 +17,13 @@ def attachment_policy(settings: AgentSettings) -> AttachmentPolicy:
     )
 
 
-def address_policy(settings: AgentSettings) -> AddressPolicy:
+def requirement_policies(settings: ControllerSettings) -> tuple[AttachmentPolicy, AddressPolicy]:
+    """The same for who only counts what pods need: whether one may use a network is left to its agent."""
+    networks = AttachmentPolicy(default_network=settings.default_network, namespace=settings.common.namespace)
+    return networks, address_policy(settings)
+
+
+def address_policy(settings: AgentSettings | ControllerSettings) -> AddressPolicy:
     """Which addresses they get."""
     common = settings.common
     return AddressPolicy(

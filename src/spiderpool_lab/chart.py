@@ -27,6 +27,7 @@ ALL_FEATURES = (
     "cloud.provider=alibaba",
     "cloud.alibaba.assign=true",
     "spiderpoolController.removeStartupTaint=true",
+    "spiderpoolController.nodeAddressResources=advertise",
 )
 """Values with which the roles of all daemons and features are rendered."""
 

@@ -43,6 +43,8 @@ COMBINATIONS: dict[str, tuple[str, ...]] = {
     "agents alone": ("migration.agentsOnly=true", "migration.replacedNetworkLists={00-multus.conf,01-x.conf}"),
     "network of pods": ("spiderpoolController.hostnetwork=false", "spiderpoolController.replicas=2"),
     "startup taint": ("spiderpoolController.removeStartupTaint=true",),
+    "addresses for the scheduler": ("spiderpoolController.nodeAddressResources=advertise",),
+    "withdrawn addresses": ("spiderpoolController.nodeAddressResources=withdraw",),
     "provided certificate": ("spiderpoolController.tls.method=provided",),
     "metrics": (
         *CLOUD,

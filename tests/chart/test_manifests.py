@@ -442,6 +442,9 @@ class TestRegistrations:
         assert {each["name"]: each["expression"] for each in plain}["url"] == "''"
 
 
+TAINT = "spiderpoolController.removeStartupTaint=true"
+
+
 class TestRoles:
     def resources(self, kind: str, name: str, *values: str) -> set[str]:
         return {each for rule in one(kind, name, *values)["rules"] for each in rule["resources"]}
@@ -458,13 +461,34 @@ class TestRoles:
             rules = one("ClusterRole", "spiderpool-controller", *values)["rules"]
             return {verb for rule in rules if "nodes" in rule["resources"] for verb in rule["verbs"]}
 
-        taint = "spiderpoolController.removeStartupTaint=true"
+        taint = TAINT
         assert verbs() == {"get", "list", "watch"}
         assert verbs(taint) == {"get", "list", "watch", "patch"}
         for values, expected in (((), 0), ((taint,), 2)):
             made = [each for each in rendered(*values) if each["metadata"]["name"] == "spiderpool-startup-taint"]
             assert len(made) == expected, "a policy and its binding"
         assert controller_settings(source(Daemon.CONTROLLER, taint)).remove_startup_taint
+
+    def test_the_controller_changes_the_status_of_nodes_only_where_they_advertise_addresses(self) -> None:
+        def verbs(kind: str, name: str, *values: str) -> set[str]:
+            rules = one(kind, name, *values)["rules"]
+            return {verb for rule in rules if "nodes/status" in rule["resources"] for verb in rule["verbs"]}
+
+        for value, allowed, advertises in (
+            ("none", False, False),
+            ("advertise", True, True),
+            ("withdraw", True, False),
+        ):
+            values = f"spiderpoolController.nodeAddressResources={value}"
+            for name in ("spiderpool-controller", "spiderpool-cleanup"):
+                assert verbs("ClusterRole", name, values) == ({"patch"} if allowed else set())
+            made = [each for each in rendered(values) if each["metadata"]["name"] == "spiderpool-node-resources"]
+            assert len(made) == (2 if allowed else 0), "a policy and its binding"
+            settings = controller_settings(source(Daemon.CONTROLLER, values, "multus.multusCNI.defaultCniCRName=x"))
+            assert settings.advertises == advertises
+            assert (settings.default_network or "").endswith("/x")
+            taint = one("ValidatingAdmissionPolicy", "spiderpool-startup-taint", values, TAINT)
+            assert ("excludeResourceRules" in taint["spec"]["matchConstraints"]) == allowed
 
     def test_all_pods_of_the_chart_run_on_nodes_that_still_have_the_taint(self) -> None:
         for name, spec in pod_specs(*CLOUD).items():

@@ -53,6 +53,12 @@ def test_the_webhook_for_pods_fails_open_and_excludes_system_namespaces() -> Non
     assert pods["clientConfig"]["service"]["path"] == "/mutate--v1-pod"
 
 
+@pytest.mark.parametrize(("resources", "shown"), [("none", False), ("advertise", True), ("withdraw", False)])
+def test_new_pods_are_shown_to_us_where_they_are_to_request_addresses(resources: str, shown: bool) -> None:
+    *_, last = webhooks("mutate", ControllerSettings(node_resources=resources), b"ca")
+    assert (last["name"] == "pods.spiderpool.spidernet.io") == shown
+
+
 @pytest.mark.parametrize(
     ("settings", "mutated", "guarded"),
     [

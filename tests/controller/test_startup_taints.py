@@ -226,7 +226,7 @@ async def test_its_account_changes_nothing_else_on_a_node(
         with pytest.raises(Forbidden, match=f"removes the taint {STARTUP_TAINT} alone"):
             await thief.patch(Node, registered, EVIL[what](others, *ours))
         with pytest.raises(Forbidden):
-            await thief.patch(Node, registered, {"status": {"addresses": []}}, sub="status")
+            await thief.patch(Node, registered, {"status": {"conditions": None}}, sub="status")
         with pytest.raises(Forbidden):
             await thief.delete(Node, registered)
         after = await admin.get(Node, registered)

@@ -17,18 +17,25 @@ from aiohttp import ClientSession
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spiderpool.api.core_v1 import Namespace
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
+from spiderpool.controller import webhooks
 from spiderpool.controller.reviews import json_patch
 from spiderpool.controller.webhooks import Webhooks
+from spiderpool.core.network.address_requests import AddressRequirement
 from spiderpool.kube.client import Client
 from spiderpool.kube.config import ClientCredentials, ClusterAccess
 from spiderpool.settings import ControllerSettings
 from tests.support.admission import admission_caller
+from tests.support.api_server import ApiServer, Fault
 
 pytestmark = pytest.mark.unit
 
 MUTATE = "/mutate-spiderpool-spidernet-io-v2beta1-spiderippool"
 VALIDATE_RESERVED = "/validate-spiderpool-spidernet-io-v2beta1-spiderreservedip"
 VALIDATE = "/validate-spiderpool-spidernet-io-v2beta1-spidermultusconfig"
+REQUESTING = ControllerSettings(node_resources="advertise", default_network="a")
 
 
 def patched(document: Any, operations: list[dict[str, Any]]) -> Any:
@@ -138,6 +145,59 @@ class TestWebhooks:
             assert response["allowed"]
             assert "injected nothing" in response["warnings"][0]
         assert "Traceback" not in capsys.readouterr().out, "that the API server is away is no bug"
+
+    async def test_a_pod_requests_what_it_needs_of_its_node(self) -> None:
+        ipam = {"type": "ipvlan", "master": "eth0", "ipam": {"type": "spiderpool"}}
+        config = json.dumps({"cniVersion": "1.0.0", "name": "a", "plugins": [ipam]})
+        network = NetworkAttachmentDefinition(
+            metadata=ObjectMeta(name="a", namespace="kube-system"), spec=NADSpec(config=config)
+        )
+        annotations = {"ipam.spidernet.io/default-ipv4-ippool": '["x"]'}
+        named = Namespace(metadata=ObjectMeta(name="named", annotations=annotations))
+        async with ApiServer(Namespace.KIND, NetworkAttachmentDefinition.KIND) as server, server.client() as kube:
+            server.put(network, Namespace(metadata=ObjectMeta(name="plain")), named)
+            async with admission_caller(Webhooks(kube, frozenset({4}), REQUESTING)) as http:
+
+                async def resource_of(namespace: str, **metadata: Any) -> Any:
+                    document = {"metadata": metadata, "spec": {"containers": [{"name": "c"}]}}
+                    asked = review(document)
+                    asked["request"]["namespace"] = namespace
+                    reply = await (await http.post("/mutate--v1-pod", json=asked)).read()
+                    response = msgspec.json.decode(reply)["response"]
+                    assert response["allowed"]
+                    assert "warnings" not in response
+                    operations = msgspec.json.decode(base64.b64decode(response.get("patch", "W10=")))
+                    (container,) = patched(document, operations)["spec"]["containers"]
+                    return container.get("resources")
+
+                of_network = {AddressRequirement("kube-system/a").resource: "1"}
+                assert await resource_of("plain") == {"limits": of_network, "requests": of_network}
+                of_pools = {AddressRequirement("kube-system/a", ((4, ("x",)),)).resource: "1"}
+                assert await resource_of("named") == {"limits": of_pools, "requests": of_pools}
+                assert await resource_of("kube-system") is None
+                wrong = {"v1.multus-cni.io/default-network": "a,b"}
+                assert await resource_of("plain", annotations=wrong) is None, "the agent says what is wrong"
+                owner = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "s", "uid": "s", "controller": True}
+                assert await resource_of("plain", ownerReferences=[owner]) is None
+
+    async def test_a_pod_is_admitted_without_requests_where_they_cannot_be_told(self) -> None:
+        unreachable = ClusterAccess("http://127.0.0.1:9", ssl.create_default_context(), ClientCredentials())
+        async with Client(unreachable) as kube, admission_caller(Webhooks(kube, frozenset({4}), REQUESTING)) as http:
+            reply = await http.post("/mutate--v1-pod", json=review({"metadata": {"name": "x"}, "spec": {}}))
+            response = msgspec.json.decode(await reply.read())["response"]
+            assert response["allowed"]
+            assert "patch" not in response
+            assert "the pod requests no addresses" in response["warnings"][0]
+
+    async def test_an_api_server_that_answers_too_late_holds_up_no_pod(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(webhooks, "POD_ANSWER_TIMEOUT", 0.2)
+        async with ApiServer(Namespace.KIND, NetworkAttachmentDefinition.KIND) as server, server.client() as kube:
+            server.inject(Fault("get", times=2, delay=1.0))
+            async with admission_caller(Webhooks(kube, frozenset({4}), REQUESTING)) as http:
+                reply = await http.post("/mutate--v1-pod", json=review({"metadata": {"name": "x"}, "spec": {}}))
+                response = msgspec.json.decode(await reply.read())["response"]
+        assert response["allowed"]
+        assert "no answer in time" in response["warnings"][0]
 
     async def test_an_unreachable_api_server_is_reported(self, http: ClientSession) -> None:
         network = {"metadata": {"name": "x", "namespace": "ns"}, "spec": {"cniType": "custom"}}

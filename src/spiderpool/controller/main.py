@@ -10,10 +10,11 @@ from functools import partial
 from typing import Any
 
 from spiderpool import daemon
+from spiderpool.api.address_resources import AdvertisingNode, RequestingPod
 from spiderpool.api.applications import WORKLOADS
 from spiderpool.api.coordination_v1 import Lease
 from spiderpool.api.coordinator import SpiderCoordinator
-from spiderpool.api.core_v1 import ConfigMap, Node, Pod, Service
+from spiderpool.api.core_v1 import ConfigMap, Namespace, Node, Pod, Service
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
@@ -26,6 +27,7 @@ from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller import removal
 from spiderpool.controller.admission_server import AdmissionServer, accept_client_certificates
+from spiderpool.controller.advertising import AddressAdvertiser, AdvertisingListers, withdraw
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
 from spiderpool.controller.certificates import CertificateLifetimes, Certificates, WebhookCertificates, erase
 from spiderpool.controller.cidr_detection import (
@@ -61,12 +63,15 @@ from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.node_servers import NodeServers
+from spiderpool.policies import requirement_policies
 from spiderpool.settings import ControllerSettings, controller_settings, load_source
 from spiderpool.telemetry import configure, logger
 
 COMPONENT = "spiderpool-controller"
 LEASE = "spiderpool-controller-leases"
 LEASE_OF_CLOUD = "spiderpool-cloud-leases"
+NOTHING_ADVERTISED = "none"
+"""Of the setting that says what Nodes advertise: their resources are left as they are."""
 PROGRAM = daemon.Program(
     COMPONENT,
     "Serves Spiderpool's admission webhooks and, as leader, reconciles its objects and collects leaked addresses.",
@@ -89,13 +94,15 @@ class ControllerLeader:
         self._recorder = Recorder(client, COMPONENT)
         self._pools = Informer(client, SpiderIPPool)
         self._ips = Informer(client, SpiderIP)
-        self._pods = Informer(client, Pod)
+        counting = settings.node_resources != NOTHING_ADVERTISED
+        self._pods: Informer[Pod] = Informer(client, RequestingPod if settings.advertises else Pod)
         self._configs = Informer(client, SpiderMultusConfig)
         self._attachments = Informer(client, NetworkAttachmentDefinition)
         self._coordinators = Informer(client, SpiderCoordinator)
         self._kubeadm = Informer(client, ConfigMap, SYSTEM_NAMESPACE, fields=f"metadata.name={KUBEADM_CONFIG}")
         self._service_cidrs = Informer(client, ServiceCIDR, optional=True)
-        self._nodes = Informer(client, Node)
+        self._nodes: Informer[Node] = Informer(client, AdvertisingNode if counting else Node)
+        self._all_namespaces = Informer(client, Namespace)
         self._accounts = Informer(client, SpiderNode, optional=True)  # Helm does not add CRDs during an update
         self._servers = NodeServers(Informer(client, SpiderServer, optional=True))
         self._services = Informer(client, Service)
@@ -152,6 +159,7 @@ class ControllerLeader:
             self._reserved,
             self._quotas,
             *self._workloads.values(),
+            *([self._all_namespaces] if self._settings.advertises else []),
         ]
 
     def _reconcilers(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
@@ -172,6 +180,7 @@ class ControllerLeader:
             *([self._gc().run] if settings.gc_enabled else []),
             *([self._history().run] if settings.history_objects else []),
             *([self._startup_taints().run] if settings.remove_startup_taint else []),
+            *([self._advertiser().run] if settings.node_resources != NOTHING_ADVERTISED else []),
             *([self._subnet_reconciler().run] if settings.common.enable_spider_subnet else []),
             *([self._applications().run] if self._workloads else []),
             *([self._eni_pools().run] if settings.common.cloud.discovers else []),
@@ -223,6 +232,20 @@ class ControllerLeader:
 
     def _startup_taints(self) -> StartupTaintReconciler:
         return StartupTaintReconciler(self._client, self._nodes, self._accounts)
+
+    def _advertiser(self) -> AddressAdvertiser:
+        listers = AdvertisingListers(
+            self._nodes,
+            self._pods,
+            self._all_namespaces,
+            self._pools,
+            self._ips,
+            self._reserved,
+            self._attachments,
+            self._servers,
+        )
+        policies = requirement_policies(self._settings)
+        return AddressAdvertiser(self._client, listers, policies, withdrawing=not self._settings.advertises)
 
     def _eni_pools(self) -> ENIPoolReconciler:
         settings = self._settings
@@ -312,9 +335,10 @@ async def _clean_cluster(client: Client, namespace: str) -> None:
         partial(erase, client, namespace),
         *(partial(delete_lease, name) for name in (LEASE, LEASE_OF_CLOUD)),
         partial(removal.let_objects_go, client),
+        partial(withdraw, client),
     )
     await on_all(steps, lambda step: step(), give_up=False)
-    log.info("webhooks unregistered, leases deleted, finalizers removed")
+    log.info("webhooks unregistered, leases deleted, finalizers removed, nodes advertise nothing")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

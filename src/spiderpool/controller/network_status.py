@@ -59,7 +59,7 @@ class NetworkStatusReconciler:
             return
         body = {"metadata": {"uid": pod.metadata.uid, "annotations": {STATUS_ANNOTATION: wanted}}}
         with suppress(Conflict, NotFound):  # the pod is gone, or another one has its name
-            self._pods.note(await self._client.patch(Pod, pod.name, body, pod.metadata.namespace))
+            self._pods.note(await self._client.patch(type(pod), pod.name, body, pod.metadata.namespace))
 
 
 def _with_networks(account: SpiderNode) -> Iterator[tuple[str, list[NetworkStatusEntry]]]:

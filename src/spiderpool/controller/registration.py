@@ -63,7 +63,7 @@ def hosts(settings: ControllerSettings) -> list[str]:
 def webhooks(verb: str, settings: ControllerSettings, trusted: bytes) -> list[Webhook]:
     """The webhooks of the configuration to ``mutate`` or to ``validate``; ``trusted`` are the authorities (PEM)."""
     registered = [_webhook(kind.KIND, verb, settings, trusted) for kind in kinds(settings)]
-    if verb == "mutate" and settings.pod_inject.enabled:
+    if verb == "mutate" and settings.changes_pods:
         registered.append(_pod_webhook(settings, trusted))
     return registered
 

@@ -59,5 +59,5 @@ class StartupTaintReconciler:
             await self._questions.request(name, since)  # the answer is another account, and brings us here again
             return
         with suppress(Conflict, NotFound):  # gone or changed meanwhile: the event of that change decides
-            self._nodes.note(await self._client.patch(Node, name, startup_taint.removal(node)))
+            self._nodes.note(await self._client.patch(type(node), name, startup_taint.removal(node)))
             log.info("startup taint removed: the agent is ready", node=name)

@@ -7,7 +7,7 @@ server refuses the change. Pods fail open: a pod is admitted unchanged when we c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,8 +33,10 @@ from spiderpool.core.admission.multusconfig import default_multusconfig, validat
 from spiderpool.core.admission.pod_injection import (
     CannotInject,
     NewPod,
+    as_stored,
     injection_request,
     network_selector,
+    with_address_requests,
     with_networks,
     with_nic_resources,
 )
@@ -51,9 +53,12 @@ from spiderpool.core.admission.warnings import (
 )
 from spiderpool.core.cloud.instances import described, devices_of, reported_devices
 from spiderpool.core.labels import label_value
+from spiderpool.core.network.address_requests import RequirementRules, address_requests
 from spiderpool.core.network.multusconfig import attachment_name
-from spiderpool.errors import SpiderpoolError, is_bug
+from spiderpool.core.network.pod_networks import interface_networks
+from spiderpool.errors import BadConfig, SpiderpoolError, is_bug
 from spiderpool.kube.client import Client, NotFound
+from spiderpool.policies import requirement_policies
 from spiderpool.settings import ControllerSettings
 from spiderpool.telemetry import logger
 
@@ -61,6 +66,8 @@ READ_TIMEOUT = 5.0
 """Seconds for one read; the API server waits for our answer meanwhile."""
 POD_READ_TIMEOUT = 1.5
 """Seconds for one read for a new pod; its three reads together take less than ``registration.POD_TIMEOUT``."""
+POD_ANSWER_TIMEOUT = 4.7
+"""Seconds from the question until a new pod is admitted as it is by then: less than ``registration.POD_TIMEOUT``."""
 
 WARN_TIMEOUT = 2.0
 """Seconds for all that is read for warnings: an object is not refused because they take long."""
@@ -141,7 +148,7 @@ class Webhooks:
 
     def by_path(self) -> dict[str, Decide]:
         """What decides a review, by the path that the API server calls."""
-        pods = {webhook_path("mutate", Pod.KIND): self._mutate_pod} if self._settings.pod_inject.enabled else {}
+        pods = {webhook_path("mutate", Pod.KIND): self._mutate_pod} if self._settings.changes_pods else {}
         return {
             **{webhook_path("mutate", hook.kind.KIND): self._mutator(hook) for hook in self._hooks()},
             **{webhook_path("validate", hook.kind.KIND): self._validator(hook) for hook in self._hooks()},
@@ -310,7 +317,12 @@ class Webhooks:
             pod = decode(request.object, NewPod, longest=LONGEST_OBJECT)
             if pod.spec.hostNetwork or not self._settings.pod_inject.covers(request.namespace):
                 return ALLOWED
-            return patched(pod, await self._injected(pod, request.namespace))
+            answer_until = asyncio.get_running_loop().time() + POD_ANSWER_TIMEOUT
+            changed = await self._injected(pod, request.namespace) if self._settings.pod_inject.enabled else pod
+            warnings: list[str] = []
+            if self._settings.advertises:
+                changed = await self._requesting(changed, request.namespace, answer_until, warnings)
+            return patched(pod, changed, warnings)
         except CannotInject as error:
             return refused(403, "Forbidden", error.message)
         except msgspec.DecodeError:  # the API server, which has decoded it, names the field
@@ -328,6 +340,35 @@ class Webhooks:
         if self._settings.pod_inject.enis:
             pod = with_nic_resources(pod, namespace, self._settings.common.namespace, await self._configs())
         return pod
+
+    async def _requesting(self, pod: NewPod, namespace: str, until: float, warnings: list[str]) -> NewPod:
+        """The pod with requests of addresses; a warning instead, where what decides cannot be read in time."""
+        try:
+            async with asyncio.timeout_at(until):
+                return with_address_requests(pod, await self._address_requests(as_stored(pod, namespace)))
+        except (SpiderpoolError, TimeoutError) as error:
+            reason = str(error) or "no answer in time"
+            warnings.append(f"the pod requests no addresses, so it may be sent to a node that has none: {reason}")
+            return pod
+
+    async def _address_requests(self, pod: Pod) -> Mapping[str, int]:
+        networks, addresses = requirement_policies(self._settings)
+        try:
+            annotations, own = pod.metadata.annotations or {}, pod.metadata.namespace or ""
+            named = interface_networks(annotations, own, networks.default_network, networks.namespace).names
+        except BadConfig:  # the agent says what is wrong
+            return {}
+        keys = {network for _, network in named if network}
+        namespace, found = await asyncio.gather(
+            self._client.find(Namespace, own, timeout=POD_READ_TIMEOUT),
+            asyncio.gather(*(self._definition(key) for key in keys)),
+        )
+        definitions = dict(zip(keys, found, strict=True))
+        return address_requests(pod, namespace, RequirementRules(networks, addresses, definitions.get))
+
+    async def _definition(self, key: str) -> NetworkAttachmentDefinition | None:
+        namespace, _, name = key.partition("/")
+        return await self._client.find(NetworkAttachmentDefinition, name, namespace, timeout=POD_READ_TIMEOUT)
 
     async def _namespace_annotations(self, namespace: str) -> dict[str, str]:
         stored = await self._client.get(Namespace, namespace, timeout=POD_READ_TIMEOUT)

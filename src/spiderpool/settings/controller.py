@@ -90,7 +90,20 @@ class ControllerSettings:
     uninstaller: str = bound(table.UNINSTALLER)
     remove_startup_taint: bool = bound(table.REMOVE_STARTUP_TAINT)
     clean_cluster: bool = bound(table.CLEAN_CLUSTER)
+    node_resources: str = bound(table.NODE_RESOURCES)
+    """``none``, ``advertise`` or ``withdraw``."""
+    default_network: str | None = bound(table.DEFAULT_NETWORK)
     pod_inject: PodInject = field(default_factory=PodInject)
+
+    @property
+    def advertises(self) -> bool:
+        """Whether Nodes advertise free addresses, and new pods request them."""
+        return self.node_resources == "advertise"
+
+    @property
+    def changes_pods(self) -> bool:
+        """Whether new pods are shown to the webhook."""
+        return self.pod_inject.enabled or self.advertises
 
 
 def controller_settings(source: SettingsSource) -> ControllerSettings:

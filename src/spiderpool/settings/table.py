@@ -229,7 +229,7 @@ DEFAULT_NETWORK: Final = Setting(
     kind=kinds.OPTIONAL_TEXT,
     default=None,
     help="`namespace/name` of the network of pods that name none",
-    readers=AGENT,
+    readers=IN_CLUSTER,
     variables=("MULTUS_CLUSTER_NETWORK",),
     page="usage/multus.md",
 )
@@ -610,6 +610,16 @@ REMOVE_STARTUP_TAINT: Final = Setting(
     readers=CONTROLLER,
     variables=("SPIDERPOOL_REMOVE_STARTUP_TAINT",),
     page="usage/install.md",
+)
+NODE_RESOURCES: Final = Setting(
+    kind=kinds.TEXT,
+    default="none",
+    help="what Nodes tell the scheduler of free addresses: `advertise` them as extended resources, which new pods then "
+    "request; `withdraw` what was advertised; or `none`",
+    readers=CONTROLLER,
+    variables=("SPIDERPOOL_NODE_ADDRESS_RESOURCES",),
+    choices=("none", "advertise", "withdraw"),
+    page="usage/scheduling.md",
 )
 INJECT: Final = Setting(
     kind=kinds.FLAG,
