@@ -30,8 +30,9 @@ from rich.table import Table
 from tests.support.api_server import ApiServer
 
 from bench import far_end
-from bench.scale_cluster import Size, cluster, eni_of, node, node_name, pool_in_use
+from bench.scale_cluster import DEVICE, NAMESPACE, Size, cluster, eni_of, node, node_name, pool_in_use
 from spiderpool.agent.cluster import ClusterCache
+from spiderpool.api.address_resources import AdvertisingNode
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.endpoint import SpiderEndpoint
@@ -48,6 +49,7 @@ from spiderpool.controller.certificates import Certificates
 from spiderpool.controller.main import ControllerLeader
 from spiderpool.controller.pools import SENT_PER_SECOND, status_of
 from spiderpool.controller.registration import hosts
+from spiderpool.core.network.address_requests import AddressRequirement
 from spiderpool.kube.client import Client
 from spiderpool.kube.config import ClientCredentials, ClusterAccess
 from spiderpool.settings import cloud_settings, controller_settings
@@ -138,6 +140,8 @@ class Figures:
     start: float = 0.0
     """Seconds."""
     memory: Memory = Memory(0, 0)
+    advertising: int | None = None
+    """Nodes that advertise free addresses; None where they should not."""
     blocks: list[tuple[str, float, str]] = field(default_factory=list)
     """(phase, seconds of the longest block, where)"""
 
@@ -215,6 +219,9 @@ async def measure(plan: Plan, kinds: Iterable[type[Object]], leader: Callable[[C
         Memory.forget_peak()
         await _lead(plan, figures, watch, leader(client))
         figures.memory = Memory.read()
+        if plan.size.requested:
+            nodes = await client.list(AdvertisingNode, timeout=START_LIMIT)
+            figures.advertising = sum(bool(each.status.allocatable) for each in nodes)
         watching.cancel()
     return figures
 
@@ -271,7 +278,10 @@ def _note(figures: Figures, watch: LoopWatch, phase: str) -> None:
 def controller(plan: Plan) -> Figures:
     """The figures of spiderpool-controller."""
     configure("error")
-    settings = replace(controller_settings(SettingsSource({}, CONF)), gc_full_interval=plan.calm / 2)
+    network = f"{NAMESPACE}/ipvlan-{DEVICE}"
+    advertising = {"SPIDERPOOL_NODE_ADDRESS_RESOURCES": "advertise", "MULTUS_CLUSTER_NETWORK": network}
+    source = SettingsSource(advertising if plan.size.requested else {}, CONF)
+    settings = replace(controller_settings(source), gc_full_interval=plan.calm / 2)
 
     async def run() -> Figures:
         async with Client(ClusterAccess(plan.url, ssl.create_default_context(), ClientCredentials())) as client:
@@ -350,9 +360,11 @@ def main() -> None:
     parser.add_argument("--addresses", type=int, default=150_000)
     parser.add_argument("--seconds", type=float, default=20.0, help="to look after each phase")
     parser.add_argument("--only", choices=["controller", "cloud"], help="one of the two leaders")
+    parser.add_argument("--advertise", action="store_true", help="nodes advertise free addresses, pods request them")
     parser.add_argument("--where", action="store_true", help="print where the longest blocks were")
     given = parser.parse_args()
-    size, holds = Size(given.nodes, given.addresses), True
+    requested = AddressRequirement(f"{NAMESPACE}/ipvlan-{DEVICE}").resource if given.advertise else ""
+    size, holds = Size(given.nodes, given.addresses, requested), True
     console = Console(width=150)
     for name, leader in (("controller", controller), ("cloud", cloud)):
         if given.only in (None, name):
@@ -383,6 +395,8 @@ def rows(figures: Figures, where: bool) -> Iterator[tuple[str, ...]]:
     )
     memory = f"{figures.memory.now / 1e6:.0f} MB, at most {figures.memory.peak / 1e6:.0f} MB"
     yield ("memory", memory, "", "", *([""] if where else []))
+    if figures.advertising is not None:
+        yield ("nodes that advertise addresses", f"{figures.advertising:,}", "", "", *([""] if where else []))
     for phase, block, stack in figures.blocks:
         held = "yes" if block <= MOST_BLOCK else "NO"
         yield (

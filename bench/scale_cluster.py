@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from spiderpool.api.address_resources import RequestedResources, RequestingContainer, RequestingPod, RequestingPodSpec
 from spiderpool.api.core_v1 import (
     Node,
     NodeAddress,
@@ -14,7 +15,6 @@ from spiderpool.api.core_v1 import (
     NodeStatus,
     Pod,
     PodIP,
-    PodSpec,
     PodStatus,
     Secret,
 )
@@ -46,6 +46,8 @@ class Size:
 
     nodes: int
     addresses: int
+    requested: str = ""
+    """The resource of which each pod requests one; empty: none."""
 
     @property
     def pods(self) -> int:
@@ -119,11 +121,12 @@ def _node_and_pods(number: int, size: Size) -> Iterator[Object]:
 
 
 def _pod(number: int, index: int, size: Size) -> Pod:
-    return Pod(
+    resources = RequestedResources({size.requested: "1"} if size.requested else None)
+    return RequestingPod(
         metadata=ObjectMeta(
             name=f"app-{number:05d}-{index:03d}", namespace="default", uid=f"p-{number}-{index}", labels={"app": "app"}
         ),
-        spec=PodSpec(nodeName=node_name(number)),
+        spec=RequestingPodSpec(nodeName=node_name(number), containers=[RequestingContainer(resources)]),
         status=PodStatus("Running", [PodIP(_instance(number, size).enis[1].addresses[index])]),
     )
 
