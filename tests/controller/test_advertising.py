@@ -343,3 +343,30 @@ def test_a_quantity_that_the_api_server_has_shortened_is_no_change() -> None:
     assert changes(stored, {A: 5}) == {"status": {"capacity": {A: "5"}, "allocatable": {A: "5"}}}
     assert changes(stored, {}) == {"status": {"capacity": {A: None}, "allocatable": {A: None}}}
     assert changes(AdvertisingNode(), {A: 1}) == {"status": {"capacity": {A: "1"}, "allocatable": {A: "1"}}}
+
+
+async def test_a_namespace_brings_so_many_lists_of_pools_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advertising, "MOST_OF_NAMESPACE", 2)
+    monkeypatch.setattr(advertising, "LINGER", 0.3)
+
+    def pod_of(number: int, namespace: str = "default") -> RequestingPod:
+        names = ("p1", *(["p1*"] * number))
+        resource = AddressRequirement(NETWORK, ((4, names),)).resource
+        listed = {POOL: json.dumps({"ipv4": list(names)})}
+        return pod(f"a{number}", None, resource=resource, annotations=listed, namespace=namespace)
+
+    async with cluster(node(), network(), pool("p1", "n")) as made:
+        await made.reaches(10)
+        for number in (1, 2, 3):
+            made.server.put(pod_of(number))
+        await eventually(lambda: len(made.advertises()) == 3)
+        await asyncio.sleep(WHILE)
+        assert len(made.advertises()) == 3, "that of the default network, and two"
+        made.server.put(pod_of(4, "other"))
+        await eventually(lambda: len(made.advertises()) == 4)
+        for number in (1, 2):
+            made.server.remove(pod_of(number))
+        await eventually(lambda: len(made.advertises()) == 2)
+        made.server.remove(pod_of(3))
+        made.server.put(pod_of(3))
+        await eventually(lambda: len(made.advertises()) == 3)

@@ -54,6 +54,8 @@ LINGER = 600.0
 """Seconds for which a resource is advertised that no pod requests any more: the next job may be about to come."""
 SHARED_DEBOUNCE = 1.0
 """Seconds from a change in a pool of several nodes until it is looked at."""
+MOST_OF_NAMESPACE = 32
+"""Resources that are advertised since pods of one Namespace request them: whoever makes pods can name any pools."""
 LARGE = 2_000
 """Records of a pool from which on they are counted in another thread."""
 
@@ -84,6 +86,8 @@ class RequestedResources:
         self._pods: Counter[str] = Counter()  # resource → how many pods request it
         self._idle_since: dict[str, float] = {}  # resource that no pod requests → since when
         self._unexplained: dict[str, Pod] = {}  # resource of which is not known what it stands for → a pod with it
+        self._namespace_of: dict[str, str] = {}  # resource → the Namespace of the first pod with it
+        self._of_namespace: Counter[str] = Counter()  # Namespace → how many resources it was the first with
         default = rules.networks.cluster_network
         self._default = [AddressRequirement(default)] if default else []
         self.requirements = {each.resource: each for each in self._default}
@@ -101,7 +105,7 @@ class RequestedResources:
             self._pods[resource] += 1
             self._idle_since.pop(resource, None)
         if new is not None and (unknown := (after - before) - self.requirements.keys()):
-            self._unexplained |= dict.fromkeys(unknown, new)
+            self._unexplained |= dict.fromkeys(filter(partial(self._is_admitted, new), sorted(unknown)), new)
             self._learn(new)
 
     def forget_idle(self, now: float) -> None:
@@ -111,6 +115,8 @@ class RequestedResources:
             if now - self._idle_since.setdefault(resource, now) >= LINGER:
                 del self._idle_since[resource], self._pods[resource]
                 self._unexplained.pop(resource, None)
+                if (namespace := self._namespace_of.pop(resource, None)) is not None:
+                    self._of_namespace[namespace] -= 1
                 if self.requirements.pop(resource, None) is not None:
                     self._changed()
 
@@ -118,6 +124,18 @@ class RequestedResources:
         """Look again at pods that came before what decides about them."""
         for pod in list(self._unexplained.values()):
             self._learn(pod)
+
+    def _is_admitted(self, pod: Pod, resource: str) -> bool:
+        """Whether a resource that is not known yet is within what the pod's Namespace may bring."""
+        namespace = pod.metadata.namespace or ""
+        if resource in self._namespace_of:
+            return True
+        if self._of_namespace[namespace] >= MOST_OF_NAMESPACE:
+            log.warning("not advertised: too many lists of pools", namespace=namespace, pod=pod.name, resource=resource)
+            return False
+        self._namespace_of[resource] = namespace
+        self._of_namespace[namespace] += 1
+        return True
 
     def _learn(self, pod: Pod) -> None:
         """Only a pod tells what the resource of a list of pools stands for."""
