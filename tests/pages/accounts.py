@@ -24,6 +24,7 @@ class Environment(enum.Enum):
     """Where the commands of a page are run. Labs have fast nodes."""
 
     API_SERVER = "an API server with our controller"
+    ANOTHER_API_SERVER = "the same, for a page with a cluster of its own"
     DISCOVERED = "a lab whose pools are made from what the ENIs have"
     WRITTEN = "a lab without pools"
 
@@ -85,6 +86,11 @@ spec: {cniType: ipvlan, ipvlan: {master: [eth1]}}
 E
 """
 
+OPERATED = """
+bash $DATA/spiderpoolctl.sh
+cp $DATA/*.yaml .
+"""
+
 PLAYS = (
     Play(f"{USAGE}/discovery.md", Environment.DISCOVERED),
     Play(f"{USAGE}/alibaba-cloud.md", Environment.DISCOVERED),
@@ -108,8 +114,7 @@ PLAYS = (
     Play(f"{USAGE}/server-software.md", Environment.DISCOVERED),
     Play(f"{USAGE}/install.md", Environment.DISCOVERED, before="cp $LAB_FOLDER/conf.yml ."),
     Play(f"{REFERENCE}/data-path.md", Environment.DISCOVERED),
-    Play(f"{REFERENCE}/high-availability.md", Environment.API_SERVER),
-    Play(f"{USAGE}/spiderpoolctl.md", Environment.API_SERVER, before="bash $DATA/spiderpoolctl.sh; cp $DATA/*.yaml ."),
+    Play(f"{REFERENCE}/high-availability.md", Environment.DISCOVERED),
     Play(f"{REFERENCE}/collection.md", Environment.API_SERVER),
     Play(
         f"{USAGE}/lab.md",
@@ -119,7 +124,14 @@ PLAYS = (
             "30080": "kubectl get service cluster-svc -o jsonpath='{.spec.ports[0].nodePort}'",
         },
     ),
-    Play(f"{USAGE}/subnet.md", Environment.API_SERVER),
+    Play(
+        f"{USAGE}/subnet.md",
+        Environment.API_SERVER,
+        first={
+            "kubectl get events": "kubectl scale deployment shop --replicas=298",
+            "kubectl apply -f examples/subnet/pool.yaml": "kubectl scale deployment shop --replicas=5",
+        },
+    ),
     Play(f"{USAGE}/quotas.md", Environment.API_SERVER, before=FIXED_SHOP),
     Play(
         f"{USAGE}/network-injection.md",
@@ -127,10 +139,16 @@ PLAYS = (
         before="kubectl apply -f examples/network-injection/pools.yaml",
     ),
     Play(f"{USAGE}/addresses.md", Environment.WRITTEN, before=NETWORKS),
-    Play(f"{USAGE}/alibaba-cloud.md", Environment.WRITTEN, sections=("By hand",)),
+    Play(
+        f"{USAGE}/alibaba-cloud.md",
+        Environment.WRITTEN,
+        sections=("By hand",),
+        words={"curl": "echo spiderpool-lab exec master curl"},
+    ),
     Play(f"{REFERENCE}/admission.md", Environment.API_SERVER, before=NOT_CANONICAL),
     Play(f"{REFERENCE}/conditions.md", Environment.API_SERVER, before=READY),
-    Play(f"{USAGE}/examples.md", Environment.WRITTEN),
+    Play(f"{USAGE}/examples.md", Environment.API_SERVER),
+    Play(f"{USAGE}/spiderpoolctl.md", Environment.ANOTHER_API_SERVER, before=OPERATED),
 )
 
 UNPLAYED = tuple(

@@ -19,17 +19,17 @@ spec: {cniType: ipvlan, ipvlan: {master: [eth1]}}
 apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderIPPool
 metadata: {name: worker-1-eth1}
-spec: {subnet: 172.31.192.0/20, ips: [172.31.199.187-172.31.199.189], default: true, nodeName: [worker-1]}
+spec: {subnet: 172.31.199.0/24, ips: [172.31.199.187-172.31.199.189], default: true, nodeName: [worker-1]}
 ---
 apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderIPPool
 metadata: {name: worker-2-eth1}
-spec: {subnet: 172.31.192.0/20, ips: [172.31.198.10-172.31.198.13], default: true, nodeName: [worker-2]}
+spec: {subnet: 172.31.198.0/24, ips: [172.31.198.10-172.31.198.13], default: true, nodeName: [worker-2]}
 ---
 apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderIPPool
 metadata: {name: batch}
-spec: {subnet: 172.31.192.0/20, ips: [172.31.200.1-172.31.200.100], default: true, namespaceName: [batch]}
+spec: {subnet: 172.31.200.0/24, ips: [172.31.200.1-172.31.200.100], default: true, namespaceName: [batch]}
 ---
 apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderReservedIP
@@ -64,7 +64,7 @@ record() {  # ADDRESS POOL NODE POD
 apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderIP
 metadata: {name: $1, labels: {ipam.spidernet.io/ippool: $2, ipam.spidernet.io/node: $3}}
-spec: {address: $1/20, pool: $2, node: $3, namespace: shop, pod: $4, podUID: ${uid:-gone}, interface: eth0}
+spec: {address: $1/24, pool: $2, node: $3, namespace: shop, pod: $4, podUID: ${uid:-gone}, interface: eth0}
 END
 }
 for name in web-0 web-2 web-3; do pod $name worker-1; done
@@ -81,8 +81,12 @@ metadata: {name: $node}
 spec: {accountRequest: 1}
 END
 done
-kubectl patch spidernode worker-2 --subresource=status --type=merge --patch \
-  "{\"status\": {\"observedGeneration\": 1, \"observedAt\": \"$(date -u +%Y-%m-%dT%H:%M:%SZ)\", \"bootID\": \"boot-1\"}}"
+for node in worker-1 worker-2; do
+  kubectl patch spidernode $node --subresource=status --type=merge --patch \
+    "{\"status\": {\"observedGeneration\": 1, \"observedAt\": \"$(date -u +%Y-%m-%dT%H:%M:%SZ)\", \"bootID\": \"boot-1\"}}"
+done
+kubectl patch spidernode worker-1 --type=merge --patch '{"spec": {"accountRequest": 2}}'  # asked again, without an answer
+kubectl create configmap spiderpool-conf --namespace kube-system --from-literal=conf.yml='enableIPv6: false'
 uid=$(kubectl get pod --namespace shop web-3 -o jsonpath='{.metadata.uid}')
 kubectl apply -f - <<END
 apiVersion: v1
