@@ -38,7 +38,7 @@ class Play:
     sections: tuple[str, ...] = ()
     """By their headings; none: all that no other play of the page has."""
     before: str = ""
-    """What the page takes for granted, as commands."""
+    """What the page takes for granted, as commands. block-1.yaml is the page's first block of YAML, and so on."""
     words: Mapping[str, str] = field(default_factory=dict)
     """Words of the page, and the command that prints what stands for each."""
     first: Mapping[str, str] = field(default_factory=dict)
@@ -65,9 +65,13 @@ SETTINGS = "kubectl create configmap spiderpool-conf -n kube-system --from-file=
 NETWORKS = "kubectl apply -f examples/alibaba-cloud/networks.yaml"
 FIXED_SHOP = """
 kubectl create namespace shop
+kubectl apply -f block-1.yaml
 kubectl apply --namespace shop -f examples/subnet/fixed.yaml
 """
 
+SMALL_AGAIN = """
+kubectl wait --for=jsonpath='{.status.totalIPCount}'=7 $(kubectl get spiderippools -o name | grep auto4-shop)
+"""
 NOT_CANONICAL = """
 echo '{apiVersion: spiderpool.spidernet.io/v2beta1, kind: SpiderIPPool, metadata: {name: p},
   spec: {subnet: 10.6.0.1/16}}' >pool.yaml
@@ -127,10 +131,7 @@ PLAYS = (
     Play(
         f"{USAGE}/subnet.md",
         Environment.API_SERVER,
-        first={
-            "kubectl get events": "kubectl scale deployment shop --replicas=298",
-            "kubectl apply -f examples/subnet/pool.yaml": "kubectl scale deployment shop --replicas=5",
-        },
+        first={"kubectl apply -f examples/subnet/pool.yaml": SMALL_AGAIN},
     ),
     Play(f"{USAGE}/quotas.md", Environment.API_SERVER, before=FIXED_SHOP),
     Play(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from spiderpool_lab import binaries
 from tests.pages.accounts import ROOT, Play, played
-from tests.pages.blocks import Command
+from tests.pages.blocks import Command, without_commands
 from tests.pages.comparison import difference, matches, names
 
 PATIENCE = 60.0
@@ -103,6 +103,8 @@ def shell(folder: Path, kubeconfig: Path, **variables: str) -> Shell:
 
 def findings(play: Play, at: Shell) -> list[str]:
     """What is wrong with the commands of a play."""
+    for number, chunk in enumerate(without_commands(ROOT / play.page), 1):
+        (at.folder / f"block-{number}.yaml").write_text(chunk.text)
     _prepare(at, play.before)
     found = []
     for command in played(play):
