@@ -22,8 +22,6 @@ enableIPv6: true
 podResourceInject: {enabled: true}
 """
 """What pages have switched on."""
-PATIENT = {"SPIDERPOOL_GC_AGENT_GRACE_SECONDS": "600"}
-"""Nobody is told that a silent node has been asked for long."""
 
 
 @pytest.fixture
@@ -34,7 +32,9 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     plane.start()
     try:
         install(plane)
-        running = start_controller(plane, directory / "controller", config=CONFIG, **PATIENT)
+        running = start_controller(
+            plane, directory / "controller", config=CONFIG, SPIDERPOOL_GC_AGENT_GRACE_SECONDS="600"
+        )
         try:
             wait(running, lambda: running.is_ready and refuses(plane), "webhooks not in use")
             yield plane
