@@ -48,8 +48,8 @@ MASKS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] 
     (re.compile(r"\b[0-9a-f]{32,}\b"), "<hash>"),
     (re.compile(r"\b\d+(?:\.\d+)? ms\b"), "<duration>"),
     (re.compile(r"\b(?:\d+[dhms]){1,2}\b"), "<age>"),
-    (re.compile(r"\b3[0-2]\d{3}\b"), "<node port>"),
     (re.compile(rf"-(?:[a-f0-9]{{8,10}}-)?(?:[{LETTERS}]{{5}}|[a-f0-9]{{5}})\b"), "-<end>"),
+    (re.compile(r"\b3[0-2]\d{3}\b"), "<node port>"),
     (re.compile(r"\b[\w-]+_\d+\b"), "<host and process>"),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from tests.pages.accounts import HELM, NO_COMMANDS, PAGES, PLAYS, ROOT, UNPLAYED, Unplayed, plays, unplayed
+from tests.pages.accounts import NO_COMMANDS, PAGES, PLAYS, ROOT, UNPLAYED, Unplayed, plays, unplayed
 from tests.pages.blocks import LANGUAGES, Chunk, commands, without_commands
 
 pytestmark = pytest.mark.unit
@@ -39,7 +39,8 @@ def is_yaml(chunk: Chunk) -> bool:
 
 @pytest.mark.parametrize("each", UNPLAYED, ids=lambda each: f"{each.page}: {each.beginning}")
 def test_what_is_said_of_a_command_is_still_true(each: Unplayed) -> None:
-    assert any(each in unplayed(command, each.page) for command in commands(ROOT / each.page)), "no command begins so"
+    found = [(command, page) for page in PAGES for command in commands(ROOT / page)]
+    assert any(each in unplayed(command, page) for command, page in found), "no command begins so"
     assert bool(each.test) is not bool(each.reason)
     if each.test:
         file, _, name = each.test.partition("::")
@@ -55,9 +56,3 @@ def test_plays_and_other_blocks_are_of_pages_that_have_them() -> None:
         assert all(any(command.text.startswith(begin) for command in found) for begin in play.first)
     for page, beginning in NO_COMMANDS:
         assert any(chunk.text.startswith(beginning) for chunk in without_commands(ROOT / page)), (page, beginning)
-
-
-def test_helm_is_run_for_the_pages_that_say_so() -> None:
-    """The test of helm's commands takes its pages from README.md and docs/usage."""
-    pages = {each.page for each in UNPLAYED if each.test == HELM}
-    assert all(page == "README.md" or page.startswith("docs/usage/") for page in pages)

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.unit
         ("Since: 2026-11-29T11:33:52Z (39s ago)", "Since: 2027-01-02T00:00:00Z (2d ago)"),
         ("test-app-1-4jpfd 172.31.199.190", "test-app-1-ft2jx 172.31.199.185"),
         ("auto4-shop-eth0-0718f", "auto4-shop-eth0-ac41e"),
+        ("auto4-shop-eth0-31941", "auto4-shop-eth0-ac41e"),
         ("shop-6f9c8d7b5d-4jpfd", "shop-5b7c9d8f66-ft2jx"),
         ("fd00-0011-0000-0000-0000-0000-0000-0010 fd00:11::1", "fd00-0011-0000-0000-0000-0000-0000-0099 fd00:11::9"),
         ("80:32412/TCP", "80:30001/TCP"),
