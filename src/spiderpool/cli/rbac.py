@@ -70,6 +70,7 @@ CONTROLLER_RULES: list[dict[str, Any]] = [
     _rule(OURS, ["spiderippools"], [*CORE_READ, "create", "patch", "delete"]),
     _rule(OURS, STATUSES, ["patch"]),
     _rule(OURS, ["spiderips"], [*CORE_READ, "update", "delete"]),
+    _rule(OURS, ["spideriphistories"], ["get", "list", "create", "update", "delete"]),
     _rule(OURS, ["spidernodes"], [*CORE_READ, "patch"]),
     _rule(OURS, ["spiderservers"], CORE_READ),
     _rule(OURS, ["spidermultusconfigs"], [*READ, "create"]),

@@ -10,7 +10,7 @@ from typing import Any
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION
 from spiderpool.cli.plan.case import ClusterFacts, PlannedGroup, Sites
-from spiderpool.cli.plan.growth import PoolGrowth
+from spiderpool.cli.plan.growth import GrownPool
 from spiderpool.cli.plan.refusals import refusal_sentence
 from spiderpool.cli.printing import Cell, View, alerts, object_reference, plain, sentence, table
 from spiderpool.core.ipam.placement import Capacity, PodGroup, RollOut, even, favourable, unfavourable
@@ -221,7 +221,7 @@ def address_plan(
     now: ClusterFacts,
     then: ClusterFacts,
     groups: Sequence[PlannedGroup],
-    growth: Iterable[PoolGrowth],
+    growth: Iterable[GrownPool],
     notes: Iterable[str],
 ) -> AddressPlan:
     """The plan of some groups of pods; ``then`` is the cluster when pools have grown and former pods have ended."""

@@ -20,7 +20,7 @@ from spiderpool.errors import BadConfig
 
 
 @dataclass(frozen=True, slots=True)
-class PoolGrowth:
+class GrownPool:
     """What becomes of the pool of an application."""
 
     subnet: str
@@ -40,7 +40,7 @@ class PoolGrowth:
         return f"pool {self.pool} of SpiderSubnet {self.subnet} {how} addresses{cut}"
 
 
-def with_grown_pools(facts: ClusterFacts, change: PlannedChange) -> tuple[ClusterFacts, list[PoolGrowth]]:
+def with_grown_pools(facts: ClusterFacts, change: PlannedChange) -> tuple[ClusterFacts, list[GrownPool]]:
     """The cluster with the pools as the controller would make them, and what is other than now."""
     found = []
     for planned in change.pods:
@@ -66,11 +66,11 @@ def _claim(facts: ClusterFacts, planned: PlannedPods) -> PoolClaim | None:
     return claim
 
 
-def _with_pool(facts: ClusterFacts, claim: PoolClaim, slot: PoolSlot) -> tuple[ClusterFacts, PoolGrowth]:
+def _with_pool(facts: ClusterFacts, claim: PoolClaim, slot: PoolSlot) -> tuple[ClusterFacts, GrownPool]:
     subnet = next((each for each in facts.subnets if each.name == slot.subnet), None)
     reason = why_subnet_unusable(subnet, slot.version) if subnet else "does not exist"
     if subnet is None or reason:
-        return facts, PoolGrowth(slot.subnet, None, 0, 0, claim.size, reason)
+        return facts, GrownPool(slot.subnet, None, 0, 0, claim.size, reason)
     peers = tuple(pool for pool in facts.pools if is_cut_from(pool, subnet))
     stored = find_pool(peers, claim.application, slot)
     before = pool_addresses(stored, slot.version).size if stored else 0
@@ -78,7 +78,7 @@ def _with_pool(facts: ClusterFacts, claim: PoolClaim, slot: PoolSlot) -> tuple[C
     addresses = use.addresses(stored, _size(facts, claim, before))
     pool = desired_pool(claim, slot, subnet, stored or _new_name(facts, claim, slot), addresses)
     others = tuple(each for each in facts.pools if each.name != pool.name)
-    growth = PoolGrowth(subnet.name, pool.name, before, addresses.size, claim.size)
+    growth = GrownPool(subnet.name, pool.name, before, addresses.size, claim.size)
     return replace(facts, pools=(*others, pool)), growth
 
 
