@@ -311,6 +311,26 @@ async def test_a_container_without_its_network_namespace_is_forgotten_when_its_p
         assert node.containers.of(node.uids["p"], "eth0") is None
 
 
+async def test_a_container_that_is_there_is_not_forgotten_when_its_virtual_machine_has_another_pod(
+    tmp_path: Path,
+) -> None:
+    """The record names the later pod, and nothing else says that the former one's sandbox has the address."""
+    namespace = tmp_path / "namespace"
+    namespace.touch()
+    async with addressing_node(tmp_path, ONE) as node:
+        await node.pod("p")
+        await node.allocate("p", SandboxTarget("c", str(namespace)))
+        await node.gone("p")
+        (record,) = node.server.stored(SpiderIP).values()
+        node.server.put(changed(record, spec=changed(record.spec, pod="later", podUID="later")))
+        await eventually(lambda: not node.cluster.records.of_pod(node.uids["p"]))
+        node.ipam.forget_gone()
+        assert node.containers.of(node.uids["p"], "eth0") == "c"
+        namespace.unlink()
+        node.ipam.forget_gone()
+        assert node.containers.of(node.uids["p"], "eth0") is None
+
+
 async def test_a_static_pod_keeps_its_address_while_its_mirror_is_made_again(tmp_path: Path) -> None:
     """The runtime names the hash of its manifest, which outlives the objects that mirror it."""
     digest = "0123456789abcdef0123456789abcdef"

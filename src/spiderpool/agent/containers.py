@@ -47,6 +47,10 @@ class Containers:
         paths = [pod.netns.get(container) for container in pod.by_interface.values()]
         return not all(path is not None and self._is_gone(path) for path in paths)
 
+    def has_sandbox(self, pod: PodContainers) -> bool:
+        """Whether a container of a pod is known to have a network namespace."""
+        return not all(map(self._is_gone, _current(pod).netns.values()))
+
     def note(self, pod: PodArgs, interface: str, sandbox: SandboxTarget) -> None:
         """Remember the container of an ADD, in place of the interface's former one. Raises IOFailure.
 

@@ -99,12 +99,16 @@ class IPAMPlugin:
             await self._addresses.release_conflicting(args)
 
     def forget_gone(self) -> list[SpiderpoolError]:
-        """Forget the containers of pods that do not exist, unless one may have addresses; the failures."""
+        """Forget the containers of pods that do not exist, unless one may have addresses; the failures.
+
+        A sandbox that is there has them, whatever the records say: that of a virtual machine may name a later pod.
+        """
         living = {uid for pod in self._cluster.pods.items() for uid in pod_uids(pod)}
 
         def is_kept(pod: PodContainers) -> bool:
             has_address = bool(self._cluster.records.of_pod(pod.pod_uid))
-            return pod.pod_uid in living or (has_address and self._containers.may_have_sandbox(pod))
+            may_use = self._containers.has_sandbox(pod) or (has_address and self._containers.may_have_sandbox(pod))
+            return pod.pod_uid in living or may_use
 
         return self._containers.keep(is_kept)
 
