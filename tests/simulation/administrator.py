@@ -102,13 +102,16 @@ class Administrator:
         As long as its agent does not hear of it, it gives the next sandbox of the pod the same address.
         """
         key, of_pod = (namespace.path, address), (namespace.uid, address)
-        inherits = of_pod in self._forfeited_by and self._is_silent(namespace.node)
-        if key not in self._forfeited and (inherits or self._has_misled(namespace.node)):
+        if key not in self._forfeited and (self._inherits(namespace, address) or self._has_misled(namespace.node)):
             self._forfeited.add(key)
             self._forfeited_by.add(of_pod)
             self._cluster.api.faults["addresses forfeited"] += 1
             self._cluster.note(f"{address} of {namespace.container} is forfeited by a wrong statement", address)
         return key in self._forfeited
+
+    def _inherits(self, namespace: Namespace, address: str) -> bool:
+        """Whether it was taken from a former sandbox of the pod, and the agent cannot have heard of it."""
+        return (namespace.uid, address) in self._forfeited_by and self._is_silent(namespace.node)
 
     def _has_misled(self, name: str) -> bool:
         """Whether somebody has said of late that nothing runs on a node, and its agent has been silent."""
@@ -126,7 +129,7 @@ class Administrator:
 
     def is_forfeited(self, namespace: Namespace, address: str) -> bool:
         """Whether a sandbox has an address that was taken from it by a wrong statement."""
-        return (namespace.path, address) in self._forfeited
+        return (namespace.path, address) in self._forfeited or self._inherits(namespace, address)
 
 
 def is_ready(node: Body) -> bool:

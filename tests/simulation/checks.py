@@ -170,10 +170,11 @@ class Checks:
     def _check_single(self, record: Body, holder: str) -> None:
         """A sandbox that is attached gets no second address.
 
-        But for a create that was sent before a DEL and carried out after it: only garbage collection knows of that.
+        But for a create that was sent before a DEL and carried out after it: only garbage collection knows of that,
+        and until then others may write the record, as a command that releases it.
         """
         name = record["metadata"]["name"]
-        if self._cluster.api.sent < self.last_delete.get(holder, 0.0):
+        if self._held[name][1] < self.last_delete.get(holder, 0.0):
             return
         for namespace in self._attached.get(holder, ()):
             ips = namespace.names()
