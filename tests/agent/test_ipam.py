@@ -348,4 +348,7 @@ async def test_a_static_pod_keeps_its_address_while_its_mirror_is_made_again(tmp
         await node.delete("s", "c1")
         await node.pod("other")
         assert await node.add("other", "c") != address
+        before = node.server.stored(SpiderIP)[address].metadata.resourceVersion
         assert await node.add("s", "c2") == address
+        after = node.server.stored(SpiderIP)[address].metadata.resourceVersion
+        assert after != before, "so that a deletion fails that was sent while it had no mirror"

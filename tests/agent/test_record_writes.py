@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace as changed
 
 from spiderpool.agent import record_writes
-from spiderpool.api.ip import RELEASE_ANNOTATION, SpiderIP
+from spiderpool.api.ip import RELEASE_ANNOTATION, RENEWED_ANNOTATION, SpiderIP
 from spiderpool.core.ipam.allocation import new_record
 from spiderpool.errors import ApiUnavailable, NotReady
 from tests.agent.allocating_node import (
@@ -142,10 +142,10 @@ async def test_a_record_with_the_mark_of_a_release_is_written_before_it_is_grant
     name = await one.give(ask("a"))
     record = marked(one, name)
     before = one.store.writes
-    await one.allocator.retain(record)
+    await one.allocator.retain(record, anew=False)
     assert one.store.objects[name].metadata.annotations == {"theirs": "x"}
     assert one.store.objects[name].metadata.resourceVersion != record.metadata.resourceVersion
-    await one.allocator.retain(one.store.objects[name])
+    await one.allocator.retain(one.store.objects[name], anew=False)
     assert one.store.writes == before + 1, "without a mark there is nothing to write"
 
 
@@ -154,7 +154,7 @@ async def test_a_record_that_was_deleted_after_its_mark_is_not_granted() -> None
     record = marked(one, await one.give(ask("a")))
     one.store.delete(record)
     with pytest.raises(NotReady, match="has just been released"):
-        await one.allocator.retain(record)
+        await one.allocator.retain(record, anew=False)
     assert one.view.known == {}, "the next ADD takes an address anew"
 
 
@@ -162,13 +162,27 @@ async def test_a_mark_that_was_taken_away_or_set_anew_meanwhile() -> None:
     one = One(pool())
     old = marked(one, await one.give(ask("a")))
     again = marked(one, old.name)
-    await one.allocator.retain(old)
+    await one.allocator.retain(old, anew=False)
     assert not one.store.objects[old.name].marked
     before = one.store.writes
-    await one.allocator.retain(again)
+    await one.allocator.retain(again, anew=False)
     assert one.store.writes == before + 1, "one that is refused, since it bears the mark no more"
     assert not one.view.known[old.name].marked
     assert one.view.known[old.name] == one.store.objects[old.name]
+
+
+async def test_a_record_of_a_pod_that_comes_back_is_written_anew() -> None:
+    """A deletion that was sent while the pod was gone names the version before."""
+    one = One(pool())
+    name = await one.give(ask("a"))
+    old = one.store.objects[name]
+    one.store.replace(changed(old, metadata=changed(old.metadata, annotations={"theirs": "x"})))
+    await one.allocator.retain(old, anew=True)
+    present = one.store.objects[name]
+    assert set(present.metadata.annotations or {}) == {"theirs", RENEWED_ANNOTATION}
+    assert one.view.known[name] == present
+    await one.allocator.retain(present, anew=True)
+    assert one.store.objects[name].metadata.resourceVersion != present.metadata.resourceVersion
 
 
 async def test_a_record_of_another_holder_by_now_is_not_granted() -> None:
@@ -176,4 +190,4 @@ async def test_a_record_of_another_holder_by_now_is_not_granted() -> None:
     old = marked(one, await one.give(ask("a")))
     one.store.replace(changed(old, spec=changed(old.spec, podUID="another")))
     with pytest.raises(NotReady):
-        await one.allocator.retain(old)
+        await one.allocator.retain(old, anew=False)

@@ -248,15 +248,18 @@ class PodAddresses:
             # A pod keeps what it held before, also of families that its sources no longer name.
             held = {**self._allocator.held(context.uid), **allocated.granted}
             interfaces = {each.interface for each in requests}
+            new = {each.name for each in allocated.created}
+            # A static pod comes back with the same UID. Its mirror may have been gone long enough for its addresses to
+            # be collected, and a deletion may be carried out long after it was sent.
+            is_static = _is_static(pod)
             for record in (each for (interface, _), each in held.items() if interface in interfaces):
-                await self._allocator.retain(record)
+                await self._allocator.retain(record, anew=is_static and record.name not in new)
             pools = await self._pools_of(held, interfaces)
             return {each.interface: plan.grants(each.interface, held, pools) for each in requests}
 
     def _is_gone(self, pod: Pod) -> bool:
         """Whether a pod has been deleted; a static one runs on while its mirror is made anew."""
-        is_static = STATIC_POD_ANNOTATION in (pod.metadata.annotations or {})
-        return not is_static and self._cluster.pods.is_deleted(pod)
+        return not _is_static(pod) and self._cluster.pods.is_deleted(pod)
 
     async def _pools_of(
         self, records: Mapping[RequestKey, SpiderIP], interfaces: Collection[str]
@@ -346,6 +349,11 @@ class PodAddresses:
         )
         for message in islice(unused, unused_annotations.MOST):
             self._recorder.event(pod, "Warning", EVENT_UNUSED, message)
+
+
+def _is_static(pod: Pod) -> bool:
+    """Whether a pod is the mirror of one that its kubelet runs by a manifest of its own."""
+    return STATIC_POD_ANNOTATION in (pod.metadata.annotations or {})
 
 
 def _holder_uid(pod: Pod, runtime_uid: str) -> str:

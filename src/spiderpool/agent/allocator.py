@@ -131,16 +131,17 @@ class Allocator:
         for record in allocation.created:
             self.releases.defer(PendingRelease(record, keep_for_owner=False))
 
-    async def retain(self, record: SpiderIP) -> None:
-        """Make a release by hand fail that has begun, of a record that its pod is granted without a write.
+    async def retain(self, record: SpiderIP, *, anew: bool) -> None:
+        """Make a release fail that has begun, of a record that its pod is granted without a write.
 
-        Who releases it marks it first, and asks this node then. A node that has seen the mark and answers that no
-        sandbox has the address must not grant the record as it is: it would be deleted. Raises NotReady when it is
-        deleted, or ApiUnavailable.
+        Who releases it by hand marks it first, and asks this node then. A node that has seen the mark and answers that
+        no sandbox has the address must not grant the record as it is: it would be deleted. Garbage collection marks
+        nothing, since pods that are gone do not come back with the same UID; where they do, ``anew`` says so. Raises
+        NotReady when it is deleted, or ApiUnavailable.
         """
-        if record.marked:
+        if record.marked or anew:
             async with self._locks.held(record.spec.podUID):
-                await self._writes.retain(record)
+                await self._writes.retain(record, anew=anew)
 
     async def release(self, pod_uid: str, interface: str) -> None:
         """Release what an interface of a pod holds, unless its sticky owner still needs it.

@@ -92,15 +92,19 @@ class RecordWrites:
         self._forget(holder, record.name)
         return taken
 
-    async def retain(self, record: SpiderIP) -> None:
+    async def retain(self, record: SpiderIP, *, anew: bool) -> None:
         """Write a record that its pod is granted without the mark of a release, which then fails.
 
-        Raises NotReady when the release was faster, or ApiUnavailable; the next ADD gets what the pod holds by then.
+        ``anew``: also one without a mark; then every deletion fails that was sent before. Raises NotReady when it was
+        faster, or ApiUnavailable; the next ADD gets what the pod holds by then.
         """
+        change = allocation.renewed if anew else allocation.unmarked
         for _ in range(CONFLICT_TRIES):
+            is_written = True
             try:
-                found: SpiderIP | None = await self._records.replace(allocation.unmarked(record), timeout=CALL_TIMEOUT)
+                found: SpiderIP | None = await self._records.replace(change(record), timeout=CALL_TIMEOUT)
             except (Conflict, NotFound):
+                is_written = False
                 found = await self._records.get(record.name, timeout=CALL_TIMEOUT)
             if found is None:
                 self._records.forget(record)
@@ -108,7 +112,7 @@ class RecordWrites:
                 self._records.adopt(found)
             if found is None or not record_store.is_same_holding(found, record):
                 raise NotReady(f"{record.spec.address} has just been released; the pod gets another one")
-            if not found.marked:
+            if is_written or not (anew or found.marked):
                 return
             record = found
         raise ApiUnavailable(f"the record {record.name} changes under our hands; it will be tried again")

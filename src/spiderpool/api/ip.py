@@ -16,6 +16,8 @@ IP_POOL_LABEL = "ipam.spidernet.io/ippool"
 IP_OWNER_LABEL = "ipam.spidernet.io/owner"
 """Label with the digest of the sticky owner and the name that it holds the address by: any node finds the record."""
 
+RENEWED_ANNOTATION = "ipam.spidernet.io/renewed"
+"""The version of a record that its pod was granted again, and which the present one has replaced."""
 RELEASE_ANNOTATION = "ipam.spidernet.io/release"
 """Annotation of a SpiderIP with its own UID: somebody means to delete this very object, whatever uses the address."""
 

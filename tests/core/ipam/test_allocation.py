@@ -33,6 +33,7 @@ from spiderpool.core.ipam.allocation import (
     quota_refusal,
     refusal,
     released,
+    renewed,
     slot_of,
     start_of,
     taken_over,
@@ -175,6 +176,17 @@ def test_a_record_is_taken_over_as_it_was_seen() -> None:
     assert stranger.spec.owner is None
     assert "ipam.spidernet.io/owner" not in (stranger.metadata.labels or {})
     assert "ipam.spidernet.io/owner" in (held.metadata.labels or {})
+
+
+def test_a_record_that_is_renewed_differs_from_every_version_before() -> None:
+    held = new_record(ASK, POOL, to_int("172.31.199.192", 4))
+    held.metadata.uid, held.metadata.resourceVersion = "u", "5"
+    held.metadata.annotations = {"theirs": "x", "ipam.spidernet.io/release": "u"}
+    once = renewed(held)
+    assert once.metadata.annotations == {"theirs": "x", "ipam.spidernet.io/renewed": "5"}
+    assert (once.spec, once.metadata.resourceVersion) == (held.spec, "5")
+    once.metadata.resourceVersion = "6"
+    assert renewed(once).metadata.annotations == {"theirs": "x", "ipam.spidernet.io/renewed": "6"}
 
 
 def test_the_pod_from_which_a_machine_is_to_move_is_noted_and_can_be_asked_for() -> None:

@@ -20,6 +20,7 @@ from spiderpool.api.ip import (
     IP_OWNER_LABEL,
     IP_POOL_LABEL,
     RELEASE_ANNOTATION,
+    RENEWED_ANNOTATION,
     FormerPod,
     IPSpec,
     SpiderIP,
@@ -123,6 +124,13 @@ def unmarked(record: SpiderIP) -> SpiderIP:
     """The record without the mark of a release by hand. Keeps the resourceVersion, so that a race is a Conflict."""
     annotations = {key: text for key, text in (record.metadata.annotations or {}).items() if key != RELEASE_ANNOTATION}
     return replace(record, metadata=replace(record.metadata, annotations=annotations or None))
+
+
+def renewed(record: SpiderIP) -> SpiderIP:
+    """The record as another version, unmarked, so that a deletion of the present one becomes a Conflict."""
+    plain = unmarked(record)
+    annotations = {**(plain.metadata.annotations or {}), RENEWED_ANNOTATION: record.metadata.resourceVersion or ""}
+    return replace(plain, metadata=replace(plain.metadata, annotations=annotations))
 
 
 def holder_before_move(record: SpiderIP) -> FormerPod:
