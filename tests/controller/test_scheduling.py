@@ -25,6 +25,7 @@ from spiderpool.core.network.address_requests import AddressRequirement
 from spiderpool.kube.client import Client
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
+from tests.conftest import install
 from tests.controller.conftest import Running, refuses, start_controller, unregister, wait
 from tests.support.eventually import eventually
 from tests.support.local_agent import AgentOptions, LocalAgent
@@ -49,6 +50,19 @@ TEMPLATE: dict[str, Any] = {
     "terminationGracePeriodSeconds": 0,
     "containers": [{"name": "c", "image": "x"}],
 }
+
+
+@pytest.fixture(scope="module")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane of its own: webhooks are registered once for a cluster."""
+    directory = tmp_path_factory.mktemp("scheduling")
+    plane = ControlPlane(directory, Processes(directory / "processes"))
+    plane.start()
+    try:
+        install(plane)
+        yield plane
+    finally:
+        plane.stop()
 
 
 @contextmanager
@@ -86,8 +100,9 @@ def nodes(control_plane: ControlPlane) -> Iterator[None]:
     control_plane.apply(json.dumps(DEFINITION))
     control_plane.kubectl("create", "namespace", NAMESPACE)
     yield
-    control_plane.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
-    control_plane.kubectl("delete", "deployments,pods", "--all", "-n", NAMESPACE, "--force", "--grace-period=0")
+    control_plane.kubectl("delete", "deployments", "--all", "-n", NAMESPACE)
+    control_plane.kubectl("delete", "pods", "--all", "-n", NAMESPACE, "--force", "--grace-period=0")
+    control_plane.kubectl("delete", "namespace", NAMESPACE)
     control_plane.kubectl("delete", "nodes", *FREE)
     control_plane.kubectl("delete", "network-attachment-definitions", "ipvlan-eth0", "-n", "kube-system")
     control_plane.kubectl("delete", "spiderips", "--all")

@@ -49,7 +49,7 @@ WIDTH = 120
 ALWAYS_LEFT_OUT = (
     "Secrets, and pods and workloads that are not ours: they are not read into the archive",
     "credentials: values of keys that are called password, token, secret, access key and the like, private keys, JSON"
-    " Web Tokens, and access keys of Alibaba Cloud are replaced by REDACTED, in objects as in logs",
+    " Web Tokens, and access keys of the cloud are replaced by REDACTED, in objects as in logs",
 )
 
 
