@@ -338,6 +338,15 @@ async def test_rows_that_nobody_can_read_are_left_alone(server: DatedServer) -> 
     assert set(server.stored(SpiderIPHistory)) == {"mine", "history-000000000004", "history-000000000005"}
 
 
+async def test_one_row_that_nobody_can_read_does_not_stop_the_history(server: DatedServer) -> None:
+    text = "\n".join(("+no address\tp\tn1\tshop\tweb\tu\teth0\t1", "+10.0.0.9\tp\tn1\tshop\tweb\tu\teth0\tnever"))
+    spec = IPHistorySpec(history.moment(1), history.count_rows(text), history.pack(text))
+    server.put(SpiderIPHistory.numbered(1, None, spec))
+    hold(server)
+    async with leader(server, Clock()):
+        await until(server, ("u1", 900, None, None))
+
+
 async def test_without_the_custom_resource_the_writer_waits_for_it() -> None:
     async with DatedServer(SpiderIP, Pod) as server:
         hold(server)

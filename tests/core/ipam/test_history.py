@@ -91,6 +91,14 @@ def test_a_record_that_cools_down_says_when_it_was_released() -> None:
     assert rows(WEB, record("u2", released="1970-01-01T00:03:00Z"), after=150) == [ended(WEB, 150, 300)]
 
 
+@pytest.mark.parametrize(
+    ("released", "end"),
+    [(181, (200, 300)), (190, (190, 190)), (300, (300, 300)), (301, (200, 300)), (9**9, (200, 300))],
+)
+def test_when_it_was_released_is_believed_only_where_it_fits(released: int, end: tuple[int, int]) -> None:
+    assert rows(WEB, record(released=history.moment(released)), after=200) == [ended(WEB, *end)]
+
+
 def test_no_tenure_ends_before_it_began_whatever_clocks_say() -> None:
     assert rows(WEB, None, after=0, now=50) == [ended(WEB, 100, 100)]
 
@@ -102,6 +110,29 @@ def test_the_tenures_that_last_follow_from_the_rows() -> None:
     assert lasting == {"10.0.0.1": NEXT.body}, "the late end is that of another tenure"
     text = "\n".join((begun(WEB), ended(WEB, 150, 150), begun(NEXT)))
     assert history.still_needed(text, lasting) == [begun(NEXT)]
+
+
+BAD_ROWS = [
+    "",
+    "rubbish",
+    "+a\tb",
+    "?" + WEB.body,
+    begun(WEB) + "\tx",
+    begun(WEB) + "\t1",
+    begun(replace(WEB, address="10.0.0.1/24")),
+    begun(replace(WEB, address="fd00:0::7")),
+    begun(replace(WEB, begun=-1)),
+    begun(replace(WEB, begun=history.LATEST + 1)),
+    ended(WEB, 1, 10**20),
+]
+
+
+@pytest.mark.parametrize("row", BAD_ROWS)
+def test_a_row_that_nobody_can_read_is_none_for_readers_and_writers(row: str) -> None:
+    assert history.read([row, begun(NEXT)]) == [NEXT]
+    lasting = {WEB.address: WEB.body}
+    history.apply(lasting, row)
+    assert lasting == {WEB.address: WEB.body}
 
 
 def test_an_object_is_filled_as_far_as_it_has_room() -> None:
@@ -179,9 +210,7 @@ def test_a_tenure_without_an_end_has_ended_when_the_next_one_began() -> None:
     assert (first.ended_after, first.ended_by, second.lasts) == (100, 150, True)
 
 
-def test_only_what_is_wanted_is_read_and_rubbish_is_left_out() -> None:
-    texts = ["", "rubbish", "+a\tb", begun(WEB) + "\tx", begun(WEB) + "\t1", "?" + WEB.body, begun(NEXT)]
-    assert history.read(texts) == [NEXT]
+def test_only_what_is_wanted_is_read() -> None:
     assert history.read([begun(WEB), begun(NEXT)], lambda each: each.node == "n1") == [WEB]
 
 

@@ -29,6 +29,10 @@ EXACTNESS = 300
 """Seconds within which changes of a pool are counted together."""
 MOST_CHARACTERS = 253
 """Of one field, as the names of Kubernetes; what is longer is cut."""
+TOLERANCE = 10
+"""Seconds by which the clocks of two machines may differ, and by which an event may be late."""
+LATEST = 253_402_300_799
+"""The last second that a time of the API can name."""
 
 
 class Tenure(msgspec.Struct, frozen=True, gc=False):
@@ -107,18 +111,22 @@ def is_same_holder(body: str, tenure: Tenure) -> bool:
 def end_of(body: str, record: SpiderIP | None, ended_after: int, now: int) -> str:
     """The row for the end of a stored tenure, whose address has this record now.
 
-    It had not ended at ``ended_after``. A record that cools down says when it was released.
+    It had not ended at ``ended_after``. A record that cools down says when it was released: by the clock of its node,
+    or by whoever has taken over an agent, so it is believed only where it fits to what the controller has seen.
     """
     begun = int(body.rpartition("\t")[2])
-    released = seconds(record.spec.releasedAt) if record is not None else None
-    first, last = (released, released) if released is not None and _is_released(body, record) else (ended_after, now)
+    released = _released_at(body, record)
+    is_credible = released is not None and ended_after - TOLERANCE <= released <= now
+    first, last = (released, released) if released is not None and is_credible else (ended_after, now)
     first = max(first, begun)
     return f"{ENDED}{body}\t{first}\t{max(last, first)}"
 
 
-def _is_released(body: str, record: SpiderIP | None) -> bool:
-    spec = record.spec if record is not None else None
-    return spec is not None and body.split("\t")[5] == _clean(spec.podUID)
+def _released_at(body: str, record: SpiderIP | None) -> int | None:
+    """When the holder released its address, by a record that may be that of another holder."""
+    if record is None or body.split("\t")[5] != _clean(record.spec.podUID):
+        return None
+    return seconds(record.spec.releasedAt)
 
 
 def rows_of(stored: str | None, tenure: Tenure | None, end: Callable[[str], str]) -> list[str]:
@@ -129,7 +137,9 @@ def rows_of(stored: str | None, tenure: Tenure | None, end: Callable[[str], str]
 
 
 def apply(lasting: dict[str, str], row: str) -> None:
-    """Note a row in the tenures that last, by address."""
+    """Note a row in the tenures that last, by address; one that nobody can read is none."""
+    if _tenure(row) is None:
+        return
     body = _body(row)
     address = body.partition("\t")[0]
     if row.startswith(BEGUN):
@@ -206,15 +216,22 @@ def read(texts: Iterable[str], wanted: Callable[[Tenure], bool] = lambda _: True
 
 
 def _rows(texts: Iterable[str]) -> Iterator[Tenure]:
-    for text in texts:
-        for row in text.split("\n"):
-            fields = row[1:].split("\t")
-            try:
-                times = [int(each) for each in fields[FIELDS - 1 :]]
-                if row[:1] == (BEGUN if len(times) == 1 else ENDED) and len(times) in (1, 3):
-                    yield Tenure(*fields[: FIELDS - 1], *times)  # type: ignore[arg-type]
-            except (ValueError, TypeError):
-                continue
+    rows = (_tenure(row) for text in texts for row in text.split("\n"))
+    return (tenure for tenure in rows if tenure is not None)
+
+
+def _tenure(row: str) -> Tenure | None:
+    """What a row says; None where nobody can read it: it has no address, or a time that is none."""
+    fields = row[1:].split("\t")
+    try:
+        times = [int(each) for each in fields[FIELDS - 1 :]]
+        if row[:1] != (BEGUN if len(times) == 1 else ENDED) or len(times) not in (1, 3):
+            return None
+        if canonical(fields[0]) != fields[0] or min(times) < 0 or max(times) > LATEST:
+            return None
+    except ValueError:
+        return None
+    return Tenure(*fields[: FIELDS - 1], *times)  # type: ignore[arg-type]
 
 
 def _more_exact(one: Tenure, other: Tenure) -> Tenure:
