@@ -86,6 +86,18 @@ async def test_who_had_an_address_at_a_time(server: ApiServer) -> None:
     assert early.problems == ("the history begins at 2026-01-01T10:20:00Z, later than that",)
 
 
+async def test_nothing_is_known_of_what_is_to_come(server: ApiServer) -> None:
+    write(server, covered=NOON + 90_000)
+    write(server, THIRD, number=2, covered=NOON + 90_000)
+    found = await look(server, Subject.node("n2"))
+    assert found.covered == NOON
+    assert found.tenures == (replace(THIRD, ended_after=NOON, ended_by=NOON),)
+    write(server, number=3, covered=NOON - 1000)
+    found = await look(server, Subject.node("n2"))
+    assert found.covered == NOON - 1000, "the next leader's clock is right"
+    assert list(found.problems(NOW)) != []
+
+
 async def test_the_answer_in_words(server: ApiServer) -> None:
     write(server, FIRST, SECOND, THIRD)
     put(server, THIRD)

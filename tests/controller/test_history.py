@@ -177,6 +177,38 @@ async def test_a_later_leader_goes_on_and_knows_what_it_did_not_see(server: Date
         assert rows(server) == before + 4, "what is stored is not stored again"
 
 
+async def test_a_leader_whose_clock_was_ahead_spoils_nothing_of_the_next_one(server: DatedServer) -> None:
+    clock = Clock()
+    hold(server)
+    async with leader(server, clock):
+        await until(server, ("u1", 900, None, None))
+    (part,) = server.stored(SpiderIPHistory).values()
+    ahead = IPHistorySpec(history.moment(1010), 0, history.pack(""), history.moment(90_000))
+    server.put(SpiderIPHistory.numbered((part.number or 0) + 1, None, ahead))
+    clock.now = 2000.0
+    release(server)
+    hold(server, "10.0.0.2", "u2", made=1500)
+    async with leader(server, clock):
+        await until(server, ("u1", 900, 1000 - writing.LATENESS, 2000), ("u2", 1500, None, None))
+        await eventually(lambda: newest_covered(server) == history.moment(2000 - writing.LATENESS))
+
+
+async def test_a_leader_whose_clock_is_set_back_goes_on_to_write(server: DatedServer) -> None:
+    clock = Clock()
+    clock.now = 90_000.0
+    hold(server)
+    async with leader(server, clock):
+        await until(server, ("u1", 900, None, None))
+        clock.now = 2000.0
+        await asyncio.sleep(3 * INTERVAL)
+        clock.now += writing.PULSE
+        await eventually(lambda: newest_covered(server) == history.moment(clock.now - writing.LATENESS))
+
+
+def newest_covered(server: DatedServer) -> str | None:
+    return max(server.stored(SpiderIPHistory).items())[1].spec.covered
+
+
 async def test_a_successor_of_the_time_without_a_leader_begins_with_its_pod(server: DatedServer) -> None:
     clock = Clock()
     hold(server)

@@ -65,7 +65,7 @@ async def growth_of_pools(cluster: Cluster, now: datetime) -> Mapping[str, Growt
         changes.add(text)
         return False
 
-    stored = await cluster.seen(read_stored(cluster, count), SpiderIPHistory, "SpiderIPHistory objects")
+    stored = await cluster.seen(read_stored(cluster, count, now), SpiderIPHistory, "SpiderIPHistory objects")
     if stored is None:
         return {}
     if stored.since is None:

@@ -95,7 +95,7 @@ class SubjectHistory:
 
 async def look_back(cluster: Cluster, subject: Subject, now: datetime) -> SubjectHistory:
     """The history of a subject, brought up to date by the records. Raises ApiUnavailable."""
-    reading = read_stored(cluster, lambda text: subject.needle in text)
+    reading = read_stored(cluster, lambda text: subject.needle in text, now)
     stored = await cluster.seen(reading, SpiderIPHistory, "SpiderIPHistory objects")
     stored = stored or StoredHistory()
     tenures = history.read(stored.texts, subject.wanted)
@@ -116,13 +116,17 @@ async def look_back(cluster: Cluster, subject: Subject, now: datetime) -> Subjec
     return SubjectHistory(subject, tuple(known), stored.since, stored.covered, is_readable)
 
 
-async def read_stored(cluster: Cluster, pick: Callable[[str], bool]) -> StoredHistory:
-    """What is stored, of the rows only the texts that ``pick`` wants to keep. Raises SpiderpoolError."""
+async def read_stored(cluster: Cluster, pick: Callable[[str], bool], now: datetime) -> StoredHistory:
+    """What is stored, of the rows only the texts that ``pick`` wants to keep. Raises SpiderpoolError.
+
+    Until when nothing was missed is said by the newest part that says it; a leader whose clock was ahead may have
+    written what is to come.
+    """
     found = StoredHistory()
     async for _, part, text in parts(cluster.client, timeout=cluster.timeout):
         if found.since is None:
             found.since = history.seconds(part.spec.since)
-        found.covered = max(found.covered, history.seconds(part.spec.covered) or 0)
+        found.covered = min(history.seconds(part.spec.covered) or found.covered, int(now.timestamp()))
         if pick(text):
             found.texts.append(text)
     return found

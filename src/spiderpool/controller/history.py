@@ -74,12 +74,22 @@ class Ring:
     is_damaged: bool = False
     """Whether rows of the newest object cannot be read: no row is added to it."""
 
-    def note(self, number: int, part: SpiderIPHistory, text: str) -> None:
-        """Take note of an object that is stored, the newest so far."""
+    def note(self, number: int, part: SpiderIPHistory, text: str, now: float) -> None:
+        """Take note of an object that is stored, the newest so far.
+
+        What a leader has vouched for whose clock was ahead says nothing: then the object before counts.
+        """
         self.rows[number] = history.count_rows(text)
         self.number, self.version, self.since = number, part.metadata.resourceVersion, part.spec.since
         self.text, self.is_damaged = text, history.count_rows(text) != part.spec.rows
-        self.covered = max(filter(None, (self.covered, history.seconds(part.spec.covered))), default=None)
+        covered = history.seconds(part.spec.covered)
+        if covered is not None and covered <= now + history.TOLERANCE:
+            self.covered = min(covered, int(now))
+
+    def set_clock_back(self, now: float) -> None:
+        """Vouch for nothing that is to come: our own clock may have been ahead."""
+        if self.covered is not None:
+            self.covered = min(self.covered, int(now))
 
     def turn_over(self) -> None:
         """Begin the next object."""
@@ -158,6 +168,8 @@ class HistoryWriter:
         if self._ring is None:
             self._is_compared = False
             await self._read()
+        assert self._ring is not None
+        self._ring.set_clock_back(self._options.clock())
         if not self._is_compared and len(self._waiting) < MOST_AHEAD:
             await self._compare()
 
@@ -165,7 +177,7 @@ class HistoryWriter:
         ring, lasting, known, turn = Ring(), dict[str, str](), set[str](), Turn()
         waiting = frozenset(self._waiting)  # more may come meanwhile
         async for number, part, text in parts(self._client, timeout=TIMEOUT):
-            ring.note(number, part, text)
+            ring.note(number, part, text, self._options.clock())
             for row in text.split("\n") if text else ():
                 history.apply(lasting, row)
                 if row in waiting:
@@ -228,7 +240,7 @@ class HistoryWriter:
         stored = await write(part, timeout=TIMEOUT)
         for _ in range(count):
             self._waiting.popleft()
-        ring.note(ring.number, stored, text)
+        ring.note(ring.number, stored, text, now)
 
     async def _trim(self, ring: Ring, now: float) -> None:
         """Delete the oldest objects beyond the limit; what they alone say of tenures that last is written again."""
