@@ -21,6 +21,7 @@ from spiderpool.cloudcontroller import main as cloudcontroller
 from spiderpool.controller import main as controller
 from spiderpool.errors import BadConfig, NotReady
 from spiderpool.kube.lease import Election, LeaseLock, LeaseTimings
+from spiderpool.telemetry import POOLS, Values
 from spiderpool_lab.ports import free_ports
 from tests.support.api_server import ApiServer
 from tests.support.environment import bare_environment
@@ -249,3 +250,30 @@ async def test_probes_and_metrics_of_a_replica() -> None:
             await asyncio.wait((task,))
     assert status == 200
     assert "spiderpool_" in text
+
+
+async def test_metrics_are_computed_once_a_second_however_often_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    (port,) = free_ports(1)
+    computed: list[int] = []
+
+    def values() -> Values:
+        computed.append(len(computed))
+        return {(): float(len(computed))}
+
+    async def get(session: aiohttp.ClientSession) -> str:
+        async with session.get(f"http://127.0.0.1:{port}/metrics") as response:
+            return await response.text()
+
+    async with ApiServer(Lease.KIND) as server, server.client() as client:
+        lock = LeaseLock("lease", "kube-system", "one")
+        replica = daemon.Replica(Election(client, lock, TestReplica.TIMINGS), Leader)
+        monkeypatch.setattr(daemon, "METRICS_AGE", 60.0)
+        async with (
+            daemon.listening(daemon.runtime(replica), "127.0.0.1", port),
+            aiohttp.ClientSession() as session,
+        ):
+            with POOLS.computed_by(values):
+                texts = {await get(session) for _ in range(5)}
+    assert computed == [0]
+    assert len(texts) == 1
+    assert "spiderpool_total_ippool_counts 1.0" in texts.pop()

@@ -34,6 +34,9 @@ SHUTDOWN_TIMEOUT = 1.0
 SYNC_TIMEOUT = 60.0
 """Seconds until the first lists must have arrived; then the daemon ends with an error and is started again."""
 
+METRICS_AGE = 1.0
+"""Seconds for which the metrics are not computed again: whoever reaches the port may ask for them."""
+
 NOT_SYNCED = "caches are not synced"
 """Why a leader is not ready whose first lists have not arrived."""
 
@@ -203,13 +206,23 @@ def runtime(replica: Replica) -> web.Application:
     application.router.add_get("/v1/runtime/liveness", alive)
     application.router.add_get("/v1/runtime/startup", ready)
     application.router.add_get("/v1/runtime/readiness", ready)
-    application.router.add_get("/metrics", metrics)
+    application.router.add_get("/metrics", MetricsPage().answer)
     return application
 
 
-async def metrics(_: web.Request) -> web.Response:
-    """Our metrics in Prometheus' text format."""
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+class MetricsPage:
+    """Our metrics in Prometheus' text format, computed at most once in METRICS_AGE: it takes time of the event loop."""
+
+    def __init__(self) -> None:
+        self._body = b""
+        self._fresh_until = 0.0  # time of the loop
+
+    async def answer(self, _: web.Request) -> web.Response:
+        """The metrics of now, or those of just now."""
+        now = asyncio.get_running_loop().time()
+        if not self._body or now >= self._fresh_until:
+            self._body, self._fresh_until = generate_latest(), now + METRICS_AGE
+        return web.Response(body=self._body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def _until_signal(work: Coroutine[Any, Any, None]) -> None:

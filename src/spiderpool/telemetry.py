@@ -113,7 +113,7 @@ COLLECTION_WAITING = Gauge(
 POOLS = ComputedGauge("spiderpool_total_ippool_counts", "SpiderIPPools.")
 POOL_ADDRESSES = ComputedGauge(
     "spiderpool_ippool_addresses",
-    "Addresses of a SpiderIPPool, but for disabled and terminating ones.",
+    "Addresses of a SpiderIPPool, but for disabled and terminating ones, and those made for one application.",
     ("pool",),
 )
 POOL_FREE = ComputedGauge(

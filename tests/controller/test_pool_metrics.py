@@ -10,8 +10,11 @@ from prometheus_client import REGISTRY
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
-from spiderpool.api.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
+from spiderpool.api.subnet import APPLICATION_NAME_LABEL, SpiderSubnet, SubnetSpec, SubnetStatus
+from spiderpool.controller import pool_metrics
 from spiderpool.controller.pool_metrics import PoolMetrics
+from spiderpool.core.addresses import AddressSet
+from spiderpool.core.ipam import allocation
 from spiderpool.kube.informer import Informer
 from tests.support.caches import note, unused_client
 
@@ -58,6 +61,51 @@ async def test_reserved_addresses_are_not_free(one: PoolMetrics) -> None:
     note(one.reserved, SpiderReservedIP(metadata=ObjectMeta(name="r", uid="r"), spec=spec), 3)
     with one.exported():
         assert exported("spiderpool_ippool_free_") == {"addresses p": 4, "addresses malformed": 0}
+
+
+async def test_pools_of_applications_are_not_named(one: PoolMetrics) -> None:
+    tenants = pool("auto4-web-eth0")
+    tenants.metadata.labels = {APPLICATION_NAME_LABEL: "web"}
+    for version, each in enumerate((pool("p"), tenants), 1):
+        note(one.pools, each, version)
+    with one.exported():
+        assert exported("spiderpool_ippool_") == {"addresses p": 9, "free_addresses p": 6}
+        assert exported("spiderpool_total_")["ippool_counts"] == 2
+
+
+async def test_reserved_addresses_are_counted_anew_only_where_something_changed(
+    one: PoolMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+
+    def usable(each: SpiderIPPool) -> AddressSet:
+        parsed.append(each.name)
+        return allocation.usable(each)
+
+    def free() -> dict[str, float]:
+        found = exported("spiderpool_ippool_free_")
+        return {name.removeprefix("addresses "): value for name, value in found.items()}
+
+    monkeypatch.setattr(pool_metrics, "usable", usable)
+    for version, name in enumerate(("a", "b"), 1):
+        note(one.pools, pool(name), version)
+    spec = ReservedIPSpec(ips=["10.6.0.8"])
+    note(one.reserved, SpiderReservedIP(metadata=ObjectMeta(name="r", uid="r"), spec=spec), 3)
+    with one.exported():
+        assert free() == free() == {"a": 5, "b": 5}
+        assert sorted(parsed) == ["a", "b"]
+        note(one.pools, pool("a", 4), 4)
+        assert free() == {"a": 4, "b": 5}
+        assert len(parsed) == 2, "its addresses are the same"
+        larger = pool("a", 4)
+        larger.spec.ips, larger.status = ["10.6.0.1-10.6.0.7"], IPPoolStatus(totalIPCount=7, allocatedIPCount=4)
+        note(one.pools, larger, 5)
+        assert free() == {"a": 3, "b": 5}
+        assert parsed[2:] == ["a"]
+        spec = ReservedIPSpec(ips=["10.6.0.7-10.6.0.8"])
+        note(one.reserved, SpiderReservedIP(metadata=ObjectMeta(name="r", uid="r"), spec=spec), 6)
+        assert free() == {"a": 2, "b": 4}
+        assert sorted(parsed[3:]) == ["a", "b"]
 
 
 async def test_subnets(one: PoolMetrics) -> None:

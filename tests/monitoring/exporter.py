@@ -40,7 +40,7 @@ def set_once(metric: Any) -> None:
 async def main(port: int) -> None:
     metrics = list(vars(telemetry).values())
     application = web.Application()
-    application.router.add_get("/metrics", daemon.metrics)
+    application.router.add_get("/metrics", daemon.MetricsPage().answer)
     with ExitStack() as stack:
         stack.enter_context(watched(asyncio.get_running_loop()))
         for gauge in (each for each in metrics if isinstance(each, ComputedGauge)):

@@ -321,7 +321,7 @@ def _failure(error: SpiderpoolError, version: str) -> web.Response:
 async def probe_sites(settings: AgentSettings, api: AgentAPI) -> AsyncIterator[None]:
     """Serve /metrics and the kubelet's probes on TCP while the context lasts, on the ports that are set."""
     metrics, probes = web.Application(), web.Application(middlewares=[framework_errors])
-    metrics.router.add_get("/metrics", daemon.metrics)
+    metrics.router.add_get("/metrics", daemon.MetricsPage().answer)
     api.register_probes(probes.router)
     async with AsyncExitStack() as sites:
         for application, port in ((metrics, settings.metrics_port), (probes, settings.health_port)):

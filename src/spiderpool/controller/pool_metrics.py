@@ -1,20 +1,22 @@
 """How many addresses the pools and subnets have and how many are left, computed from the leader's caches when read.
 
+Whoever reaches the port may read it: so pools of applications, whose names are those of tenants, are left out.
 How fast a pool fills is computed by Prometheus, which has the history (docs/decisions/0029-exhaustion-is-computed-by-
 prometheus.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
-from spiderpool.core.addresses import AddressSet
+from spiderpool.core.addresses import FAMILIES, AddressSet
 from spiderpool.core.ipam.allocation import usable
+from spiderpool.core.ipam.owners import is_automatic
 from spiderpool.core.ipam.selection import version_of
 from spiderpool.core.ipam.subnet_addresses import reserved_addresses
 from spiderpool.kube.informer import Informer
@@ -30,6 +32,34 @@ from spiderpool.telemetry import (
 )
 
 
+@dataclass(slots=True)
+class ReservedCounts:
+    """How many addresses of each pool are reserved, counted anew only where the one or the other has changed."""
+
+    _reserved: dict[int, AddressSet] = field(default_factory=dict)  # family → what is reserved
+    _known: dict[str, tuple[IPPoolSpec, int | None]] = field(default_factory=dict)  # pool → counted, number
+
+    def of(self, pools: Iterable[SpiderIPPool], reserved: dict[int, AddressSet]) -> dict[str, int | None]:
+        """The number of each pool, by its name; None where its addresses cannot be read."""
+        if reserved != self._reserved:
+            self._reserved, self._known = reserved, {}
+        self._known = {pool.name: (pool.spec, self._count(pool)) for pool in pools}
+        return {name: count for name, (_, count) in self._known.items()}
+
+    def _count(self, pool: SpiderIPPool) -> int | None:
+        spec, count = self._known.get(pool.name, (None, None))
+        return count if spec == pool.spec else _count_reserved(pool, self._reserved[version_of(pool)])
+
+
+def _count_reserved(pool: SpiderIPPool, reserved: AddressSet) -> int | None:
+    if not reserved:
+        return 0
+    try:
+        return (usable(pool) & reserved).size
+    except ValueError:  # written past the admission webhook and malformed
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class PoolMetrics:
     """Reads the statuses that the leader writes."""
@@ -37,6 +67,7 @@ class PoolMetrics:
     pools: Informer[SpiderIPPool]
     reserved: Informer[SpiderReservedIP]
     subnets: Informer[SpiderSubnet]
+    reserved_counts: ReservedCounts = field(default_factory=ReservedCounts)
 
     @contextmanager
     def exported(self) -> Iterator[None]:
@@ -55,15 +86,21 @@ class PoolMetrics:
             yield
 
     def _giving(self) -> list[SpiderIPPool]:
-        """Pools that give addresses: that another one has none left is no news."""
-        return [each for each in self.pools.items() if each.status and not (each.terminating or each.spec.disable)]
+        """Pools that give addresses to whoever comes: that another one has none left is no news."""
+        return [
+            each
+            for each in self.pools.items()
+            if each.status and not (each.terminating or each.spec.disable or is_automatic(each))
+        ]
 
     def _addresses(self) -> Values:
         return {(pool.name,): pool.status.totalIPCount or 0 for pool in self._giving() if pool.status}
 
     def _free(self) -> Values:
-        reserved = {version: reserved_addresses(self.reserved.items(), version) for version in (4, 6)}
-        return {(pool.name,): _free(pool, reserved[version_of(pool)]) for pool in self._giving()}
+        giving = self._giving()
+        reserved = {version: reserved_addresses(self.reserved.items(), version) for version in FAMILIES}
+        counts = self.reserved_counts.of(giving, reserved)
+        return {(pool.name,): _free(pool, counts[pool.name]) for pool in giving}
 
     def _subnet_addresses(self) -> Values:
         return {(each.name,): each.status.totalIPCount or 0 for each in self.subnets.items() if each.status}
@@ -76,14 +113,8 @@ class PoolMetrics:
         }
 
 
-def _free(pool: SpiderIPPool, reserved: AddressSet) -> int:
+def _free(pool: SpiderIPPool, reserved: int | None) -> int:
     """Addresses that the pool still has to give; too few where some of the reserved ones are in use."""
-    if pool.status is None:
+    if pool.status is None or reserved is None:  # no agent takes an address from it
         return 0
-    unused = (pool.status.totalIPCount or 0) - (pool.status.allocatedIPCount or 0)
-    if not reserved:
-        return max(0, unused)
-    try:
-        return max(0, unused - (usable(pool) & reserved).size)
-    except ValueError:  # written past the admission webhook and malformed: no agent takes an address from it
-        return 0
+    return max(0, (pool.status.totalIPCount or 0) - (pool.status.allocatedIPCount or 0) - reserved)
