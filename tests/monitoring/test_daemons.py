@@ -90,10 +90,13 @@ def test_they_show_what_happens(
             assert {"spiderippools", "spiderips", "pods", "nodes"} <= kinds
             wait_until(lambda: panels_without_data(server) == [], "every panel shows something", timeout=10)
             assert server.failing_rules() == []
-            assert {each["metric"]["alertname"] for each in server.query("ALERTS")} == {
-                "SpiderpoolPoolFull",
-                "SpiderpoolAllocationFails",
-            }
+            told = {"SpiderpoolPoolFull", "SpiderpoolAllocationFails"}
+            wait_until(lambda: alerts(server) == told, "both alerts, and no other", timeout=30)
+
+
+def alerts(server: Prometheus) -> set[str]:
+    """The names of the alerts that are pending or fire."""
+    return {each["metric"]["alertname"] for each in server.query("ALERTS")}
 
 
 def panels_without_data(server: Prometheus) -> list[str]:
