@@ -12,6 +12,7 @@ import click
 import msgspec
 import pytest
 
+from spiderpool.api.admissionregistration_v1 import MutatingWebhookConfiguration, ValidatingWebhookConfiguration
 from spiderpool.api.apiextensions_v1 import CustomResourceDefinition
 from spiderpool.api.applications import DaemonSet, WorkloadStatus
 from spiderpool.api.coordination_v1 import Lease, LeaseSpec
@@ -21,11 +22,16 @@ from spiderpool.api.core_v1 import (
     ContainerStatus,
     Event,
     Node,
+    NodeCondition,
+    NodeSpec,
+    NodeStatus,
+    NodeSystemInfo,
     ObjectReference,
     Pod,
     PodIP,
     PodSpec,
     PodStatus,
+    Taint,
 )
 from spiderpool.api.crd import KINDS, crd
 from spiderpool.api.daemon_pods import DaemonPod
@@ -49,13 +55,17 @@ from spiderpool.cli import rbac
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.doctor.checks_addresses import suspects
 from spiderpool.cli.doctor.checks_definitions import definition_findings, version_findings
+from spiderpool.cli.doctor.checks_pods import refusal_findings
 from spiderpool.cli.doctor.checks_rights import Roles, right_findings
 from spiderpool.cli.doctor.diagnosis import Diagnosis, diagnosis
 from spiderpool.cli.doctor.fix import Fixing
 from spiderpool.cli.doctor.look import Snapshot, WebhookService, confirmed
 from spiderpool.cli.finding import CHECKS, Finding
-from spiderpool.cli.installation import Installation, WebhookCertificate
+from spiderpool.cli.installation import Installation, WebhookCertificate, look
+from spiderpool.cli.policies import AgentPolicies
 from spiderpool.cli.printing import View, printed
+from spiderpool.core.ipam.pod_context import AddressPolicy
+from spiderpool.core.network.attachment import AttachmentPolicy
 from spiderpool.core.network.nads import attachment
 from tests.support.api_server import ApiServer, Fault
 
@@ -233,6 +243,27 @@ class TestTwice:
         mirror = pod("a", "mirror", "10.0.0.5")
         mirror.metadata.annotations = {"kubernetes.io/config.hash": "u"}
         assert found(self.TWO[0], mirror, record(5, "a", "u")) == []
+
+    @pytest.mark.parametrize("why", ["fenced", "out-of-service", "booted"])
+    def test_what_a_stopped_node_had_is_in_use_no_more(self, why: str) -> None:
+        boot = "later" if why == "booted" else "boot"
+        told = account("n2", sandbox("db-0", "u", "10.0.0.5"))
+        assert told.status is not None
+        told.status.bootID = "boot"
+        told.spec.fencedBootID = "boot" if why == "fenced" else None
+        taints = [Taint("node.kubernetes.io/out-of-service")] if why == "out-of-service" else []
+        ready = NodeCondition("Ready", "True" if why == "booted" else "Unknown")
+        status = NodeStatus([ready], nodeInfo=NodeSystemInfo(boot))
+        stopped = Node(metadata=ObjectMeta(name="n2"), spec=NodeSpec(taints=taints), status=status)
+        whole = snapshot(record(5, "db-0", "v"), pod("db-0", "v", "10.0.0.5"), told)
+        whole = replace(whole, installation=replace(whole.installation, nodes=(stopped,)))
+        assert not [each.what for each in diagnosis(whole, {}, NOW).findings if each.check == "address-twice"]
+
+    def test_a_pod_is_not_to_be_deleted_whose_name_the_healthy_one_has(self) -> None:
+        both = account("n1", sandbox("db-0", "v", "10.0.0.5")), account("n2", sandbox("db-0", "u", "10.0.0.5"))
+        one = next(each for each in diagnosed(record(5, "db-0", "v"), *both).findings if each.check == "address-twice")
+        assert one.remedy.startswith("delete no pod: both are called shop/db-0")
+        assert one.remedy.endswith("spiderpoolctl node fence n2")
 
     def test_it_comes_before_what_follows_from_it(self) -> None:
         assert [check for check, _ in found(*self.TWO)] == ["address-twice", "address-unrecorded"]
@@ -464,6 +495,31 @@ async def test_what_may_be_listed_but_not_read_is_as_it_was_listed() -> None:
         server.put(record(5, "a", "u"))
         server.inject(Fault("get", plural="pods", status=403))
         assert await confirmed(Cluster(client, 5.0), looked, ["10.0.0.5"]) == looked
+
+
+@pytest.mark.parametrize("hidden", ["pools", "nodes", "networks", "namespaces"])
+def test_no_pod_is_explained_by_what_may_not_be_read(hidden: str) -> None:
+    waiting = pod("web", "u", "10.0.0.5")
+    waiting.metadata.creationTimestamp = written(60)
+    waiting.status = PodStatus("Pending")
+    policies = AgentPolicies(AttachmentPolicy("default/net", HOME), AddressPolicy())
+    whole = snapshot(waiting, policies=policies)
+    controllers: dict[str, Any] = {waiting.key: (None, None)}
+    assert list(refusal_findings(whole, controllers, NOW))
+    if hidden in ("pools", "nodes"):
+        whole = replace(whole, installation=replace(whole.installation, **{hidden: None}))  # type: ignore[arg-type]
+    else:
+        whole = replace(whole, **{hidden: None})  # type: ignore[arg-type]
+    assert not list(refusal_findings(whole, controllers, NOW))
+
+
+async def test_webhooks_are_unknown_only_where_they_may_not_be_read() -> None:
+    kinds = MutatingWebhookConfiguration, ValidatingWebhookConfiguration
+    async with ApiServer(*(each.KIND for each in kinds)) as server, server.client() as client:
+        server.inject(*(Fault("get", 2, each.KIND.plural, status=403) for each in kinds))
+        cluster = Cluster(client, 5.0)
+        assert [(await look(cluster, HOME)).webhooks for _ in range(2)] == [None, None]
+        assert (await look(Cluster(client, 5.0), HOME)).webhooks == ()
 
 
 class TestReport:

@@ -185,6 +185,27 @@ async def test_what_else_is_to_be_known(server: ApiServer) -> None:
     assert found.problems == ()
 
 
+async def test_what_a_fenced_node_had_is_in_use_no_more(server: ApiServer) -> None:
+    put_pod(server)
+    uid = server.stored(Pod)["default/web-0"].metadata.uid or ""
+    status = NodeStatus([NodeCondition("Ready", "Unknown")], nodeInfo=NodeSystemInfo("boot-1"))
+    server.put(Node(metadata=ObjectMeta(name="n2"), status=status), pool(), account(sandbox(uid=uid)))
+    server.put(account(sandbox(uid="former"), name="n2", fenced="boot-1"))
+    found = await who(server)
+    assert ([each.node for each in found.seen], found.problems) == (["n1"], ())
+    assert found.notes == (
+        "node n2 was fenced by an administrator: the sandbox of pod default/web-0 that had the address then does not "
+        "count",
+    )
+
+
+async def test_a_pod_is_not_to_be_deleted_whose_name_the_healthy_one_has(server: ApiServer) -> None:
+    put_pod(server)
+    server.put(pool(), account(sandbox(uid="former"), name="n2"))
+    (problem,) = (await who(server)).problems
+    assert "uses it too: delete no pod: both are called default/web-0" in problem
+
+
 async def test_ipv6_in_any_spelling(server: ApiServer) -> None:
     server.put(pool(subnet="fd00::/64", ips=["fd00::1-fd00::9"]), account(sandbox("a", "u", "FD00:0::7")))
     assert (await who(server, "fd00::7")).state == "in use without a record"

@@ -145,6 +145,22 @@ def _why_silent(node: Node, account: SpiderNode | None) -> str | None:
     return None
 
 
+def why_past(node: Node | None, account: SpiderNode) -> str | None:
+    """Why the sandboxes of an account do not run any more; None when they may, as on a node that may not be read."""
+    if node is None:
+        return None
+    boot = account.status.bootID if account.status else None
+    if boot and node.status.nodeInfo.bootID and boot != node.status.nodeInfo.bootID:
+        return f"node {node.name} has booted since its agent has told what its pods hold"
+    return why_stopped(node, account)
+
+
+def present_accounts(accounts: Iterable[SpiderNode], nodes: Iterable[Node]) -> Iterator[SpiderNode]:
+    """The accounts of nodes whose sandboxes may run: others say what was in use before the node stopped or booted."""
+    known = {each.name: each for each in nodes}
+    return (each for each in accounts if why_past(known.get(each.name), each) is None)
+
+
 def _state(node: Node, accounts: dict[str, SpiderNode]) -> str:
     if reason := why_stopped(node, accounts.get(node.name)):
         return f"; {reason}"

@@ -28,6 +28,11 @@ NO_HISTORY = (
     "or something keeps it from writing, which its log says"
 )
 
+UNREADABLE = (
+    "the history may not be read, or is unknown to this cluster: only what is held now is told, and nothing says who "
+    "held it before"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -83,10 +88,12 @@ class SubjectHistory:
     is_readable: bool = True
 
     def problems(self, now: datetime) -> Iterator[str]:
-        """Why something may be missing, beside what may not be read."""
-        if self.since is None and self.is_readable:
+        """Why something may be missing."""
+        if not self.is_readable:
+            yield UNREADABLE
+        elif self.since is None:
             yield NO_HISTORY
-        elif self.since is not None and is_silent(self.covered, now):
+        elif is_silent(self.covered, now):
             yield (
                 f"nothing has been written since {moment(self.covered)}, so what began and ended since then is "
                 "missing: see the log of the leading spiderpool-controller"

@@ -157,13 +157,13 @@ async def _others(cluster: Cluster) -> tuple[Object, ...]:
 
 
 async def _webhooks(cluster: Cluster) -> tuple[WebhookConfiguration, ...] | None:
-    left_out = len(cluster.left_out)
     found = (
         await cluster.find(MutatingWebhookConfiguration, CONTROLLER),
         await cluster.find(ValidatingWebhookConfiguration, CONTROLLER),
     )
     known = tuple(each for each in found if each is not None)
-    return known if known or len(cluster.left_out) == left_out else None
+    kinds = {MutatingWebhookConfiguration, ValidatingWebhookConfiguration}
+    return known if known or cluster.unseen.isdisjoint(kinds) else None
 
 
 async def _certificate(cluster: Cluster, namespace: str, workloads: Iterable[Workload]) -> WebhookCertificate:

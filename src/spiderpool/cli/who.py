@@ -16,8 +16,9 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
+from spiderpool.cli.attention import why_past
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.doctor.checks_addresses import is_left_over
+from spiderpool.cli.doctor.checks_addresses import conflict_remedy, is_left_over
 from spiderpool.cli.printing import View, age, alerts, facts, object_reference, plain, sentence, table
 from spiderpool.core.addresses import AddressSet, canonical, object_name, to_int
 from spiderpool.core.ipam.allocation import cooldown_end, cooldown_is_over, usable
@@ -57,6 +58,8 @@ class AddressObjects:
     pools: tuple[SpiderIPPool, ...]
     reserved: tuple[SpiderReservedIP, ...]
     accounts: tuple[SpiderNode, ...]
+    nodes: tuple[Node, ...] = ()
+    """Those of accounts with a sandbox that has the address."""
     unseen: frozenset[type[Object]] = frozenset()
     """Kinds of which something may not be read: nothing follows from what is missing there."""
 
@@ -65,6 +68,9 @@ async def look_for(cluster: Cluster, address: str) -> AddressObjects:
     """Read what there is about an address. Raises ApiUnavailable."""
     record = await cluster.find(SpiderIP, object_name(address))
     spec = record.spec if record else None
+    accounts = tuple(await cluster.list(SpiderNode) or ())
+    seen_on = dict.fromkeys(each.node for account in accounts for each in _sandboxes(account, address))
+    nodes = [await cluster.find(Node, name) for name in seen_on]
     return AddressObjects(
         address,
         record,
@@ -72,7 +78,8 @@ async def look_for(cluster: Cluster, address: str) -> AddressObjects:
         await cluster.find(Node, spec.node) if spec and spec.node else None,
         tuple(await cluster.list(SpiderIPPool) or ()),
         tuple(await cluster.list(SpiderReservedIP) or ()),
-        tuple(await cluster.list(SpiderNode) or ()),
+        accounts,
+        tuple(each for each in nodes if each),
         frozenset(cluster.unseen),
     )
 
@@ -252,20 +259,32 @@ def _reserves(reserved: SpiderReservedIP, address: str) -> bool:
 
 
 def _sightings(found: AddressObjects) -> Iterator[Sighting]:
+    """The sandboxes with the address that may run."""
     for account in found.accounts:
-        published = account.status
-        for sandbox in (published.sandboxes if published else None) or ():
-            for interface in sandbox.interfaces or ():
-                if any(_is_same(text, found.address) for text in interface.addresses or ()):
-                    yield Sighting(
-                        account.name,
-                        f"{sandbox.namespace}/{sandbox.pod}",
-                        sandbox.podUID,
-                        interface.name,
-                        interface.mac,
-                        sandbox.containerID,
-                        published.observedAt if published else None,
-                    )
+        if _why_past(found, account) is None:
+            yield from _sandboxes(account, found.address)
+
+
+def _why_past(found: AddressObjects, account: SpiderNode) -> str | None:
+    nodes = (*found.nodes, *([found.node] if found.node else []))
+    return why_past(next((each for each in nodes if each.name == account.name), None), account)
+
+
+def _sandboxes(account: SpiderNode, address: str) -> Iterator[Sighting]:
+    """The sandboxes with an address, as an account says."""
+    published = account.status
+    for sandbox in (published.sandboxes if published else None) or ():
+        for interface in sandbox.interfaces or ():
+            if any(_is_same(text, address) for text in interface.addresses or ()):
+                yield Sighting(
+                    account.name,
+                    f"{sandbox.namespace}/{sandbox.pod}",
+                    sandbox.podUID,
+                    interface.name,
+                    interface.mac,
+                    sandbox.containerID,
+                    published.observedAt if published else None,
+                )
 
 
 def _is_same(text: str, address: str) -> bool:
@@ -322,6 +341,7 @@ def restrictions(pool: SpiderIPPool) -> str:
 
 
 def _notes(found: AddressObjects) -> Iterator[str]:
+    yield from _past_notes(found)
     record = found.record
     if record is None:
         return
@@ -333,6 +353,13 @@ def _notes(found: AddressObjects) -> Iterator[str]:
         yield "somebody is releasing it by hand"
     for former in record.spec.movedFrom or ():
         yield f"its virtual machine moves from pod {former.pod} on node {former.node}, which may still have it"
+
+
+def _past_notes(found: AddressObjects) -> Iterator[str]:
+    for account in found.accounts:
+        if reason := _why_past(found, account):
+            for each in _sandboxes(account, found.address):
+                yield f"{reason}: the sandbox of pod {each.pod} that had the address then does not count"
 
 
 def _problems(found: AddressObjects, pool: SpiderIPPool | None, seen: Sequence[Sighting]) -> Iterator[str]:
@@ -347,7 +374,8 @@ def _problems(found: AddressObjects, pool: SpiderIPPool | None, seen: Sequence[S
     spec = record.spec
     for each in seen:
         if not _is_of(each, record):
-            yield f"pod {each.pod} on node {each.node} uses it too: delete that pod, so that it gets another address"
+            remedy = conflict_remedy(each.pod, each.node, [f"{spec.namespace}/{spec.pod}"])
+            yield f"pod {each.pod} on node {each.node} uses it too: {remedy}"
     if pool is None and SpiderIPPool not in found.unseen:
         yield f"pool {spec.pool} does not exist: without it a pod has no gateway; create it again"
     if Pod not in found.unseen and is_left_over(record, found.pod):

@@ -10,6 +10,7 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spidernode import NodeSandbox, SpiderNode
+from spiderpool.cli.attention import present_accounts
 from spiderpool.cli.doctor.look import Snapshot
 from spiderpool.cli.finding import Finding
 from spiderpool.cli.printing import object_reference
@@ -71,7 +72,8 @@ def users_by_address(snapshot: Snapshot) -> dict[str, list[AddressUser]]:
     """The pods that have each address, by the word of nodes and by their own status; addresses of pools alone."""
     accounts = snapshot.installation.accounts or ()
     found: dict[str, list[AddressUser]] = {}
-    for address, user in (*_by_accounts(accounts), *_by_pods(snapshot.pods or (), {each.name for each in accounts})):
+    told = _by_accounts(present_accounts(accounts, snapshot.installation.nodes or ()))
+    for address, user in (*told, *_by_pods(snapshot.pods or (), {each.name for each in accounts})):
         others = found.setdefault(address, [])
         if all(user.pod_uids.isdisjoint(each.pod_uids) for each in others):
             others.append(user)
@@ -154,15 +156,26 @@ def _is_another(holder: AddressUser, users: Iterable[AddressUser]) -> bool:
 
 def _conflict(address: str, users: Sequence[AddressUser], record: SpiderIP | None) -> Finding:
     holder = record.spec.podUID if record else None
-    extra = next((each.pod for each in users if holder not in each.pod_uids), users[-1].pod)
+    extra = next((each for each in users if holder not in each.pod_uids), users[-1])
     owner = f"its SpiderIP is of pod {record.spec.namespace}/{record.spec.pod}" if record else "it has no SpiderIP"
     return Finding(
         "address-twice",
         object_reference(SpiderIP, object_name(address)),
         f"{address} is in use twice: {' and '.join(f'pod {each.pod} on node {each.node}' for each in users)}",
-        f"delete pod {extra}, so that it gets another address",
+        conflict_remedy(extra.pod, extra.node, (each.pod for each in users if each is not extra)),
         (*(each.text for each in users), owner),
     )
+
+
+def conflict_remedy(pod: str, node: str, rivals: Iterable[str]) -> str:
+    """What to do about a pod that has the address of others; deletion by name would end another pod of that name."""
+    if pod in rivals:
+        return (
+            f"delete no pod: both are called {pod}, and the name stands for the one that runs; the kubelet of node "
+            f"{node} has to end the sandbox of the other one: see whether it runs, or if the node is lost: spiderpoolctl node "
+            f"fence {node}"
+        )
+    return f"delete pod {pod}, so that it gets another address"
 
 
 def _concerns(snapshot: Snapshot, users: Iterable[AddressUser]) -> bool:

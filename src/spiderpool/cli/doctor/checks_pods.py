@@ -50,17 +50,19 @@ async def read_controllers(owners: OwnerReader, pods: Iterable[Pod], timeout: fl
 
 
 def refusal_findings(snapshot: Snapshot, controllers: Controllers, now: datetime) -> Iterator[Finding]:
-    """Pods that get no address, those with the same remedy together."""
-    if snapshot.policies is None or snapshot.records is None:
+    """Pods that get no address, those with the same remedy together; none where what decides may not be read."""
+    found = snapshot.installation
+    decisive = (snapshot.policies, snapshot.records, found.pools, found.nodes, snapshot.networks, snapshot.namespaces)
+    if snapshot.records is None or any(each is None for each in decisive):
         return
     records = [each for each in snapshot.records if not each.defect()]
     groups: dict[tuple[str, ...], list[_Refused]] = {}
     for pod in waiting_pods(snapshot, now):
         if pod.key in controllers and _is_ours(pod, snapshot):
             case = _case(pod, snapshot, controllers)
-            found = explain(replace(case, records=tuple(_concerning(case, records))), now)
-            if found.refusal:
-                groups.setdefault(found.advice or (found.refusal,), []).append(_Refused(pod, found))
+            explained = explain(replace(case, records=tuple(_concerning(case, records))), now)
+            if explained.refusal:
+                groups.setdefault(explained.advice or (explained.refusal,), []).append(_Refused(pod, explained))
     for group in groups.values():
         yield _finding(group)
 
