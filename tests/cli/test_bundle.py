@@ -36,6 +36,7 @@ from spiderpool.cli.connection import Cluster
 from spiderpool.cli.doctor.diagnosis import Diagnosis
 from spiderpool.cli.finding import Finding
 from spiderpool.cli.main import cli
+from spiderpool.errors import Refused
 from tests.cli.test_doctor import lease, pool
 from tests.support.api_server import ApiServer, Fault
 from tests.support.clients import answered_by
@@ -148,6 +149,31 @@ async def test_what_may_not_be_read_is_said(server: ApiServer, tmp_path: Path) -
     assert texts["objects/spiderservers.spiderpool.spidernet.io.jsonl"] == ""
     assert "not read: injected status 403" in texts["index.html"]
     assert "SpiderServer objects may not be read" in texts["index.html"]
+
+
+async def test_a_failed_read_costs_its_file_alone(server: ApiServer, tmp_path: Path) -> None:
+    server.inject(Fault("list", plural="spiderips", status=500))
+    texts = await made(server, tmp_path / "b.tar.gz")
+    assert json.loads(texts["doctor.json"])["unread"] == ["SpiderIP"]
+    assert "SpiderIP objects were not read" in texts["index.html"]
+
+
+async def test_a_report_that_fails_is_left_out(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError(f"token={CREDENTIAL}")
+
+    monkeypatch.setattr(bundle, "examine", broken)
+    texts = await made(server, tmp_path / "b.tar.gz")
+    assert "doctor has failed: ZeroDivisionError" in texts["index.html"]
+    assert CREDENTIAL not in texts["index.html"]
+    assert texts["status.txt"]
+
+
+async def test_a_node_that_does_not_exist_is_refused(server: ApiServer, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="node nowhere does not exist"):
+        await made(server, tmp_path / "b.tar.gz", node="nowhere")
 
 
 async def test_a_kind_of_which_there_is_too_much_is_cut_after_an_object(

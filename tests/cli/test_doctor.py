@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,14 +51,16 @@ from spiderpool.api.rbac_v1 import (
     RoleReference,
     Subject,
 )
+from spiderpool.api.scheduling import ScheduledDaemonSet, SchedulingSpec
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface, SpiderNode
-from spiderpool.cli import rbac
+from spiderpool.cli import installation, rbac
+from spiderpool.cli.attention import silent_nodes
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.doctor.checks_addresses import suspects
 from spiderpool.cli.doctor.checks_definitions import definition_findings, version_findings
 from spiderpool.cli.doctor.checks_pods import refusal_findings
 from spiderpool.cli.doctor.checks_rights import Roles, right_findings
-from spiderpool.cli.doctor.diagnosis import Diagnosis, diagnosis
+from spiderpool.cli.doctor.diagnosis import Diagnosis, diagnosis, examine
 from spiderpool.cli.doctor.fix import Fixing
 from spiderpool.cli.doctor.look import Snapshot, WebhookService, confirmed
 from spiderpool.cli.finding import CHECKS, Finding
@@ -67,6 +70,8 @@ from spiderpool.cli.printing import View, printed
 from spiderpool.core.ipam.pod_context import AddressPolicy
 from spiderpool.core.network.attachment import AttachmentPolicy
 from spiderpool.core.network.nads import attachment
+from spiderpool.errors import ApiUnavailable, Refused
+from spiderpool.kube.client import Forbidden, Unauthorized
 from tests.support.api_server import ApiServer, Fault
 
 pytestmark = pytest.mark.unit
@@ -520,6 +525,127 @@ async def test_webhooks_are_unknown_only_where_they_may_not_be_read() -> None:
         cluster = Cluster(client, 5.0)
         assert [(await look(cluster, HOME)).webhooks for _ in range(2)] == [None, None]
         assert (await look(Cluster(client, 5.0), HOME)).webhooks == ()
+
+
+@pytest.fixture
+async def cluster(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[ApiServer, Cluster]]:
+    """A cluster with a node and a pool, of which nobody has told anything."""
+    kinds = (Node, SpiderIP, SpiderIPPool, SpiderNode, Pod, Lease, CustomResourceDefinition)
+    monkeypatch.setattr(installation, "SECOND_LOOK", 0.01)
+    async with ApiServer(*(each.KIND for each in kinds)) as server, server.client() as client:
+        server.put(
+            Node(metadata=ObjectMeta(name="n1")),
+            pool(),
+            *(msgspec.convert(crd(each), CustomResourceDefinition) for each in KINDS),
+        )
+        yield server, Cluster(client, 5.0)
+
+
+class TestReading:
+    """What becomes of reads that fail."""
+
+    async def test_who_may_see_nothing_is_not_told_that_all_is_well(self, cluster: tuple[ApiServer, Cluster]) -> None:
+        server, ours = cluster
+        server.inject(Fault("list", plural="spiderips", status=403))
+        answer = await examine(ours, HOME, None, NOW)
+        assert answer.unread == ("SpiderIP",)
+        empty = replace(answer, findings=())
+        said = "Spiderpool in kube-system: nothing is found wrong in what could be read (1 kind could not)"
+        assert printed(empty, "table", View(width=120)) == said
+
+    async def test_credentials_that_are_not_accepted_end_it(self, cluster: tuple[ApiServer, Cluster]) -> None:
+        server, ours = cluster
+        server.inject(Fault("list", 100, status=401), Fault("get", 100, status=401))
+        with pytest.raises(Unauthorized):
+            await ours.list(Node)
+        with pytest.raises(Unauthorized):
+            await examine(ours, HOME, None, NOW)
+
+    @pytest.mark.parametrize("status", [410, 500])
+    async def test_a_failed_read_costs_its_kind_alone(self, cluster: tuple[ApiServer, Cluster], status: int) -> None:
+        server, ours = cluster
+        server.inject(Fault("list", plural="spiderips", status=status))
+        answer = await examine(ours, HOME, None, NOW)
+        assert answer.unread == ("SpiderIP",)
+        assert [each for each in answer.unseen if each.startswith("SpiderIP objects were not read: ")]
+        assert "node-silent" in [each.check for each in answer.findings], "the rest is judged"
+
+    async def test_a_server_that_does_not_answer_ends_it(self) -> None:
+        async with ApiServer(Node.KIND) as server:
+            url = server.client()
+        async with url as client:
+            with pytest.raises(ApiUnavailable):
+                await examine(Cluster(client, 1.0), HOME, None, NOW)
+
+    async def test_a_node_that_does_not_exist_is_refused(self, cluster: tuple[ApiServer, Cluster]) -> None:
+        server, ours = cluster
+        with pytest.raises(Refused, match="node nowhere does not exist"):
+            await examine(ours, HOME, "nowhere", NOW)
+        assert (await examine(ours, HOME, "n1", NOW)).node == "n1"
+        server.inject(Fault("get", plural="nodes", status=403))
+        assert "Node" in (await examine(ours, HOME, "nowhere", NOW)).unread
+
+    async def test_our_definitions_are_asked_for_by_name(self, cluster: tuple[ApiServer, Cluster]) -> None:
+        server, ours = cluster
+        answer = await examine(ours, HOME, None, NOW)
+        assert not [each for each in answer.findings if each.check == "crd-missing"]
+        queries = [query for plural, query in server.list_queries if plural == "customresourcedefinitions"]
+        assert queries
+        assert all("fieldSelector" in each for each in queries)
+
+    async def test_a_record_that_says_nothing_is_seen(self, cluster: tuple[ApiServer, Cluster]) -> None:
+        server, ours = cluster
+        named = record(6, "b", "v", address="10.0.0.7/24")
+        named.metadata.name = "fd00-0000-0000-0000-0000-0000-0000-0007"
+        stray = record(7, "c", "w")
+        stray.metadata.name = "stray"
+        server.put(record(5, "a", "u", address="nonsense"), named, stray)
+        wrong = [each for each in (await examine(ours, HOME, None, NOW)).findings if each.check == "record-wrong"]
+        uid = server.stored(SpiderIP)["stray"].metadata.uid
+        assert {each.object.rpartition("/")[2]: each.remedy for each in wrong} == {
+            "10.0.0.5": "delete pod shop/a if it is there, then: spiderpoolctl ip release 10.0.0.5",
+            named.name: f"delete pod shop/b if it is there, then: spiderpoolctl ip release {named.name}",
+            "stray": "delete pod shop/c if it is there, then: kubectl annotate spiderip stray"
+            f" ipam.spidernet.io/release={uid}, and delete the SpiderIP",
+        }
+
+    async def test_an_owner_that_may_not_be_read_is_no_refusal(self) -> None:
+        waiting = pod("web", "u", "10.0.0.5")
+        waiting.metadata.creationTimestamp = written(60)
+        waiting.status = PodStatus("Pending")
+        whole = snapshot(waiting, policies=AgentPolicies(AttachmentPolicy("default/net", HOME), AddressPolicy()))
+        assert not list(refusal_findings(whole, {waiting.key: (None, Forbidden("no"))}, NOW))
+
+
+class TestAgents:
+    """Which nodes are to have an agent."""
+
+    def installed(self, *nodes: Node, **spec: Any) -> Installation:
+        agents = ScheduledDaemonSet(metadata=ObjectMeta(name="spiderpool-agent", namespace=HOME))
+        agents.spec.template.spec = SchedulingSpec(**spec)
+        return replace(snapshot().installation, nodes=nodes, accounts=(), workloads=(agents,))
+
+    def test_a_node_that_they_do_not_select_is_not_silent(self) -> None:
+        inside = Node(metadata=ObjectMeta(name="inside", labels={"spiderpool.spidernet.io/migration": "new"}))
+        outside = Node(metadata=ObjectMeta(name="outside"))
+        found = self.installed(inside, outside, nodeSelector={"spiderpool.spidernet.io/migration": "new"})
+        assert [each.node for each in silent_nodes(found)] == ["inside"]
+        silent = replace(found, accounts=(SpiderNode(metadata=ObjectMeta(name="outside")),))
+        assert [each.node for each in silent_nodes(silent)] == ["inside", "outside"], "an agent has begun there"
+
+    def test_a_taint_that_they_do_not_tolerate_counts(self) -> None:
+        tainted = Node(metadata=ObjectMeta(name="gpu"), spec=NodeSpec(taints=[Taint("gpu", effect="NoSchedule")]))
+        assert not list(silent_nodes(self.installed(tainted)))
+
+    def test_a_node_with_a_pod_of_theirs_counts(self) -> None:
+        found = self.installed(Node(metadata=ObjectMeta(name="n1")), nodeSelector={"a": "b"})
+        metadata = ObjectMeta(name="a", namespace=HOME, labels={"app.kubernetes.io/component": "spiderpool-agent"})
+        there = msgspec.convert({"metadata": msgspec.to_builtins(metadata), "spec": {"nodeName": "n1"}}, DaemonPod)
+        assert [each.node for each in silent_nodes(found, [there])] == ["n1"]
+
+    def test_without_a_readable_daemon_set_all_nodes_count(self) -> None:
+        found = replace(self.installed(Node(metadata=ObjectMeta(name="n1"))), workloads=None)
+        assert [each.node for each in silent_nodes(found)] == ["n1"]
 
 
 class TestReport:

@@ -9,10 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from spiderpool.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Pod, Taint
-from spiderpool.api.ip import IPSpec, SpiderIP
+from spiderpool.api.ip import IPOwner, IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.cli import addresses
+from spiderpool.cli.doctor.fix import mend
+from spiderpool.cli.finding import Finding
 from spiderpool.core.ipam.evidence import OUT_OF_SERVICE
 from spiderpool.errors import ApiUnavailable, Refused
 from spiderpool.kube.node_accounts import TRIES
@@ -56,6 +58,37 @@ async def release(server: ApiServer) -> str:
 
 def notes(server: ApiServer) -> dict[str, str] | None:
     return server.stored(SpiderIP)[ADDRESS].metadata.annotations
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_a_record_that_was_not_judged_stays(server: ApiServer, agent: AnsweringAgent, *, kept: bool) -> None:
+    """`doctor --fix` has judged one record, and another one of the address, or an owner of it, may be there by now."""
+    stored = server.stored(SpiderIP)[ADDRESS]
+    uid = stored.metadata.uid or ""
+    if kept:
+        owned = replace(stored.spec, owner=IPOwner("StatefulSet", "default", "db"))
+        server.put(replace(stored, spec=owned))
+    finding = Finding("record-leaked", "", "", release=ADDRESS, release_uid=uid if kept else "former")
+    async with server.client() as client:
+        (outcome,) = await mend(client, [finding])
+        assert (outcome.done, ADDRESS in server.stored(SpiderIP)) == (False, True)
+        said = "StatefulSet default/db keeps it by now" if kept else "its SpiderIP is another one by now"
+        assert said in outcome.text
+    assert notes(server) == {"theirs": "x"}
+
+
+async def test_a_record_that_was_judged_goes(server: ApiServer, agent: AnsweringAgent) -> None:
+    uid = server.stored(SpiderIP)[ADDRESS].metadata.uid
+    async with server.client() as client:
+        (outcome,) = await mend(client, [Finding("record-leaked", "", "", release=ADDRESS, release_uid=uid)])
+    assert (outcome.done, server.stored(SpiderIP)) == (True, {})
+
+
+async def test_a_record_that_says_nothing_is_released_by_its_name(server: ApiServer, agent: AnsweringAgent) -> None:
+    stored = server.stored(SpiderIP)[ADDRESS]
+    server.put(replace(stored, spec=replace(stored.spec, address="nonsense")))
+    await release(server)
+    assert server.stored(SpiderIP) == {}
 
 
 async def test_an_answer_from_before_the_mark_says_nothing(server: ApiServer, agent: AnsweringAgent) -> None:

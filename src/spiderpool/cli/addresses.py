@@ -25,8 +25,8 @@ INTERVAL = 0.2
 """Seconds between two looks for the answer of a node."""
 
 
-async def release(client: Client, address: str) -> str:
-    """Delete the record of an address; a sentence about it.
+async def release(client: Client, address: str, uid: str | None = None) -> str:
+    """Delete the record of an address; a sentence about it. With ``uid`` that record alone, and not while it is kept.
 
     Raises Refused while a sandbox has the address or may get it, or while a node that could say so does not answer;
     BadRequest for what is no address, and errors of the API, among them Conflict when the record changes before it is
@@ -35,6 +35,8 @@ async def release(client: Client, address: str) -> str:
     record = await client.find(SpiderIP, _name(address), timeout=TIMEOUT)
     if record is None:
         raise Refused(f"{address} has no SpiderIP: no pod has it")
+    if uid is not None and (reason := _why_another(record, uid)):
+        raise Refused(f"{address} is not released: {reason}")
     if not record.spec.node:
         by_hand = f"kubectl annotate spiderip {record.name} {RELEASE_ANNOTATION}={record.metadata.uid}, then delete it"
         raise Refused(
@@ -49,6 +51,15 @@ async def release(client: Client, address: str) -> str:
         raise
     pod = f"{record.spec.namespace}/{record.spec.pod}"
     return f"{record.spec.address} of pod {pod} is released: {'; '.join(reasons)}"
+
+
+def _why_another(record: SpiderIP, uid: str) -> str | None:
+    """Why a record is not the one that somebody has found to be left over; None when it is."""
+    if record.metadata.uid != uid:
+        return f"its SpiderIP is another one by now, of pod {record.spec.namespace}/{record.spec.pod}"
+    if (owner := record.spec.owner) is not None:
+        return f"{owner.kind} {owner.namespace}/{owner.name} keeps it by now"
+    return None
 
 
 async def _mark(client: Client, record: SpiderIP) -> SpiderIP:
@@ -137,8 +148,11 @@ async def _evidence(client: Client, record: SpiderIP, name: str) -> NodeEvidence
 def _has_seen(answer: NodeAccount | None, record: SpiderIP, name: str) -> bool:
     """Whether a node's agent had seen this version of a record before it answered, where it is a record of that node.
 
-    Agents do not watch the records of other nodes: they read them, and write them before they grant them.
+    Agents do not watch the records of other nodes: they read them, and write them before they grant them. So it is with
+    records that say nothing of any address, which no cache has.
     """
+    if record.defect():
+        return True
     if name != record.spec.node:
         return True
     return answer is not None and revision(answer.recordVersion) >= revision(record.metadata.resourceVersion)

@@ -17,11 +17,13 @@ from spiderpool.api.core_v1 import Node, Secret
 from spiderpool.api.daemon_pods import DaemonPod
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Condition, Object
+from spiderpool.api.scheduling import ScheduledDaemonSet
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.cli.finding import Finding
-from spiderpool.cli.installation import COMPONENT_LABEL, CONTROLLER, LEASES, Installation, component_of
+from spiderpool.cli.installation import AGENT, COMPONENT_LABEL, CONTROLLER, LEASES, Installation, component_of
 from spiderpool.cli.printing import object_reference, seconds_since
 from spiderpool.core.ipam.evidence import why_stopped
+from spiderpool.core.ipam.scheduling import as_of_daemon_set, why_not_schedulable
 from spiderpool.kube.conditions import READY
 
 LATE_RENEWALS = 3
@@ -60,8 +62,9 @@ def installation_findings(
     """All that is wrong with what is read of an installation."""
     yield from absence_findings(found)
     yield from leader_findings(found, now)
-    yield from replica_findings(found.workloads or (), daemon_pods)
-    yield from silent_nodes(found)
+    known_pods = list(daemon_pods)
+    yield from replica_findings(found.workloads or (), known_pods)
+    yield from silent_nodes(found, known_pods)
     yield from certificate_findings(found, read_chain(found.certificate.chain), now)
     yield from object_findings((*(found.pools or ()), *found.others))
 
@@ -124,13 +127,23 @@ def _pod_states(component: str | None, pods: Iterable[DaemonPod]) -> Iterator[st
             yield f"pod {each.key} on node {each.spec.nodeName or '(none yet)'}: {each.state}"
 
 
-def silent_nodes(found: Installation) -> Iterator[Finding]:
-    """Nodes of which nobody knows what their sandboxes hold now."""
+def silent_nodes(found: Installation, pods: Iterable[DaemonPod] = ()) -> Iterator[Finding]:
+    """Nodes of which nobody knows what their sandboxes hold now; none that are to have no agent."""
     accounts = {each.name: each for each in found.accounts or ()}
+    served = {each.spec.nodeName for each in pods if (each.metadata.labels or {}).get(COMPONENT_LABEL) == AGENT}
     for node in found.nodes or () if found.accounts is not None else ():
+        if node.name not in accounts and node.name not in served and not _is_for_agents(node, found):
+            continue
         if reason := _why_silent(node, accounts.get(node.name)):
             text = f"node {node.name}: {reason}{_state(node, accounts)}"
             yield Finding("node-silent", object_reference(Node, node.name), text, node=node.name)
+
+
+def _is_for_agents(node: Node, found: Installation) -> bool:
+    """Whether the agents' DaemonSet selects a node; also where it may not be read."""
+    sets = [each for each in found.workloads or () if isinstance(each, ScheduledDaemonSet)]
+    specs = [as_of_daemon_set(each.spec.template.spec) for each in sets if component_of(each) == AGENT]
+    return not specs or any(why_not_schedulable(each, node) is None for each in specs)
 
 
 def _why_silent(node: Node, account: SpiderNode | None) -> str | None:

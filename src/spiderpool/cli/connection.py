@@ -17,7 +17,7 @@ import yaml
 from spiderpool.api.meta import Object
 from spiderpool.cli.printing import FORMATS, Report, View, printable, printed
 from spiderpool.errors import ApiUnavailable, SpiderpoolError
-from spiderpool.kube.client import Client, Forbidden, NotFound, Selectors
+from spiderpool.kube.client import ApiRefusal, Client, Expired, Forbidden, ListOptions, NotFound, Unauthorized
 from spiderpool.kube.config import ClusterAccess, load_access
 from spiderpool.telemetry import configure_command
 
@@ -88,29 +88,65 @@ class Cluster:
         self.left_out: list[str] = []
         self.unseen: set[type[Object]] = set()
         """Kinds of which something may not be read, or that do not exist there."""
+        self.unread: set[str] = set()
+        """Names of those of them that do exist there: nobody knows what is wrong with these."""
+        self._goes_on = False
 
-    async def list(self, kind: type[T], namespace: str | None = None, **selectors: Unpack[Selectors]) -> list[T] | None:
-        """All objects of a kind that match the selectors. Raises ApiUnavailable."""
+    async def go_on(self) -> None:
+        """From now on leave out what cannot be read, be it for lack of an answer; for commands that read many kinds.
+
+        Raises ApiUnavailable where nothing answers at all, Unauthorized where nobody knows us.
+        """
+        try:
+            await self.client.get_raw("version", timeout=self.timeout)
+        except Unauthorized:
+            raise
+        except ApiRefusal:  # an answer all the same
+            pass
+        self._goes_on = True
+
+    async def list(
+        self, kind: type[T], namespace: str | None = None, **selectors: Unpack[ListOptions]
+    ) -> list[T] | None:
+        """All objects of a kind that match the selectors. Raises ApiUnavailable, Unauthorized."""
         found = self.client.list(kind, namespace, timeout=self.timeout, **selectors)
         return await self.seen(found, kind, f"{kind.KIND.name} objects")
 
     async def find(self, kind: type[T], name: str, namespace: str | None = None) -> T | None:
-        """One object; None also where there is none. Raises ApiUnavailable."""
+        """One object; None also where there is none. Raises ApiUnavailable, Unauthorized."""
         found = self.client.find(kind, name, namespace, timeout=self.timeout)
         return await self.seen(found, kind, f"{kind.KIND.name} {namespace + '/' if namespace else ''}{name}")
 
     async def seen(self, reading: Awaitable[A], kind: type[Object], what: str) -> A | None:
-        """What a read of a kind gives; None where it may not be read, or is unknown there. Raises ApiUnavailable."""
+        """What a read of a kind gives; None where it may not be read, or is unknown there.
+
+        Raises Unauthorized, and ApiUnavailable and Expired, unless this goes on without what fails.
+        """
         try:
             return await reading
+        except Unauthorized:  # else all would look well to who may see nothing
+            raise
         except Forbidden as error:
             self._leave_out(kind, f"{what} may not be read: {error.message}")
         except NotFound:
-            self._leave_out(kind, f"{what} are unknown to this cluster: Spiderpool's CRDs are not installed")
+            self.unseen.add(kind)
+            self._say(f"{what} are unknown to this cluster: Spiderpool's CRDs are not installed")
+        except (ApiUnavailable, Expired) as error:
+            if not self._goes_on:
+                raise
+            self._leave_out(kind, f"{what} were not read: {error.message}")
         return None
 
     def _leave_out(self, kind: type[Object], text: str) -> None:
         self.unseen.add(kind)
+        self.leave_out(kind.KIND.name, text)
+
+    def leave_out(self, what: str, text: str) -> None:
+        """Say why something that does exist could not be read."""
+        self.unread.add(what)
+        self._say(text)
+
+    def _say(self, text: str) -> None:
         if text not in self.left_out:
             self.left_out.append(text)
 
@@ -119,6 +155,11 @@ def _with_remedy(error: SpiderpoolError) -> str:
     match error:
         case ApiUnavailable():
             return f"{error.message}; check the server of your kubeconfig, or name another by --kubeconfig or --context"
+        case Unauthorized():
+            return (
+                f"{error.message}: the API server does not accept your credentials, as after a token has expired; log "
+                "in again, or name another --context"
+            )
         case Forbidden():
             return f"{error.message}; use a --context with that right, or let an administrator grant it"
         case _:

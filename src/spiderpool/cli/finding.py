@@ -100,7 +100,9 @@ CHECKS: dict[str, Check] = {
     "network-missing": Check("error", "pods that name the network do not start", "look at the leader's log"),
     "not-in-force": Check("error", "the object does not do what its spec says", "do what its condition Ready says"),
     "record-wrong": Check(
-        "error", "the record says nothing of any address", "delete the SpiderIP, and the pod that it names"
+        "error",
+        "the record says nothing of any address",
+        "delete the pod that it names, then: spiderpoolctl ip release, with the name of the SpiderIP",
     ),
     "pool-missing": Check(
         "error", "without it the pods have no gateway and no routes after a restart", "create the pool again"
@@ -143,6 +145,8 @@ class Finding:
     """The node that it is about; None: the whole cluster."""
     release: str | None = None
     """The address whose release mends it."""
+    release_uid: str | None = None
+    """The UID of the SpiderIP that is to be released: another one of the same address was not judged."""
 
     @property
     def text(self) -> str:

@@ -15,7 +15,7 @@ from spiderpool.api.admissionregistration_v1 import (
     ValidatingWebhookConfiguration,
     WebhookConfiguration,
 )
-from spiderpool.api.applications import DaemonSet, Deployment, Workload
+from spiderpool.api.applications import Deployment, Workload
 from spiderpool.api.coordination_v1 import Lease
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core_v1 import Event, Node, Secret
@@ -24,6 +24,7 @@ from spiderpool.api.meta import Object
 from spiderpool.api.mounts import MountingDeployment
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.scheduling import ScheduledDaemonSet
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.connection import Cluster
@@ -117,7 +118,8 @@ async def _second_look(cluster: Cluster, found: Installation) -> Installation:
     if all(each.answered for each in found.accounts or ()):
         return found
     await asyncio.sleep(SECOND_LOOK)
-    return replace(found, accounts=_known(await cluster.list(SpiderNode)))
+    later = _known(await cluster.list(SpiderNode))
+    return found if later is None else replace(found, accounts=later)
 
 
 async def _server_version(cluster: Cluster) -> str | None:
@@ -137,7 +139,7 @@ async def _is_served(cluster: Cluster) -> bool:
 
 
 async def _workloads(cluster: Cluster, namespace: str) -> tuple[Workload, ...] | None:
-    deployments, sets = await cluster.list(Deployment, namespace), await cluster.list(DaemonSet, namespace)
+    deployments, sets = await cluster.list(Deployment, namespace), await cluster.list(ScheduledDaemonSet, namespace)
     if deployments is None and sets is None:
         return None
     return tuple(each for each in chain(deployments or (), sets or ()) if component_of(each) is not None)

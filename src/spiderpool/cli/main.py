@@ -137,13 +137,13 @@ def show_diagnosis(node: str | None, namespace: str | None, connection: Connecti
 
     It holds records against pods, against what the nodes say of their sandboxes and against the ENIs of their servers;
     networks, webhooks, certificates, rights of the daemons and custom resources. Causes come before what follows from
-    them. With a finding the exit status is 1.
+    them. With a finding, or where something could not be read, the exit status is 1.
     """
     how = Fixing(**options)
     answer = connection.run(lambda cluster: examine(cluster, namespace, node, datetime.now(UTC)))
     show(answer)
     outcomes = _mended(connection, answer, how) if how.fix else []
-    _end(len(answer.findings) > sum(each.done for each in outcomes))
+    _end(bool(answer.unread) or len(answer.findings) > sum(each.done for each in outcomes))
 
 
 @cli.command(

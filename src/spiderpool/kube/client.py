@@ -61,6 +61,10 @@ class Forbidden(ApiRefusal):
     """401 or 403: our identity may not do this."""
 
 
+class Unauthorized(Forbidden):
+    """401: the API server does not know who we are, as with a token that has expired."""
+
+
 class Invalid(ApiRefusal):
     """400 or 422: the object breaks a rule of the server or of an admission webhook."""
 
@@ -141,7 +145,13 @@ class Selectors(TypedDict, total=False):
     fields: str | None
 
 
-class PageOptions(Selectors, total=False):
+class ListOptions(Selectors, total=False):
+    """Which objects a list shows."""
+
+    defective: bool  # also those with a defect, which say nothing: for who looks for these
+
+
+class PageOptions(ListOptions, total=False):
     """Which objects a page shows, how many, and how old it may be."""
 
     limit: int  # objects; absent: PAGE
@@ -207,7 +217,7 @@ class Client:
         namespace: str | None = None,
         *,
         timeout: float = DEFAULT_TIMEOUT,
-        **selectors: Unpack[Selectors],
+        **selectors: Unpack[ListOptions],
     ) -> Items[T]:
         """All objects of a kind that match the selectors."""
         return (await self.list_at(kind, namespace, timeout=timeout, **selectors))[1]
@@ -218,7 +228,7 @@ class Client:
         namespace: str | None = None,
         *,
         timeout: float = DEFAULT_TIMEOUT,
-        **selectors: Unpack[Selectors],
+        **selectors: Unpack[ListOptions],
     ) -> tuple[str, Items[T]]:
         """As :meth:`list`, with the resource version to watch from. The timeout is that of each page."""
         found: Page[T] = Page("", [], "")
@@ -255,7 +265,7 @@ class Client:
         objects: Items[T] = []
         turn = Turn()
         for raw in page.items or ():
-            if (obj := _read(raw, kind)) is not None:
+            if (obj := _read(raw, kind, defective=options.get("defective", False))) is not None:
                 objects.append(obj)
             if turn.is_over():
                 await turn.next()
@@ -472,11 +482,11 @@ class RawList(msgspec.Struct):
     items: list[msgspec.Raw] | None = None
 
 
-def _read(raw: msgspec.Raw, shape: type[S]) -> S | None:
+def _read(raw: msgspec.Raw, shape: type[S], *, defective: bool = False) -> S | None:
     """An object; None, with a log line, for one that breaks its own schema: the other objects stay usable."""
     try:
         obj = _decode(raw, shape)
-        fault = obj.defect() if isinstance(obj, Object) else None
+        fault = obj.defect() if isinstance(obj, Object) and not defective else None
         if fault is None:
             return obj
         raise msgspec.ValidationError(fault)
@@ -520,7 +530,9 @@ def _refusal(status: StatusMessage, method: str, path: str = "") -> SpiderpoolEr
             return AlreadyExists(message) if method == "POST" else Conflict(message)
         case 410:
             return Expired(message)
-        case 401 | 403:
+        case 401:
+            return Unauthorized(message)
+        case 403:
             return Forbidden(message)
         case 400 | 422:
             return Invalid(message)

@@ -27,10 +27,18 @@ from spiderpool.api.rbac_v1 import ClusterRole, ClusterRoleBinding, Role, RoleBi
 from spiderpool.cli.bundle import redaction as redaction
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.doctor.diagnosis import Diagnosis, examine
-from spiderpool.cli.doctor.look import daemon_pods
-from spiderpool.cli.installation import AGENT, COMPONENT_LABEL, COMPONENTS, CONTROLLER, LEASES, look
+from spiderpool.cli.doctor.look import DEFINITIONS, daemon_pods, known_node
+from spiderpool.cli.installation import (
+    AGENT,
+    COMPONENT_LABEL,
+    COMPONENTS,
+    CONTROLLER,
+    DEFAULT_NAMESPACE,
+    LEASES,
+    look,
+)
 from spiderpool.cli.policies import CONFIG
-from spiderpool.cli.printing import View, printed
+from spiderpool.cli.printing import Report, View, printed
 from spiderpool.cli.status import Status, status_of
 from spiderpool.errors import SpiderpoolError
 
@@ -87,26 +95,44 @@ class Bundle:
     """What is to be written, as far as it is known before the files are read."""
 
     diagnosis: Diagnosis
-    status: Status
+    status: Status | None
     parts: tuple[Part, ...]
     left_out: list[str] = field(default_factory=list)
 
     @property
     def versions(self) -> tuple[str, ...]:
         """Versions, in words."""
-        daemons = (f"{each.name} {each.version}" for each in self.status.components if each.version)
-        return (f"spiderpoolctl {__version__}", f"Kubernetes {self.status.kubernetes or 'not known'}", *daemons)
+        found = self.status.components if self.status else ()
+        daemons = (f"{each.name} {each.version}" for each in found if each.version)
+        kubernetes = self.status.kubernetes if self.status else None
+        return (f"spiderpoolctl {__version__}", f"Kubernetes {kubernetes or 'not known'}", *daemons)
 
 
 async def prepare(cluster: Cluster, namespace: str | None, node: str | None, now: datetime) -> Bundle:
-    """Examine a cluster, and say which files the archive will have. Raises ApiUnavailable."""
-    diagnosis = redaction.report(await examine(cluster, namespace, node, now))
+    """Examine a cluster, and say which files the archive will have.
+
+    Raises ApiUnavailable where nothing answers, Refused for a node that does not exist. A report that fails is left
+    out: that is when an archive is needed most.
+    """
+    await cluster.go_on()
+    await known_node(cluster, node)
+    left_out = [*ALWAYS_LEFT_OUT]
+    try:
+        diagnosis = redaction.report(await examine(cluster, namespace, node, now))
+    except Exception as error:  # whatever it is
+        failed = f"doctor has failed: {redaction.text(repr(error))}"
+        diagnosis = Diagnosis(namespace or DEFAULT_NAMESPACE, node, (), (failed,), unread=("doctor",))
+        left_out.append(failed)
     home = diagnosis.namespace
-    status = redaction.report(status_of(await look(cluster, home), now))
+    status: Status | None = None
+    try:
+        status = redaction.report(status_of(await look(cluster, home), now))
+    except Exception as error:  # whatever it is
+        left_out.append(f"status has failed: {redaction.text(repr(error))}")
     pods = await daemon_pods(cluster, home)
     chosen = chosen_pods(pods, diagnosis)
     omitted = len(pods) - len(chosen)
-    left_out = [*ALWAYS_LEFT_OUT, *([f"logs of {omitted} agents: name one by --node"] if omitted else [])]
+    left_out += [f"logs of {omitted} agents: name one by --node"] if omitted else []
     parts = (*_reports(diagnosis, status), *_objects(cluster, home), *logs(cluster, chosen))
     return Bundle(diagnosis, status, parts, left_out)
 
@@ -140,9 +166,10 @@ async def content_of(part: Part) -> Content:
 # --- reports
 
 
-def _reports(diagnosis: Diagnosis, status: Status) -> Iterator[Part]:
+def _reports(diagnosis: Diagnosis, status: Status | None) -> Iterator[Part]:
     view = View(wide=True, width=WIDTH)
-    for name, report in (("doctor", diagnosis), ("status", status)):
+    reports: dict[str, Report] = {"doctor": diagnosis} | ({"status": status} if status else {})
+    for name, report in reports.items():
         for ending, output, what in (("txt", "wide", "for people"), ("json", "json", "for programs")):
             text = f"{printed(report, output, view)}\n"
             yield Part(f"{name}.{ending}", f"answer of `spiderpoolctl {name}`, {what}", _constant(text))
@@ -161,7 +188,6 @@ def _constant(text: str) -> Callable[[], Awaitable[Content]]:
 def _objects(cluster: Cluster, home: str) -> Iterator[Part]:
     """One file for each kind, one object on each line."""
     ours = ("labelSelector", f"{COMPONENT_LABEL} in ({','.join(COMPONENTS)})")
-    definitions = frozenset(f"{kind.KIND.plural}.{kind.KIND.group}" for kind in KINDS)
     everywhere: tuple[type[Object], ...] = (*KINDS, Node)
     at_home: tuple[type[Object], ...] = (Deployment, DaemonSet, DaemonPod, Role, RoleBinding)
     webhooks: tuple[type[Object], ...] = (MutatingWebhookConfiguration, ValidatingWebhookConfiguration)
@@ -175,13 +201,16 @@ def _objects(cluster: Cluster, home: str) -> Iterator[Part]:
         Listed(Service, home, (_named(CONTROLLER),)),
         Listed(EndpointSlice, home, (("labelSelector", f"{SERVICE_LABEL}={CONTROLLER}"),)),
         Listed(Lease, home, names=frozenset(LEASES.values())),
-        Listed(CustomResourceDefinition, names=definitions),
     ]
     for each in lists:
         address = each.kind.KIND
         name = f"{address.plural}.{address.group}" if address.group else address.plural
         where = f" in {each.namespace}" if each.namespace else ""
         yield Part(f"objects/{name}.jsonl", f"{address.name} objects{where}", _reader(cluster, [each]))
+    definitions = [Listed(CustomResourceDefinition, params=(_named(each),)) for each in DEFINITIONS]
+    address = CustomResourceDefinition.KIND
+    name = f"objects/{address.plural}.{address.group}.jsonl"
+    yield Part(name, f"{address.name} objects", _reader(cluster, definitions))
     events = [Listed(Event, params=(("fieldSelector", f"source={each}"),)) for each in COMPONENTS]
     yield Part("objects/events.jsonl", "Events of our daemons", _reader(cluster, events))
 

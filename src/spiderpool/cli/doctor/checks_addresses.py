@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from spiderpool.api.core_v1 import Pod
-from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ip import RELEASE_ANNOTATION, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spidernode import NodeSandbox, SpiderNode
 from spiderpool.cli.attention import present_accounts
@@ -172,8 +172,8 @@ def conflict_remedy(pod: str, node: str, rivals: Iterable[str]) -> str:
     if pod in rivals:
         return (
             f"delete no pod: both are called {pod}, and the name stands for the one that runs; the kubelet of node "
-            f"{node} has to end the sandbox of the other one: see whether it runs, or if the node is lost: spiderpoolctl node "
-            f"fence {node}"
+            f"{node} has to end the sandbox of the other one: see whether it runs, or if the node is lost: "
+            f"spiderpoolctl node fence {node}"
         )
     return f"delete pod {pod}, so that it gets another address"
 
@@ -235,7 +235,22 @@ def _wrong_records(records: Iterable[SpiderIP]) -> Iterator[Finding]:
     for each in records:
         if defect := each.defect():
             reference = object_reference(SpiderIP, each.name)
-            yield Finding("record-wrong", reference, f"SpiderIP {each.name} is wrong: {defect}", node=each.spec.node)
+            what = f"SpiderIP {each.name} is wrong: {defect}"
+            yield Finding("record-wrong", reference, what, _removal(each), node=each.spec.node)
+
+
+def _removal(record: SpiderIP) -> str:
+    """How to remove a record without taking its address from a pod: the API server refuses to delete it just so."""
+    pod = f"delete pod {record.spec.namespace}/{record.spec.pod} if it is there"
+    if _is_named_by_address(record.name):
+        return f"{pod}, then: spiderpoolctl ip release {record.name}"
+    mark = f"kubectl annotate spiderip {record.name} {RELEASE_ANNOTATION}={record.metadata.uid}"
+    return f"{pod}, then: {mark}, and delete the SpiderIP"
+
+
+def _is_named_by_address(name: str) -> bool:
+    address = _canonical(name.replace("-", ":"))
+    return address is not None and object_name(address) == name
 
 
 def _without_pool(records: Iterable[SpiderIP], pools: Iterable[SpiderIPPool]) -> Iterator[Finding]:
@@ -267,6 +282,7 @@ def _leaked(snapshot: Snapshot) -> Iterator[Finding]:
             (f"the pod is gone, has ended, or is another one (UID {each.spec.podUID} had it)", f"its node {word}"),
             node=each.spec.node,
             release=address,
+            release_uid=each.metadata.uid,
         )
 
 

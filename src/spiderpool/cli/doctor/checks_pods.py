@@ -17,7 +17,8 @@ from spiderpool.cli.finding import Finding
 from spiderpool.cli.printing import object_reference, seconds_since
 from spiderpool.core.addresses import object_name
 from spiderpool.core.ipam.owners import Controller
-from spiderpool.errors import SpiderpoolError
+from spiderpool.errors import ApiUnavailable, SpiderpoolError
+from spiderpool.kube.client import ApiRefusal
 from spiderpool.kube.owners import OwnerReader
 
 MOST_PODS = 50
@@ -25,6 +26,8 @@ MOST_PODS = 50
 WAITS = 15.0
 """Seconds for which a pod may have no address: its sandbox is being made."""
 SHOWN = 3
+UNREAD = (ApiRefusal, ApiUnavailable)
+"""Errors that say that owners of a pod could not be read, and nothing of the pod."""
 
 Controllers = Mapping[str, tuple[Controller | None, SpiderpoolError | None]]
 """By pod, its top controller, and why it is not known."""
@@ -58,7 +61,8 @@ def refusal_findings(snapshot: Snapshot, controllers: Controllers, now: datetime
     records = [each for each in snapshot.records if not each.defect()]
     groups: dict[tuple[str, ...], list[_Refused]] = {}
     for pod in waiting_pods(snapshot, now):
-        if pod.key in controllers and _is_ours(pod, snapshot):
+        is_known = pod.key in controllers and not isinstance(controllers[pod.key][1], UNREAD)
+        if is_known and _is_ours(pod, snapshot):
             case = _case(pod, snapshot, controllers)
             explained = explain(replace(case, records=tuple(_concerning(case, records))), now)
             if explained.refusal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,9 +13,9 @@ from spiderpool.cli.connection import Cluster
 from spiderpool.cli.doctor.checks_addresses import address_findings, suspects
 from spiderpool.cli.doctor.checks_definitions import definition_findings, version_findings
 from spiderpool.cli.doctor.checks_networks import network_findings
-from spiderpool.cli.doctor.checks_pods import Controllers, read_controllers, refusal_findings, waiting_pods
+from spiderpool.cli.doctor.checks_pods import UNREAD, Controllers, read_controllers, refusal_findings, waiting_pods
 from spiderpool.cli.doctor.checks_rights import right_findings
-from spiderpool.cli.doctor.look import Snapshot, confirmed, read_snapshot
+from spiderpool.cli.doctor.look import Snapshot, confirmed, known_node, read_snapshot
 from spiderpool.cli.finding import CHECKS, ORDER, Finding
 from spiderpool.cli.installation import AGENT, CLOUD, COMPONENTS, CONTROLLER, Installation, component_of
 from spiderpool.cli.policies import CONFIG
@@ -34,17 +34,25 @@ class Diagnosis:
     findings: tuple[Finding, ...]
     unseen: tuple[str, ...]
     """What may not be read, so that nothing is known about it."""
+    unread: tuple[str, ...] = ()
+    """Kinds of which something could not be read, though the cluster has them."""
 
     def lines(self, view: View) -> Iterator[str]:
         """Each finding, with its evidence, consequence and remedy."""
         where = f"Spiderpool in {self.namespace}{f', node {self.node}' if self.node else ''}"
-        count = len(self.findings)
-        found = f"{count} finding{'s' if count > 1 else ''}, causes first" if count else "nothing is found wrong"
-        yield from sentence(f"{where}: {found}", view)
+        yield from sentence(f"{where}: {self._summary()}", view)
         for each in self.findings:
             yield ""
             yield from alerts([f"{CHECKS[each.check].severity}, {each.check}: {each.what}"], view)
             yield from _details(each, view)
+
+    def _summary(self) -> str:
+        count, hidden = len(self.findings), len(self.unread)
+        kinds = f"{hidden} kind{'s' if hidden > 1 else ''} could not"
+        if count:
+            found = f"{count} finding{'s' if count > 1 else ''}, causes first"
+            return f"{found}; there may be more, as {kinds} be read" if hidden else found
+        return f"nothing is found wrong in what could be read ({kinds})" if hidden else "nothing is found wrong"
 
     def document(self) -> Any:
         """All of it."""
@@ -53,6 +61,7 @@ class Diagnosis:
             "node": self.node,
             "findings": [_document(each) for each in self.findings],
             "unseen": [*self.unseen],
+            "unread": [*self.unread],
         }
 
     def names(self) -> Iterable[str]:
@@ -93,11 +102,20 @@ def _document(each: Finding) -> dict[str, Any]:
 
 
 async def examine(cluster: Cluster, namespace: str | None, node: str | None, now: datetime) -> Diagnosis:
-    """Read a cluster, and what looks wrong a second time, and judge it. Raises ApiUnavailable."""
+    """Read a cluster, and what looks wrong a second time, and judge it. What cannot be read is left out.
+
+    Raises ApiUnavailable where nothing answers, Refused for a node that does not exist.
+    """
+    await cluster.go_on()
+    await known_node(cluster, node)
     snapshot = await read_snapshot(cluster, namespace, node)
     snapshot = await confirmed(cluster, snapshot, suspects(snapshot))
     controllers = await read_controllers(OwnerReader(cluster.client), waiting_pods(snapshot, now), cluster.timeout)
-    return diagnosis(snapshot, controllers, now, cluster.left_out)
+    for key, (_, error) in controllers.items():
+        if isinstance(error, UNREAD):
+            cluster.leave_out("owners of pods", f"the owners of pod {key} could not be read: {error.message}")
+    found = diagnosis(snapshot, controllers, now, cluster.left_out)
+    return replace(found, unread=tuple(sorted(cluster.unread)))
 
 
 def diagnosis(snapshot: Snapshot, controllers: Controllers, now: datetime, unseen: Iterable[str] = ()) -> Diagnosis:

@@ -51,6 +51,6 @@ async def mend(client: Client, findings: Iterable[Finding]) -> list[Outcome]:
 async def _mend(client: Client, finding: Finding) -> Outcome:
     assert finding.release is not None
     try:
-        return Outcome(await addresses.release(client, finding.release), done=True)
+        return Outcome(await addresses.release(client, finding.release, finding.release_uid), done=True)
     except SpiderpoolError as error:
         return Outcome(error.message, done=False)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from spiderpool.api.apiextensions_v1 import CustomResourceDefinition
-from spiderpool.api.core_v1 import Namespace, Pod, Service
+from spiderpool.api.core_v1 import Namespace, Node, Pod, Service
+from spiderpool.api.crd import KINDS
 from spiderpool.api.daemon_pods import DaemonPod
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
 from spiderpool.api.ip import SpiderIP
@@ -20,10 +21,12 @@ from spiderpool.cli.connection import Cluster
 from spiderpool.cli.doctor.checks_rights import Roles
 from spiderpool.cli.installation import COMPONENT_LABEL, COMPONENTS, Installation, look
 from spiderpool.cli.policies import AgentPolicies, PolicyOptions, read_policies
-from spiderpool.errors import BadConfig
+from spiderpool.errors import BadConfig, Refused
 
 MOST_CONFIRMED = 200
 """Records that are read a second time, one by one: more are taken as they were listed."""
+DEFINITIONS = tuple(f"{kind.KIND.plural}.{kind.KIND.group}" for kind in KINDS)
+"""Names of the CustomResourceDefinitions of our kinds."""
 AT_A_TIME = 8
 """Requests for single objects that are under way at once."""
 
@@ -65,8 +68,10 @@ async def read_snapshot(cluster: Cluster, namespace: str | None, node: str | Non
 
     Raises ApiUnavailable.
     """
-    records = await cluster.list(SpiderIP)  # of other nodes too: they use addresses of pools that several share
-    pods = await cluster.list(Pod, **({"fields": f"spec.nodeName={node}"} if node else {}))
+    records = await cluster.list(
+        SpiderIP, defective=True
+    )  # of other nodes too: they use addresses of pools that several share
+    pods = await cluster.list(Pod, fields=f"spec.nodeName={node}" if node else None)
     found = await look(cluster, namespace)
     home = found.namespace
     networks, namespaces, quotas, servers = await asyncio.gather(
@@ -85,13 +90,30 @@ async def read_snapshot(cluster: Cluster, namespace: str | None, node: str | Non
         namespaces=_known(namespaces),
         quotas=tuple(quotas or ()),
         servers=tuple(servers or ()),
-        definitions=_known(await cluster.list(CustomResourceDefinition)),
+        definitions=await _definitions(cluster),
         roles=await _roles(cluster, home),
         daemon_pods=await daemon_pods(cluster, home),
         services=await _services(cluster, found),
         policies=policies,
         settings_error=settings_error,
     )
+
+
+async def _definitions(cluster: Cluster) -> tuple[CustomResourceDefinition, ...] | None:
+    """Ours, one by one: a cluster may have hundreds, of several hundred KiB each."""
+    found: list[CustomResourceDefinition] = []
+    for name in DEFINITIONS:
+        one = await cluster.list(CustomResourceDefinition, fields=f"metadata.name={name}")
+        if one is None:
+            return None
+        found += one
+    return tuple(found)
+
+
+async def known_node(cluster: Cluster, name: str | None) -> None:
+    """See that a node that was named exists, as far as Nodes may be read. Raises Refused."""
+    if name is not None and await cluster.find(Node, name) is None and Node not in cluster.unseen:
+        raise Refused(f"node {name} does not exist; see `kubectl get nodes`")
 
 
 async def daemon_pods(cluster: Cluster, namespace: str) -> tuple[DaemonPod, ...]:
