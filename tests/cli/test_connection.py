@@ -152,6 +152,12 @@ async def test_a_watched_answer_comes_again_until_ctrl_c(tmp_path: Path, words: 
             assert "Traceback" not in await interrupted(started)
 
 
+def test_an_answer_that_needs_what_all_nodes_say_comes_less_often() -> None:
+    usual, long = (CliRunner().invoke(cli, [word, "-h"]).output for word in ("status", "who"))
+    assert "default: 2.0" in " ".join(usual.split())
+    assert "default: 10.0" in " ".join(long.split())
+
+
 async def test_a_watch_goes_on_after_an_outage(tmp_path: Path) -> None:
     async with ApiServer(*KINDS) as server, server.client() as client:
         await client.create(Node(metadata=ObjectMeta(name="n1")))

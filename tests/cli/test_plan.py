@@ -11,6 +11,7 @@ import pytest
 from click import UsageError
 from click.testing import CliRunner
 
+from spiderpool.api.address_resources import AdvertisedStatus, AdvertisingNode
 from spiderpool.api.core_v1 import ConfigMap, Event, Namespace, Node, NodeCondition, NodeStatus
 from spiderpool.api.ip import IP_OWNER_LABEL, IPOwner, IPSpec, SpiderIP
 from spiderpool.api.ippool import POOL_NODE_LABEL, IPPoolSpec, SpiderIPPool
@@ -39,7 +40,7 @@ from spiderpool.cli.printing import View, printed
 from spiderpool.core.ipam.owners import owner_label
 from spiderpool.errors import BadConfig, Refused
 from tests.cli.test_explain import NAD, agents
-from tests.support.api_server import ApiServer
+from tests.support.api_server import ApiServer, Fault
 
 pytestmark = pytest.mark.unit
 
@@ -321,6 +322,42 @@ async def test_without_pools_there_is_no_answer() -> None:
     async with ApiServer(Node.KIND) as server:
         with pytest.raises(Refused, match="SpiderIPPool objects may not be read"):
             await planned(server, texts=(DEPLOYMENT,))
+
+
+@pytest.mark.parametrize("words", [("drain", "n1"), ("deploy", "web")], ids=["drain", "scale"])
+async def test_pods_that_may_not_be_listed_are_not_none(server: ApiServer, words: tuple[str, ...]) -> None:
+    server.put(ScheduledDeployment(metadata=ObjectMeta(name="web", namespace="default"), spec=spec(1)))
+    server.inject(Fault("list", plural="pods", status=403))
+    with pytest.raises(Refused, match="Pod objects may not be read"):
+        await planned(server, *words, replicas=None if words[0] == "drain" else 3)
+
+
+@pytest.mark.parametrize(
+    ("plural", "kind"),
+    [
+        ("spiderreservedips", "SpiderReservedIP"),
+        ("spiderquotas", "SpiderIPQuota"),
+        ("namespaces", "Namespace"),
+        ("network-attachment-definitions", "NetworkAttachmentDefinition"),
+    ],
+)
+async def test_what_could_not_be_read_is_a_note(server: ApiServer, plural: str, kind: str) -> None:
+    plural = SpiderIPQuota.KIND.plural if kind == "SpiderIPQuota" else plural
+    assert (await planned(server, texts=(DEPLOYMENT,))).unread == ()
+    server.inject(Fault("list", plural=plural, status=403))
+    found = await planned(server, texts=(DEPLOYMENT,))
+    assert found.unread == (kind,), "so the exit status is 1"
+    assert f"what could not be read may change the answer: {kind}" in found.notes
+    assert kind in json.loads(printed(found, "json", View()))["notes"][0]
+
+
+async def test_addresses_that_nodes_advertise_are_a_note(server: ApiServer) -> None:
+    said = "nodes advertise free addresses, which is not considered"
+    assert not [each for each in (await planned(server, texts=(DEPLOYMENT,))).notes if each.startswith(said)]
+    allocatable = {"cpu": "4", "addresses.spidernet.io/kube-system.underlay": "3"}
+    status = AdvertisedStatus([NodeCondition("Ready", "True")], allocatable=allocatable)
+    server.put(AdvertisingNode(metadata=ObjectMeta(name="n1"), status=status))
+    assert [each for each in (await planned(server, texts=(DEPLOYMENT,))).notes if each.startswith(said)]
 
 
 def test_the_command_is_described() -> None:

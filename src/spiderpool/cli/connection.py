@@ -16,7 +16,7 @@ import yaml
 
 from spiderpool.api.meta import Object
 from spiderpool.cli.printing import FORMATS, Report, View, printable, printed
-from spiderpool.errors import ApiUnavailable, SpiderpoolError
+from spiderpool.errors import ApiUnavailable, Refused, SpiderpoolError
 from spiderpool.kube.client import ApiRefusal, Client, Expired, Forbidden, ListOptions, NotFound, Unauthorized
 from spiderpool.kube.config import ClusterAccess, load_access
 from spiderpool.telemetry import configure_command
@@ -28,12 +28,16 @@ REQUEST_TIMEOUT = 10.0
 
 WATCH_INTERVAL = 2.0
 """Seconds between two answers by default."""
+LONG_WATCH_INTERVAL = 10.0
+"""The same for commands that read what all nodes say each time."""
 WATCHING = f"{__name__}.watching"
 """Key of a command's context that says that its answer is one of several."""
 INTERRUPTED = 130
 """The exit status after Ctrl-C: 128 and the number of SIGINT."""
 
 T = TypeVar("T", bound=Object)
+Objects = list[T]
+"""Stands for ``list[T]`` inside :class:`Cluster`, whose method ``list`` hides the built-in."""
 A = TypeVar("A")
 Show = Callable[[Report], None]
 """Prints an answer as the options of a command say."""
@@ -111,6 +115,13 @@ class Cluster:
         """All objects of a kind that match the selectors. Raises ApiUnavailable, Unauthorized."""
         found = self.client.list(kind, namespace, timeout=self.timeout, **selectors)
         return await self.seen(found, kind, f"{kind.KIND.name} objects")
+
+    async def needed(self, kind: type[T], namespace: str | None = None, **selectors: Unpack[ListOptions]) -> Objects[T]:
+        """As `list`, for an answer that is wrong without these objects. Raises Refused where they may not be read."""
+        found = await self.list(kind, namespace, **selectors)
+        if found is None:
+            raise Refused(f"{kind.KIND.name} objects may not be read, or are unknown to this cluster")
+        return found
 
     async def find(self, kind: type[T], name: str, namespace: str | None = None) -> T | None:
         """One object; None also where there is none. Raises ApiUnavailable, Unauthorized."""
@@ -229,14 +240,22 @@ def shown(command: F) -> F:
     return cast("F", wrapped)
 
 
-def watched(command: F) -> F:
+def watched_every(seconds: float) -> Callable[[F], F]:
     """Give a command ``--watch``, with which it asks and prints again and again. It stands above `shown`."""
+    return functools.partial(_watched, seconds=seconds)
 
+
+def watched(command: F) -> F:
+    """As `watched_every`, for commands that read little."""
+    return _watched(command, seconds=WATCH_INTERVAL)
+
+
+def _watched(command: F, *, seconds: float) -> F:
     @click.option("--watch", "-w", is_flag=True, help="Ask again and again, until Ctrl-C.")
     @click.option(
         "--interval",
         type=click.FloatRange(min=0.2),
-        default=WATCH_INTERVAL,
+        default=seconds,
         show_default=True,
         metavar="SECONDS",
         help="Time between two answers of --watch.",

@@ -22,6 +22,7 @@ from spiderpool.cli import addresses, nodes, top
 from spiderpool.cli.bundle.save import Wanted, save
 from spiderpool.cli.completion import SHELLS, VARIABLE, complete_for_kubectl, names_of, pod_words, script
 from spiderpool.cli.connection import (
+    LONG_WATCH_INTERVAL,
     Cluster,
     Connection,
     Interruptible,
@@ -31,6 +32,7 @@ from spiderpool.cli.connection import (
     is_watching,
     shown,
     watched,
+    watched_every,
 )
 from spiderpool.cli.doctor.diagnosis import Diagnosis, examine
 from spiderpool.cli.doctor.fix import Fixing, Outcome, mend
@@ -190,7 +192,7 @@ def write_bundle(
 )
 @click.argument("address", type=AddressParameter(), shell_complete=names_of(SpiderIP))
 @click.option("--at", type=TimeParameter(), metavar="TIME", help=f"Who had it then. TIME: {TIME_HELP}.")
-@watched
+@watched_every(LONG_WATCH_INTERVAL)
 @shown
 @connected
 def show_holder(address: str, at: datetime | None, connection: Connection, show: Show) -> None:
@@ -343,12 +345,13 @@ def plan_addresses(connection: Connection, show: Show, placement: str, **options
     """Tell whether pods that are to come would get addresses: of manifests, a scaled workload, or drained nodes.
 
     Pods are looked at in the best, an even and the worst placement on the nodes that may take them, by the functions
-    that the agents decide with. Where pods would be refused, or no node may take them, the exit status is 1.
+    that the agents decide with. Where pods would be refused, no node may take them, or something that has a say could
+    not be read, the exit status is 1.
     """
     question = PlanQuestion.of(options.pop("words"), options.pop("filenames"), **options)
     answer = connection.run(question.answer)
     show(answer)
-    _end(bool(answer.refused(Placement(placement)) or answer.pending))
+    _end(bool(answer.refused(Placement(placement)) or answer.pending or answer.unread))
 
 
 @cli.command(

@@ -108,6 +108,8 @@ class AddressPlan:
     growth: tuple[str, ...]
     """What becomes of pools of applications."""
     notes: tuple[str, ...]
+    unread: tuple[str, ...] = ()
+    """Kinds that have a say, and of which something could not be read."""
 
     def refused(self, placement: Placement) -> int:
         """Pods that get no address in a placement."""
@@ -236,6 +238,7 @@ def address_plan(
         nodes=tuple(outlook.nodes(plain_groups)),
         growth=tuple(map(str, growth)),
         notes=(*notes, *_notes(then, groups, capacity, placements)),
+        unread=now.unread,
     )
 
 
@@ -279,6 +282,13 @@ def _placements(
 def _notes(
     facts: ClusterFacts, groups: Iterable[PlannedGroup], capacity: Capacity, placements: Iterable[PlacementOutcome]
 ) -> Iterator[str]:
+    if facts.unread:
+        yield f"what could not be read may change the answer: {', '.join(facts.unread)}"
+    if facts.advertised:
+        yield (
+            "nodes advertise free addresses, which is not considered: the scheduler sends pods that request them to "
+            "nodes that have some, so that they are refused nowhere, and those that do not fit wait for a node"
+        )
     yield from facts.policies.notes
     annotations = (each.planned.sample.metadata.annotations or {} for each in groups)
     if facts.policies.network_note and not all(DEFAULT_NETWORK_ANNOTATION in each for each in annotations):

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from msgspec.structs import replace as changed
 
+from spiderpool.api.address_resources import AdvertisingNode
 from spiderpool.api.core_v1 import Namespace, Node
 from spiderpool.api.ip import IP_OWNER_LABEL, SpiderIP
 from spiderpool.api.ippool import POOL_NODE_LABEL, SpiderIPPool
 from spiderpool.api.ipquota import SpiderIPQuota
-from spiderpool.api.meta import Object
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.scheduling import ScheduledPod, SchedulingSpec
@@ -36,10 +35,8 @@ from spiderpool.core.ipam.scheduling import why_not_schedulable
 from spiderpool.core.ipam.subnet_addresses import reserved_addresses
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.attachment import PodAttachment
-from spiderpool.errors import Refused, SpiderpoolError
+from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.owners import OwnerReader
-
-T = TypeVar("T", bound=Object)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +55,14 @@ class ClusterFacts:
     quotas: tuple[SpiderIPQuota, ...]
     now: float
     """Seconds since 1970."""
+    unread: tuple[str, ...] = ()
+    """Kinds that have a say, and of which something could not be read."""
+
+    @property
+    def advertised(self) -> tuple[str, ...]:
+        """The resources by which nodes tell the scheduler of free addresses."""
+        found = (each.status.allocatable or {} for each in self.nodes if isinstance(each, AdvertisingNode))
+        return tuple(sorted({name for resources in found for name in resources}))
 
     def capacity(self) -> Capacity:
         """What there is to give."""
@@ -81,26 +86,20 @@ class ClusterFacts:
 async def read_facts(cluster: Cluster, policies: AgentPolicies, now: float) -> ClusterFacts:
     """Read all that decides about addresses. Raises Refused when nodes, pools or records may not be read."""
     reserved = await cluster.list(SpiderReservedIP) or ()
-    return ClusterFacts(
+    facts = ClusterFacts(
         policies=policies,
-        nodes=tuple(sorted(await _needed(cluster, Node), key=lambda each: each.name)),
+        nodes=tuple(sorted(await cluster.needed(AdvertisingNode), key=lambda each: each.name)),
         servers={each.name: each for each in await cluster.list(SpiderServer) or ()},
         namespaces={each.name: each for each in await cluster.list(Namespace) or ()},
-        pools=tuple(await _needed(cluster, SpiderIPPool)),
+        pools=tuple(await cluster.needed(SpiderIPPool)),
         subnets=tuple(await cluster.list(SpiderSubnet) or ()),
-        records=tuple(await _needed(cluster, SpiderIP)),
+        records=tuple(await cluster.needed(SpiderIP)),
         reserved={version: reserved_addresses(reserved, version) for version in FAMILIES},
         networks=tuple(await cluster.list(NetworkAttachmentDefinition) or ()),
         quotas=tuple(await cluster.list(SpiderIPQuota) or ()),
         now=now,
     )
-
-
-async def _needed(cluster: Cluster, kind: type[T]) -> list[T]:
-    found = await cluster.list(kind)
-    if found is None:
-        raise Refused(f"{kind.KIND.name} objects may not be read, or are unknown to this cluster")
-    return found
+    return replace(facts, unread=tuple(sorted(cluster.unread)))
 
 
 def after_end(facts: ClusterFacts, pods: frozenset[str]) -> ClusterFacts:

@@ -129,9 +129,9 @@ async def _pods_of(cluster: Cluster, workload: ScheduledWorkload) -> list[Schedu
     """The pods that a workload has, directly or by its ReplicaSets."""
     namespace, owners = workload.metadata.namespace, {workload.metadata.uid}
     if isinstance(workload, ScheduledDeployment):
-        sets = await cluster.list(ReplicaSet, namespace) or ()
+        sets = await cluster.needed(ReplicaSet, namespace)
         owners |= {each.metadata.uid for each in sets if each.controller and each.controller.uid in owners}
-    pods = await cluster.list(ScheduledPod, namespace) or ()
+    pods = await cluster.needed(ScheduledPod, namespace)
     mine = (each for each in pods if each.controller and each.controller.uid in owners)
     return [each for each in mine if is_living(each)]
 
@@ -186,12 +186,15 @@ def _replicas(workload: ScheduledWorkload) -> int:
 
 
 async def of_drain(cluster: Cluster, names: Sequence[str]) -> PlannedChange:
-    """The pods that come in the place of those of some nodes. Raises Refused for a node that does not exist."""
+    """The pods that come in the place of those of some nodes. Raises Refused for a node that does not exist.
+
+    Refused as well where the pods may not be read: nobody may take none for all.
+    """
     there: list[ScheduledPod] = []
     for name in names:
         if await cluster.find(Node, name) is None and Node not in cluster.unseen:
             raise Refused(f"node {name} does not exist; see `kubectl get nodes`")
-        there += await cluster.list(ScheduledPod, fields=f"spec.nodeName={name}") or ()
+        there += await cluster.needed(ScheduledPod, fields=f"spec.nodeName={name}")
     moved = [pod for pod in there if is_living(pod) and _is_evicted(pod)]
     groups: dict[tuple[str | None, ...], list[ScheduledPod]] = defaultdict(list)
     for pod in moved:
