@@ -72,8 +72,8 @@ def users_by_address(snapshot: Snapshot) -> dict[str, list[AddressUser]]:
     """The pods that have each address, by the word of nodes and by their own status; addresses of pools alone."""
     accounts = snapshot.installation.accounts or ()
     found: dict[str, list[AddressUser]] = {}
-    told = _by_accounts(present_accounts(accounts, snapshot.installation.nodes or ()))
-    for address, user in (*told, *_by_pods(snapshot.pods or (), {each.name for each in accounts})):
+    by_accounts = _by_accounts(present_accounts(accounts, snapshot.installation.nodes or ()))
+    for address, user in (*by_accounts, *_by_pods(snapshot.pods or (), {each.name for each in accounts})):
         others = found.setdefault(address, [])
         if all(user.pod_uids.isdisjoint(each.pod_uids) for each in others):
             others.append(user)
