@@ -67,6 +67,7 @@ from spiderpool.cli.finding import CHECKS, Finding
 from spiderpool.cli.installation import Installation, WebhookCertificate, look
 from spiderpool.cli.policies import AgentPolicies
 from spiderpool.cli.printing import View, printed
+from spiderpool.cli.status import status_of
 from spiderpool.core.ipam.pod_context import AddressPolicy
 from spiderpool.core.network.attachment import AttachmentPolicy
 from spiderpool.core.network.nads import attachment
@@ -630,6 +631,8 @@ class TestAgents:
         outside = Node(metadata=ObjectMeta(name="outside"))
         found = self.installed(inside, outside, nodeSelector={"spiderpool.spidernet.io/migration": "new"})
         assert [each.node for each in silent_nodes(found)] == ["inside"]
+        assert status_of(found, NOW).nodes == 1, "of one the account is missing"
+        assert status_of(found, NOW).answered == 0
         silent = replace(found, accounts=(SpiderNode(metadata=ObjectMeta(name="outside")),))
         assert [each.node for each in silent_nodes(silent)] == ["inside", "outside"], "an agent has begun there"
 

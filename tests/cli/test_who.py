@@ -168,6 +168,14 @@ async def test_nothing_follows_from_what_may_not_be_read(server: ApiServer) -> N
     assert (await who(server)).problems == ()
 
 
+async def test_an_address_is_not_free_whose_record_may_not_be_read(server: ApiServer) -> None:
+    server.put(record(), pool(), account(sandbox()))
+    server.inject(Fault("get", plural="spiderips", status=403))
+    found = await who(server)
+    assert found.state == "not known"
+    assert found.problems == ("its SpiderIP may not be read: nobody can say here whether a pod has it",)
+
+
 async def test_what_else_is_to_be_known(server: ApiServer) -> None:
     status = NodeStatus([NodeCondition("Ready", "Unknown")], nodeInfo=NodeSystemInfo("boot-1"))
     moved = [FormerPod("n2", "virt-a", "uid-8", "5")]

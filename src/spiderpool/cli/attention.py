@@ -130,13 +130,17 @@ def _pod_states(component: str | None, pods: Iterable[DaemonPod]) -> Iterator[st
 def silent_nodes(found: Installation, pods: Iterable[DaemonPod] = ()) -> Iterator[Finding]:
     """Nodes of which nobody knows what their sandboxes hold now; none that are to have no agent."""
     accounts = {each.name: each for each in found.accounts or ()}
-    served = {each.spec.nodeName for each in pods if (each.metadata.labels or {}).get(COMPONENT_LABEL) == AGENT}
-    for node in found.nodes or () if found.accounts is not None else ():
-        if node.name not in accounts and node.name not in served and not _is_for_agents(node, found):
-            continue
+    for node in agent_nodes(found, pods) if found.accounts is not None else ():
         if reason := _why_silent(node, accounts.get(node.name)):
             text = f"node {node.name}: {reason}{_state(node, accounts)}"
             yield Finding("node-silent", object_reference(Node, node.name), text, node=node.name)
+
+
+def agent_nodes(found: Installation, pods: Iterable[DaemonPod] = ()) -> Iterator[Node]:
+    """Nodes that have an agent, have had one, or are to have one."""
+    known = {each.name for each in found.accounts or ()}
+    known |= {each.spec.nodeName or "" for each in pods if (each.metadata.labels or {}).get(COMPONENT_LABEL) == AGENT}
+    return (each for each in found.nodes or () if each.name in known or _is_for_agents(each, found))
 
 
 def _is_for_agents(node: Node, found: Installation) -> bool:

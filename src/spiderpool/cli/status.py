@@ -123,7 +123,7 @@ def status_of(found: Installation, now: datetime) -> Status:
     silent = list(attention.silent_nodes(found))
     counts = _webhook_counts(found.webhooks)
     chain = attention.read_chain(found.certificate.chain)
-    nodes = None if found.nodes is None or found.accounts is None else len(found.nodes)
+    nodes = None if found.nodes is None or found.accounts is None else len(list(attention.agent_nodes(found)))
     return Status(
         namespace=found.namespace,
         kubernetes=found.kubernetes,

@@ -194,10 +194,11 @@ def answer(found: AddressObjects, now: datetime) -> AddressAnswer:
     seen = tuple(_sightings(found))
     pools = tuple(_pool_views(found, bool(reserved)))
     until = _cooldown_until(record, pool, now)
+    is_hidden = SpiderIP in found.unseen
     since = _since(found)
     return AddressAnswer(
         address=found.address,
-        state=_state(record, seen, pools, reserved, until),
+        state=_state(record, seen, pools, reserved, until) if record or not is_hidden else "not known",
         pod=f"{spec.namespace}/{spec.pod}" if spec else None,
         pod_uid=spec.podUID if spec else None,
         phase=found.pod.status.phase if found.pod and record and is_holder(found.pod, record) else None,
@@ -365,9 +366,7 @@ def _past_notes(found: AddressObjects) -> Iterator[str]:
 def _problems(found: AddressObjects, pool: SpiderIPPool | None, seen: Sequence[Sighting]) -> Iterator[str]:
     record = found.record
     if record is None:
-        for each in seen:
-            remedy = "its agent makes the record again if a pool has the address"
-            yield f"pod {each.pod} on node {each.node} uses it without a record; {remedy}"
+        yield from _problems_without_record(found, seen)
         return
     if record.defect():
         yield f"its record is wrong: {record.defect()}"
@@ -383,6 +382,15 @@ def _problems(found: AddressObjects, pool: SpiderIPPool | None, seen: Sequence[S
             f"pod {spec.namespace}/{spec.pod} does not hold it any more: it is released once the agent of node "
             f"{spec.node} says that no sandbox has it; by hand: spiderpoolctl ip release {found.address}"
         )
+
+
+def _problems_without_record(found: AddressObjects, seen: Iterable[Sighting]) -> Iterator[str]:
+    if SpiderIP in found.unseen:
+        yield "its SpiderIP may not be read: nobody can say here whether a pod has it"
+        return
+    for each in seen:
+        remedy = "its agent makes the record again if a pool has the address"
+        yield f"pod {each.pod} on node {each.node} uses it without a record; {remedy}"
 
 
 def _is_of(sighting: Sighting, record: SpiderIP) -> bool:
