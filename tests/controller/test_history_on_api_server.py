@@ -147,7 +147,8 @@ def test_who_may_not_read_it_is_told(plane: ControlPlane) -> None:
     account = str(plane.service_account_kubeconfig("default", "default"))
     result = CliRunner().invoke(cli, ["history", "node", "n1", "--kubeconfig", account])
     assert "SpiderIPHistory objects may not be read" in result.stderr
-    assert result.exit_code == 0
+    assert "the history may not be read" in result.stdout
+    assert result.exit_code == 1
 
 
 def test_the_controllers_account_may_write_it_and_an_agents_may_not(plane: ControlPlane) -> None:
