@@ -187,6 +187,25 @@ async def test_a_watch_on_a_terminal_begins_on_an_empty_screen(tmp_path: Path) -
     assert started.returncode == 130
 
 
+@pytest.mark.parametrize(
+    ("fault", "stdout", "stderr"),
+    [
+        (Fault("*", 1000, status=401), "", "the API server does not accept your credentials"),
+        (Fault("list", 1000, "spiderips", status=403), "could not be read", "SpiderIP objects may not be read"),
+    ],
+    ids=["unauthorized", "forbidden"],
+)
+async def test_a_cluster_of_which_something_is_not_seen_is_not_well(
+    tmp_path: Path, fault: Fault, stdout: str, stderr: str
+) -> None:
+    async with ApiServer(*KINDS) as server:
+        server.inject(fault)
+        async with program(tmp_path, server, "doctor") as started:
+            said = [each.decode() for each in await started.communicate()]
+            assert started.returncode == 1
+    assert (stdout in said[0], stderr in " ".join(said[1].split())) == (True, True), said
+
+
 async def test_ctrl_c_while_the_cluster_is_asked_ends_without_a_traceback(tmp_path: Path) -> None:
     async with ApiServer(*KINDS) as server:
         server.inject(Fault("*", delay=30.0, times=9))
