@@ -24,7 +24,6 @@ from spiderpool.core.ipam.forecast import Growth
 from spiderpool.core.ipam.selection import version_of
 from spiderpool.core.ipam.subnet_addresses import subnet_addresses
 from spiderpool.core.labels import label_value
-from spiderpool.errors import Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +93,15 @@ class UsageTable:
 
 async def top_pools(cluster: Cluster, now: datetime | None = None) -> UsageTable:
     """The pools, and with a time how they grow. Raises Refused when they may not be read."""
-    pools = _known(await cluster.list(SpiderIPPool), SpiderIPPool)
+    pools = await cluster.needed(SpiderIPPool)
     grown = await growth_of_pools(cluster, now) if now is not None else {}
     return pool_table(pools, reserved_by_family(await cluster.list(SpiderReservedIP) or ()), grown)
 
 
 async def top_nodes(cluster: Cluster) -> UsageTable:
     """The nodes. Raises Refused when they, their pools or their addresses may not be read."""
-    pools = _known(await cluster.list(SpiderIPPool), SpiderIPPool)
-    records = _known(await cluster.list(SpiderIP), SpiderIP)
+    pools = await cluster.needed(SpiderIPPool)
+    records = await cluster.needed(SpiderIP)
     nodes = await cluster.list(Node)
     names = [each.name for each in nodes] if nodes is not None else []
     return node_table(names, pools, records, reserved_by_family(await cluster.list(SpiderReservedIP) or ()))
@@ -110,13 +109,7 @@ async def top_nodes(cluster: Cluster) -> UsageTable:
 
 async def top_subnets(cluster: Cluster) -> UsageTable:
     """The subnets. Raises Refused when they may not be read."""
-    return subnet_table(_known(await cluster.list(SpiderSubnet), SpiderSubnet), await cluster.list(SpiderIPPool) or ())
-
-
-def _known(found: list[Any] | None, kind: type[Object]) -> list[Any]:
-    if found is None:
-        raise Refused(f"{kind.KIND.name} objects may not be read, or are unknown to this cluster")
-    return found
+    return subnet_table(await cluster.needed(SpiderSubnet), await cluster.list(SpiderIPPool) or ())
 
 
 def pool_table(
