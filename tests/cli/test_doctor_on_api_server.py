@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from spiderpool.cli.doctor.look import DEFINITIONS
 from spiderpool.cli.finding import CHECKS
 from spiderpool.cli.main import cli
 from spiderpool_lab import chart
@@ -197,7 +198,7 @@ def start(plane: ControlPlane, name: str = "web", node: str = "n1", address: str
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pods count as waiting as soon as they are made."""
-    monkeypatch.setattr("spiderpool.cli.checks_pods.WAITS", -1.0)
+    monkeypatch.setattr("spiderpool.cli.doctor.checks_pods.WAITS", -1.0)
 
 
 def test_nothing_is_wrong_with_a_cluster_that_is_well(plane: ControlPlane) -> None:
@@ -387,7 +388,7 @@ def test_a_bundle_has_what_the_api_server_has(plane: ControlPlane, tmp_path: Pat
         "leases.coordination.k8s.io": 1,
         "clusterroles.rbac.authorization.k8s.io": 3,
         "mutatingwebhookconfigurations.admissionregistration.k8s.io": 1,
-        "customresourcedefinitions.apiextensions.k8s.io": 12,
+        "customresourcedefinitions.apiextensions.k8s.io": len(DEFINITIONS),
         "services": 1,
         "endpointslices.discovery.k8s.io": 1,
         "nodes": 2,
