@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -29,6 +30,7 @@ from spiderpool.kube.config import ClientCredentials, ClusterAccess
 from spiderpool.settings import ControllerSettings
 from tests.support.admission import admission_caller
 from tests.support.api_server import ApiServer, Fault
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
 
@@ -198,6 +200,32 @@ class TestWebhooks:
                 response = msgspec.json.decode(await reply.read())["response"]
         assert response["allowed"]
         assert "no answer in time" in response["warnings"][0]
+
+    async def test_a_pod_with_very_many_networks_costs_no_reads(self) -> None:
+        networks = ",".join(f"n{number}" for number in range(webhooks.MOST_POD_NETWORKS))
+        document = {"metadata": {"name": "x", "annotations": {"k8s.v1.cni.cncf.io/networks": networks}}, "spec": {}}
+        async with ApiServer(Namespace.KIND, NetworkAttachmentDefinition.KIND) as server, server.client() as kube:
+            async with admission_caller(Webhooks(kube, frozenset({4}), REQUESTING)) as http:
+                reply = await http.post("/mutate--v1-pod", json=review(document))
+                response = msgspec.json.decode(await reply.read())["response"]
+            assert server.requests["get"] == 0
+        assert response["allowed"]
+        assert "it names 17 networks" in response["warnings"][0]
+
+    async def test_only_some_reads_for_pods_wait_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(webhooks, "POD_READS_AT_ONCE", 2)
+        async with ApiServer(Namespace.KIND, NetworkAttachmentDefinition.KIND) as server, server.client() as kube:
+            server.inject(Fault("get", times=4, delay=0.5))
+            async with admission_caller(Webhooks(kube, frozenset({4}), REQUESTING)) as http:
+                document = {"metadata": {"name": "x", "annotations": {"k8s.v1.cni.cncf.io/networks": "b,c"}}}
+                body = review(document | {"spec": {}})
+                body["request"]["namespace"] = "plain"
+                asked = asyncio.create_task(http.post("/mutate--v1-pod", json=body))
+                await eventually(lambda: server.requests["get"] > 0)
+                await asyncio.sleep(0.2)
+                assert server.requests["get"] == 2
+                assert (await asked).status == 200
+            assert server.requests["get"] == 4
 
     async def test_an_unreachable_api_server_is_reported(self, http: ClientSession) -> None:
         network = {"metadata": {"name": "x", "namespace": "ns"}, "spec": {"cniType": "custom"}}

@@ -5,8 +5,10 @@ Of all resources only ours are kept when an object is decoded: a cluster has ver
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from decimal import ROUND_CEILING, Decimal
 
 import msgspec
 
@@ -14,8 +16,22 @@ from spiderpool.api.core_v1 import Node, NodeStatus, Pod, PodSpec
 
 DOMAIN = "addresses.spidernet.io"
 """Domain of the resources' names. What follows is the network, or stands for a list of pools."""
-SUFFIXES = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
-"""By which the API server shortens whole quantities."""
+OTHERS = f"{DOMAIN}/"
+"""Stands for the resources of a pod beyond `MOST_NAMES`; no resource has this name."""
+MOST_NAMES = 34
+"""Resources of a pod that are told apart: one for each interface that it may have, and the node's first."""
+LARGEST = 2**63 - 1
+"""The largest quantity that the API server knows."""
+DIGITS = 18
+"""Digits of a number that is smaller in any case."""
+DECIMAL, BINARY = "kMGTPE", "KMGTPE"
+FACTORS = {
+    **{suffix: Decimal(1000) ** power for power, suffix in enumerate(DECIMAL, 1)},
+    **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate(BINARY, 1)},
+    **{suffix: Decimal(1000) ** -power for power, suffix in enumerate("mun", 1)},
+}
+"""By suffix of a quantity."""
+QUANTITY = re.compile(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)(?:([KMGTPE]i|[numkMGTPE])|[eE]([+-]?[0-9]{1,3}))?", re.ASCII)
 
 
 def is_ours(resource: str) -> bool:
@@ -24,10 +40,15 @@ def is_ours(resource: str) -> bool:
 
 
 def whole(quantity: str) -> int:
-    """A quantity as an integer; 0 for what is none, which the API server admits of no extended resource."""
-    factor = SUFFIXES.get(quantity[-1:], 1)
-    digits = quantity[:-1] if factor > 1 else quantity
-    return int(digits) * factor if digits.isascii() and digits.isdigit() else 0
+    """A quantity as an integer, rounded up as the scheduler does; 0 for what is none, or negative."""
+    if len(quantity) <= DIGITS and quantity.isascii() and quantity.isdigit():
+        return int(quantity)
+    match = QUANTITY.fullmatch(quantity)
+    if match is None:
+        return 0
+    number, suffix, exponent = match.groups()
+    factor = FACTORS[suffix] if suffix else Decimal(f"1e{exponent or 0}")
+    return int(min(Decimal(number) * factor, Decimal(LARGEST)).to_integral_value(ROUND_CEILING))
 
 
 def _ours(quantities: dict[str, str] | None) -> dict[str, str] | None:
@@ -47,6 +68,12 @@ class RequestingContainer(msgspec.Struct, omit_defaults=True, gc=False):
     """core/v1 Container, in part."""
 
     resources: RequestedResources = msgspec.field(default_factory=RequestedResources)
+    restartPolicy: str | None = None
+
+    @property
+    def is_sidecar(self) -> bool:
+        """Whether it, an init container, goes on beside the others."""
+        return self.restartPolicy == "Always"
 
 
 class RequestingPodSpec(PodSpec, omit_defaults=True, gc=False):
@@ -58,6 +85,7 @@ class RequestingPodSpec(PodSpec, omit_defaults=True, gc=False):
     def __post_init__(self) -> None:
         self.containers = _requesting(self.containers)
         self.initContainers = _requesting(self.initContainers)
+        _tell_apart([*(self.containers or ()), *(self.initContainers or ())])
 
 
 class RequestingPod(Pod, kw_only=True):
@@ -67,16 +95,22 @@ class RequestingPod(Pod, kw_only=True):
 
     @property
     def address_requests(self) -> Mapping[str, int]:
-        """How many of each resource the scheduler reserves for the pod: all containers run at once, after the others.
+        """How many of each resource the scheduler reserves for the pod.
 
-        An init container that goes on (a sidecar) is counted as one that ends.
+        All containers and sidecars run at once, after the other init containers, each of which runs beside the sidecars
+        that come before it.
         """
-        needed: Counter[str] = Counter()
+        together: Counter[str] = Counter()
         for container in self.spec.containers or ():
-            needed.update(_whole(container))
+            together.update(_whole(container))
+        sidecars: Counter[str] = Counter()
+        first: Counter[str] = Counter()
         for container in self.spec.initContainers or ():
-            needed |= Counter(_whole(container))
-        return needed
+            own = Counter(_whole(container))
+            first |= sidecars + own
+            if container.is_sidecar:
+                sidecars += own
+        return (together + sidecars) | first
 
 
 class AdvertisedStatus(NodeStatus, omit_defaults=True, gc=False):
@@ -97,6 +131,25 @@ class AdvertisingNode(Node, kw_only=True):
 
 def _requesting(containers: Iterable[RequestingContainer] | None) -> list[RequestingContainer] | None:
     return [each for each in containers or () if each.resources.requests] or None
+
+
+def _tell_apart(containers: Iterable[RequestingContainer]) -> None:
+    """Keep the names of so many resources of a pod: whoever makes pods can name very many.
+
+    What it requests of others is kept as one sum, as the scheduler may subtract it from any resource.
+    """
+    kept: set[str] = set()
+    for container in containers:
+        found: Counter[str] = Counter()
+        texts: dict[str, str] = {}
+        for name, text in (container.resources.requests or {}).items():
+            if name in kept or len(kept) < MOST_NAMES:
+                kept.add(name)
+                texts[name] = text
+            else:
+                found[OTHERS] += whole(text)
+        if found:
+            container.resources.requests = texts | {OTHERS: str(min(found[OTHERS], LARGEST))}
 
 
 def _whole(container: RequestingContainer) -> dict[str, int]:

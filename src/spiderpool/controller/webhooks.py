@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -62,12 +62,18 @@ from spiderpool.policies import requirement_policies
 from spiderpool.settings import ControllerSettings
 from spiderpool.telemetry import logger
 
+T = TypeVar("T", bound=Object)
+
 READ_TIMEOUT = 5.0
 """Seconds for one read; the API server waits for our answer meanwhile."""
 POD_READ_TIMEOUT = 1.5
 """Seconds for one read for a new pod; its three reads together take less than ``registration.POD_TIMEOUT``."""
 POD_ANSWER_TIMEOUT = 4.7
 """Seconds from the question until a new pod is admitted as it is by then: less than ``registration.POD_TIMEOUT``."""
+MOST_POD_NETWORKS = 16
+"""Networks of a new pod that are read, at most: one with more requests no addresses."""
+POD_READS_AT_ONCE = 8
+"""Reads for new pods' requests of addresses: the API server has others to answer, too."""
 
 WARN_TIMEOUT = 2.0
 """Seconds for all that is read for warnings: an object is not refused because they take long."""
@@ -144,6 +150,7 @@ class Webhooks:
         self._client = client
         self._families = families
         self._settings = settings or ControllerSettings()
+        self._pod_reads = asyncio.Semaphore(POD_READS_AT_ONCE)
         self._trusted_prefix = f"system:serviceaccount:{self._settings.common.namespace}:spiderpool-"
 
     def by_path(self) -> dict[str, Decide]:
@@ -359,16 +366,21 @@ class Webhooks:
         except BadConfig:  # the agent says what is wrong
             return {}
         keys = {network for _, network in named if network}
+        if len(keys) > MOST_POD_NETWORKS:
+            raise BadConfig(f"it names {len(keys)} networks, of which at most {MOST_POD_NETWORKS} are looked at")
         namespace, found = await asyncio.gather(
-            self._client.find(Namespace, own, timeout=POD_READ_TIMEOUT),
-            asyncio.gather(*(self._definition(key) for key in keys)),
+            self._read(Namespace, own), asyncio.gather(*(self._definition(key) for key in keys))
         )
         definitions = dict(zip(keys, found, strict=True))
         return address_requests(pod, namespace, RequirementRules(networks, addresses, definitions.get))
 
     async def _definition(self, key: str) -> NetworkAttachmentDefinition | None:
         namespace, _, name = key.partition("/")
-        return await self._client.find(NetworkAttachmentDefinition, name, namespace, timeout=POD_READ_TIMEOUT)
+        return await self._read(NetworkAttachmentDefinition, name, namespace)
+
+    async def _read(self, kind: type[T], name: str, namespace: str | None = None) -> T | None:
+        async with self._pod_reads:
+            return await self._client.find(kind, name, namespace, timeout=POD_READ_TIMEOUT)
 
     async def _namespace_annotations(self, namespace: str) -> dict[str, str]:
         stored = await self._client.get(Namespace, namespace, timeout=POD_READ_TIMEOUT)

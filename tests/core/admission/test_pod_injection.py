@@ -12,8 +12,10 @@ from spiderpool.api.multusconfig import NAD_NAME_ANNOTATION, NETWORK_INJECT, RDM
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION
 from spiderpool.core.admission.pod_injection import (
     CannotInject,
+    ContainerResources,
     InjectionRequest,
     NewPod,
+    PodContainer,
     as_stored,
     injection_request,
     network_selector,
@@ -199,8 +201,38 @@ class TestAddressRequests:
 
     @pytest.mark.parametrize("field", ["limits", "requests"])
     def test_a_resource_that_the_pod_names_itself_stays_as_it_is(self, field: str) -> None:
-        before = pod({}, {"resources": {field: {self.A: "3"}}})
-        assert with_address_requests(before, {self.A: 1}) == before
+        before = pod({}, {"resources": {field: {self.A: "1"}}})
+        assert with_address_requests(before, {self.A: 2}) == before
+
+    @pytest.mark.parametrize("much", ["100k", "1e5", 100_000])
+    def test_a_pod_names_no_more_than_it_needs(self, much: str | int) -> None:
+        """Otherwise it would take all that a node advertises."""
+        document = {
+            "spec": {
+                "containers": [
+                    {"resources": {"limits": {"cpu": "1"}}},
+                    {"resources": {"limits": {self.A: much}, "requests": {self.A: much}}},
+                    {"resources": {"limits": {self.A: much, self.B: much}}},
+                ],
+                "initContainers": [{}, {"resources": {"requests": {self.A: much}}}],
+            }
+        }
+        made = with_address_requests(msgspec.convert(document, NewPod), {self.A: 2})
+        assert [each.resources and msgspec.to_builtins(each.resources) for each in made.spec.containers] == [
+            {"limits": {"cpu": "1"}},
+            {"limits": {self.A: "2"}, "requests": {self.A: "2"}},
+            {"limits": {self.A: "0", self.B: much}},
+        ]
+        assert [each.resources and each.resources.requests for each in made.spec.initContainers or ()] == [
+            None,
+            {self.A: "0"},
+        ]
+
+    def test_an_init_container_that_names_more_than_the_pod_needs(self) -> None:
+        document = {"spec": {"containers": [{}], "initContainers": [{"resources": {"limits": {self.A: "100k"}}}]}}
+        made = with_address_requests(msgspec.convert(document, NewPod), {self.A: 1})
+        assert containers(made)[0]["resources"]["requests"] == {self.A: "1"}
+        assert made.spec.initContainers == [PodContainer(resources=ContainerResources(limits={self.A: "0"}))]
 
     def test_a_pod_that_needs_none_is_unchanged(self) -> None:
         assert with_address_requests(pod(), {}) == pod()

@@ -158,6 +158,15 @@ class TestAdvertised:
     def test_plenty_does_not_change(self) -> None:
         assert advertised({"a": Supply(PLENTY, frozenset({"p"}))}, {"a": 7}, {"a": 3}) == {"a": PLENTY}
 
+    @pytest.mark.parametrize("requested", [PLENTY // 2, PLENTY, 10 * PLENTY])
+    def test_nobody_requests_all_of_plenty(self, requested: int) -> None:
+        own = Supply(PLENTY, frozenset())
+        assert advertised({"a": own}, {"a": requested}, {})["a"] - requested >= PLENTY // 2
+
+    def test_no_figure_is_more_than_the_api_server_takes(self) -> None:
+        assert advertised({"a": Supply(PLENTY, frozenset())}, {"a": 2**64}, {}) == {"a": 2**63 - 1}
+        assert advertised({"a": self.A}, {"a": 2**64}, {}) == {"a": 2**63 - 1}
+
     def test_nothing_is_left_out(self) -> None:
         assert advertised({"a": Supply(0, frozenset())}, {}, {}) == {}
         assert advertised({"a": Supply(0, frozenset())}, {"a": 2}, {}) == {"a": 2}

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec.structs import replace
 
+from spiderpool.api.address_resources import whole
 from spiderpool.api.core_v1 import Pod, PodSpec
 from spiderpool.api.decoding import decode
 from spiderpool.api.meta import Kind, Object
@@ -62,6 +63,7 @@ class NewPodSpec(msgspec.Struct, omit_defaults=True):
     """core/v1 PodSpec, in part."""
 
     containers: list[PodContainer] = msgspec.field(default_factory=list)
+    initContainers: list[PodContainer] | None = None  # noqa: N815
     hostNetwork: bool | None = None  # noqa: N815
     nodeName: str | None = None  # noqa: N815
 
@@ -141,8 +143,15 @@ def with_nic_resources(
 
 
 def with_address_requests(pod: NewPod, requests: Mapping[str, int]) -> NewPod:
-    """The pod with what it needs of its node's free addresses, but for resources that it names itself."""
-    return _with_resources(pod, {name: str(count) for name, count in requests.items()})
+    """The pod with what it needs of its node's free addresses.
+
+    A resource that it names itself stays as it is, unless it names more than it needs: that would keep others away.
+    """
+    added = _with_resources(pod, {name: str(count) for name, count in requests.items()})
+    for name, count in requests.items():
+        if _named(added, name) > count:
+            added = _with_no_more(added, name, count)
+    return added
 
 
 def as_stored(pod: NewPod, namespace: str) -> Pod:
@@ -245,6 +254,38 @@ def _is_limited(pod: NewPod, name: str) -> bool:
 
 def _is_mentioned(pod: NewPod, name: str) -> bool:
     return _is_limited(pod, name) or any(name in (resources.requests or {}) for resources in _resources(pod))
+
+
+def _named(pod: NewPod, name: str) -> int:
+    """How much of a resource all containers of a pod name together."""
+    return sum(_quantity(container, name) for container in (*pod.spec.containers, *(pod.spec.initContainers or ())))
+
+
+def _quantity(container: PodContainer, name: str) -> int:
+    resources = container.resources or ContainerResources()
+    return max(whole(str((each or {}).get(name, 0))) for each in (resources.limits, resources.requests))
+
+
+def _with_no_more(pod: NewPod, name: str, left: int) -> NewPod:
+    """The pod whose containers name so much of a resource together, the first of them first."""
+
+    def limited(container: PodContainer) -> PodContainer:
+        nonlocal left
+        resources, own = container.resources, _quantity(container, name)
+        if resources is None or not own:
+            return container
+        given = min(own, left)
+        left -= given
+        changed = {
+            field: {**quantities, name: str(given)}
+            for field in ("limits", "requests")
+            if name in (quantities := getattr(resources, field) or {})
+        }
+        return replace(container, resources=replace(resources, **changed))
+
+    containers = [limited(each) for each in pod.spec.containers]
+    first = [limited(each) for each in pod.spec.initContainers] if pod.spec.initContainers else pod.spec.initContainers
+    return replace(pod, spec=replace(pod.spec, containers=containers, initContainers=first))
 
 
 def _with_resources(pod: NewPod, quantities: Mapping[str, str]) -> NewPod:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from msgspec import structs
 
+from spiderpool.api.address_resources import LARGEST
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.subnet import APPLICATION_NAME_LABEL
@@ -109,6 +110,11 @@ def advertised(
     return {name: count for name, count in found.items() if count}
 
 
+def plenty(requested: int) -> int:
+    """Plenty beside what a node's pods request, whose makers can write any number; steps, so that it seldom changes."""
+    return min(PLENTY * (1 + requested // (PLENTY // 2)), LARGEST)
+
+
 def concerns(requests: Iterable[AllocationRequest], pool: SpiderIPPool) -> bool:
     """Whether a pool is named by one of some requests, or is a default pool where they name none."""
     return any(
@@ -135,7 +141,7 @@ def _supply_of_family(request: AllocationRequest, node: NodePools) -> Supply:
 
 def _capacity(own: Supply, requested: int, taken: int) -> int:
     """Never less than what is requested: a kubelet refuses a pod for good that its node lacks a resource for."""
-    return PLENTY if own.free >= PLENTY else requested + max(own.free - taken, 0)
+    return plenty(requested) if own.free >= PLENTY else min(requested + max(own.free - taken, 0), LARGEST)
 
 
 def _taken(name: str, own: Supply, supplies: Mapping[str, Supply], waiting: Mapping[str, int]) -> int:
