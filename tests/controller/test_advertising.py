@@ -21,9 +21,9 @@ from spiderpool.api.meta import Kind, ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
 from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.spiderserver import SpiderServer
-from spiderpool.controller import advertising
+from spiderpool.controller import advertising, requested_resources
 from spiderpool.controller.advertising import AddressAdvertiser, AdvertisingListers, changes, withdraw
-from spiderpool.core.annotations import POOL
+from spiderpool.core.annotations import NAMESPACE_POOLS, POOL
 from spiderpool.core.ipam.node_capacity import PLENTY
 from spiderpool.core.ipam.pod_context import AddressPolicy
 from spiderpool.core.network.address_requests import AddressRequirement
@@ -283,7 +283,7 @@ async def test_resources_of_the_same_pools_are_not_offered_twice() -> None:
 
 
 async def test_a_resource_that_nobody_requests_is_forgotten_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(advertising, "LINGER", 0.3)
+    monkeypatch.setattr(requested_resources, "LINGER", 0.3)
     named = AddressRequirement(NETWORK, ((4, ("p1",)),)).resource
     one = pod("a", None, resource=named, annotations={POOL: '{"ipv4": ["p1"]}'})
     async with cluster(node(), network(), pool("p1", "n"), one) as made:
@@ -346,8 +346,8 @@ def test_a_quantity_that_the_api_server_has_shortened_is_no_change() -> None:
 
 
 async def test_a_namespace_brings_so_many_lists_of_pools_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(advertising, "MOST_OF_NAMESPACE", 2)
-    monkeypatch.setattr(advertising, "LINGER", 0.3)
+    monkeypatch.setattr(requested_resources, "MOST_OF_NAMESPACE", 2)
+    monkeypatch.setattr(requested_resources, "LINGER", 0.3)
 
     def pod_of(number: int, namespace: str = "default") -> RequestingPod:
         names = ("p1", *(["p1*"] * number))
@@ -364,9 +364,66 @@ async def test_a_namespace_brings_so_many_lists_of_pools_and_no_more(monkeypatch
         assert len(made.advertises()) == 3, "that of the default network, and two"
         made.server.put(pod_of(4, "other"))
         await eventually(lambda: len(made.advertises()) == 4)
-        for number in (1, 2):
-            made.server.remove(pod_of(number))
-        await eventually(lambda: len(made.advertises()) == 2)
-        made.server.remove(pod_of(3))
-        made.server.put(pod_of(3))
-        await eventually(lambda: len(made.advertises()) == 3)
+        made.server.remove(pod_of(1))
+        with_room = AddressRequirement(NETWORK, ((4, ("p1", *(["p1*"] * 3))),)).resource
+        await made.reaches(10, resource=with_room)
+
+
+async def test_withdrawing_leaves_plenty_of_what_pods_without_a_node_request() -> None:
+    """Otherwise they would wait for good: a request is part of a pod."""
+    objects = (node(held={A: "5"}), node("m"), network(), pool("p1", "n"), pod("a"))
+    async with cluster(*objects, pod("w", None), pod("lie", None, resource=f"{A}-lie"), withdrawing=True) as made:
+        await made.reaches(PLENTY)
+        await made.reaches(PLENTY, "m")
+        assert made.advertises() == {A: PLENTY}
+        made.server.put(pod("w", "m"))
+        await made.reaches(0)
+        await made.reaches(0, "m")
+
+
+async def test_a_pod_with_very_many_invented_names_does_not_hide_what_it_requests() -> None:
+    async with cluster(node(), network(), pool("p1", "n")) as made:
+        await made.reaches(10)
+        requests = {f"addresses.spidernet.io/x{number}": "1" for number in range(40)} | {A: "50"}
+        body = {
+            "metadata": {"name": "a", "namespace": "default", "uid": "a"},
+            "spec": {"nodeName": "n", "containers": [{"resources": {"requests": requests}}]},
+            "status": {"podIPs": [{"ip": "10.9.0.1"}]},
+        }
+        made.server.put(msgspec.convert(body, RequestingPod))
+        await eventually(lambda: made.advertises()[A] >= 60)
+
+
+async def test_what_waiting_pods_need_beside_what_is_advertised_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advertising, "MOST_OTHERS", 3)
+    lists = [json.dumps({"ipv4": ["p1", *(["p1*"] * number)]}) for number in range(5)]
+    pods = [pod(f"a{at}", resource=None, annotations={POOL: text}) for at, text in enumerate(lists)]
+    async with cluster(node(), network(), pool("p1", "n"), pod("b", resource=None), *pods) as made:
+        await made.reaches(10 - 1 - 3)
+
+
+async def test_waiting_pods_of_others_pools_take_nothing() -> None:
+    elsewhere = pod("a", resource=None, annotations={POOL: '{"ipv4": ["p2"]}'})
+    async with cluster(node(), network(), pool("p1", "n"), pool("p2", "m", default=False), elsewhere) as made:
+        await made.reaches(10)
+
+
+async def test_a_network_that_changes_decides_anew_about_waiting_pods() -> None:
+    async with cluster(node(), network(), pool("p1", "n"), pod("a", resource=None)) as made:
+        await made.reaches(9)
+        made.server.put(Namespace(metadata=ObjectMeta(name="default", annotations={NAMESPACE_POOLS[4]: '["p7"]'})))
+        await made.reaches(10)
+
+
+@pytest.mark.parametrize(("number", "touches"), [(0, False), (1, False), (2, True), (3, True)])
+async def test_only_what_concerns_an_advertised_resource_looks_at_nodes(number: int, touches: bool) -> None:
+    other = NetworkAttachmentDefinition(metadata=ObjectMeta(name="b", namespace="team"), spec=NADSpec(config="{}"))
+    changed: Any = [other, pool("p3", default=False), network("p1"), pool("p3")][number]
+    async with cluster(node(), network(), pool("p1", "n")) as made:
+        await made.reaches(10)
+        await asyncio.sleep(WHILE)
+        made.server.put(changed)
+        listers = made.advertiser._listers
+        lister: Informer[Any] = listers.pools if isinstance(changed, SpiderIPPool) else listers.networks
+        await eventually(lambda: (found := lister.get(changed.key)) and found.spec == changed.spec, interval=0.001)
+        assert (made.advertiser._queue.pending > 0) is touches

@@ -19,7 +19,7 @@ DOMAIN = "addresses.spidernet.io"
 OTHERS = f"{DOMAIN}/"
 """Stands for the resources of a pod beyond `MOST_NAMES`; no resource has this name."""
 MOST_NAMES = 34
-"""Resources of a pod that are told apart: one for each interface that it may have, and the node's first."""
+"""Resources of a pod whose names are kept: one for each interface that it may have, and the node's first."""
 LARGEST = 2**63 - 1
 """The largest quantity that the API server knows."""
 DIGITS = 18
@@ -85,7 +85,7 @@ class RequestingPodSpec(PodSpec, omit_defaults=True, gc=False):
     def __post_init__(self) -> None:
         self.containers = _requesting(self.containers)
         self.initContainers = _requesting(self.initContainers)
-        _tell_apart([*(self.containers or ()), *(self.initContainers or ())])
+        _limit_names([*(self.containers or ()), *(self.initContainers or ())])
 
 
 class RequestingPod(Pod, kw_only=True):
@@ -133,7 +133,7 @@ def _requesting(containers: Iterable[RequestingContainer] | None) -> list[Reques
     return [each for each in containers or () if each.resources.requests] or None
 
 
-def _tell_apart(containers: Iterable[RequestingContainer]) -> None:
+def _limit_names(containers: Iterable[RequestingContainer]) -> None:
     """Keep the names of so many resources of a pod: whoever makes pods can name very many.
 
     What it requests of others is kept as one sum, as the scheduler may subtract it from any resource.

@@ -8,18 +8,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from spiderpool.api.address_resources import AdvertisingNode, RequestingPod, whole
+from spiderpool.api.address_resources import OTHERS, AdvertisingNode, whole
 from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.controller.requested_resources import PodListers, RequestedResources, requested
 from spiderpool.core.addresses import FAMILIES
 from spiderpool.core.ipam.allocation import pools_of
 from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION, is_finished
@@ -30,18 +31,20 @@ from spiderpool.core.ipam.node_capacity import (
     advertised,
     concerns,
     free_addresses,
+    plenty,
     supply,
 )
 from spiderpool.core.ipam.pod_context import AddressPolicy
 from spiderpool.core.ipam.selection import AllocationRequest, version_of
 from spiderpool.core.ipam.subnet_addresses import reserved_addresses
-from spiderpool.core.network.address_requests import AddressRequirement, RequirementRules, requests_of, requirements
+from spiderpool.core.network.address_requests import AddressRequirement, RequirementRules, requests_of
 from spiderpool.core.network.attachment import AttachmentPolicy
 from spiderpool.kube.attempts import on_all
 from spiderpool.kube.client import Client, Forbidden, NotFound
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.node_servers import NodeServers
-from spiderpool.kube.workqueue import WorkQueue, resync
+from spiderpool.kube.turns import in_turns
+from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
 DEBOUNCE = 0.2
@@ -50,12 +53,10 @@ PAUSE = 0.01
 """Seconds after a write, so that a change which concerns all nodes makes at most a hundred writes a second."""
 WRITES_PER_SECOND = 100
 """The same, to tell how long a shared pool that is full, or full no more, has to stay so before it is said again."""
-LINGER = 600.0
-"""Seconds for which a resource is advertised that no pod requests any more: the next job may be about to come."""
 SHARED_DEBOUNCE = 1.0
 """Seconds from a change in a pool of several nodes until it is looked at."""
-MOST_OF_NAMESPACE = 32
-"""Resources that are advertised since pods of one Namespace request them: whoever makes pods can name any pools."""
+MOST_OTHERS = 64
+"""Resources that are not advertised, by which pods of a node may get addresses of its pools, at most."""
 LARGE = 2_000
 """Records of a pool from which on they are counted in another thread."""
 
@@ -74,75 +75,6 @@ class AdvertisingListers:
     reserved: Informer[SpiderReservedIP]
     networks: Informer[NetworkAttachmentDefinition]
     servers: NodeServers
-
-
-class RequestedResources:
-    """The resources that pods request, and what each stands for. ``changed`` is called when there is another one."""
-
-    def __init__(self, listers: AdvertisingListers, rules: RequirementRules, changed: Callable[[], None]) -> None:
-        self._namespaces = listers.namespaces
-        self._rules = rules
-        self._changed = changed
-        self._pods: Counter[str] = Counter()  # resource → how many pods request it
-        self._idle_since: dict[str, float] = {}  # resource that no pod requests → since when
-        self._unexplained: dict[str, Pod] = {}  # resource of which is not known what it stands for → a pod with it
-        self._namespace_of: dict[str, str] = {}  # resource → the Namespace of the first pod with it
-        self._of_namespace: Counter[str] = Counter()  # Namespace → how many resources it was the first with
-        default = rules.networks.cluster_network
-        self._default = [AddressRequirement(default)] if default else []
-        self.requirements = {each.resource: each for each in self._default}
-
-    def requirements_of(self, pod: Pod) -> Iterable[AddressRequirement]:
-        """What a pod needs of its node."""
-        return requirements(pod, self._namespaces.get(pod.metadata.namespace or ""), self._rules).values()
-
-    def follow(self, old: Pod | None, new: Pod | None) -> None:
-        """Take note of what a pod that has come, gone or changed requests."""
-        before, after = _requests(old).keys(), _requests(new).keys()
-        for resource in before - after:
-            self._pods[resource] -= 1
-        for resource in after - before:
-            self._pods[resource] += 1
-            self._idle_since.pop(resource, None)
-        if new is not None and (unknown := (after - before) - self.requirements.keys()):
-            self._unexplained |= dict.fromkeys(filter(partial(self._is_admitted, new), sorted(unknown)), new)
-            self._learn(new)
-
-    def forget_idle(self, now: float) -> None:
-        """Drop the resources that no pod has requested for a while."""
-        kept = {each.resource for each in self._default}
-        for resource in [each for each, pods in self._pods.items() if pods <= 0 and each not in kept]:
-            if now - self._idle_since.setdefault(resource, now) >= LINGER:
-                del self._idle_since[resource], self._pods[resource]
-                self._unexplained.pop(resource, None)
-                if (namespace := self._namespace_of.pop(resource, None)) is not None:
-                    self._of_namespace[namespace] -= 1
-                if self.requirements.pop(resource, None) is not None:
-                    self._changed()
-
-    def explain(self) -> None:
-        """Look again at pods that came before what decides about them."""
-        for pod in list(self._unexplained.values()):
-            self._learn(pod)
-
-    def _is_admitted(self, pod: Pod, resource: str) -> bool:
-        """Whether a resource that is not known yet is within what the pod's Namespace may bring."""
-        namespace = pod.metadata.namespace or ""
-        if resource in self._namespace_of:
-            return True
-        if self._of_namespace[namespace] >= MOST_OF_NAMESPACE:
-            log.warning("not advertised: too many lists of pools", namespace=namespace, pod=pod.name, resource=resource)
-            return False
-        self._namespace_of[resource] = namespace
-        self._of_namespace[namespace] += 1
-        return True
-
-    def _learn(self, pod: Pod) -> None:
-        """Only a pod tells what the resource of a list of pools stands for."""
-        for requirement in self.requirements_of(pod):
-            if self._unexplained.pop(requirement.resource, None) is not None:
-                self.requirements[requirement.resource] = requirement
-                self._changed()
 
 
 class SharedPools:
@@ -192,6 +124,16 @@ class SharedPools:
         return True, again
 
 
+@dataclass(slots=True)
+class NodeNeeds:
+    """What pods of a node need of it."""
+
+    advertised: dict[str, AddressRequirement]
+    """Resources that nodes advertise."""
+    others: dict[str, tuple[AllocationRequest, ...]] = field(default_factory=dict)
+    """Further ones: what they need of the node's own pools; empty where that is nothing."""
+
+
 class AddressAdvertiser:
     """Keeps our resources of every Node as what it has left; ``withdrawing``, it takes them all away."""
 
@@ -209,12 +151,11 @@ class AddressAdvertiser:
         self._rules = RequirementRules(*policies, listers.networks.get)
         self._queue = WorkQueue(self._reconcile, "advertising")  # of nodes' names
         self._shared_queue = WorkQueue(self._look_at_shared, "shared-pools")
-        self._resources = RequestedResources(listers, self._rules, self._touch_all)
+        pods = PodListers(listers.pods, listers.namespaces)
+        self._resources = RequestedResources(pods, self._rules, self._on_resources)
         self._shared = SharedPools(listers, self._count)
-        self._requests: dict[
-            str, tuple[AllocationRequest, ...]
-        ] = {}  # resource → its requests; emptied when they change
-        self._shared_of: dict[str, list[SpiderIPPool]] = {}  # resource → the shared pools that it may come from
+        self._requests: dict[str, tuple[AllocationRequest, ...]] = {}  # advertised resource → its requests
+        self._shared_of: dict[str, list[SpiderIPPool]] = {}  # the same → the shared pools that it may come from
         self._default_pools: dict[int, dict[str, SpiderIPPool]] = defaultdict(dict)  # family → its default pools
         self._reserved: dict[int, Any] = {}  # family → reserved addresses; emptied when they change
         self._own_pools = listers.pools.index(_sole_nodes)
@@ -225,9 +166,9 @@ class AddressAdvertiser:
 
     def _subscribe(self, listers: AdvertisingListers) -> None:
         listers.nodes.subscribe(self._on_node)
+        listers.networks.subscribe(self._on_network)  # before pods: those of our own Namespace come first
         listers.pods.subscribe(self._on_pod)
         listers.pools.subscribe(self._on_pool)
-        listers.networks.subscribe(self._on_network)
         listers.reserved.subscribe(self._on_reserved)
         listers.servers.subscribe(self._touch)
         listers.namespaces.subscribe(self._on_namespace)
@@ -241,7 +182,7 @@ class AddressAdvertiser:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
             group.create_task(self._shared_queue.run())
-            group.create_task(resync(LINGER / 10, lambda: self._resources.forget_idle(time.monotonic())))
+            group.create_task(self._resources.run())
 
     # --- what changes
 
@@ -252,6 +193,18 @@ class AddressAdvertiser:
     def _touch_all(self) -> None:
         for node in self._listers.nodes.items():
             self._touch(node.name)
+
+    def _touch_pods(self, pods: Iterable[str]) -> None:
+        for key in pods:
+            if (pod := self._listers.pods.get(key)) is not None:
+                self._touch(pod.spec.nodeName)
+
+    def _on_resources(self) -> None:
+        """Another resource is advertised, or one less."""
+        for resource in self._requests.keys() - self._resources.requirements.keys():
+            del self._requests[resource]
+            self._shared_of.pop(resource, None)
+        self._touch_all()
 
     def _forget_requests(self) -> None:
         self._requests.clear()
@@ -268,7 +221,8 @@ class AddressAdvertiser:
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
         if old is not None and new is not None and _part_of_pod(old) == _part_of_pod(new):
             return
-        self._resources.follow(old, new)
+        if self._resources.follow(old, new) and self._withdrawing:
+            self._touch_all()
         for pod in (old, new):
             self._touch(pod.spec.nodeName if pod else None)
 
@@ -283,14 +237,28 @@ class AddressAdvertiser:
                 self._shared_queue.add(record.spec.pool, after=SHARED_DEBOUNCE)
 
     def _on_pool(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
-        concerns_all = self._shared.follow(old, new)
-        if self._follow_default(old, new) or concerns_all:
+        is_news = self._shared.follow(old, new)
+        if self._follow_default(old, new):
             self._forget_requests()
+        elif is_news:
+            self._forget_shared([pool for pool in (old, new) if pool is not None])
         if new is not None and new.name in self._shared.pools:
             self._shared_queue.add(new.name)
         if old is None or new is None or (old.spec, old.terminating) != (new.spec, new.terminating):
             for pool in (old, new):
                 self._touch(_sole_node(pool) if pool else None)
+
+    def _forget_shared(self, changed: Sequence[SpiderIPPool]) -> None:
+        """Find the shared pools again of the resources that a change concerns: most pools of others concern none."""
+        concerned = [
+            resource
+            for resource, requirement in self._resources.requirements.items()
+            if any(concerns(self._requests_of(requirement), pool) for pool in changed)
+        ]
+        for resource in concerned:
+            self._shared_of.pop(resource, None)
+        if concerned:
+            self._touch_all()
 
     def _follow_default(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> bool:
         """Take note of default pools; whether there are some of a family for the first time, or no more."""
@@ -305,13 +273,19 @@ class AddressAdvertiser:
         return [version for version in FAMILIES if self._default_pools[version]]
 
     def _on_network(self, old: NetworkAttachmentDefinition | None, new: NetworkAttachmentDefinition | None) -> None:
-        if old is None or new is None or old.spec != new.spec:
-            self._forget_requests()
-            self._resources.explain()
+        changed = new or old
+        if changed is None or (old is not None and new is not None and old.spec == new.spec):
+            return
+        for resource, requirement in self._resources.requirements.items():
+            if requirement.network == changed.key and not requirement.pools:
+                self._requests.pop(resource, None)
+                self._shared_of.pop(resource, None)
+                self._touch_all()
+        self._touch_pods(self._resources.on_network(changed.key, exists=new is not None))
 
     def _on_namespace(self, old: Namespace | None, new: Namespace | None) -> None:
         if new is not None and (old is None or old.metadata.annotations != new.metadata.annotations):
-            self._resources.explain()
+            self._touch_pods(self._resources.on_namespace(new.name))
 
     def _on_reserved(self, _: SpiderReservedIP | None, __: SpiderReservedIP | None) -> None:
         self._reserved.clear()
@@ -323,7 +297,9 @@ class AddressAdvertiser:
 
     async def _look_at_shared(self, name: str) -> None:
         is_news, again = await self._shared.look(name)
-        if is_news:
+        pool = self._shared.pools.get(name)
+        needed = self._resources.requirements.values()
+        if is_news and pool and any(concerns(self._requests_of(each), pool) for each in needed):
             self._touch_all()
         if again is not None:
             self._shared_queue.add(name, after=again)
@@ -333,45 +309,63 @@ class AddressAdvertiser:
         node = self._listers.nodes.get(name)
         if not isinstance(node, AdvertisingNode):
             return
-        body = changes(node, {} if self._withdrawing else self._desired(node))
+        body = changes(node, await (self._kept(node) if self._withdrawing else self._desired(node)))
         if body is None:
             return
         with suppress(NotFound):
             self._listers.nodes.note(await self._client.patch(AdvertisingNode, name, body, sub="status"))
         await asyncio.sleep(PAUSE)
 
-    def _desired(self, node: Node) -> dict[str, int]:
+    async def _kept(self, node: Node) -> dict[str, int]:
+        """What is not withdrawn yet: pods that wait for a node request it, and nothing takes that from them."""
+        taken: Counter[str] = Counter()
+        async for pod in in_turns(self._pods_of_node.get(node.name)):
+            if not is_finished(pod):
+                taken.update(requested(pod))
+        return {resource: plenty(taken[resource] + taken[OTHERS]) for resource in self._resources.unplaced}
+
+    async def _desired(self, node: Node) -> dict[str, int]:
         held = {record.spec.podUID for record in self._records_of_node.get(node.name) if not record.spec.releasedAt}
-        requested: Counter[str] = Counter()
+        taken: Counter[str] = Counter()
         waiting: Counter[str] = Counter()
-        needed = dict(self._resources.requirements)
-        for pod in self._pods_of_node.get(node.name):
+        needs = NodeNeeds(dict(self._resources.requirements))
+        async for pod in in_turns(self._pods_of_node.get(node.name)):
             if is_finished(pod):
                 continue
-            requested.update(_requests(pod))
+            taken.update(requested(pod))
             if held.isdisjoint(_uids(pod)):
-                waiting.update(self._awaited(pod, needed))
-        supplies = self._supplies(node, needed)
-        found = advertised(supplies, requested, waiting)
+                waiting.update(self._awaited(pod, node, needs))
+        supplies = await self._supplies(node, needs)
+        beyond = taken[OTHERS]
+        found = advertised(supplies, {resource: taken[resource] + beyond for resource in supplies}, waiting)
         return {resource: count for resource, count in found.items() if resource in self._resources.requirements}
 
-    def _awaited(self, pod: Pod, needed: dict[str, AddressRequirement]) -> Mapping[str, int]:
+    def _awaited(self, pod: Pod, node: Node, needs: NodeNeeds) -> Mapping[str, int]:
         """What a pod without an address has yet to get.
 
         One that is going gets nothing more, but the scheduler counts its request until it is gone: so the address that
         it has given back already is not offered twice.
         """
         if pod.terminating:
-            return _requests(pod)
+            return {resource: count for resource, count in requested(pod).items() if resource in needs.advertised}
         if pod.status.podIPs:  # it has a network that is not ours
             return {}
         found: Counter[str] = Counter()
-        for requirement in self._resources.requirements_of(pod):
-            needed.setdefault(requirement.resource, requirement)
-            found[requirement.resource] += 1
+        for requirement in self._resources.of_pods.of(pod):
+            if requirement.resource in needs.advertised or self._is_of_own_pools(requirement, node, needs):
+                found[requirement.resource] += 1
         return found
 
-    def _supplies(self, node: Node, needed: Mapping[str, AddressRequirement]) -> dict[str, Supply]:
+    def _is_of_own_pools(self, requirement: AddressRequirement, node: Node, needs: NodeNeeds) -> bool:
+        """Whether a resource that is not advertised may be one of the node's own pools: so many are looked at."""
+        resource = requirement.resource
+        if resource not in needs.others and len(needs.others) < MOST_OTHERS:
+            requests = self._made_requests(requirement)
+            is_met = any(concerns(requests, pool) for pool in self._own_pools.get(node.name))
+            needs.others[resource] = requests if is_met else ()
+        return bool(needs.others.get(resource))
+
+    async def _supplies(self, node: Node, needs: NodeNeeds) -> dict[str, Supply]:
         own = self._own_pools.get(node.name)
         counts = {pool.name: self._count(pool) for pool in own}
         ends = [found.more_at for found in counts.values() if found.more_at is not None]
@@ -384,24 +378,32 @@ class AddressAdvertiser:
         server = self._listers.servers.of(node)
         enis = frozenset(eni.identity for eni in server.enis) if server else frozenset()
         made = partial(NodePools, node.name, node.metadata.labels or {}, enis, free=free)
-        return {
-            resource: supply(self._requests_of(requirement), made(pools=[*own, *self._shared_for(requirement)]))
-            for resource, requirement in needed.items()
-        }
+        found = {resource: supply(requests, made(pools=own)) for resource, requests in needs.others.items() if requests}
+        async for resource, requirement in in_turns(needs.advertised.items()):
+            pools = [*own, *self._shared_for(requirement)]
+            found[resource] = supply(self._requests_of(requirement), made(pools=pools))
+        return found
+
+    def _made_requests(self, requirement: AddressRequirement) -> tuple[AllocationRequest, ...]:
+        one_of_each = [next(iter(pools.values())) for pools in self._default_pools.values() if pools]
+        return requests_of(requirement, self._rules, one_of_each)
 
     def _requests_of(self, requirement: AddressRequirement) -> tuple[AllocationRequest, ...]:
-        if requirement.resource not in self._requests:
-            one_of_each = [next(iter(pools.values())) for pools in self._default_pools.values() if pools]
-            self._requests[requirement.resource] = requests_of(requirement, self._rules, one_of_each)
-        return self._requests[requirement.resource]
+        found = self._requests.get(requirement.resource)
+        if found is None:
+            found = self._made_requests(requirement)
+            if requirement.resource in self._resources.requirements:
+                self._requests[requirement.resource] = found
+        return found
 
     def _shared_for(self, requirement: AddressRequirement) -> list[SpiderIPPool]:
-        if requirement.resource not in self._shared_of:
+        found = self._shared_of.get(requirement.resource)
+        if found is None:
             requests = self._requests_of(requirement)
-            self._shared_of[requirement.resource] = [
-                each for each in self._shared.pools.values() if concerns(requests, each)
-            ]
-        return self._shared_of[requirement.resource]
+            found = [each for each in self._shared.pools.values() if concerns(requests, each)]
+            if requirement.resource in self._resources.requirements:
+                self._shared_of[requirement.resource] = found
+        return found
 
     def _count(self, pool: SpiderIPPool) -> FreeAddresses:
         """Also records of the pool's node count: one of a former pool may have an address of this one."""
@@ -419,12 +421,12 @@ def changes(node: AdvertisingNode, desired: Mapping[str, int]) -> dict[str, Any]
     A kubelet copies capacities to what is allocatable, but only at its next report.
     """
     body: dict[str, dict[str, str | None]] = {}
-    for field in ("capacity", "allocatable"):
-        present: dict[str, str] = getattr(node.status, field) or {}
+    for part in ("capacity", "allocatable"):
+        present: dict[str, str] = getattr(node.status, part) or {}
         wanted = {name: str(count) for name, count in desired.items() if whole(present.get(name, "-")) != count}
         gone = dict.fromkeys(present.keys() - desired.keys())
         if wanted or gone:
-            body[field] = {**wanted, **gone}
+            body[part] = {**wanted, **gone}
     return {"status": body} if body else None
 
 
@@ -440,10 +442,6 @@ async def _withdraw_from(client: Client, node: AdvertisingNode) -> None:
     if body := changes(node, {}):
         with suppress(NotFound):
             await client.patch(AdvertisingNode, node.name, body, sub="status")
-
-
-def _requests(pod: Pod | None) -> Mapping[str, int]:
-    return pod.address_requests if isinstance(pod, RequestingPod) else {}
 
 
 def _uids(pod: Pod) -> Iterable[str]:
@@ -472,7 +470,7 @@ def _node_of_record(record: SpiderIP) -> tuple[str]:
 def _part_of_pod(pod: Pod) -> object:
     """The parts of a pod that decide what it needs of its node, and what it is counted for."""
     status = pod.status
-    return pod.metadata.uid, pod.spec.nodeName, pod.terminating, is_finished(pod), bool(status.podIPs), _requests(pod)
+    return pod.metadata.uid, pod.spec.nodeName, pod.terminating, is_finished(pod), bool(status.podIPs), requested(pod)
 
 
 def _is_zeroed(old: Node, new: Node) -> bool:

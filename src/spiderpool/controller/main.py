@@ -95,7 +95,7 @@ class ControllerLeader:
         self._pools = Informer(client, SpiderIPPool)
         self._ips = Informer(client, SpiderIP)
         counting = settings.node_resources != NOTHING_ADVERTISED
-        self._pods: Informer[Pod] = Informer(client, RequestingPod if settings.advertises else Pod)
+        self._pods: Informer[Pod] = Informer(client, RequestingPod if counting else Pod)
         self._configs = Informer(client, SpiderMultusConfig)
         self._attachments = Informer(client, NetworkAttachmentDefinition)
         self._coordinators = Informer(client, SpiderCoordinator)
@@ -159,7 +159,7 @@ class ControllerLeader:
             self._reserved,
             self._quotas,
             *self._workloads.values(),
-            *([self._all_namespaces] if self._settings.advertises else []),
+            *([self._all_namespaces] if self._settings.node_resources != NOTHING_ADVERTISED else []),
         ]
 
     def _reconcilers(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:

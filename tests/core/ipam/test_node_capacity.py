@@ -179,3 +179,6 @@ def test_a_pool_concerns_who_names_it() -> None:
     assert concerns([request(DefaultPools())], pool("r", default=True))
     assert not concerns([request(DefaultPools())], pool("r"))
     assert not concerns([], pool("r", default=True))
+    of_application = pool("r1", labels={APPLICATION_NAME_LABEL: "web"})
+    assert not concerns([request(NamedPools(("r*",)))], of_application), "there may be very many"
+    assert concerns([request(NamedPools(("r1",)))], of_application)

@@ -19,7 +19,7 @@ from spiderpool.api.subnet import APPLICATION_NAME_LABEL
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam import selection
 from spiderpool.core.ipam.allocation import address_of, cooldown_end, is_exclusive, usable
-from spiderpool.core.ipam.selection import AllocationRequest, DefaultPools
+from spiderpool.core.ipam.selection import AllocationRequest, DefaultPools, NamedPools
 from spiderpool.core.labels import Labels
 
 PLENTY = 100_000
@@ -116,13 +116,21 @@ def plenty(requested: int) -> int:
 
 
 def concerns(requests: Iterable[AllocationRequest], pool: SpiderIPPool) -> bool:
-    """Whether a pool is named by one of some requests, or is a default pool where they name none."""
-    return any(
-        pool.spec.default is True
-        if isinstance(each.candidates, DefaultPools)
-        else selection.may_be_candidate(each, pool.name)
-        for each in requests
-    )
+    """Whether a pool is named by one of some requests, or is a default pool where they name none.
+
+    A pool that was made for an application is not meant by patterns: there may be very many, which come and go.
+    """
+    return any(_concerns(each, pool) for each in requests)
+
+
+def _concerns(request: AllocationRequest, pool: SpiderIPPool) -> bool:
+    match request.candidates:
+        case DefaultPools():
+            return pool.spec.default is True
+        case NamedPools(names) if APPLICATION_NAME_LABEL in (pool.metadata.labels or {}):
+            return pool.name in names
+        case _:
+            return selection.may_be_candidate(request, pool.name)
 
 
 def _supply_of_family(request: AllocationRequest, node: NodePools) -> Supply:
