@@ -394,6 +394,14 @@ async def test_a_pod_with_very_many_invented_names_does_not_hide_what_it_request
         await eventually(lambda: made.advertises()[A] >= 60)
 
 
+async def test_a_pod_with_the_nodes_network_that_requests_addresses_by_hand() -> None:
+    """The scheduler subtracts its request, too."""
+    by_hand = msgspec.to_builtins(pod("a"))
+    by_hand["spec"]["hostNetwork"] = True
+    async with cluster(node(), network(), pool("p1", "n"), msgspec.convert(by_hand, RequestingPod)) as made:
+        await made.reaches(11)
+
+
 async def test_what_waiting_pods_need_beside_what_is_advertised_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(advertising, "MOST_OTHERS", 3)
     lists = [json.dumps({"ipv4": ["p1", *(["p1*"] * number)]}) for number in range(5)]

@@ -460,7 +460,8 @@ def _sole_nodes(pool: SpiderIPPool) -> list[str]:
 
 
 def _node_of_pod(pod: Pod) -> list[str]:
-    return [pod.spec.nodeName] if pod.spec.nodeName and not pod.spec.hostNetwork else []
+    """The node for which a pod counts: one with the node's network needs no address, but may request some by hand."""
+    return [pod.spec.nodeName] if pod.spec.nodeName and (not pod.spec.hostNetwork or requested(pod)) else []
 
 
 def _node_of_record(record: SpiderIP) -> tuple[str]:

@@ -98,9 +98,11 @@ def requirements(pod: Pod, namespace: Namespace | None, rules: RequirementRules)
     configured = {each.interface: each for each in needing}
     found: dict[str, AddressRequirement] = {}
     for source in plan.sources:
+        if source.interface in found:  # an interface has many sources, and the first decides
+            continue
         requirement = _requirement(source, context, configured.get(source.interface), rules.addresses)
         if requirement is not None:
-            found.setdefault(source.interface, requirement)
+            found[source.interface] = requirement
     return found
 
 
