@@ -227,7 +227,7 @@ async def test_what_the_last_attempts_said(server: ApiServer) -> None:
             Event(
                 metadata=ObjectMeta(name=f"e{number}", namespace="default"),
                 involvedObject=target,
-                reason="FailedCreatePodSandBox",
+                reason="FailedCreatePodSandBox\x1b]0;owned\x07",
                 message=f"attempt {number}\x1b[31m",
                 type="Warning",
                 lastTimestamp=f"2026-01-01T00:00:0{number}Z",

@@ -35,7 +35,7 @@ from spiderpool.cli.migration.obstacles import obstacles
 from spiderpool.cli.migration.report import MigrationReport, report_of
 from spiderpool.cli.migration.steps import is_limited, limited, merge_patch, take_over
 from spiderpool.cli.migration.values import REFUSED, SERVED, UNKNOWN, WITHOUT_EFFECT, flags, setting_rows, value_rows
-from spiderpool.cli.printing import View
+from spiderpool.cli.printing import View, printed
 from spiderpool.core.ipam.migration_groups import LABEL, Side
 from spiderpool.errors import BadConfig, NotReady, Refused, SpiderpoolError
 from spiderpool.kube.client import Client
@@ -832,6 +832,23 @@ class TestReport:
         server.remove(agents())
         server.put(Deployment(metadata=ObjectMeta(name="spiderpool-controller", namespace="spiderpool")))
         assert len(commands(report_of(await state(client)))) == 1
+
+    async def test_a_command_holds_what_the_cluster_says_in_quotes(self, server: ApiServer, client: Client) -> None:
+        named = agents()
+        named.metadata.annotations = {"meta.helm.sh/release-name": "x; rm -rf \x1b[1m"}
+        server.put(named)
+        put(server, go_cluster())
+        await take_over(client, PLACES, [], 5.0)
+        report = report_of(await state(client))
+        assert commands(report)[0][:3] == ["helm", "uninstall", "x; rm -rf \x1b[1m"]
+        assert all(line.isprintable() for line in printed(report, "table", View()).split("\n"))
+
+    async def test_a_long_command_is_printed_in_lines(self, server: ApiServer, client: Client) -> None:
+        server.remove(ours())
+        report = report_of(await state(client))
+        (command,) = (each for each in report.steps if each.startswith(" "))
+        assert "\n" in command
+        assert command in printed(report, "table", View())
 
     async def test_it_is_printed_in_sections(self, server: ApiServer, client: Client) -> None:
         made = go_cluster()

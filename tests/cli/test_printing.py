@@ -24,8 +24,8 @@ EVIL = "full\x1b]0;owned\x07\n\u202ereversed"
 class Answer:
     def lines(self, view: View) -> Iterator[str]:
         yield from table(("NAME", "USED", "REASON"), [("blue", 3, EVIL), ("reddish", None, "none")], view)
-        if view.wide:
-            yield "more"
+        yield EVIL
+        yield from alerts([EVIL], view)
 
     def document(self) -> Any:
         return {"items": [{"name": "blue", "reason": EVIL}]}
@@ -38,6 +38,13 @@ class Answer:
 def test_no_format_passes_control_characters_on(output: str) -> None:
     text = printed(Answer(), output, View())
     assert all(line.isprintable() for line in text.split("\n"))
+
+
+def test_colours_are_the_only_control_characters() -> None:
+    *lines, alert = printed(Answer(), "table", View(colour=True)).split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert alert.startswith("\x1b[31m! full")
+    assert alert.removeprefix("\x1b[31m").removesuffix("\x1b[0m").isprintable()
 
 
 def test_programs_get_the_whole_answer() -> None:
@@ -81,7 +88,6 @@ def test_what_needs_attention_is_marked_with_and_without_colours() -> None:
     assert shown[0].startswith("! the agent")
     assert len(shown) > 1
     assert all(len(line) <= 60 for line in shown)
-    assert list(alerts(["x"], View(colour=True))) == ["\x1b[31m! x\x1b[0m"]
 
 
 def test_facts_leave_out_what_is_not_known() -> None:

@@ -1,6 +1,6 @@
 """How answers are printed: as tables for people, as JSON and YAML for programs, as names for other commands.
 
-Texts of the cluster may hold anything, control characters of a terminal as well: no cell and no line passes these on.
+Texts of the cluster may hold anything, control characters of a terminal as well: `printed` passes none of these on.
 """
 
 from __future__ import annotations
@@ -51,17 +51,18 @@ class View:
         width = shutil.get_terminal_size((NARROW, 24)).columns if known else None
         return cls(wide, headers, width, terminal and not os.environ.get("NO_COLOR"))
 
-    def alert(self, text: str) -> str:
-        """A text that is to be noticed: marked, in red where there are colours."""
-        marked = f"! {text}"
-        return f"\x1b[31m{marked}\x1b[0m" if self.colour else marked
+
+class Alert(str):
+    """A line that is to be noticed: `printed` shows it in red where there are colours."""
+
+    __slots__ = ()
 
 
 class Report(Protocol):
     """An answer that can be printed in every format."""
 
     def lines(self, view: View) -> Iterable[str]:
-        """The lines for people."""
+        """The lines for people; what they hold need not be printable."""
 
     def document(self) -> Any:
         """The whole answer as plain values, for programs."""
@@ -80,7 +81,7 @@ class Done:
 
     def lines(self, view: View) -> Iterator[str]:
         """The sentence."""
-        yield printable(self.message)
+        yield self.message
 
     def document(self) -> Any:
         """All of it."""
@@ -101,7 +102,13 @@ def printed(report: Report, output: str, view: View) -> str:
         case "name":
             return "\n".join(map(printable, report.names()))
         case _:
-            return "\n".join(report.lines(view))
+            return "\n".join(_shown(line, view) for line in report.lines(view))
+
+
+def _shown(line: str, view: View) -> str:
+    """A line as a terminal may get it; the only control characters are our own colours."""
+    safe = printable(line)
+    return f"\x1b[31m{safe}\x1b[0m" if view.colour and isinstance(line, Alert) else safe
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[Cell]], view: View) -> Iterator[str]:
@@ -159,7 +166,7 @@ def alerts(texts: Iterable[str], view: View) -> Iterator[str]:
     """Sentences that are to be noticed."""
     for text in texts:
         first, *more = sentence(text, View(width=(view.width or NARROW) - 2)) if text else ("",)
-        yield view.alert(first)
+        yield Alert(f"! {first}")
         yield from (f"  {line}" for line in more)
 
 

@@ -41,7 +41,7 @@ class ServicePlan:
 
     def lines(self, view: View) -> Iterator[str]:
         """The Service, its notes and faults, and the numbered steps; on a terminal wrapped below their beginning."""
-        yield printable(self.service)
+        yield self.service
         yield from (line for note in self.notes for line in _hanging(NOTE, note, view))
         yield from (line for fault in self.faults for line in _hanging(FAULT, fault, view))
         for number, step in enumerate(self.steps, 1):

@@ -106,7 +106,7 @@ class MigrationReport:
     def _step_lines(self, view: View) -> Iterator[str]:
         for each in self.steps:
             if each.startswith(" "):
-                yield each
+                yield from each.split("\n")
             else:
                 yield from sentence(each, view)
 
@@ -233,13 +233,13 @@ def _moves(state: MigrationState) -> Iterator[str]:
 
 
 def _last_steps(state: MigrationState) -> Iterator[str]:
-    namespace = state.places.namespace
+    namespace, former = shlex.quote(state.places.namespace), shlex.quote(state.places.former[0])
     if state.old is not None:
         yield (
             "All nodes have moved. Remove the other release without its hooks, which would delete all pools and "
             "custom resources. From then on nothing can be given back:"
         )
-        yield f"  helm uninstall {state.old.release} --namespace {state.places.former[0]} --no-hooks"
+        yield f"  helm uninstall {shlex.quote(state.old.release)} --namespace {former} --no-hooks"
     if not state.has_controller:
         yield "Then install our controller, and let agents run on all nodes:"
         yield (
@@ -260,14 +260,14 @@ def _options(state: MigrationState) -> str:
         "--from": ("/".join(places.former), "/".join(DEFAULT_PLACES.former)),
         "--config": (places.config, DEFAULT_PLACES.config),
     }
-    named = "".join(f" {name} {value}" for name, (value, default) in given.items() if value != default)
+    named = "".join(f" {name} {shlex.quote(value)}" for name, (value, default) in given.items() if value != default)
     return f"{named} --removed" if places.removed else named
 
 
 def _installation(state: MigrationState, file: str | None, variables: int) -> Iterator[str]:
     namespace, (former, _) = state.places.namespace, state.places.former
     words = [
-        f"helm install spiderpool charts/spiderpool --namespace {namespace} --create-namespace",
+        f"helm install spiderpool charts/spiderpool --namespace {shlex.quote(namespace)} --create-namespace",
         "--set migration.agentsOnly=true",
         "--set 'migration.replacedNetworkLists={00-multus.conf}'",
     ]
