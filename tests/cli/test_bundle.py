@@ -279,11 +279,52 @@ class TestLogs:
             parts = [*bundle.logs(Cluster(client, 5.0), [pod])]
             found = [await content_of(each) for each in parts]
         assert [each.name for each in parts] == ["logs/agent-1/c.log", "logs/agent-1/c.previous.log"]
-        assert found[0].note == f"the last {LOG_BYTES} bytes only"
+        assert found[0].note == f"at most the last {LOG_BYTES} bytes"
         assert found[0].text.endswith("\nsent Authorization: REDACTED REDACTED\n")
         assert found[1].text == "it ended"
         assert asked[0]["path"] == "/api/v1/namespaces/kube-system/pods/agent-1/log"
         assert asked[0]["container"] == "c"
+
+    @pytest.mark.parametrize(
+        ("width", "asked", "has_newest"),
+        [(100, [20_000], True), (1000, [20_000, 10_000, 5_000], True), (10**6, 8, False)],
+    )
+    async def test_the_newest_lines_are_in_it_or_the_note_says_that_they_are_not(
+        self, width: int, asked: list[int] | int, has_newest: bool
+    ) -> None:
+        lines = [f"{number:06} ".ljust(width - 1, "x") + "\n" for number in range(10**8 // width)]
+        questions: list[int] = []
+
+        async def kubelet(request: web.Request) -> web.Response:
+            """As the kubelet: it goes to the first of the last lines, and from there on for so many bytes."""
+            questions.append(int(request.query["tailLines"]))
+            return web.Response(text="".join(lines[-questions[-1] :])[: int(request.query["limitBytes"])])
+
+        async with answered_by(kubelet) as client:
+            (part,) = bundle.logs(Cluster(client, 5.0), [daemon_pod("agent-1", "spiderpool-agent", "n1")])
+            found = await content_of(part)
+        assert questions == asked if isinstance(asked, list) else len(questions) == asked
+        assert (lines[-1] in found.text) is has_newest
+        assert ("the newest lines are not in it" in found.note) is not has_newest
+        assert len(found.text) <= LOG_BYTES
+
+    async def test_one_of_many_short_lines_says_how_many_are_in_it(self) -> None:
+        async def kubelet(request: web.Request) -> web.Response:
+            return web.Response(text="x\n" * int(request.query["tailLines"]))
+
+        async with answered_by(kubelet) as client:
+            (part,) = bundle.logs(Cluster(client, 5.0), [daemon_pod("agent-1", "spiderpool-agent", "n1")])
+            assert (await content_of(part)).note == "the last 20000 lines only"
+
+    async def test_a_key_across_the_cut_goes(self) -> None:
+        key = "-----BEGIN PRIVATE KEY-----\n" + f"{CREDENTIAL}\n" * 300 + "-----END PRIVATE KEY-----\n"
+
+        async def kubelet(request: web.Request) -> web.Response:
+            return web.Response(text="y\n" * 9 + key + "x" * (LOG_BYTES - 100) + "\n")
+
+        async with answered_by(kubelet) as client:
+            (part,) = bundle.logs(Cluster(client, 5.0), [daemon_pod("agent-1", "spiderpool-agent", "n1")])
+            assert CREDENTIAL not in (await content_of(part)).text
 
     async def test_one_that_cannot_be_read_says_why(self, server: ApiServer) -> None:
         async with server.client() as client:

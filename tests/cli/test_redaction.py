@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from typing import Any
@@ -12,6 +13,8 @@ from spiderpool.cli.bundle import redaction as redaction
 
 pytestmark = pytest.mark.unit
 
+PEM_KEY = base64.b64encode(b"-----BEGIN EC PRIVATE KEY-----\n" + b"MHcCAQEE" * 9 + b"\n").decode()
+PEM_CERTIFICATE = base64.b64encode(b"-----BEGIN CERTIFICATE-----\n" + b"MIIBAQEE" * 9 + b"\n").decode()
 JWT = "eyJhbGciOiJSUzI1NiIs.eyJpc3MiOiJrdWJlcm5.c2lnbmF0dXJl"
 
 
@@ -34,7 +37,35 @@ JWT = "eyJhbGciOiJSUzI1NiIs.eyJpc3MiOiJrdWJlcm5.c2lnbmF0dXJl"
         ("key LTAI5tAbcdefghijklmnop used", "key REDACTED used"),
         (f"got {JWT} from", "got REDACTED from"),
         ("sent Bearer abcdefgh.ijkl", "sent Bearer REDACTED"),
-        ("https://user:pass@host/", "https://user:REDACTED@host/"),
+        ("https://user:pass@host/", "https://REDACTED@host/"),
+        ("https://u:p@w@host", "https://REDACTED@host"),
+        ("https://u:p/w@host", "https://REDACTED@host"),
+        ("https://u:p@w/x@host", "https://REDACTED@host"),
+        ("https://ghp_abc@host/x", "https://REDACTED@host/x"),
+        ("https://ghp_abc:x-oauth-basic@host", "https://REDACTED@host"),
+        ("https://host/a,https://u:p@host", "https://host/a,https://REDACTED@host"),
+        ("client-key-data: abc", "client-key-data: REDACTED"),
+        ("  tls.key: abc", "  tls.key: REDACTED"),
+        ('{"tls.key":"abc"}', '{"tls.key":"REDACTED"}'),
+        (".dockerconfigjson: abc", ".dockerconfigjson: REDACTED"),
+        ('{"auths":{},"auth":"dTpw"}', '{"auths":{},"auth":"REDACTED"}'),
+        ("DB_PASS=abc PWD=x dbPass=y", "DB_PASS=REDACTED PWD=REDACTED dbPass=REDACTED"),
+        (f"data: {PEM_KEY} end", "data: REDACTED end"),
+        (f"{PEM_KEY[:60]}\n  {PEM_KEY[60:]}\nend", "REDACTED\nend"),
+        ("x password=a,b;c y", "x password=REDACTED y"),
+        ("x password=a&b\"c'd, y", "x password=REDACTED, y"),
+        ('{"password":"x\\"y","a":1}', '{"password":"REDACTED","a":1}'),
+        ('{"password":"x\\\\","a":1}', '{"password":"REDACTED","a":1}'),
+        ('run --token "a b" c', 'run --token "REDACTED" c'),
+        ("x password=null-b y", "x password=REDACTED y"),
+        ("password:\n  abc\nnext: 1\n", "password:\n  REDACTED\nnext: 1\n"),
+        ("passwords:\n- abc\n- d e\nnext: 1\n", "passwords:\n- REDACTED\n- REDACTED\nnext: 1\n"),
+        ("password:\n  value: abc\n  name: n\nnext: 1\n", "password:\n  value: REDACTED\n  name: n\nnext: 1\n"),
+        ('password: "a\n  b"\nnext: 1\n', 'password: "REDACTED"\nnext: 1\n'),
+        ('{\n  "password": {\n    "value": "abc"\n  }\n}', '{\n  "password": {\n    "value": REDACTED\n  }\n}'),
+        ('{"password":{"value":"a}b","c":[1]},"a":1}', '{"password":"REDACTED","a":1}'),
+        ("MHcabc\nAAA=\n-----END EC PRIVATE KEY-----\nafter", "REDACTED\nafter"),
+        ("it was\nsaid: MHc\\n-----END PRIVATE KEY----- x", "it was\nsaid: REDACTED x"),
         ("password: one\n  two\nnext: 1\n", "password: REDACTED\nnext: 1\n"),
         ("private_key: |\n  a\n  b\nnext: 1\n", "private_key: REDACTED\nnext: 1\n"),
         ("-----BEGIN EC PRIVATE KEY-----\nMHc\n-----END EC PRIVATE KEY-----\nafter", "REDACTED\nafter"),
@@ -60,6 +91,11 @@ def test_credentials_go(found: str, expected: str) -> None:
         "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
         "no IPv4 address for eth0 of pod default/web-3: blue: 2 of 2 addresses in use",
         "https://host:6443/api",
+        "https://host:6443/image@sha256:abc and https://[fd00::1]:80/a@b",
+        f"caBundle: {PEM_CERTIFICATE}",
+        "bypass: 1 and passthrough=2",
+        "author: me",
+        "secret:\n  secretName: x\n  optional: true\nnext: 1\n",
     ],
 )
 def test_what_says_where_a_credential_is_stays(found: str) -> None:
@@ -80,8 +116,9 @@ def test_objects_lose_values_by_their_keys() -> None:
         ],
         "args": ["--token", "abc", "--verbose", "--token-file", "/f"],
         "tokens": ["abc", {"secretName": "s"}],
-        "volumes": [{"secret": {"secretName": "s", "items": [{"key": "k"}]}}],
+        "volumes": [{"secret": {"secretName": "s", "items": [{"key": "k", "path": "p"}]}}],
         "automountServiceAccountToken": True,
+        "password": {"value": "hunter2", "of": [{"first": 1, "enabled": True}], "secretName": "s"},
         "replicas": 2,
     }
     assert redaction.value(found) == {
@@ -94,8 +131,9 @@ def test_objects_lose_values_by_their_keys() -> None:
         ],
         "args": ["--token", "REDACTED", "--verbose", "--token-file", "/f"],
         "tokens": ["REDACTED", {"secretName": "s"}],
-        "volumes": [{"secret": {"secretName": "s", "items": [{"key": "k"}]}}],
+        "volumes": [{"secret": {"secretName": "s", "items": [{"key": "k", "path": "p"}]}}],
         "automountServiceAccountToken": True,
+        "password": {"value": "REDACTED", "of": [{"first": "REDACTED", "enabled": True}], "secretName": "s"},
         "replicas": 2,
     }
 
@@ -103,7 +141,25 @@ def test_objects_lose_values_by_their_keys() -> None:
 LINE = json.dumps({"event": "address granted", "secretName": "s", "level": "info", "address": "10.0.0.7"}) + "\n"
 
 
-@pytest.mark.parametrize("line", ["x" * 200_000, "a.b-" * 50_000 + "key", LINE])
+LONG = (
+    *("x" * 200_000, "a.b-" * 50_000 + "key", LINE, "://a:" * 40_000, "://a:b@" * 30_000, "LS0tLS1CRUdJTi" * 15_000),
+    *(
+        "key" + "\\" * 200_000,
+        "password: " + '\\"' * 100_000,
+        "password={" * 20_000,
+        "token " * 30_000,
+        "token=\\n" * 20_000,
+    ),
+    *(
+        "password:\n  " * 20_000,
+        "A/b\n" * 50_000 + "-----END PRIVATE KEY-----\n",
+        "-----BEGIN " * 20_000,
+        "'token'" * 30_000,
+    ),
+)
+
+
+@pytest.mark.parametrize("line", LONG, ids=lambda line: line[:12])
 def test_a_long_log_takes_seconds(line: str) -> None:
     """No form looks at the same characters again and again."""
     began = time.monotonic()

@@ -48,8 +48,12 @@ LOG_BYTES = 2 * 1024 * 1024
 """Bytes of the end of one container's log."""
 LOG_LINES = 20_000
 """Lines of the end of a log that are asked for."""
+LOG_READINGS = 8
+"""Times that a log is asked for at most, with half the lines each time."""
 MOST_LOG_READ = 4 * LOG_BYTES
 """Bytes that the kubelet sends of these lines at most: it leaves out the last ones then."""
+BEFORE_CUT = 64 * 1024
+"""Bytes before the end of a log that are redacted with it: a credential that begins there is not cut in two."""
 MOST_AGENTS = 20
 """Agents of which logs are taken, those first that are not ready, or whose node has findings."""
 PAGE = "500"
@@ -288,12 +292,30 @@ def _log(
     cluster: Cluster, pod: DaemonPod, container: str, *, previous: bool = False
 ) -> Callable[[], Awaitable[Content]]:
     path = f"{pod.KIND.object_path(pod.metadata.namespace, pod.name)}/log"
-    params = {"container": container, "tailLines": str(LOG_LINES), "limitBytes": str(MOST_LOG_READ)}
+    params = {"container": container, "limitBytes": str(MOST_LOG_READ)} | ({"previous": "true"} if previous else {})
 
     async def read() -> Content:
-        asked = params | ({"previous": "true"} if previous else {})
-        content = await cluster.client.get_raw(path, asked, timeout=cluster.timeout)
-        note = f"the last {LOG_BYTES} bytes only" if len(content) > LOG_BYTES else ""
-        return Content(redaction.text(content[-LOG_BYTES:].decode("utf-8", "replace")), note)
+        lines = 2 * LOG_LINES
+        for _ in range(LOG_READINGS):
+            lines //= 2
+            found = await cluster.client.get_raw(path, params | {"tailLines": str(lines)}, timeout=cluster.timeout)
+            if len(found) < MOST_LOG_READ:
+                break
+        return _end_of_log(found, lines)
 
     return read
+
+
+def _end_of_log(found: bytes, lines: int) -> Content:
+    """What goes into the archive of an answer to the question for the last ``lines`` of a log."""
+    begin = max(0, len(found) - LOG_BYTES - BEFORE_CUT)
+    begin = found.find(b"\n", begin) + 1 if begin else 0
+    redacted = redaction.text(found[begin:].decode("utf-8", "replace")).encode()
+    notes = []
+    if begin or len(redacted) > LOG_BYTES:
+        notes.append(f"at most the last {LOG_BYTES} bytes")
+    elif found.count(b"\n") >= lines:
+        notes.append(f"the last {lines} lines only")
+    if len(found) >= MOST_LOG_READ:
+        notes.append(f"the newest lines are not in it: the last {lines} have more than {MOST_LOG_READ} bytes")
+    return Content(redacted[-LOG_BYTES:].decode("utf-8", "replace"), "; ".join(notes))
