@@ -48,13 +48,34 @@ def test_a_values_file_says_what_is_on(tmp_path: Path) -> None:
     assert set(allowed("--values", str(values))) == listed("nodes", "addresses")
 
 
-@pytest.mark.parametrize("text", ["{", "[]\n- x", "cloud: {}", "kind: ConfigMap\ndata: {}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]\n- x", "cloud: {}", "kind: ConfigMap\ndata: {}", "[" * 5000, "a: 2026-99-99", "true: 1"),
+        *("cloud: foo", "cloud: {provider: alibaba, alibaba: foo}", "cloud: {provider: alibaba, loadBalancers: [1]}"),
+    ],
+)
 def test_a_file_that_says_nothing_is_refused(tmp_path: Path, text: str) -> None:
     values = tmp_path / "values.yaml"
     values.write_text(text)
     result = CliRunner().invoke(cli, ["policy", "print", "--values", str(values)])
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
+
+
+COMMANDS_WITH_FILES = [
+    *(["explain", "-f"], ["plan", "-f"], ["service", "plan"], ["policy", "print", "--values"], ["migrate", "--values"]),
+    ["service", "plan", "-", "--values"],
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS_WITH_FILES, ids=" ".join)
+def test_a_binary_file_is_named(tmp_path: Path, words: list[str]) -> None:
+    file = tmp_path / "binary"
+    file.write_bytes(b"\x7fELF\xff\xfe\x00")
+    result = CliRunner().invoke(cli, [*words, str(file)])
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {file} cannot be read as ")
 
 
 def test_roles_are_printed_as_yaml() -> None:

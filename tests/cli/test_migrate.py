@@ -26,6 +26,7 @@ from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.multusconfig import MultusConfigSpec, SpiderMultusConfig, VlanConfig
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.cli.files import values_at
 from spiderpool.cli.installation import AGENT, COMPONENT_LABEL
 from spiderpool.cli.main import cli
 from spiderpool.cli.migration import steps as migration_steps
@@ -201,6 +202,23 @@ class TestValues:
     def test_a_folder_that_is_no_chart(self, tmp_path: Path) -> None:
         with pytest.raises(BadConfig, match="name its folder by --chart"):
             value_rows({}, tmp_path)
+
+    @pytest.mark.parametrize("text", ["", "refused: 5", "refused: [{}]\nunused: []", "[", "[" * 5000])
+    def test_a_table_that_is_none(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "compatibility.yaml").write_text(text)
+        (tmp_path / "values.schema.json").write_text("{}")
+        with pytest.raises(BadConfig, match="name its folder by --chart"):
+            value_rows({}, tmp_path)
+
+    async def test_what_yaml_takes_for_a_date_is_a_text_as_for_helm(
+        self, server: ApiServer, client: Client, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "values.yaml"
+        file.write_text("global: {commonLabels: {since: 2026-01-02}}\n2026-01-02: 1")
+        rows = {row.name: row.value for row in value_rows(values_at(file), chart.CHART)}
+        assert rows == {"global.commonLabels": '{"since": "2026-01-02"}', "2026-01-02": "1"}
+        server.put(config("a: 2026-01-02"))
+        assert (await state(client)).settings == {"a": "2026-01-02"}
 
     def test_settings(self) -> None:
         conf = {

@@ -215,6 +215,11 @@ def test_more_balancers_than_the_limit_are_granted(tmp_path: Path) -> None:
         ("kind: Pod", "there is no Service of type LoadBalancer"),
         ("a: [", "cannot be read as YAML"),
         ("- a", "a manifest is list"),
+        ("items: 5", "items of a List are int: write the objects as a list"),
+        ("items: [1]", "an item of a List is int, not a mapping of keys"),
+        ("{kind: Service, metadata: foo}", "metadata of Service is str, not a mapping of keys"),
+        ("a: 2026-99-99", "cannot be read as YAML"),
+        ("[" * 5000, "cannot be read as YAML"),
         (
             "kind: Service\nmetadata: {name: web}\nspec: {type: 7}",
             "Service web: Expected `str | null`, got `int` - at `$.spec.type`",

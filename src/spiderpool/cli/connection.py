@@ -294,12 +294,14 @@ def _begin_again(output: str) -> None:
 
 
 class Interruptible(click.Group):
-    """Ends by Ctrl-C as shells expect it, without a word and without a traceback."""
+    """Ends by errors with their sentence, and by Ctrl-C as shells expect it, without a word; never by a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Carry a command out."""
         try:
             return super().invoke(ctx)
+        except SpiderpoolError as error:
+            raise click.ClickException(printable(error.message)) from error
         except KeyboardInterrupt:
             click.echo(err=True)  # the terminal has written ^C
             raise SystemExit(INTERRUPTED) from None

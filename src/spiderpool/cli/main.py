@@ -37,6 +37,7 @@ from spiderpool.cli.connection import (
 from spiderpool.cli.doctor.diagnosis import Diagnosis, examine
 from spiderpool.cli.doctor.fix import Fixing, Outcome, mend
 from spiderpool.cli.explain.question import PodQuestion
+from spiderpool.cli.files import block, text_of, values_at
 from spiderpool.cli.history import Subject, answer_at, history_table, look_back
 from spiderpool.cli.installation import DEFAULT_NAMESPACE, look
 from spiderpool.cli.migration.command import Migration
@@ -54,8 +55,8 @@ from spiderpool.cloud import registry
 from spiderpool.cloud.loadbalancers import configuration_of
 from spiderpool.cloud.registry import Provider
 from spiderpool.core.addresses import object_name
-from spiderpool.errors import BadConfig, SpiderpoolError
-from spiderpool.settings import SettingsSource, cloud_settings, file_source, read_mapping
+from spiderpool.errors import BadConfig
+from spiderpool.settings import SettingsSource, cloud_settings, file_source
 
 FEATURES = registry.DEFAULT.features
 """Features of spiderpool-cloud, all of which need permissions."""
@@ -418,7 +419,7 @@ def migrate_cluster(connection: Connection, show: Show, values: Path | None, **o
     change hands together, and the next command. What stands in the way, or is held back, comes last, each line with a
     "!"; then the exit status is 1.
     """
-    migration = Migration(file=values, given=_read(values) if values else {}, **options)
+    migration = Migration(file=values, given=values_at(values) if values else {}, **options)
     answer = connection.run(migration.answer)
     show(answer)
     _end(bool(answer.problems))
@@ -532,17 +533,14 @@ def plan_services(manifests: TextIO, values: Path | None, only_grants: bool, sho
     manifest. No cluster and no cloud is called. Where a Service is faulty, or a grant is lacking, the exit status is 1;
     with --grants it is 0 then.
     """
-    try:
-        with read_as_conf(values):
-            settings = cloud_settings(file_source(values) if values else SettingsSource({}, {}))
-        kind_of = _provider(settings.common.cloud.provider).kind_of
-        configuration, text = configuration_of(settings), manifests.read()
-        if only_grants:
-            click.echo(grants(text, configuration, kind_of))
-            return
-        planned = plans(text, configuration, kind_of)
-    except SpiderpoolError as error:
-        raise click.ClickException(error.message) from error
+    with read_as_conf(values):
+        settings = cloud_settings(file_source(values) if values else SettingsSource({}, {}))
+    kind_of = _provider(settings.common.cloud.provider).kind_of
+    configuration, text = configuration_of(settings), text_of(manifests)
+    if only_grants:
+        click.echo(grants(text, configuration, kind_of))
+        return
+    planned = plans(text, configuration, kind_of)
     show(planned)
     _end(planned.is_faulty)
 
@@ -568,7 +566,7 @@ def print_policy(features: Sequence[str], values: Path | None, kind: str, namesp
 
     Without --feature and --values: for all features.
     """
-    provider, enabled = _enabled_features(_read(values)) if values else (registry.DEFAULT, [])
+    provider, enabled = _enabled_features(values_at(values)) if values else (registry.DEFAULT, [])
     chosen = sorted({*features, *enabled}) or list(FEATURES)
     if kind == "ram":
         _show(json.dumps(provider.policy(chosen), indent=2), "json")
@@ -609,30 +607,21 @@ def _end(needs_attention: bool) -> None:
     sys.exit(1 if needs_attention else 0)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return read_mapping(path, path.read_text)
-    except BadConfig as error:
-        raise click.ClickException(error.message) from error
-
-
 def _provider(name: str) -> Provider:
     """Returns the provider of the settings; the default one when they name none, as a dry run needs no settings."""
     return registry.provider(name) if name else registry.DEFAULT
 
 
 def _enabled_features(values: dict[str, Any]) -> tuple[Provider, list[str]]:
-    """Returns the provider of a file and the features that it enables. Raises ClickException when it names none."""
-    cloud = values.get("cloud") or {}
+    """Returns the provider of a file and the features that it enables. Raises BadConfig when it names none."""
+    cloud = block(values, "cloud")
     name = str(cloud.get("provider"))
     if name not in registry.PROVIDERS:
-        raise click.ClickException(
-            f"cloud.provider is not {registry.names()} there, so spiderpool-cloud needs no policy"
-        )
+        raise BadConfig(f"cloud.provider is not {registry.names()} there, so spiderpool-cloud needs no policy")
     enabled = {
         "nodes": True,
-        "addresses": (cloud.get(name) or {}).get("assign", False),
-        "balancers": (cloud.get("loadBalancers") or {}).get("enabled", True),
+        "addresses": block(cloud, name).get("assign", False),
+        "balancers": block(cloud, "loadBalancers").get("enabled", True),
     }
     return registry.PROVIDERS[name], [feature for feature in FEATURES if enabled[feature]]
 

@@ -21,14 +21,30 @@ def documents(text: str) -> Iterator[dict[str, Any]]:
     """The objects, those in Lists one by one. Raises BadConfig."""
     try:
         whole = list(yaml.safe_load_all(text))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadConfig(f"the manifests cannot be read as YAML: {error}") from error
     for document in whole:
-        if document is None:
-            continue
-        if not isinstance(document, dict):
-            raise BadConfig(f"a manifest is {type(document).__name__}, not a mapping of keys")
-        yield from ((document["items"] or ()) if "items" in document else (document,))
+        if document is not None:
+            yield from _objects(document)
+
+
+def _objects(document: object) -> Iterator[dict[str, Any]]:
+    """A document, or the items of a List. Raises BadConfig."""
+    found = _mapping(document, "a manifest")
+    if "items" not in found:
+        yield found
+        return
+    items = found["items"] or ()
+    if not isinstance(items, (list, tuple)):
+        raise BadConfig(f"items of a List are {type(items).__name__}: write the objects as a list")
+    for each in items:
+        yield _mapping(each, "an item of a List")
+
+
+def _mapping(found: object, what: str) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise BadConfig(f"{what} is {type(found).__name__}, not a mapping of keys")
+    return found
 
 
 def of_kind(found: Iterable[dict[str, Any]], kind: str, model: type[T], namespace: str = "default") -> list[T]:
@@ -38,7 +54,7 @@ def of_kind(found: Iterable[dict[str, Any]], kind: str, model: type[T], namespac
 
 def read(document: dict[str, Any], model: type[T], namespace: str = "default") -> T:
     """An object, in ``namespace`` if it names none. Raises BadConfig."""
-    meta = document.get("metadata") or {}
+    meta = _mapping(document.get("metadata") or {}, f"metadata of {document.get('kind')}")
     named = {"namespace": namespace, "uid": NO_UID, **meta} if model.KIND.scope is Scope.NAMESPACED else meta
     try:
         return msgspec.convert({**document, "metadata": named}, model)

@@ -14,6 +14,7 @@ from spiderpool.api.applications import DaemonSet
 from spiderpool.api.core_v1 import ConfigMap
 from spiderpool.api.meta import Kind, Object
 from spiderpool.cli.connection import Cluster
+from spiderpool.cli.files import text_at
 from spiderpool.cli.installation import AGENT, COMPONENT_LABEL, DEFAULT_NAMESPACE
 from spiderpool.core.ipam.pod_context import AddressPolicy
 from spiderpool.core.network.attachment import AttachmentPolicy
@@ -146,10 +147,7 @@ def _text(values: Path | None, config: ConfigMap | None) -> tuple[str, str]:
     """conf.yml, and where it is from. Raises BadConfig."""
     if values is None:
         return ((config.data if config else None) or {}).get(FILE, ""), f"ConfigMap {CONFIG}"
-    try:
-        return values.read_text(), str(values)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadConfig(f"{values} cannot be read: {error}") from error
+    return text_at(values), str(values)
 
 
 def _environment(sets: Iterable[AgentSet], config: ConfigMap | None) -> dict[str, str]:

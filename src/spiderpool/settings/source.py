@@ -115,7 +115,7 @@ def read_mapping(origin: object, read: Callable[[], str]) -> dict[str, Any]:
     """The YAML mapping that ``read`` reads from ``origin``, whatever its keys mean. Raises BadConfig."""
     try:
         document = yaml.safe_load(read()) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise BadConfig(f"{origin} cannot be read as YAML: {error}") from error
     if not isinstance(document, dict):
         raise BadConfig(f"{origin} holds {type(document).__name__}, not a mapping of keys")

@@ -13,6 +13,7 @@ import click
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.explain.answer import Explanation, explain, needed_records
 from spiderpool.cli.explain.case import find_pod, pod_of_manifest, read_case, with_records
+from spiderpool.cli.files import text_of
 from spiderpool.cli.policies import PolicyOptions, read_policies
 
 
@@ -29,7 +30,7 @@ class PodQuestion:
 
     @classmethod
     def of(cls, words: Sequence[str], manifest: TextIO | None, **options: Any) -> Self:
-        """From the command line. Raises UsageError."""
+        """From the command line. Raises UsageError, and BadConfig for a file that cannot be read."""
         match words:
             case () if manifest is not None:
                 name = ""
@@ -41,7 +42,7 @@ class PodQuestion:
                 raise click.UsageError("name one pod: `explain pod NAMESPACE/NAME`, or a manifest: `explain -f FILE`")
         values: Path | None = options["values"]
         policies = PolicyOptions(options["spiderpool_namespace"], values, options["default_network"])
-        text = manifest.read() if manifest else None
+        text = text_of(manifest) if manifest else None
         return cls(name, text, options["node"], options["namespace"], policies)
 
     async def answer(self, cluster: Cluster) -> Explanation:

@@ -22,6 +22,7 @@ from spiderpool.api.meta import Kind, Object
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.cli.files import as_json
 from spiderpool.cli.installation import AGENT, CONTROLLER, DEFAULT_NAMESPACE
 from spiderpool.core.ipam.migration import GoState, sticky_owner_of
 from spiderpool.core.ipam.migration_groups import LABEL, Group, Side, groups, holders, serving
@@ -251,11 +252,11 @@ def _settings(config: ConfigMap | None) -> dict[str, Any] | None:
         return None
     try:
         found = yaml.safe_load((config.data or {}).get("conf.yml", ""))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Refused(f"conf.yml of ConfigMap {config.key} is no YAML: {error}") from error
     if not isinstance(found, dict):
         raise Refused(f"conf.yml of ConfigMap {config.key} holds no keys")
-    return found
+    return as_json(found, f"conf.yml of ConfigMap {config.key}")
 
 
 def _without_pod(endpoints: Iterable[SpiderEndpoint], pods: Iterable[Pod]) -> set[tuple[str, str]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+import msgspec
 
 from spiderpool.errors import BadConfig
 
@@ -59,27 +59,45 @@ class SettingRow:
     remedy: str = ""
 
 
+class UnusedValue(msgspec.Struct):
+    """A value of the other chart that has no effect in ours."""
+
+    value: str
+
+
+class RefusedValue(UnusedValue):
+    """A value of the other chart that ours refuses, but for some."""
+
+    accepts: list[Any]
+    instead: str
+
+
+class CompatibilityTable(msgspec.Struct):
+    """compatibility.yaml of our chart."""
+
+    refused: list[RefusedValue]
+    unused: list[UnusedValue]
+
+
 def value_rows(given: Mapping[str, Any], chart: Path) -> list[SettingRow]:
     """What our chart makes of each value of a file. Raises BadConfig where its files cannot be read."""
     try:
-        table = yaml.safe_load((chart / "compatibility.yaml").read_text())
-        schema = json.loads((chart / "values.schema.json").read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        table = msgspec.yaml.decode((chart / "compatibility.yaml").read_bytes(), type=CompatibilityTable)
+        schema = msgspec.json.decode((chart / "values.schema.json").read_bytes(), type=dict[str, Any])
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise BadConfig(f"{chart} is no checkout of our chart: {error}; name its folder by --chart") from error
-    refused = {row["value"]: row for row in table["refused"]}
-    unused = {row["value"]: row for row in table["unused"]}
+    refused = {row.value: row for row in table.refused}
+    unused = {row.value for row in table.unused}
     return [_row(path, value, refused, unused, schema) for path, value in _leaves(given, {*refused, *unused}, schema)]
 
 
 def _row(
-    path: str, value: Any, refused: Mapping[str, Any], unused: Mapping[str, Any], schema: Mapping[str, Any]
+    path: str, value: Any, refused: Mapping[str, RefusedValue], unused: Container[str], schema: Mapping[str, Any]
 ) -> SettingRow:
     shown = json.dumps(value)
     if path in refused:
-        is_accepted = any(_same(value, each) for each in refused[path]["accepts"])
-        return SettingRow(
-            path, shown, SERVED if is_accepted else REFUSED, "" if is_accepted else refused[path]["instead"]
-        )
+        is_accepted = any(_same(value, each) for each in refused[path].accepts)
+        return SettingRow(path, shown, SERVED if is_accepted else REFUSED, "" if is_accepted else refused[path].instead)
     if path in unused:
         return SettingRow(path, shown, WITHOUT_EFFECT)
     if _known(path, schema) is None:

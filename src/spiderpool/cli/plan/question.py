@@ -10,6 +10,7 @@ from typing import Any, Self, TextIO
 import click
 
 from spiderpool.cli.connection import Cluster
+from spiderpool.cli.files import text_of
 from spiderpool.cli.plan.answer import AddressPlan, address_plan
 from spiderpool.cli.plan.case import after_end, planned_groups, read_facts
 from spiderpool.cli.plan.growth import with_grown_pools
@@ -34,7 +35,7 @@ class PlanQuestion:
 
     @classmethod
     def of(cls, words: Sequence[str], manifests: Sequence[TextIO], **options: Any) -> Self:
-        """From the command line. Raises UsageError."""
+        """From the command line. Raises UsageError, and BadConfig for a file that cannot be read."""
         replicas: int | None = options["replicas"]
         match tuple(words):
             case ():
@@ -47,7 +48,7 @@ class PlanQuestion:
                 known = False
         if not known:
             raise click.UsageError(USAGE)
-        texts = tuple(each.read() for each in manifests)
+        texts = tuple(map(text_of, manifests))
         policies = PolicyOptions(options["spiderpool_namespace"], options["values"], options["default_network"])
         return cls(texts, tuple(words), replicas, options["namespace"], policies)
 
