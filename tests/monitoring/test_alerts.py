@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from scripts.generate_metrics import ROOT
 
+from spiderpool.cli.finding import CHECKS
+from spiderpool.cli.installation import COMPONENTS
+from spiderpool.cli.main import cli
 from tests.monitoring.promtool import STEP, failures, firing, promtool, rule_file
 from tests.monitoring.rendered import rules
 
@@ -17,6 +21,10 @@ HOUR = 60 // STEP
 ALERTS = [rule["alert"] for rule in rules("alert")]
 ELSEWHERE = {"SpiderpoolPoolExhausts"}
 """Alerts with tests of their own, in test_exhaustion.py."""
+
+
+NO_FINDINGS = {"spiderpool-webhook-certs"}
+"""What runbooks name and is written as findings are."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +171,23 @@ def test_an_alert_says_what_is_wrong_and_where_to_read_on(rule: dict[str, dict[s
     assert text.startswith(f"# {rule['alert']}\n")
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings == ["## What it means", "## What to look at", "## What to do"]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "runbooks").glob("*.md")), ids=lambda page: page.stem)
+def test_a_runbook_names_what_there_is(page: Path) -> None:
+    """Commands of spiderpoolctl and its findings; and logs of all replicas, of which only one leads."""
+    text = page.read_text()
+    assert {*re.findall(r"spiderpoolctl ([a-z]+)", text)} <= {*cli.commands}
+    assert {*re.findall(r"`([a-z]+(?:-[a-z]+)+)`", text)} - NO_FINDINGS <= {*CHECKS}
+    assert "logs deployment/" not in text
+    components = re.findall(r"app\.kubernetes\.io/component=(\S+)", text)
+    assert {*components} <= {*COMPONENTS}
+
+
+def test_runbooks_lead_to_the_diagnosis() -> None:
+    texts = [path.read_text() for path in (ROOT / "docs" / "runbooks").glob("*.md")]
+    assert sum("spiderpoolctl doctor" in text for text in texts) >= 10
+    assert sum("spiderpoolctl bundle" in text for text in texts) >= 2
 
 
 def test_no_runbook_is_of_an_alert_that_does_not_exist() -> None:
