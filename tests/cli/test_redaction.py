@@ -56,6 +56,13 @@ JWT = "eyJhbGciOiJSUzI1NiIs.eyJpc3MiOiJrdWJlcm5.c2lnbmF0dXJl"
         ("x password=a&b\"c'd, y", "x password=REDACTED, y"),
         ('{"password":"x\\"y","a":1}', '{"password":"REDACTED","a":1}'),
         ('{"password":"x\\\\","a":1}', '{"password":"REDACTED","a":1}'),
+        (
+            '{"name":"PASS","value":"a b"},{"name":"A","value":"b"}',
+            '{"name":"PASS","value":"REDACTED"},{"name":"A","value":"b"}',
+        ),
+        ("- name: TOKEN\n  value: 'a b'\n- name: A\n", "- name: TOKEN\n  value: 'REDACTED'\n- name: A\n"),
+        ("- name: TOKEN\n  value: abc\n  b: c", "- name: TOKEN\n  value: REDACTED\n  b: c"),
+        ('- name: TOKEN\n  value: "abc\n  b: c', '- name: TOKEN\n  value: "REDACTED"\n  b: c'),
         ('run --token "a b" c', 'run --token "REDACTED" c'),
         ("x password=null-b y", "x password=REDACTED y"),
         ("password:\n  abc\nnext: 1\n", "password:\n  REDACTED\nnext: 1\n"),
@@ -95,6 +102,8 @@ def test_credentials_go(found: str, expected: str) -> None:
         f"caBundle: {PEM_CERTIFICATE}",
         "bypass: 1 and passthrough=2",
         "author: me",
+        "- name: TOKEN_FILE\n  value: /f\n",
+        "- name: TOKEN\n  valueFrom: {secretKeyRef: {name: s}}\n",
         "secret:\n  secretName: x\n  optional: true\nnext: 1\n",
     ],
 )
@@ -155,6 +164,8 @@ LONG = (
         "A/b\n" * 50_000 + "-----END PRIVATE KEY-----\n",
         "-----BEGIN " * 20_000,
         "'token'" * 30_000,
+        "name: token " * 20_000,
+        'name: token\nvalue: "\n' * 10_000,
     ),
 )
 

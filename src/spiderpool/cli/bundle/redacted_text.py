@@ -56,6 +56,7 @@ def text(value: str) -> str:
         value = _without_rest_of_key(value)
     if not _has_hint(value):
         return value
+    value = _without_values(value, _VARIABLE)
     return "".join(_lines(value.splitlines(keepends=True)))
 
 
@@ -193,6 +194,10 @@ _PAIR = re.compile(rf"""(?i){_KEY}\\*["']?\s*[:=](?:\s|\\+[nrt])*(?!(?:true|fals
 """A key in YAML, JSON, INI, a query or a command line, up to its value."""
 _OPTION = re.compile(rf"(?i)(?<!\S)(?=-){_KEY}[ \t]+(?=[^\s-])")
 """An option of a command line, up to its value."""
+_VARIABLE = re.compile(
+    rf"""(?i)(?<![\w.-])name\\*["']?\s*[:=]\s*\\*["']?{_KEY}\\*["']?[,\s]+\\*["']?value\\*["']?\s*[:=]\s*(?=\S)"""
+)
+"""A variable of a container, up to its value."""
 _SAID = re.compile(
     rf"""(?i)((?<![\w.-])([\w.-]{{0,200}}(?:{_NAMES})[\w.-]{{0,200}})(?![\w.-])(?:[ ]+[\w.,/-]+){{0,6}}[ ]+)"""
     r"""('[^']*'|"[^"]*")"""
@@ -221,6 +226,7 @@ def _said(found: re.Match[str]) -> str:
 
 
 def _without_values(line: str, form: re.Pattern[str]) -> str:
+    """A line, or several, without the values up to which a form goes."""
     parts: list[str] = []
     at = 0
     while found := form.search(line, at):
@@ -240,22 +246,27 @@ def _without_values(line: str, form: re.Pattern[str]) -> str:
 def _value_end(line: str, start: int, *, after_quoted_key: bool) -> int:
     """Where a value ends: with its quotes or brackets, or else with the line if these are not closed there."""
     if _QUOTE.match(line, start) or line[start] in "{[":
-        return _closing(line, start) or len(line)
+        return _closing(line, start) or _line_end(line, start)
     found = (_AFTER_QUOTED_KEY if after_quoted_key else _BARE).match(line, start)
     if found is None:
         return start
     return max(start + len(found[0].rstrip(_PUNCTUATION)), start + 1)
 
 
+def _line_end(line: str, start: int) -> int:
+    end = line.find("\n", start)
+    return len(line) if end < 0 else end
+
+
 def _closing(line: str, start: int) -> int | None:
     """Where what begins with a quote or bracket ends; None: not in this line."""
-    quote = _QUOTE.match(line, start)
+    quote, end = _QUOTE.match(line, start), _line_end(line, start)
     if quote and quote[2] == "'":
-        found = _SINGLE_QUOTED.match(line, quote.end() - 1)
+        found = _SINGLE_QUOTED.match(line, quote.end() - 1, end)
         return found.end() if found else None
     depth, opening = 0, -1
     """Brackets that are open, and the backslashes before the quote that is."""
-    for token in _TOKEN.finditer(line, start):
+    for token in _TOKEN.finditer(line, start, end):
         match token[0][-1]:
             case '"' if opening < 0:
                 opening = len(token[0]) - 1
