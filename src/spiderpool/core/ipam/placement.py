@@ -119,7 +119,7 @@ class _Counts:
     def place(self, group: PodGroup, node: str) -> bool:
         """Whether a pod gets its addresses on a node, which are taken then."""
         site = group.sites[node]
-        if site.refused or not self._within_quota(group, site) or self._missing(site) is not None:
+        if site.refused or not self._within_quota(group, site) or self._take_all(site) is not None:
             return False
         self.pods[node] += 1
         if site.counted and group.namespace in self._quotas:
@@ -132,13 +132,13 @@ class _Counts:
         blocked = site.refused or not self._within_quota(group, site)
         self.pods[node] += count
         self._groups[id(group)] = group
-        self._refused[id(group), node, None if blocked else self._missing(site)] += count
+        self._refused[id(group), node, None if blocked else self._take_all(site)] += count
 
     def _within_quota(self, group: PodGroup, site: PodSite) -> bool:
         return not site.counted or self._quotas.get(group.namespace, 1) > 0
 
-    def _missing(self, site: PodSite) -> NeededAddress | None:
-        """The first address that is not there; None when all are, and are taken."""
+    def _take_all(self, site: PodSite) -> NeededAddress | None:
+        """Take all addresses of a pod, or none: then the first that is not there is returned."""
         taken: list[tuple[dict[str, int], str, str | None]] = []
         for need in site.needs:
             found = self._take(need)
