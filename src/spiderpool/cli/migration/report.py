@@ -17,7 +17,7 @@ from spiderpool.cli.migration.steps import conversion, is_limited
 from spiderpool.cli.migration.values import REFUSED, SERVED, UNKNOWN, SettingRow, flags, setting_rows
 from spiderpool.cli.printing import View, alerts, object_reference, plain, sentence, table
 from spiderpool.core.addresses import FAMILIES
-from spiderpool.core.ipam.migration import Fate, Finding, held_name
+from spiderpool.core.ipam.migration import AddressFate, Fate, held_name
 from spiderpool.core.ipam.migration_groups import LABEL, Side
 
 MANY = 20
@@ -57,7 +57,7 @@ class MigrationReport:
     values: tuple[SettingRow, ...]
     addresses: tuple[str, ...]
     """Names of the SpiderIPs that are still to be made."""
-    findings: tuple[Finding, ...]
+    findings: tuple[AddressFate, ...]
     steps: tuple[str, ...]
     """What to do next: sentences, and commands, which are indented."""
     problems: tuple[str, ...]

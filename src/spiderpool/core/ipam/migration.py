@@ -60,7 +60,7 @@ class Fate(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AddressFate:
     """Something that a person should know of an address, or of a whole pool."""
 
     subject: str
@@ -97,7 +97,7 @@ class Conversion:
 
     records: tuple[SpiderIP, ...]
     """All that pods hold; some may exist already."""
-    findings: tuple[Finding, ...]
+    findings: tuple[AddressFate, ...]
 
     @property
     def held(self) -> dict[int, AddressSet]:
@@ -139,7 +139,7 @@ class _Converter:
 
     def __init__(self, state: GoState) -> None:
         self._state = state
-        self._findings: list[Finding] = []
+        self._findings: list[AddressFate] = []
         self._given = list(_given(state.pools))
         self._pods = {uid: pod for pod in state.pods for uid in pod_uids(pod) if uid}
         self._pods |= {pod.metadata.uid or "": pod for pod in state.pods}  # who claims another's is not believed
@@ -162,7 +162,7 @@ class _Converter:
             if judgement.reason:
                 alone = AddressSet.of_addresses((number(address),), version_of_text(address))
                 pools = frozenset(self._pools_of(address))
-                self._findings.append(Finding(address, judgement.fate, judgement.reason, pools, alone))
+                self._findings.append(AddressFate(address, judgement.fate, judgement.reason, pools, alone))
         return Conversion(tuple(records), tuple(self._findings))
 
     def _read_pools(self) -> None:
@@ -182,7 +182,7 @@ class _Converter:
         addresses = next((given for each, given in self._given if each is pool), None)
         reason += "" if addresses else "; no agent can read its spec.ips"
         self._findings.append(
-            Finding(f"SpiderIPPool {pool.name}", Fate.HELD, reason, frozenset((pool.name,)), addresses)
+            AddressFate(f"SpiderIPPool {pool.name}", Fate.HELD, reason, frozenset((pool.name,)), addresses)
         )
 
     def _read_endpoints(self) -> None:
@@ -191,7 +191,7 @@ class _Converter:
         for each in found:
             if self._pools_of(each.address):
                 self._named[each.address].append(each)
-        self._findings += (Finding(fault.partition(" names ")[0], Fate.FREE, fault) for fault in faults)
+        self._findings += (AddressFate(fault.partition(" names ")[0], Fate.FREE, fault) for fault in faults)
 
     def _read_pods(self) -> None:
         for pod in self._state.pods:
