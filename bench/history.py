@@ -26,7 +26,7 @@ from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.iphistory import SpiderIPHistory
 from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.growth import growth_of_pools
+from spiderpool.cli.pool_growth import growth_of_pools
 from spiderpool.controller.history import HistoryOptions, HistoryWriter
 from spiderpool.core.addresses import from_int
 from spiderpool.core.ipam.history import moment, read

@@ -15,7 +15,7 @@ from spiderpool.api.meta import Object
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import OWNER_SUBNET_LABEL, SpiderSubnet
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.growth import GROWTH_KEYS, PoolGrowth, growth_of_pools, pool_growth
+from spiderpool.cli.pool_growth import GROWTH_KEYS, PoolGrowth, growth_of_pools, pool_growth
 from spiderpool.cli.printing import Cell, View, object_reference, plain, table
 from spiderpool.cli.usage import PoolUsage, Reserved, fullest, percent, pool_usage, reserved_by_family
 from spiderpool.cli.who import restrictions
