@@ -342,7 +342,7 @@ def explain_pod(
 @click.option("--spiderpool-namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Where Spiderpool is.")
 @shown
 @connected
-def plan_addresses(connection: Connection, show: Show, placement: str, **options: Any) -> None:
+def show_plan(connection: Connection, show: Show, placement: str, **options: Any) -> None:
     """Tell whether pods that are to come would get addresses: of manifests, a scaled workload, or drained nodes.
 
     Pods are looked at in the best, an even and the worst placement on the nodes that may take them, by the functions

@@ -11,8 +11,9 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION
 from spiderpool.cli.doctor.look import Snapshot
-from spiderpool.cli.explain.answer import Explanation, explain, needed_records
+from spiderpool.cli.explain.answer import Explanation, explain
 from spiderpool.cli.explain.case import PodCase, top_controller
+from spiderpool.cli.explain.pod_plan import needed_records
 from spiderpool.cli.finding import Finding
 from spiderpool.cli.printing import object_reference, seconds_since
 from spiderpool.core.addresses import object_name

@@ -11,8 +11,9 @@ from typing import Any, Self, TextIO
 import click
 
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.explain.answer import Explanation, explain, needed_records
+from spiderpool.cli.explain.answer import Explanation, explain
 from spiderpool.cli.explain.case import find_pod, pod_of_manifest, read_case, with_records
+from spiderpool.cli.explain.pod_plan import needed_records
 from spiderpool.cli.files import text_of
 from spiderpool.cli.policies import PolicyOptions, read_policies
 

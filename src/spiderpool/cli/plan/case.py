@@ -19,8 +19,8 @@ from spiderpool.api.scheduling import ScheduledPod, SchedulingSpec
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.explain.answer import PodPlan, attachment_of, plan_addresses
 from spiderpool.cli.explain.case import PodCase
+from spiderpool.cli.explain.pod_plan import PodPlan, attachment_of, plan_addresses
 from spiderpool.cli.plan.pods import PlannedChange, PlannedPods
 from spiderpool.cli.policies import AgentPolicies
 from spiderpool.core.addresses import FAMILIES, AddressSet, canonical

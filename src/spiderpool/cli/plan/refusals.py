@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.cli.explain.answer import PodPlan, attachment_of, plan_addresses
 from spiderpool.cli.explain.case import PodCase
+from spiderpool.cli.explain.pod_plan import PodPlan, attachment_of, plan_addresses
 from spiderpool.cli.plan.case import PlannedGroup, Sites
 from spiderpool.core.ipam import allocation, selection
 from spiderpool.core.ipam.dry_run import dry_run
