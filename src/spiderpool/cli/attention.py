@@ -22,8 +22,8 @@ from spiderpool.api.spidernode import SpiderNode
 from spiderpool.cli.finding import Finding
 from spiderpool.cli.installation import AGENT, COMPONENT_LABEL, CONTROLLER, LEASES, Installation, component_of
 from spiderpool.cli.printing import object_reference, seconds_since
+from spiderpool.core.ipam.eligible_nodes import as_of_daemon_set, why_not_schedulable
 from spiderpool.core.ipam.evidence import why_stopped
-from spiderpool.core.ipam.scheduling import as_of_daemon_set, why_not_schedulable
 from spiderpool.kube.conditions import READY
 
 LATE_RENEWALS = 3

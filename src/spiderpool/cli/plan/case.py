@@ -26,12 +26,12 @@ from spiderpool.cli.policies import AgentPolicies
 from spiderpool.core.addresses import FAMILIES, AddressSet, canonical
 from spiderpool.core.ipam.allocation import address_text, released
 from spiderpool.core.ipam.dry_run import AddressSnapshot
+from spiderpool.core.ipam.eligible_nodes import why_not_schedulable
 from spiderpool.core.ipam.owners import Controller, owner_label
 from spiderpool.core.ipam.placement import Capacity, PodGroup, PodSite, QuotaRest
 from spiderpool.core.ipam.pod_sites import REFUSED, pod_site
 from spiderpool.core.ipam.pool_capacity import pool_capacities
 from spiderpool.core.ipam.quota import application_namespace, remaining_addresses, used_addresses
-from spiderpool.core.ipam.scheduling import why_not_schedulable
 from spiderpool.core.ipam.subnet_addresses import reserved_addresses
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.attachment import PodAttachment

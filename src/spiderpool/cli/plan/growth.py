@@ -12,8 +12,8 @@ from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import address_of, family
 from spiderpool.core.ipam.application_pools import SubnetUse, desired_pool, find_pool, pool_names
 from spiderpool.core.ipam.applications import PoolClaim, PoolSlot, workload_claim
+from spiderpool.core.ipam.eligible_nodes import why_not_schedulable
 from spiderpool.core.ipam.quota import remaining_addresses, used_addresses
-from spiderpool.core.ipam.scheduling import why_not_schedulable
 from spiderpool.core.ipam.subnet_addresses import pool_addresses, why_subnet_unusable
 from spiderpool.core.ipam.subnets import is_cut_from
 from spiderpool.errors import BadConfig

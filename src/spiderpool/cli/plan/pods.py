@@ -25,7 +25,7 @@ from spiderpool.api.scheduling import (
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.explain.case import pod_metadata
 from spiderpool.cli.manifests import NO_UID, documents, read
-from spiderpool.core.ipam.scheduling import as_of_daemon_set
+from spiderpool.core.ipam.eligible_nodes import as_of_daemon_set
 from spiderpool.errors import BadConfig, Refused
 
 SCALABLE: dict[str, type[ScheduledWorkload]] = {

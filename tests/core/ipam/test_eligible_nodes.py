@@ -8,7 +8,7 @@ import pytest
 from spiderpool.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Taint
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.scheduling import SchedulingSpec, Toleration
-from spiderpool.core.ipam.scheduling import as_of_daemon_set, why_not_schedulable
+from spiderpool.core.ipam.eligible_nodes import as_of_daemon_set, why_not_schedulable
 
 pytestmark = pytest.mark.unit
 
