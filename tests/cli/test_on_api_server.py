@@ -166,7 +166,7 @@ WORKERS = """
 apiVersion: v1
 kind: List
 items:
-- {apiVersion: v1, kind: Namespace, metadata: {name: shop}}
+- {apiVersion: v1, kind: Namespace, metadata: {name: drained}}
 - apiVersion: spiderpool.spidernet.io/v2beta1
   kind: SpiderIPPool
   metadata: {name: worker-1-eth1}
@@ -178,7 +178,7 @@ items:
   spec: {subnet: 172.31.192.0/20, ipVersion: 4, ips: [172.31.198.10-172.31.198.11], nodeName: [worker-2], default: true}
 - apiVersion: apps/v1
   kind: Deployment
-  metadata: {name: web, namespace: shop}
+  metadata: {name: web, namespace: drained}
   spec:
     replicas: 2
     selector: {matchLabels: {app: web}}
@@ -191,7 +191,7 @@ items:
 WEB_SET = """
 apiVersion: apps/v1
 kind: ReplicaSet
-metadata: {name: web-7d4b, namespace: shop, ownerReferences: [OWNER]}
+metadata: {name: web-7d4b, namespace: drained, ownerReferences: [OWNER]}
 spec:
   replicas: 2
   selector: {matchLabels: {app: web}}
@@ -202,7 +202,7 @@ apiVersion: v1
 kind: Pod
 metadata:
   name: NAME
-  namespace: shop
+  namespace: drained
   labels: {app: web}
   annotations: {v1.multus-cni.io/default-network: default/operator}
   ownerReferences: [OWNER]
@@ -213,18 +213,18 @@ apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderIP
 metadata: {name: ADDRESS, labels: {ipam.spidernet.io/ippool: worker-1-eth1, ipam.spidernet.io/node: worker-1}}
 spec:
-  {address: ADDRESS/20, pool: worker-1-eth1, node: worker-1, namespace: shop, pod: NAME, podUID: HOLDER,
+  {address: ADDRESS/20, pool: worker-1-eth1, node: worker-1, namespace: drained, pod: NAME, podUID: HOLDER,
    interface: eth0}
 """
 
 
 def reference(plane: ControlPlane, kind: str, name: str) -> str:
     """The ownerReference to an object as its controller."""
-    uid = plane.kubectl("get", kind, name, "-n", "shop", "-o", "jsonpath={.metadata.uid}")
+    uid = plane.kubectl("get", kind, name, "-n", "drained", "-o", "jsonpath={.metadata.uid}")
     return f"{{apiVersion: apps/v1, kind: {kind}, name: {name}, uid: {uid}, controller: true}}"
 
 
-def put_shop(plane: ControlPlane) -> None:
+def put_workload(plane: ControlPlane) -> None:
     """Two ready nodes, and two pods of a Deployment on the first one, with addresses."""
     ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     for name in ("worker-1", "worker-2"):
@@ -234,18 +234,19 @@ def put_shop(plane: ControlPlane) -> None:
     plane.apply(WEB_SET.replace("OWNER", reference(plane, "Deployment", "web")))
     for name, address in (("web-7d4b-1", "172.31.199.185"), ("web-7d4b-2", "172.31.199.186")):
         plane.apply(WEB_POD.replace("OWNER", reference(plane, "ReplicaSet", "web-7d4b")).replace("NAME", name))
-        uid = plane.kubectl("get", "pod", name, "-n", "shop", "-o", "jsonpath={.metadata.uid}")
+        uid = plane.kubectl("get", "pod", name, "-n", "drained", "-o", "jsonpath={.metadata.uid}")
         plane.apply(WEB_RECORD.replace("ADDRESS", address).replace("NAME", name).replace("HOLDER", uid))
 
 
 def test_plan_of_a_drained_node(plane: ControlPlane) -> None:
     with node_objects(plane, "worker-1", "worker-2"):
         try:
-            put_shop(plane)
+            put_workload(plane)
             drain = run(plane, "plan", "drain", "worker-1", "-o", "json")
         finally:
-            plane.kubectl("delete", "deployments,replicasets,pods", "-n", "shop", "--all", "--force")
+            plane.kubectl("delete", "deployments,replicasets,pods", "-n", "drained", "--all", "--force")
+            plane.kubectl("delete", "spiderips", "172.31.199.185", "172.31.199.186", "--ignore-not-found")
     moved = json.loads(drain.stdout)
     assert drain.exit_code == 0
-    assert [(each["workload"], each["pods"]) for each in moved["workloads"]] == [("ReplicaSet shop/web-7d4b", 2)]
+    assert [(each["workload"], each["pods"]) for each in moved["workloads"]] == [("ReplicaSet drained/web-7d4b", 2)]
     assert {each["node"]: (each["free"], each["even"]) for each in moved["nodes"]} == {"worker-2": (2, 0)}
