@@ -48,7 +48,14 @@ def failures(
     inputs = [{"series": name, "values": values} for name, values in series.items()]
     case: dict[str, Any] = {"interval": f"{step}m", "input_series": inputs, "promql_expr_test": tests}
     file = folder / "test.yaml"
-    document = {"rule_files": [str(rule_file(folder))], "evaluation_interval": f"{step}m", "tests": [case]}
+    rules = rule_file(folder)
+    groups = [group["name"] for group in yaml.safe_load(rules.read_text())["groups"]]
+    document = {
+        "rule_files": [str(rules)],
+        "evaluation_interval": f"{step}m",
+        "group_eval_order": groups,  # otherwise by chance, and alerts read what another group has recorded
+        "tests": [case],
+    }
     file.write_text(yaml.safe_dump(document, width=10**9))
     output = promtool("test", "rules", file)
     return "" if "SUCCESS" in output and "exit status" not in output else output
