@@ -106,9 +106,9 @@ class IPAMPlugin:
         living = {uid for pod in self._cluster.pods.items() for uid in pod_uids(pod)}
 
         def is_kept(pod: PodContainers) -> bool:
-            has_address = bool(self._cluster.records.of_pod(pod.pod_uid))
-            may_use = self._containers.has_sandbox(pod) or (has_address and self._containers.may_have_sandbox(pod))
-            return pod.pod_uid in living or may_use
+            if pod.pod_uid in living or self._containers.has_sandbox(pod):
+                return True
+            return bool(self._cluster.records.of_pod(pod.pod_uid)) and self._containers.may_have_sandbox(pod)
 
         return self._containers.keep(is_kept)
 

@@ -595,8 +595,8 @@ GUARDS = (
         "container_that_is_there",
         "the address of a virtual machine's former pod that still runs counts as unused on its node",
         "agent/ipam.py",
-        "self._containers.has_sandbox(pod) or ",
-        "",
+        "if pod.pod_uid in living or self._containers.has_sandbox(pod):",
+        "if pod.pod_uid in living:",
         "agent/test_ipam.py",
     ),
     Guard(
