@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,18 @@ def write_calls(plane: ControlPlane, file: Path) -> None:
     """Write which of their rights our accounts used, one on each line."""
     used = {call.right for call in calls(plane.audit_log.read_text().splitlines()) if not call.refused}
     file.write_text("".join(f"{right}\n" for right in sorted(used)))
+
+
+@contextmanager
+def own_control_plane(directory: Path) -> Iterator[ControlPlane]:
+    """One beside that of all tests, for what there can be only one of in a cluster: a leader, registered webhooks."""
+    plane = ControlPlane(directory, Processes(directory / "processes"))
+    plane.start()
+    try:
+        install(plane)
+        yield plane
+    finally:
+        plane.stop()
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from spiderpool.kube.informer import Informer
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
 from tests.cloud.alibaba.far_end import ENIS, MAC0, MAC1, FarEnd
-from tests.conftest import install
+from tests.conftest import own_control_plane
 from tests.controller.conftest import Running, start_controller, wait
 from tests.support.eventually import eventually
 from tests.support.local_agent import LocalAgent, agent_kubeconfig
@@ -41,14 +41,8 @@ PATIENCE = 20.0
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane of its own: one controller leads a cluster, and this one discovers."""
-    directory = tmp_path_factory.mktemp("discovery")
-    plane = ControlPlane(directory, Processes(directory / "processes"))
-    plane.start()
-    try:
-        install(plane)
+    with own_control_plane(tmp_path_factory.mktemp("discovery")) as plane:
         yield plane
-    finally:
-        plane.stop()
 
 
 @pytest.fixture(scope="module")

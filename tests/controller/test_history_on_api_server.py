@@ -15,9 +15,8 @@ from click.testing import CliRunner, Result
 from spiderpool.cli.main import cli
 from spiderpool.errors import SpiderpoolError
 from spiderpool_lab.control_plane import ControlPlane
-from spiderpool_lab.processes import Processes
-from tests.conftest import install
-from tests.controller.conftest import Running, start_controller, unregister, wait
+from tests.conftest import own_control_plane
+from tests.controller.conftest import Running, start_controller, wait
 
 pytestmark = pytest.mark.control_plane
 
@@ -32,15 +31,8 @@ spec: {{address: {address}/16, pool: p70, node: n1, namespace: shop, pod: {pod},
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane of its own: its controllers are killed."""
-    directory = tmp_path_factory.mktemp("history")
-    plane = ControlPlane(directory, Processes(directory / "processes"))
-    plane.start()
-    try:
-        install(plane)
+    with own_control_plane(tmp_path_factory.mktemp("history")) as plane:
         yield plane
-        unregister(plane)
-    finally:
-        plane.stop()
 
 
 class Controllers:

@@ -20,8 +20,7 @@ from spiderpool_lab.binaries import find
 from spiderpool_lab.certificates import Authority
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.ports import free_ports
-from spiderpool_lab.processes import Processes
-from tests.conftest import install
+from tests.conftest import own_control_plane
 from tests.controller.conftest import CONFIG, REGISTRATIONS, Running, refuses, start_controller, unregister, wait
 from tests.support.certificate_folder import place
 from tests.support.job_account import job_account
@@ -43,14 +42,8 @@ spec: {{subnet: {subnet}, ips: [{ips}]}}
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane of its own: webhooks are registered once for a cluster."""
-    directory = tmp_path_factory.mktemp("replicas")
-    plane = ControlPlane(directory, Processes(directory / "processes"))
-    plane.start()
-    try:
-        install(plane)
+    with own_control_plane(tmp_path_factory.mktemp("replicas")) as plane:
         yield plane
-    finally:
-        plane.stop()
 
 
 class Replicas:

@@ -25,7 +25,7 @@ from spiderpool.core.network.address_requests import AddressRequirement
 from spiderpool.kube.client import Client
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
-from tests.conftest import install
+from tests.conftest import own_control_plane
 from tests.controller.conftest import Running, refuses, start_controller, unregister, wait
 from tests.support.eventually import eventually
 from tests.support.local_agent import AgentOptions, LocalAgent
@@ -55,14 +55,8 @@ TEMPLATE: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane of its own: webhooks are registered once for a cluster."""
-    directory = tmp_path_factory.mktemp("scheduling")
-    plane = ControlPlane(directory, Processes(directory / "processes"))
-    plane.start()
-    try:
-        install(plane)
+    with own_control_plane(tmp_path_factory.mktemp("scheduling")) as plane:
         yield plane
-    finally:
-        plane.stop()
 
 
 @contextmanager
