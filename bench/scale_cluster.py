@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from spiderpool.api.address_resources import RequestedResources, RequestingContainer, RequestingPod, RequestingPodSpec
+from spiderpool.api.address_resources import (
+    AddressResourceRequirements,
+    RequestingContainer,
+    RequestingPod,
+    RequestingPodSpec,
+)
 from spiderpool.api.core_v1 import (
     Node,
     NodeAddress,
@@ -121,7 +126,7 @@ def _node_and_pods(number: int, size: Size) -> Iterator[Object]:
 
 
 def _pod(number: int, index: int, size: Size) -> Pod:
-    resources = RequestedResources({size.requested: "1"} if size.requested else None)
+    resources = AddressResourceRequirements({size.requested: "1"} if size.requested else None)
     return RequestingPod(
         metadata=ObjectMeta(
             name=f"app-{number:05d}-{index:03d}", namespace="default", uid=f"p-{number}-{index}", labels={"app": "app"}

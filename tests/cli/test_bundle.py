@@ -29,7 +29,7 @@ from spiderpool.api.rbac_v1 import ClusterRole, ClusterRoleBinding, Role, RoleBi
 from spiderpool.cli import installation
 from spiderpool.cli.bundle import contents as bundle
 from spiderpool.cli.bundle.archive import written
-from spiderpool.cli.bundle.contents import LOG_BYTES, MOST_AGENTS, Part, chosen_pods, content_of, prepare
+from spiderpool.cli.bundle.contents import LOG_BYTES, MOST_AGENTS, BundlePart, chosen_pods, content_of, prepare
 from spiderpool.cli.bundle.index import index
 from spiderpool.cli.bundle.save import Wanted, save
 from spiderpool.cli.connection import Cluster
@@ -330,7 +330,7 @@ class TestLogs:
         async with server.client() as client:
             ready = await prepare(Cluster(client, 5.0), None, None, NOW)
             (log,) = (each for each in ready.parts if each.name.startswith("logs/"))
-            found = await content_of(Part(log.name, log.description, log.read))
+            found = await content_of(BundlePart(log.name, log.description, log.read))
         assert isinstance(found.text, str)
 
 

@@ -62,7 +62,7 @@ from spiderpool.cli.doctor.checks_pods import refusal_findings
 from spiderpool.cli.doctor.checks_rights import Roles, right_findings
 from spiderpool.cli.doctor.diagnosis import Diagnosis, diagnosis, examine
 from spiderpool.cli.doctor.fix import Fixing
-from spiderpool.cli.doctor.look import Snapshot, WebhookService, confirmed
+from spiderpool.cli.doctor.look import ClusterSnapshot, WebhookService, confirmed
 from spiderpool.cli.finding import CHECKS, Finding
 from spiderpool.cli.installation import Installation, WebhookCertificate, look
 from spiderpool.cli.policies import AgentPolicies
@@ -115,7 +115,7 @@ def pool(name: str = "blue", **spec: Any) -> SpiderIPPool:
     return SpiderIPPool(metadata=ObjectMeta(name=name), spec=IPPoolSpec(**whole))
 
 
-def snapshot(*objects: Object, node: str | None = None, **changes: Any) -> Snapshot:
+def snapshot(*objects: Object, node: str | None = None, **changes: Any) -> ClusterSnapshot:
     """A cluster with these objects; its nodes n1 and n2 have said what they hold."""
     accounts = {"n1": account("n1"), "n2": account("n2")}
     accounts |= {each.name: each for each in objects if isinstance(each, SpiderNode)}
@@ -138,7 +138,7 @@ def snapshot(*objects: Object, node: str | None = None, **changes: Any) -> Snaps
         certificate=WebhookCertificate("s", True, None, True),
         events=of(Event),
     )
-    whole = Snapshot(
+    whole = ClusterSnapshot(
         installation=found,
         node=node,
         records=of(SpiderIP),

@@ -14,7 +14,7 @@ from spiderpool.api.ip import IP_NODE_LABEL, IPSpec, SpiderIP
 from spiderpool.api.iphistory import IPHistorySpec, SpiderIPHistory
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.history import MomentAnswer, Subject, SubjectHistory, answer_at, history_table, look_back
+from spiderpool.cli.history import HistorySubject, MomentAnswer, SubjectHistory, answer_at, history_table, look_back
 from spiderpool.cli.main import cli
 from spiderpool.cli.printing import View, printed
 from spiderpool.core.ipam.history import BEGUN, ENDED, Tenure, count_rows, moment, pack, seconds
@@ -54,13 +54,13 @@ def put(server: ApiServer, tenure: Tenure) -> None:
     server.put(SpiderIP(metadata=ObjectMeta(name=each.address, labels={IP_NODE_LABEL: each.node}), spec=spec))
 
 
-async def look(server: ApiServer, subject: Subject, now: datetime = NOW) -> SubjectHistory:
+async def look(server: ApiServer, subject: HistorySubject, now: datetime = NOW) -> SubjectHistory:
     async with server.client() as client:
         return await look_back(Cluster(client, 5.0), subject, now)
 
 
 async def at(server: ApiServer, seconds_ago: int) -> MomentAnswer:
-    found = await look(server, Subject.address(ADDRESS))
+    found = await look(server, HistorySubject.address(ADDRESS))
     return answer_at(found, datetime.fromtimestamp(NOON - seconds_ago, UTC), NOW)
 
 
@@ -89,11 +89,11 @@ async def test_who_had_an_address_at_a_time(server: ApiServer) -> None:
 async def test_nothing_is_known_of_what_is_to_come(server: ApiServer) -> None:
     write(server, covered=NOON + 90_000)
     write(server, THIRD, number=2, covered=NOON + 90_000)
-    found = await look(server, Subject.node("n2"))
+    found = await look(server, HistorySubject.node("n2"))
     assert found.covered == NOON
     assert found.tenures == (replace(THIRD, ended_after=NOON, ended_by=NOON),)
     write(server, number=3, covered=NOON - 1000)
-    found = await look(server, Subject.node("n2"))
+    found = await look(server, HistorySubject.node("n2"))
     assert found.covered == NOON - 1000, "the next leader's clock is right"
     assert list(found.problems(NOW)) != []
 
@@ -126,11 +126,11 @@ async def test_the_answer_in_words(server: ApiServer) -> None:
 
 async def test_rows_are_late_and_records_are_not(server: ApiServer) -> None:
     write(server, THIRD, covered=NOON - 20)
-    gone = await look(server, Subject.address(ADDRESS))
+    gone = await look(server, HistorySubject.address(ADDRESS))
     assert [(each.ended_after, each.ended_by) for each in gone.tenures] == [(NOON - 20, NOON)]
     put(server, replace(THIRD, pod="web-9", pod_uid="u9"))
     now = datetime.now(UTC)
-    (former, present) = (await look(server, Subject.address(ADDRESS), now)).tenures
+    (former, present) = (await look(server, HistorySubject.address(ADDRESS), now)).tenures
     assert (former.pod, former.lasts, present.pod, present.lasts) == ("web-3", False, "web-9", True)
     made = server.stored(SpiderIP)[ADDRESS].metadata.creationTimestamp
     assert present.begun == max(seconds(made) or 0, NOON - 20)
@@ -141,9 +141,9 @@ async def test_the_history_of_a_pod_and_of_a_node(server: ApiServer) -> None:
     write(server, FIRST, SECOND, THIRD, OTHER, again)
     put(server, THIRD)
     put(server, again)
-    pod = await look(server, Subject.pod("shop", "web-1"))
+    pod = await look(server, HistorySubject.pod("shop", "web-1"))
     assert [(each.address, each.lasts) for each in pod.tenures] == [(ADDRESS, False), ("10.0.0.8", True)]
-    node = await look(server, Subject.node("n2"))
+    node = await look(server, HistorySubject.node("n2"))
     assert [(each.pod, each.lasts) for each in node.tenures] == [("web-1", False), ("web-2", False), ("web-3", True)]
     assert [each.ended_by for each in node.tenures if each.pod_uid == "u4"] == [NOON], "its record is gone"
 
@@ -153,14 +153,14 @@ async def test_the_addresses_that_a_pod_has_just_got(server: ApiServer) -> None:
     new = replace(THIRD, pod="new", address="10.0.0.9")
     put(server, new)
     server.put(Pod(metadata=ObjectMeta(name="new", namespace="shop"), spec=PodSpec(nodeName="n2")))
-    (found,) = (await look(server, Subject.pod("shop", "new"))).tenures
+    (found,) = (await look(server, HistorySubject.pod("shop", "new"))).tenures
     assert (found.address, found.lasts) == ("10.0.0.9", True)
 
 
 async def test_the_table(server: ApiServer) -> None:
     write(server, FIRST, THIRD)
     put(server, THIRD)
-    found = await look(server, Subject.address(ADDRESS))
+    found = await look(server, HistorySubject.address(ADDRESS))
     assert list(history_table(found, None, NOW).lines(View())) == [
         "POD         NODE  INTERFACE  FROM                  UNTIL",
         "shop/web-1  n1    eth0       2026-01-01T10:00:00Z  2026-01-01T11:00:00Z",
@@ -172,27 +172,29 @@ async def test_the_table(server: ApiServer) -> None:
     assert [each.pod for each in late.items] == ["shop/web-3"]
     assert list(late.names()) == ["spiderip.spiderpool.spidernet.io/10.0.0.5"]
     assert late.document()["items"][0]["begun"] == "2026-01-01T11:35:00Z"
-    (titles, *_) = history_table(await look(server, Subject.node("n2")), None, NOW).lines(View(wide=True))
+    (titles, *_) = history_table(await look(server, HistorySubject.node("n2")), None, NOW).lines(View(wide=True))
     assert titles.split() == ["ADDRESS", "POD", "INTERFACE", "POOL", "POD", "UID", "FROM", "UNTIL"]
-    (titles, *_) = history_table(await look(server, Subject.pod("shop", "web-1")), None, NOW).lines(View())
+    (titles, *_) = history_table(await look(server, HistorySubject.pod("shop", "web-1")), None, NOW).lines(View())
     assert titles.split() == ["ADDRESS", "NODE", "INTERFACE", "FROM", "UNTIL"]
-    nothing = history_table(await look(server, Subject.node("n9")), None, NOW)
+    nothing = history_table(await look(server, HistorySubject.node("n9")), None, NOW)
     assert list(nothing.lines(View())) == ["nothing is known of it; the history begins at 2026-01-01T10:20:00Z"]
 
 
 async def test_what_may_be_missing_is_said(server: ApiServer) -> None:
-    (none,) = history_table(await look(server, Subject.node("n1")), None, NOW).problems
+    (none,) = history_table(await look(server, HistorySubject.node("n1")), None, NOW).problems
     assert none.startswith("there is no history: ")
     write(server, FIRST, covered=NOON - 3600)
-    (silent,) = history_table(await look(server, Subject.node("n1")), None, NOW).problems
+    (silent,) = history_table(await look(server, HistorySubject.node("n1")), None, NOW).problems
     assert silent.startswith("nothing has been written since 2026-01-01T11:00:00Z")
     server.inject(Fault("list", 1, SpiderIPHistory.KIND.plural, status=403))
-    unseen = history_table(await look(server, Subject.node("n1")), None, NOW)
+    unseen = history_table(await look(server, HistorySubject.node("n1")), None, NOW)
     assert unseen.items == ()
     assert unseen.problems[0].startswith("the history may not be read"), "so the exit status is 1"
     write(server, THIRD)
     server.inject(Fault("get", 1, SpiderIP.KIND.plural, status=403))
-    assert (await look(server, Subject.address(ADDRESS))).tenures == (THIRD,), "nothing follows from what is not seen"
+    assert (await look(server, HistorySubject.address(ADDRESS))).tenures == (THIRD,), (
+        "nothing follows from what is not seen"
+    )
 
 
 async def test_the_commands(server: ApiServer, tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def _ours(quantities: dict[str, str] | None) -> dict[str, str] | None:
     return {name: text for name, text in (quantities or {}).items() if is_ours(name)} or None
 
 
-class RequestedResources(msgspec.Struct, omit_defaults=True, gc=False):
+class AddressResourceRequirements(msgspec.Struct, omit_defaults=True, gc=False):
     """core/v1 ResourceRequirements, in part."""
 
     requests: dict[str, str] | None = None
@@ -67,7 +67,7 @@ class RequestedResources(msgspec.Struct, omit_defaults=True, gc=False):
 class RequestingContainer(msgspec.Struct, omit_defaults=True, gc=False):
     """core/v1 Container, in part."""
 
-    resources: RequestedResources = msgspec.field(default_factory=RequestedResources)
+    resources: AddressResourceRequirements = msgspec.field(default_factory=AddressResourceRequirements)
     restartPolicy: str | None = None
 
     @property

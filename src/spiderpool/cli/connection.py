@@ -307,6 +307,11 @@ class Interruptible(click.Group):
             raise SystemExit(INTERRUPTED) from None
 
 
+def end(needs_attention: bool) -> None:
+    """End the command with the status that says so."""
+    sys.exit(1 if needs_attention else 0)
+
+
 def examples(*lines: str) -> str:
     """The epilog of a command: its examples, one on each line."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

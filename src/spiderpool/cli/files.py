@@ -6,10 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+import click
 import msgspec
 
 from spiderpool.errors import BadConfig
 from spiderpool.settings import read_mapping
+
+EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+"""The type of an option that names a file which is to be read."""
 
 
 def text_of(file: TextIO) -> str:

@@ -35,7 +35,7 @@ UNREADABLE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class HistorySubject:
     """Whose history is asked for."""
 
     kind: type[Object]
@@ -45,18 +45,18 @@ class Subject:
     wanted: Callable[[Tenure], bool]
 
     @classmethod
-    def address(cls, address: str) -> Subject:
+    def address(cls, address: str) -> HistorySubject:
         """That of an address, in canonical text."""
         return cls(SpiderIP, address, f"{address}\t", lambda each: each.address == address)
 
     @classmethod
-    def pod(cls, namespace: str, name: str) -> Subject:
+    def pod(cls, namespace: str, name: str) -> HistorySubject:
         """That of all pods of a name."""
         key, needle = f"{namespace}/{name}", f"\t{namespace}\t{name}\t"
         return cls(Pod, key, needle, lambda each: (each.namespace, each.pod) == (namespace, name))
 
     @classmethod
-    def node(cls, name: str) -> Subject:
+    def node(cls, name: str) -> HistorySubject:
         """That of the pods of a node."""
         return cls(Node, name, f"\t{name}\t", lambda each: each.node == name)
 
@@ -81,7 +81,7 @@ class StoredHistory:
 class SubjectHistory:
     """All that is known of a subject."""
 
-    subject: Subject
+    subject: HistorySubject
     tenures: tuple[Tenure, ...]
     since: int | None
     covered: int
@@ -100,7 +100,7 @@ class SubjectHistory:
             )
 
 
-async def look_back(cluster: Cluster, subject: Subject, now: datetime) -> SubjectHistory:
+async def look_back(cluster: Cluster, subject: HistorySubject, now: datetime) -> SubjectHistory:
     """The history of a subject, brought up to date by the records. Raises ApiUnavailable."""
     reading = read_stored(cluster, lambda text: subject.needle in text, now)
     stored = await cluster.seen(reading, SpiderIPHistory, "SpiderIPHistory objects")
@@ -139,7 +139,7 @@ async def read_stored(cluster: Cluster, pick: Callable[[str], bool], now: dateti
     return found
 
 
-async def _records(cluster: Cluster, subject: Subject, lasting: Sequence[str]) -> list[SpiderIP | None]:
+async def _records(cluster: Cluster, subject: HistorySubject, lasting: Sequence[str]) -> list[SpiderIP | None]:
     """The records that the subject has now, and those of addresses that it has by the rows."""
     if subject.kind is SpiderIP:
         return [await cluster.find(SpiderIP, object_name(subject.name))]

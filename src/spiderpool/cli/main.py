@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -11,23 +9,24 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import click
-import yaml
-from rich.console import Console
-from rich.syntax import Syntax
 
 from spiderpool import __version__
 from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.ip import SpiderIP
-from spiderpool.cli import addresses, nodes, top
+from spiderpool.cli import top
 from spiderpool.cli.bundle.save import Wanted, save
+from spiderpool.cli.changing_commands import ip, migrate_cluster, node
+from spiderpool.cli.cloud_commands import policy, service
 from spiderpool.cli.completion import SHELLS, VARIABLE, complete_for_kubectl, names_of, pod_words, script
 from spiderpool.cli.connection import (
     LONG_WATCH_INTERVAL,
     Cluster,
     Connection,
+    F,
     Interruptible,
     Show,
     connected,
+    end,
     examples,
     is_watching,
     shown,
@@ -35,39 +34,20 @@ from spiderpool.cli.connection import (
     watched_every,
 )
 from spiderpool.cli.doctor.diagnosis import Diagnosis, examine
-from spiderpool.cli.doctor.fix import Fixing, Outcome, mend
+from spiderpool.cli.doctor.fix import Fixing, FixOutcome, mend
 from spiderpool.cli.explain.question import PodQuestion
-from spiderpool.cli.files import block, text_of, values_at
-from spiderpool.cli.history import Subject, answer_at, history_table, look_back
+from spiderpool.cli.files import EXISTING
+from spiderpool.cli.history import HistorySubject, answer_at, history_table, look_back
 from spiderpool.cli.installation import DEFAULT_NAMESPACE, look
-from spiderpool.cli.migration.command import Migration
-from spiderpool.cli.migration.look import DEFAULT_PLACES
 from spiderpool.cli.plan.answer import Placement
 from spiderpool.cli.plan.question import PlanQuestion
-from spiderpool.cli.policies import read_as_conf
-from spiderpool.cli.printing import Done, object_reference, printable
-from spiderpool.cli.rbac import documents
-from spiderpool.cli.services import grants, plans
+from spiderpool.cli.printing import printable
 from spiderpool.cli.status import status_of
 from spiderpool.cli.times import TIME_HELP, TimeParameter
 from spiderpool.cli.who import AddressParameter, answer, look_for
-from spiderpool.cloud import registry
-from spiderpool.cloud.loadbalancers import configuration_of
-from spiderpool.cloud.registry import Provider
-from spiderpool.core.addresses import object_name
-from spiderpool.errors import BadConfig
-from spiderpool.settings import SettingsSource, cloud_settings, file_source
 
-FEATURES = registry.DEFAULT.features
-"""Features of spiderpool-cloud, all of which need permissions."""
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 PLUGIN = "kubectl-"
 """What the name of a program begins with that kubectl finds as its plugin."""
-PLAN_EXAMPLE = (
-    "kubectl get -A -o yaml \\",
-    "  services,nodes,spiderservers,endpointslices,spiderloadbalancergrants \\",
-    "  | spiderpoolctl service plan -",
-)
 SINCE = click.option(
     "--since", type=TimeParameter(), metavar="TIME", help=f"Leave out what was over by then. TIME: {TIME_HELP}."
 )
@@ -109,7 +89,7 @@ def show_status(namespace: str | None, connection: Connection, show: Show) -> No
     found = connection.run(lambda cluster: look(cluster, namespace))
     answer = status_of(found, datetime.now(UTC))
     show(answer)
-    _end(bool(answer.problems))
+    end(bool(answer.problems))
 
 
 @cli.command(
@@ -146,7 +126,7 @@ def show_diagnosis(node: str | None, namespace: str | None, connection: Connecti
     answer = connection.run(lambda cluster: examine(cluster, namespace, node, datetime.now(UTC)))
     show(answer)
     outcomes = _mended(connection, answer, how) if how.fix else []
-    _end(bool(answer.unread) or len(answer.findings) > sum(each.done for each in outcomes))
+    end(bool(answer.unread) or len(answer.findings) > sum(each.done for each in outcomes))
 
 
 @cli.command(
@@ -204,13 +184,13 @@ def show_holder(address: str, at: datetime | None, connection: Connection, show:
     """
     now = datetime.now(UTC)
     if at is not None:
-        subject = Subject.address(address)
+        subject = HistorySubject.address(address)
         past = answer_at(connection.run(lambda cluster: look_back(cluster, subject, now)), at, now)
         show(past)
-        _end(bool(past.problems))
+        end(bool(past.problems))
     found = answer(connection.run(lambda cluster: look_for(cluster, address)), now)
     show(found)
-    _end(bool(found.problems))
+    end(bool(found.problems))
 
 
 @cli.group(
@@ -222,12 +202,12 @@ def past_holders() -> None:
 
 
 def _show_history(
-    connection: Connection, show: Show, subject: Callable[[Cluster], Subject], since: datetime | None
+    connection: Connection, show: Show, subject: Callable[[Cluster], HistorySubject], since: datetime | None
 ) -> None:
     now = datetime.now(UTC)
     found = history_table(connection.run(lambda cluster: look_back(cluster, subject(cluster), now)), since, now)
     show(found)
-    _end(bool(found.problems))
+    end(bool(found.problems))
 
 
 @past_holders.command("address", epilog=examples("spiderpoolctl history address 172.31.199.187"))
@@ -237,7 +217,7 @@ def _show_history(
 @connected
 def show_history_of_address(address: str, since: datetime | None, connection: Connection, show: Show) -> None:
     """Show the pods that held ADDRESS, the earliest first."""
-    _show_history(connection, show, lambda _: Subject.address(address), since)
+    _show_history(connection, show, lambda _: HistorySubject.address(address), since)
 
 
 @past_holders.command("pod", epilog=examples("spiderpoolctl history pod shop/web-1 --since -7d"))
@@ -258,8 +238,8 @@ def show_history_of_pod(
     """Show the addresses that all pods of a name held, the earliest first; the pods may be gone."""
     first, slash, rest = name.partition("/")
 
-    def subject(cluster: Cluster) -> Subject:
-        return Subject.pod(first, rest) if slash else Subject.pod(namespace or cluster.namespace, first)
+    def subject(cluster: Cluster) -> HistorySubject:
+        return HistorySubject.pod(first, rest) if slash else HistorySubject.pod(namespace or cluster.namespace, first)
 
     _show_history(connection, show, subject, since)
 
@@ -271,7 +251,21 @@ def show_history_of_pod(
 @connected
 def show_history_of_node(name: str, since: datetime | None, connection: Connection, show: Show) -> None:
     """Show the addresses that pods of NODE held, the earliest first; pods and node may be gone."""
-    _show_history(connection, show, lambda _: Subject.node(name), since)
+    _show_history(connection, show, lambda _: HistorySubject.node(name), since)
+
+
+def as_agents_are_set(command: F) -> F:
+    """Give a command the options for what the agents are set to, by which they decide about addresses."""
+    values = click.option(
+        "--values", type=EXISTING, help="conf.yml of the agents, no values of Helm. Default: that of the cluster."
+    )
+    network = click.option(
+        "--default-network", metavar="NAME", help="Network of pods that name none. Default: that of the agents."
+    )
+    namespace = click.option(
+        "--spiderpool-namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Where Spiderpool is."
+    )
+    return values(network(namespace(command)))
 
 
 @cli.command(
@@ -294,9 +288,7 @@ def show_history_of_node(name: str, since: datetime | None, connection: Connecti
     shell_complete=names_of(Namespace),
     help="Namespace of the pod. Default: that of the context.",
 )
-@click.option("--values", type=FILE, help="conf.yml of the agents, no values of Helm. Default: that of the cluster.")
-@click.option("--default-network", metavar="NAME", help="Network of pods that name none. Default: that of the agents.")
-@click.option("--spiderpool-namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Where Spiderpool is.")
+@as_agents_are_set
 @shown
 @connected
 def explain_pod(
@@ -311,7 +303,7 @@ def explain_pod(
     question = PodQuestion.of(words, filename, **options)
     answer = connection.run(question.answer)
     show(answer)
-    _end(answer.refusal is not None)
+    end(answer.refusal is not None)
 
 
 @cli.command(
@@ -337,9 +329,7 @@ def explain_pod(
     help="Placement of pods on nodes that decides the exit status.",
 )
 @click.option("--namespace", "-n", metavar="NAME", help="Namespace of the workload. Default: that of the context.")
-@click.option("--values", type=FILE, help="conf.yml of the agents, no values of Helm. Default: that of the cluster.")
-@click.option("--default-network", metavar="NAME", help="Network of pods that name none. Default: that of the agents.")
-@click.option("--spiderpool-namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Where Spiderpool is.")
+@as_agents_are_set
 @shown
 @connected
 def show_plan(connection: Connection, show: Show, placement: str, **options: Any) -> None:
@@ -352,77 +342,7 @@ def show_plan(connection: Connection, show: Show, placement: str, **options: Any
     question = PlanQuestion.of(options.pop("words"), options.pop("filenames"), **options)
     answer = connection.run(question.answer)
     show(answer)
-    _end(bool(answer.refused(Placement(placement)) or answer.pending or answer.unread))
-
-
-@cli.command(
-    "migrate",
-    epilog=examples(
-        "spiderpoolctl migrate",
-        "spiderpoolctl migrate --values spiderpool-values.yaml -o wide",
-        "spiderpoolctl migrate --apply --node worker-1",
-        "spiderpoolctl migrate --undo --apply",
-    ),
-)
-@click.option("--apply", is_flag=True, help="Do it. Default: print what would be done, and change nothing.")
-@click.option("--undo", is_flag=True, help="Give all nodes back to the other release, when our agents are removed.")
-@click.option(
-    "--node",
-    "nodes",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=names_of(Node),
-    help="Node to move, with those of its group. Default: all.",
-)
-@click.option(
-    "--namespace",
-    "-n",
-    default=DEFAULT_PLACES.namespace,
-    show_default=True,
-    metavar="NAME",
-    help="Namespace of our release.",
-)
-@click.option(
-    "--from",
-    "former",
-    default="/".join(DEFAULT_PLACES.former),
-    show_default=True,
-    metavar="NAMESPACE/NAME",
-    help="DaemonSet of the other release's agents.",
-)
-@click.option(
-    "--config", default=DEFAULT_PLACES.config, show_default=True, metavar="NAME", help="ConfigMap of the other release."
-)
-@click.option("--removed", is_flag=True, help="State that the other release is removed, and none of its agents runs.")
-@click.option("--values", type=FILE, help="Values of the other release's chart, to be looked through.")
-@click.option(
-    "--chart",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("charts/spiderpool"),
-    show_default=True,
-    help="Our chart, whose table says which values are served.",
-)
-@click.option(
-    "--patience",
-    type=click.FloatRange(min=1.0),
-    default=300.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Longest time until the other release's agents have ended on the nodes of a group.",
-)
-@shown
-@connected
-def migrate_cluster(connection: Connection, show: Show, values: Path | None, **options: Any) -> None:
-    """Take a cluster over from Spiderpool's own release, whose programs are in Go, so that pods keep their addresses.
-
-    Without --apply: print what is taken over as it is, what is translated, what has no counterpart here, which nodes
-    change hands together, and the next command. What stands in the way, or is held back, comes last, each line with a
-    "!"; then the exit status is 1.
-    """
-    migration = Migration(file=values, given=values_at(values) if values else {}, **options)
-    answer = connection.run(migration.answer)
-    show(answer)
-    _end(bool(answer.problems))
+    end(bool(answer.refused(Placement(placement)) or answer.pending or answer.unread))
 
 
 @cli.group("top", epilog=examples("spiderpoolctl top pools", "spiderpoolctl top nodes --watch"))
@@ -465,115 +385,6 @@ def show_subnets(connection: Connection, show: Show) -> None:
     show(connection.run(top.top_subnets))
 
 
-@cli.group(epilog=examples("spiderpoolctl policy print --kind rbac"))
-def policy() -> None:
-    """What spiderpool-cloud must be allowed to do."""
-
-
-@cli.group(epilog=examples("spiderpoolctl ip release 172.31.199.187"))
-def ip() -> None:
-    """Addresses of pods."""
-
-
-@ip.command("release", epilog=examples("spiderpoolctl ip release 172.31.199.187"))
-@click.argument("address", shell_complete=names_of(SpiderIP))
-@shown
-@connected
-def release_address(address: str, connection: Connection, show: Show) -> None:
-    """Release ADDRESS, unless a sandbox has it by the word of its node, which is asked first."""
-    said = connection.run(lambda cluster: addresses.release(cluster.client, address))
-    name = object_name(AddressParameter().convert(address, None, None))
-    show(Done(object_reference(SpiderIP, name), said))
-
-
-@cli.group(epilog=examples("spiderpoolctl node fence worker-1", "spiderpoolctl node unfence worker-1"))
-def node() -> None:
-    """Nodes that do not answer."""
-
-
-@node.command("fence", epilog=examples("spiderpoolctl node fence worker-1"))
-@click.argument("name", metavar="NODE", shell_complete=names_of(Node))
-@shown
-@connected
-def fence_node(name: str, connection: Connection, show: Show) -> None:
-    """State that nothing of the present boot of NODE runs any more, so that its addresses may be given to others.
-
-    Switch the machine off first, or take its NICs off the network: what runs on keeps its addresses.
-    """
-    said = connection.run(lambda cluster: nodes.fence(cluster.client, name))
-    show(Done(object_reference(Node, name), said))
-
-
-@node.command("unfence", epilog=examples("spiderpoolctl node unfence worker-1"))
-@click.argument("name", metavar="NODE", shell_complete=names_of(Node))
-@shown
-@connected
-def unfence_node(name: str, connection: Connection, show: Show) -> None:
-    """Take back what `fence` has stated about NODE."""
-    said = connection.run(lambda cluster: nodes.unfence(cluster.client, name))
-    show(Done(object_reference(Node, name), said))
-
-
-@cli.group(epilog=examples("spiderpoolctl service plan service.yaml"))
-def service() -> None:
-    """Services of type LoadBalancer."""
-
-
-@service.command("plan", epilog=examples(*PLAN_EXAMPLE))
-@click.argument("manifests", type=click.File())
-@click.option("--values", type=FILE, help="conf.yml of spiderpool-cloud, no values of Helm.")
-@click.option(
-    "--grants", "only_grants", is_flag=True, help="Print only the SpiderLoadBalancerGrants that are lacking, as YAML."
-)
-@shown
-def plan_services(manifests: TextIO, values: Path | None, only_grants: bool, show: Show) -> None:
-    """Print what would be made in the cloud for the Services of a file (-: standard input), step by step.
-
-    Nodes and EndpointSlices in the file are the servers, and what its SpiderLoadBalancerGrants lack follows as a
-    manifest. No cluster and no cloud is called. Where a Service is faulty, or a grant is lacking, the exit status is 1;
-    with --grants it is 0 then.
-    """
-    with read_as_conf(values):
-        settings = cloud_settings(file_source(values) if values else SettingsSource({}, {}))
-    kind_of = _provider(settings.common.cloud.provider).kind_of
-    configuration, text = configuration_of(settings), text_of(manifests)
-    if only_grants:
-        click.echo(grants(text, configuration, kind_of))
-        return
-    planned = plans(text, configuration, kind_of)
-    show(planned)
-    _end(planned.is_faulty)
-
-
-@policy.command(
-    "print",
-    epilog=examples(
-        "spiderpoolctl policy print --feature nodes", "spiderpoolctl policy print --kind rbac -n kube-system"
-    ),
-)
-@click.option(
-    "--feature", "features", multiple=True, type=click.Choice(FEATURES), help="Feature that is on; repeatable."
-)
-@click.option(
-    "--values",
-    type=FILE,
-    help="conf.yml or Helm values: the features that are on there.",
-)
-@click.option("--kind", type=click.Choice(["ram", "rbac"]), default="ram", show_default=True)
-@click.option("--namespace", "-n", default="kube-system", show_default=True, help="Namespace of spiderpool-cloud.")
-def print_policy(features: Sequence[str], values: Path | None, kind: str, namespace: str) -> None:
-    """Print the least RAM policy (JSON) or the roles in the cluster (YAML) for the features that are on.
-
-    Without --feature and --values: for all features.
-    """
-    provider, enabled = _enabled_features(values_at(values)) if values else (registry.DEFAULT, [])
-    chosen = sorted({*features, *enabled}) or list(FEATURES)
-    if kind == "ram":
-        _show(json.dumps(provider.policy(chosen), indent=2), "json")
-    else:
-        _show(yaml.safe_dump_all(documents(chosen, namespace), sort_keys=False).rstrip(), "yaml")
-
-
 @cli.command(
     "completion",
     epilog=examples(
@@ -591,7 +402,7 @@ def print_completion(shell: str) -> None:
     click.echo(script(cli, shell))
 
 
-def _mended(connection: Connection, answer: Diagnosis, how: Fixing) -> list[Outcome]:
+def _mended(connection: Connection, answer: Diagnosis, how: Fixing) -> list[FixOutcome]:
     """What became of the findings that can be mended, and that the user has agreed to."""
     chosen = [each for each in answer.mendable if how.agrees(each)]
     outcomes = connection.run(lambda cluster: mend(cluster.client, chosen)) if chosen else []
@@ -602,37 +413,8 @@ def _mended(connection: Connection, answer: Diagnosis, how: Fixing) -> list[Outc
     return outcomes
 
 
-def _end(needs_attention: bool) -> None:
-    """Ends the command with the status that says so."""
-    sys.exit(1 if needs_attention else 0)
-
-
-def _provider(name: str) -> Provider:
-    """Returns the provider of the settings; the default one when they name none, as a dry run needs no settings."""
-    return registry.provider(name) if name else registry.DEFAULT
-
-
-def _enabled_features(values: dict[str, Any]) -> tuple[Provider, list[str]]:
-    """Returns the provider of a file and the features that it enables. Raises BadConfig when it names none."""
-    cloud = block(values, "cloud")
-    name = str(cloud.get("provider"))
-    if name not in registry.PROVIDERS:
-        raise BadConfig(f"cloud.provider is not {registry.names()} there, so spiderpool-cloud needs no policy")
-    enabled = {
-        "nodes": True,
-        "addresses": block(cloud, name).get("assign", False),
-        "balancers": block(cloud, "loadBalancers").get("enabled", True),
-    }
-    return registry.PROVIDERS[name], [feature for feature in FEATURES if enabled[feature]]
-
-
-def _show(text: str, language: str) -> None:
-    """Prints text with the terminal's own colours, readable on light and dark ones, and without into a pipe."""
-    console = Console()
-    if console.is_terminal and not os.environ.get("NO_COLOR"):
-        console.print(Syntax(text, language, theme="ansi_light", background_color="default"))
-    else:
-        click.echo(text)
+for group in (policy, service, ip, node, migrate_cluster):
+    cli.add_command(group)
 
 
 def main() -> None:

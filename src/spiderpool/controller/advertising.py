@@ -26,7 +26,7 @@ from spiderpool.core.ipam.allocation import pools_of
 from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION, is_finished
 from spiderpool.core.ipam.node_capacity import (
     FreeAddresses,
-    NodePools,
+    ServingPools,
     Supply,
     advertised,
     concerns,
@@ -86,8 +86,8 @@ class SharedPools:
         self._records = listers.ips.index(pools_of)
         self._count = count
         self._not_before: dict[str, float] = {}  # pool → loop time until which what was told of it rests
-        self._has_free: dict[str, bool] = {}
-        self.pools: dict[str, SpiderIPPool] = {}
+        self._has_free: dict[str, bool] = {}  # pool → whether it had a free address when nodes were told of it last
+        self.pools: dict[str, SpiderIPPool] = {}  # by name; followed by `follow`
 
     def has_free(self, pool: SpiderIPPool) -> bool:
         """Whether a shared pool had a free address when it was looked at last; one that is new may have."""
@@ -377,7 +377,7 @@ class AddressAdvertiser:
 
         server = self._listers.servers.of(node)
         enis = frozenset(eni.identity for eni in server.enis) if server else frozenset()
-        made = partial(NodePools, node.name, node.metadata.labels or {}, enis, free=free)
+        made = partial(ServingPools, node.name, node.metadata.labels or {}, enis, free=free)
         found = {resource: supply(requests, made(pools=own)) for resource, requests in needs.others.items() if requests}
         async for resource, requirement in in_turns(needs.advertised.items()):
             pools = [*own, *self._shared_for(requirement)]

@@ -14,7 +14,7 @@ from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.node_capacity import (
     PLENTY,
     FreeAddresses,
-    NodePools,
+    ServingPools,
     Supply,
     advertised,
     concerns,
@@ -46,9 +46,9 @@ def request(candidates: Candidates | None = None, version: int = 4) -> Allocatio
     return AllocationRequest("", "", "", "eth0", "", "kube-system/a", version, "", candidates or NamedPools(("p", "q")))
 
 
-def node(*pools: SpiderIPPool, free: dict[str, int] | None = None) -> NodePools:
+def node(*pools: SpiderIPPool, free: dict[str, int] | None = None) -> ServingPools:
     counts = {"p": 5, "q": 3} if free is None else free
-    return NodePools("n", {"zone": "h"}, frozenset({"eni-1"}), pools, lambda each: counts[each.name])
+    return ServingPools("n", {"zone": "h"}, frozenset({"eni-1"}), pools, lambda each: counts[each.name])
 
 
 class TestFreeAddresses:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ArchiveEntry:
     """A file in the archive."""
 
     name: str
@@ -32,7 +32,7 @@ class Archive:
     folder: str
     """All files are in this one."""
     made: datetime
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[ArchiveEntry] = field(default_factory=list)
 
     def add(self, name: str, description: str, text: str, note: str = "") -> None:
         """Add a file."""
@@ -40,7 +40,7 @@ class Archive:
         info = tarfile.TarInfo(f"{self.folder}/{name}")
         info.size, info.mtime, info.mode = len(content), int(self.made.timestamp()), 0o644
         self.tar.addfile(info, BytesIO(content))
-        self.entries.append(Entry(name, description, len(content), note))
+        self.entries.append(ArchiveEntry(name, description, len(content), note))
 
 
 @contextmanager

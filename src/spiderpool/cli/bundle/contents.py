@@ -74,7 +74,7 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BundlePart:
     """A file that is to be in the archive."""
 
     name: str
@@ -100,7 +100,7 @@ class Bundle:
 
     diagnosis: Diagnosis
     status: Status | None
-    parts: tuple[Part, ...]
+    parts: tuple[BundlePart, ...]
     left_out: list[str] = field(default_factory=list)
 
     @property
@@ -159,7 +159,7 @@ def chosen_pods(pods: Iterable[DaemonPod], diagnosis: Diagnosis) -> list[DaemonP
     return [*others, *agents[:MOST_AGENTS]]
 
 
-async def content_of(part: Part) -> Content:
+async def content_of(part: BundlePart) -> Content:
     """A file, or why there is nothing in it."""
     try:
         return await part.read()
@@ -170,13 +170,13 @@ async def content_of(part: Part) -> Content:
 # --- reports
 
 
-def _reports(diagnosis: Diagnosis, status: Status | None) -> Iterator[Part]:
+def _reports(diagnosis: Diagnosis, status: Status | None) -> Iterator[BundlePart]:
     view = View(wide=True, width=WIDTH)
     reports: dict[str, Report] = {"doctor": diagnosis} | ({"status": status} if status else {})
     for name, report in reports.items():
         for ending, output, what in (("txt", "wide", "for people"), ("json", "json", "for programs")):
             text = f"{printed(report, output, view)}\n"
-            yield Part(f"{name}.{ending}", f"answer of `spiderpoolctl {name}`, {what}", _constant(text))
+            yield BundlePart(f"{name}.{ending}", f"answer of `spiderpoolctl {name}`, {what}", _constant(text))
 
 
 def _constant(text: str) -> Callable[[], Awaitable[Content]]:
@@ -189,7 +189,7 @@ def _constant(text: str) -> Callable[[], Awaitable[Content]]:
 # --- objects
 
 
-def _objects(cluster: Cluster, home: str) -> Iterator[Part]:
+def _objects(cluster: Cluster, home: str) -> Iterator[BundlePart]:
     """One file for each kind, one object on each line."""
     ours = ("labelSelector", f"{COMPONENT_LABEL} in ({','.join(COMPONENTS)})")
     everywhere: tuple[type[Object], ...] = (*KINDS, Node)
@@ -210,13 +210,13 @@ def _objects(cluster: Cluster, home: str) -> Iterator[Part]:
         address = each.kind.KIND
         name = f"{address.plural}.{address.group}" if address.group else address.plural
         where = f" in {each.namespace}" if each.namespace else ""
-        yield Part(f"objects/{name}.jsonl", f"{address.name} objects{where}", _reader(cluster, [each]))
+        yield BundlePart(f"objects/{name}.jsonl", f"{address.name} objects{where}", _reader(cluster, [each]))
     definitions = [Listed(CustomResourceDefinition, params=(_named(each),)) for each in DEFINITIONS]
     address = CustomResourceDefinition.KIND
     name = f"objects/{address.plural}.{address.group}.jsonl"
-    yield Part(name, f"{address.name} objects", _reader(cluster, definitions))
+    yield BundlePart(name, f"{address.name} objects", _reader(cluster, definitions))
     events = [Listed(Event, params=(("fieldSelector", f"source={each}"),)) for each in COMPONENTS]
-    yield Part("objects/events.jsonl", "Events of our daemons", _reader(cluster, events))
+    yield BundlePart("objects/events.jsonl", "Events of our daemons", _reader(cluster, events))
 
 
 def _named(name: str) -> tuple[str, str]:
@@ -270,7 +270,7 @@ async def _pages(cluster: Cluster, listed: Listed) -> Any:
 # --- logs
 
 
-def logs(cluster: Cluster, pods: Iterable[DaemonPod]) -> Iterator[Part]:
+def logs(cluster: Cluster, pods: Iterable[DaemonPod]) -> Iterator[BundlePart]:
     """The logs of all containers, and of those before them that have ended."""
     for pod in pods:
         restarts = {
@@ -279,9 +279,9 @@ def logs(cluster: Cluster, pods: Iterable[DaemonPod]) -> Iterator[Part]:
         for container in (*pod.spec.initContainers, *pod.spec.containers):
             where = f"logs/{pod.name}/{container.name}"
             what = f"log of container {container.name} of pod {pod.key} on node {pod.spec.nodeName or '?'}"
-            yield Part(f"{where}.log", what, _log(cluster, pod, container.name))
+            yield BundlePart(f"{where}.log", what, _log(cluster, pod, container.name))
             if restarts.get(container.name):
-                yield Part(
+                yield BundlePart(
                     f"{where}.previous.log",
                     f"{what}, before its last restart",
                     _log(cluster, pod, container.name, previous=True),

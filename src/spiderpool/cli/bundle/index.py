@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from urllib.parse import quote
 
-from spiderpool.cli.bundle.archive import Archive, Entry
+from spiderpool.cli.bundle.archive import Archive, ArchiveEntry
 from spiderpool.cli.doctor.diagnosis import Diagnosis
 from spiderpool.cli.finding import CHECKS, Finding
 
@@ -51,7 +51,7 @@ def _findings(findings: Iterable[Finding]) -> Iterator[str]:
         yield "</dl>"
 
 
-def _files(entries: Iterable[Entry]) -> Iterator[str]:
+def _files(entries: Iterable[ArchiveEntry]) -> Iterator[str]:
     yield "<h2>Files</h2><table><thead><tr><th>File</th><th>Holds</th><th>Bytes</th><th>Note</th></tr></thead><tbody>"
     for each in entries:
         link = f'<a href="{quote(each.name)}">{escape(each.name)}</a>'

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from spiderpool.cli.bundle import redaction as redaction
-from spiderpool.cli.bundle.archive import Entry, written
+from spiderpool.cli.bundle.archive import ArchiveEntry, written
 from spiderpool.cli.bundle.contents import content_of, prepare
 from spiderpool.cli.bundle.index import index
 from spiderpool.cli.connection import Cluster
@@ -26,7 +26,7 @@ class Wanted:
     now: datetime
 
 
-async def save(cluster: Cluster, wanted: Wanted) -> list[Entry]:
+async def save(cluster: Cluster, wanted: Wanted) -> list[ArchiveEntry]:
     """Write the archive; its files. Raises ApiUnavailable, OSError."""
     bundle = await prepare(cluster, wanted.namespace, wanted.node, wanted.now)
     with written(wanted.target, wanted.now) as archive:

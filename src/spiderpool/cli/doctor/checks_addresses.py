@@ -11,7 +11,7 @@ from spiderpool.api.ip import RELEASE_ANNOTATION, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spidernode import NodeSandbox, SpiderNode
 from spiderpool.cli.attention import present_accounts
-from spiderpool.cli.doctor.look import Snapshot
+from spiderpool.cli.doctor.look import ClusterSnapshot
 from spiderpool.cli.finding import Finding
 from spiderpool.cli.printing import object_reference
 from spiderpool.core.addresses import FAMILIES, AddressSet, Interval, canonical, object_name, to_int
@@ -41,7 +41,7 @@ class AddressUser:
         return f"pod {self.pod} on node {self.node} has it, by {self.source}"
 
 
-def address_findings(snapshot: Snapshot) -> Iterator[Finding]:
+def address_findings(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """All of the checks of this file; those that need what may not be read are left out."""
     if snapshot.records is None:
         return
@@ -56,7 +56,7 @@ def address_findings(snapshot: Snapshot) -> Iterator[Finding]:
     yield from _leaked(snapshot)
 
 
-def suspects(snapshot: Snapshot) -> Iterator[str]:
+def suspects(snapshot: ClusterSnapshot) -> Iterator[str]:
     """Names of records that may be wrong, or may be missing: to be read again."""
     yield from (each.name for each in left_over(snapshot))
     known = {each.name for each in snapshot.records or ()}
@@ -68,7 +68,7 @@ def suspects(snapshot: Snapshot) -> Iterator[str]:
 # --- who has an address
 
 
-def users_by_address(snapshot: Snapshot) -> dict[str, list[AddressUser]]:
+def users_by_address(snapshot: ClusterSnapshot) -> dict[str, list[AddressUser]]:
     """The pods that have each address, by the word of nodes and by their own status; addresses of pools alone."""
     accounts = snapshot.installation.accounts or ()
     found: dict[str, list[AddressUser]] = {}
@@ -129,7 +129,7 @@ def _is_in(address: str, given: Mapping[int, AddressSet]) -> bool:
 # --- the checks
 
 
-def _twice(snapshot: Snapshot, users: Mapping[str, list[AddressUser]]) -> Iterator[Finding]:
+def _twice(snapshot: ClusterSnapshot, users: Mapping[str, list[AddressUser]]) -> Iterator[Finding]:
     """Addresses of two pods, unless a virtual machine moves from one to the other."""
     records = {address_text(each): each for each in snapshot.records or () if not each.defect()}
     for address, found in users.items():
@@ -178,11 +178,11 @@ def conflict_remedy(pod: str, node: str, rivals: Iterable[str]) -> str:
     return f"delete pod {pod}, so that it gets another address"
 
 
-def _concerns(snapshot: Snapshot, users: Iterable[AddressUser]) -> bool:
+def _concerns(snapshot: ClusterSnapshot, users: Iterable[AddressUser]) -> bool:
     return snapshot.node is None or any(each.node == snapshot.node for each in users)
 
 
-def _unrecorded(snapshot: Snapshot, users: Mapping[str, list[AddressUser]]) -> Iterator[Finding]:
+def _unrecorded(snapshot: ClusterSnapshot, users: Mapping[str, list[AddressUser]]) -> Iterator[Finding]:
     """Addresses that a pod has, and that any node takes for free."""
     known = {each.name for each in snapshot.records or ()}
     for address, found in users.items():
@@ -198,7 +198,7 @@ def _unrecorded(snapshot: Snapshot, users: Mapping[str, list[AddressUser]]) -> I
             )
 
 
-def _unregistered(snapshot: Snapshot) -> Iterator[Finding]:
+def _unregistered(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Addresses of pods that the ENI of their pool does not have any more, by the report of the node."""
     nodes = {each.name: each for each in snapshot.installation.nodes or ()}
     servers = {each.name: each for each in snapshot.servers if each.name in nodes and each.is_of(nodes[each.name])}
@@ -264,7 +264,7 @@ def _without_pool(records: Iterable[SpiderIP], pools: Iterable[SpiderIPPool]) ->
         yield Finding("pool-missing", object_reference(SpiderIPPool, pool), what)
 
 
-def _leaked(snapshot: Snapshot) -> Iterator[Finding]:
+def _leaked(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     accounts = {each.name: each for each in snapshot.installation.accounts or ()}
     for each in left_over(snapshot):
         account = accounts.get(each.spec.node)
@@ -286,7 +286,7 @@ def _leaked(snapshot: Snapshot) -> Iterator[Finding]:
         )
 
 
-def left_over(snapshot: Snapshot) -> Iterator[SpiderIP]:
+def left_over(snapshot: ClusterSnapshot) -> Iterator[SpiderIP]:
     """Records that their pod does not hold any more, and that nobody keeps; those of the node that was asked about."""
     pods = {each.key: each for each in snapshot.pods or ()}
     for each in (snapshot.records or ()) if snapshot.pods is not None else ():

@@ -11,7 +11,7 @@ from spiderpool.api.meta import Object
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.cli.attention import is_unready
-from spiderpool.cli.doctor.look import Snapshot, WebhookService
+from spiderpool.cli.doctor.look import ClusterSnapshot, WebhookService
 from spiderpool.cli.finding import Finding
 from spiderpool.cli.printing import age, object_reference, seconds_since
 from spiderpool.core.admission.warnings import ObjectName, names_in
@@ -28,7 +28,7 @@ FRESH = 3600.0
 """Seconds after which a fault that an agent has not told again is not told any more."""
 
 
-def network_findings(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
+def network_findings(snapshot: ClusterSnapshot, now: datetime) -> Iterator[Finding]:
     """All of the checks of this file; those that need what may not be read are left out."""
     for service in snapshot.services:
         yield from _unreachable(service)
@@ -49,7 +49,7 @@ def _unreachable(service: WebhookService) -> Iterator[Finding]:
     yield Finding("webhook-unreachable", f"service/{service.name}", f"{where} {what}", evidence=(evidence,))
 
 
-def _node_faults(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
+def _node_faults(snapshot: ClusterSnapshot, now: datetime) -> Iterator[Finding]:
     """What agents have said of their nodes in the last hour: lost rules and routes, kernel settings, proxies."""
     reported: set[tuple[str, str]] = set()
     for event in snapshot.installation.events or ():
@@ -65,7 +65,7 @@ def _node_faults(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
             yield Finding("node-network-fault", object_reference(Node, name), what, hint, (evidence,), name)
 
 
-def _empty_names(snapshot: Snapshot) -> Iterator[Finding]:
+def _empty_names(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Pools for nodes, Namespaces or networks of which none exists, whose condition does not say so yet."""
     known = _names(snapshot)
     for pool in snapshot.installation.pools or ():
@@ -80,7 +80,7 @@ def _empty_names(snapshot: Snapshot) -> Iterator[Finding]:
                 yield Finding("pool-names-nothing", reference, what, evidence=tuple(map(str, named)))
 
 
-def _names(snapshot: Snapshot) -> Mapping[type[Object], set[str]]:
+def _names(snapshot: ClusterSnapshot) -> Mapping[type[Object], set[str]]:
     """The names of all objects that pools may name, by kind; without kinds that may not be read."""
     lists: dict[type[Object], Iterable[Object] | None] = {
         Node: snapshot.installation.nodes,
@@ -90,7 +90,7 @@ def _names(snapshot: Snapshot) -> Mapping[type[Object], set[str]]:
     return {kind: {each.key for each in found} for kind, found in lists.items() if found is not None}
 
 
-def _attachments(snapshot: Snapshot) -> Iterator[Finding]:
+def _attachments(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """NetworkAttachmentDefinitions that are missing, or are not what their SpiderMultusConfig says."""
     if snapshot.networks is None:
         return
@@ -117,7 +117,7 @@ def _attachment(config: SpiderMultusConfig, known: Mapping[str, NetworkAttachmen
         yield Finding("network-differs", subject, what)
 
 
-def _mtus(snapshot: Snapshot) -> Iterator[Finding]:
+def _mtus(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Networks whose pods have another MTU on some nodes, by the accounts of the nodes."""
     found: dict[str, dict[int, set[str]]] = {}
     for account in snapshot.installation.accounts or ():

@@ -10,7 +10,7 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION
-from spiderpool.cli.doctor.look import Snapshot
+from spiderpool.cli.doctor.look import ClusterSnapshot
 from spiderpool.cli.explain.answer import Explanation, explain
 from spiderpool.cli.explain.case import PodCase, top_controller
 from spiderpool.cli.explain.pod_plan import needed_records
@@ -34,7 +34,7 @@ Controllers = Mapping[str, tuple[Controller | None, SpiderpoolError | None]]
 """By pod, its top controller, and why it is not known."""
 
 
-def waiting_pods(snapshot: Snapshot, now: datetime) -> list[Pod]:
+def waiting_pods(snapshot: ClusterSnapshot, now: datetime) -> list[Pod]:
     """Pods on a node that have no address for longer than making a sandbox takes."""
     found = [each for each in snapshot.pods or () if _waits(each, now)]
     return sorted(found, key=lambda each: (each.metadata.creationTimestamp or "", each.key))[:MOST_PODS]
@@ -53,7 +53,7 @@ async def read_controllers(owners: OwnerReader, pods: Iterable[Pod], timeout: fl
     return {each.key: await top_controller(owners, each, timeout) for each in pods}
 
 
-def refusal_findings(snapshot: Snapshot, controllers: Controllers, now: datetime) -> Iterator[Finding]:
+def refusal_findings(snapshot: ClusterSnapshot, controllers: Controllers, now: datetime) -> Iterator[Finding]:
     """Pods that get no address, those with the same remedy together; none where what decides may not be read."""
     found = snapshot.installation
     decisive = (snapshot.policies, snapshot.records, found.pools, found.nodes, snapshot.networks, snapshot.namespaces)
@@ -78,13 +78,13 @@ class _Refused:
     explanation: Explanation
 
 
-def _is_ours(pod: Pod, snapshot: Snapshot) -> bool:
+def _is_ours(pod: Pod, snapshot: ClusterSnapshot) -> bool:
     """Whether it is known which network the pod has: one that names none may be in that of another CNI plugin."""
     assert snapshot.policies is not None
     return DEFAULT_NETWORK_ANNOTATION in (pod.metadata.annotations or {}) or snapshot.policies.network_note is None
 
 
-def _case(pod: Pod, snapshot: Snapshot, controllers: Controllers) -> PodCase:
+def _case(pod: Pod, snapshot: ClusterSnapshot, controllers: Controllers) -> PodCase:
     """The case of a pod, of what was read of all."""
     assert snapshot.policies is not None
     node = pod.spec.nodeName or ""

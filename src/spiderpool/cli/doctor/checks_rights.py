@@ -36,7 +36,7 @@ class Roles:
 
 
 @dataclass(frozen=True, slots=True)
-class Right:
+class DaemonRight:
     """One verb on one resource; ``name``: on the object of this name alone."""
 
     group: str
@@ -84,19 +84,19 @@ def _needed_here(account: str) -> list[dict[str, Any]]:
     return rbac.leases(LEASES[account]) if account in LEASES else []
 
 
-def _missing(rules: Iterable[dict[str, Any]], found: Sequence[PolicyRule]) -> list[Right]:
+def _missing(rules: Iterable[dict[str, Any]], found: Sequence[PolicyRule]) -> list[DaemonRight]:
     return [right for rule in rules for right in _rights(rule) if not any(_allows(each, right) for each in found)]
 
 
-def _rights(rule: dict[str, Any]) -> Iterator[Right]:
+def _rights(rule: dict[str, Any]) -> Iterator[DaemonRight]:
     each = msgspec.convert(rule, PolicyRule)
     for group in each.apiGroups:
         for resource in each.resources:
             for verb in each.verbs:
-                yield from (Right(group, resource, verb, name) for name in each.resourceNames or (None,))
+                yield from (DaemonRight(group, resource, verb, name) for name in each.resourceNames or (None,))
 
 
-def _allows(rule: PolicyRule, right: Right) -> bool:
+def _allows(rule: PolicyRule, right: DaemonRight) -> bool:
     _, slash, sub = right.resource.partition("/")
     return (
         not {right.group, "*"}.isdisjoint(rule.apiGroups)
@@ -106,7 +106,7 @@ def _allows(rule: PolicyRule, right: Right) -> bool:
     )
 
 
-def _finding(account: str, namespace: str, missing: Iterable[Right], *, is_bound: bool) -> Finding:
+def _finding(account: str, namespace: str, missing: Iterable[DaemonRight], *, is_bound: bool) -> Finding:
     verbs: dict[str, list[str]] = {}
     for right in missing:
         verbs.setdefault(right.place, []).append(right.verb)

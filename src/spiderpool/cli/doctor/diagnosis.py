@@ -15,7 +15,7 @@ from spiderpool.cli.doctor.checks_definitions import definition_findings, versio
 from spiderpool.cli.doctor.checks_networks import network_findings
 from spiderpool.cli.doctor.checks_pods import UNREAD, Controllers, read_controllers, refusal_findings, waiting_pods
 from spiderpool.cli.doctor.checks_rights import right_findings
-from spiderpool.cli.doctor.look import Snapshot, confirmed, known_node, read_snapshot
+from spiderpool.cli.doctor.look import ClusterSnapshot, confirmed, known_node, read_snapshot
 from spiderpool.cli.finding import CHECKS, ORDER, Finding
 from spiderpool.cli.installation import AGENT, CLOUD, COMPONENTS, CONTROLLER, Installation, component_of
 from spiderpool.cli.policies import CONFIG
@@ -118,7 +118,9 @@ async def examine(cluster: Cluster, namespace: str | None, node: str | None, now
     return replace(found, unread=tuple(sorted(cluster.unread)))
 
 
-def diagnosis(snapshot: Snapshot, controllers: Controllers, now: datetime, unseen: Iterable[str] = ()) -> Diagnosis:
+def diagnosis(
+    snapshot: ClusterSnapshot, controllers: Controllers, now: datetime, unseen: Iterable[str] = ()
+) -> Diagnosis:
     """What is wrong with a cluster at ``now``."""
     found = snapshot.installation
     if not found.served:
@@ -139,7 +141,7 @@ def diagnosis(snapshot: Snapshot, controllers: Controllers, now: datetime, unsee
     )
 
 
-def _settings_findings(snapshot: Snapshot) -> Iterator[Finding]:
+def _settings_findings(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """What the daemons would not start with."""
     if snapshot.settings_error:
         subject = object_reference(ConfigMap, CONFIG)

@@ -36,21 +36,21 @@ class Fixing:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class FixOutcome:
     """What became of one finding."""
 
     text: str
     done: bool
 
 
-async def mend(client: Client, findings: Iterable[Finding]) -> list[Outcome]:
+async def mend(client: Client, findings: Iterable[Finding]) -> list[FixOutcome]:
     """Mend findings, one after the other; a refusal of one does not end the rest."""
     return [await _mend(client, each) for each in findings]
 
 
-async def _mend(client: Client, finding: Finding) -> Outcome:
+async def _mend(client: Client, finding: Finding) -> FixOutcome:
     assert finding.release is not None
     try:
-        return Outcome(await addresses.release(client, finding.release, finding.release_uid), done=True)
+        return FixOutcome(await addresses.release(client, finding.release, finding.release_uid), done=True)
     except SpiderpoolError as error:
-        return Outcome(error.message, done=False)
+        return FixOutcome(error.message, done=False)

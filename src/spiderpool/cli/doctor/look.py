@@ -42,7 +42,7 @@ class WebhookService:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class ClusterSnapshot:
     """The objects that checks judge; None stands for what may not be read."""
 
     installation: Installation
@@ -63,7 +63,7 @@ class Snapshot:
     settings_error: str = ""
 
 
-async def read_snapshot(cluster: Cluster, namespace: str | None, node: str | None) -> Snapshot:
+async def read_snapshot(cluster: Cluster, namespace: str | None, node: str | None) -> ClusterSnapshot:
     """Read what checks judge; records before pods, so that a pod that begins meanwhile has no record without it.
 
     Raises ApiUnavailable.
@@ -81,7 +81,7 @@ async def read_snapshot(cluster: Cluster, namespace: str | None, node: str | Non
         cluster.list(SpiderServer),
     )
     policies, settings_error = await _policies(cluster, home)
-    return Snapshot(
+    return ClusterSnapshot(
         installation=found,
         node=node,
         records=_known(records),
@@ -152,7 +152,7 @@ async def _policies(cluster: Cluster, namespace: str) -> tuple[AgentPolicies | N
         return None, error.message
 
 
-async def confirmed(cluster: Cluster, snapshot: Snapshot, names: Iterable[str]) -> Snapshot:
+async def confirmed(cluster: Cluster, snapshot: ClusterSnapshot, names: Iterable[str]) -> ClusterSnapshot:
     """The snapshot with some records, and the pods that they name, as they are now. Raises ApiUnavailable.
 
     Pods begin and end while a cluster is read: what looks wrong then is looked at again.

@@ -206,10 +206,12 @@ class Sites:
     _own: Mapping[str, list[SpiderIPPool]] = field(init=False)
     """Pools that the agents of other nodes do not know, by the label value of their node."""
     _shared: list[SpiderIPPool] = field(init=False)
+    """All other pools."""
     _by_name: Mapping[str, SpiderIPPool] = field(init=False)
     _owned: Mapping[str, list[SpiderIP]] = field(init=False)
     """Records by the label of their owner."""
     _known: dict[object, dict[str, PodSite]] = field(init=False)
+    """What pods need on each node, by what they need it for."""
     _chosen: dict[object, dict[str, PodSite]] = field(init=False)
     """The same for certain nodes: one object for all pods that need the same, so that they are recognised."""
     _by_labels: bool = field(init=False)

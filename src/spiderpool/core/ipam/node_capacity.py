@@ -66,7 +66,7 @@ def is_exact(pool: SpiderIPPool, node: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class NodePools:
+class ServingPools:
     """A node, the pools that may serve its pods, and what these have left."""
 
     name: str
@@ -86,7 +86,7 @@ class Supply:
     """The pools of this node alone from which they get them."""
 
 
-def supply(requests: Iterable[AllocationRequest], node: NodePools) -> Supply:
+def supply(requests: Iterable[AllocationRequest], node: ServingPools) -> Supply:
     """What a node has for pods that need one address by each request, all from other families."""
     found = [
         _supply_of_family(replace(each, node=node.name, node_labels=node.labels, node_enis=node.enis), node)
@@ -133,7 +133,7 @@ def _concerns(request: AllocationRequest, pool: SpiderIPPool) -> bool:
             return selection.may_be_candidate(request, pool.name)
 
 
-def _supply_of_family(request: AllocationRequest, node: NodePools) -> Supply:
+def _supply_of_family(request: AllocationRequest, node: ServingPools) -> Supply:
     """Pools for some pods alone are looked at as if they were for all: which pods will come is not known."""
     exact: dict[str, int] = {}
     is_plenty = False

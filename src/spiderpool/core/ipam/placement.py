@@ -111,10 +111,10 @@ class _Counts:
         self._free = {name: each.free for name, each in capacity.pools.items()}
         self._cooling = {name: each.cooling for name, each in capacity.pools.items()}
         self._quotas = {name: each.left for name, each in capacity.quotas.items()}
-        self._requested: set[str] = set()
-        self.pods: Counter[str] = Counter()
-        self._refused: Counter[tuple[int, str, NeededAddress | None]] = Counter()
-        self._groups: dict[int, PodGroup] = {}
+        self._requested: set[str] = set()  # very addresses that pods ask for and have got
+        self.pods: Counter[str] = Counter()  # node → pods
+        self._refused: Counter[tuple[int, str, NeededAddress | None]] = Counter()  # group, node, what it lacks → pods
+        self._groups: dict[int, PodGroup] = {}  # those of them by ``id``
 
     def place(self, group: PodGroup, node: str) -> bool:
         """Whether a pod gets its addresses on a node, which are taken then."""

@@ -244,7 +244,7 @@ class _Reach:
     def __init__(self, groups: Sequence[PodGroup]) -> None:
         self._counts = [group.count for group in groups]
         self._pods: dict[str, Counter[tuple[int, RequestKey]]] = defaultdict(Counter)  # by pool
-        self._known: dict[tuple[str, ...], _Users] = {}
+        self._known: dict[tuple[str, ...], _Users] = {}  # pools → who takes addresses from any of them
         for number, group in enumerate(groups):
             for pool, slot, nodes in _slots_by_pool(group):
                 self._pods[pool][number, slot] = nodes if group.one_per_node else group.count
@@ -355,7 +355,7 @@ class _Partition:
     """Names that belong together (union-find)."""
 
     def __init__(self) -> None:
-        self._parents: dict[str, str] = {}
+        self._parents: dict[str, str] = {}  # name → another name of its part; without one it stands for the part
 
     def find(self, name: str) -> str:
         """The name that stands for all of a part."""
