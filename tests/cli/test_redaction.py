@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.cli.bundle import redaction as redaction
+from spiderpool.cli.bundle import redaction
 
 pytestmark = pytest.mark.unit
 

@@ -24,7 +24,7 @@ from spiderpool.api.daemon_pods import DaemonPod
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
 from spiderpool.api.meta import Object
 from spiderpool.api.rbac_v1 import ClusterRole, ClusterRoleBinding, Role, RoleBinding
-from spiderpool.cli.bundle import redaction as redaction
+from spiderpool.cli.bundle import redaction
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.doctor.diagnosis import Diagnosis, examine
 from spiderpool.cli.doctor.look import DEFINITIONS, daemon_pods, known_node

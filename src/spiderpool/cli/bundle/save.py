@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from spiderpool.cli.bundle import redaction as redaction
+from spiderpool.cli.bundle import redaction
 from spiderpool.cli.bundle.archive import ArchiveEntry, written
 from spiderpool.cli.bundle.contents import content_of, prepare
 from spiderpool.cli.bundle.index import index

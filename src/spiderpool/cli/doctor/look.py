@@ -68,9 +68,8 @@ async def read_snapshot(cluster: Cluster, namespace: str | None, node: str | Non
 
     Raises ApiUnavailable.
     """
-    records = await cluster.list(
-        SpiderIP, defective=True
-    )  # of other nodes too: they use addresses of pools that several share
+    # Those of other nodes too: they use addresses of pools that several share.
+    records = await cluster.list(SpiderIP, defective=True)
     pods = await cluster.list(Pod, fields=f"spec.nodeName={node}" if node else None)
     found = await look(cluster, namespace)
     home = found.namespace
