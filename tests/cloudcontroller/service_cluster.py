@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from spiderpool.api.core_v1 import Event, Node, NodeSpec, Service
-from spiderpool.api.discovery_v1 import SERVICE_LABEL, Endpoint, EndpointPort, EndpointSlice
+from spiderpool.api.discovery_v1 import SERVICE_LABEL, Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec, SpiderLoadBalancerGrant
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderserver import SpiderServer
@@ -94,10 +94,14 @@ class ServiceCluster:
         }
         return await self.client.create(msgspec.convert(body, Service))
 
-    async def endpoints(self, name: str, *pods: tuple[str, str], version: str = "1") -> None:
-        """The ready pods of a Service: address and node of each."""
+    async def endpoints(
+        self, name: str, *pods: tuple[str, str], ending: Sequence[tuple[str, str]] = (), version: str = "1"
+    ) -> None:
+        """The ready pods of a Service, and those that are terminating and still answer: address and node of each."""
         metadata = ObjectMeta(name=f"{name}-{version}", namespace=NAMESPACE, labels={SERVICE_LABEL: name})
+        ends = EndpointConditions(ready=False, serving=True, terminating=True)
         listed = [Endpoint([address], nodeName=node) for address, node in pods]
+        listed += [Endpoint([address], ends, node) for address, node in ending]
         ports = [EndpointPort("", 8080, "TCP")]
         body = EndpointSlice(metadata=metadata, addressType="IPv4", endpoints=listed, ports=ports)
         await self.client.apply(EndpointSlice, msgspec.to_builtins(body), metadata.name, NAMESPACE)

@@ -81,6 +81,19 @@ async def test_pods_as_servers_of_a_network_balancer(cluster: ServiceCluster) ->
     assert not list(cluster.simulated.account.tables.nlb_groups)
 
 
+async def test_a_rolling_update_keeps_the_old_server_until_the_new_one_is_well(cluster: ServiceCluster) -> None:
+    await cluster.endpoints("web", ("172.31.192.10", "a"))
+    await cluster.create("web", externalTrafficPolicy="Local")
+    await cluster.until(lambda: cluster.weights() == {"i-a": 1})
+    await cluster.endpoints("web", ("172.31.192.20", "b"), ending=[("172.31.192.10", "a")])
+    began = cluster.clock.now
+    await cluster.until(lambda: cluster.weights() == {"i-a": 1, "i-b": 1})
+    await cluster.until(lambda: cluster.weights() == {"i-a": 0, "i-b": 1})
+    assert cluster.clock.now - began >= 7, "three checks, 2 s apart, and the first one's moment"
+    await cluster.endpoints("web", ("172.31.192.20", "b"))
+    await cluster.until(lambda: cluster.weights() == {"i-b": 1})
+
+
 async def test_enis_that_a_node_tells_need_no_call(cluster: ServiceCluster) -> None:
     eni = ENI(
         "eni-a", "00:16:3e:00:00:01", True, "172.31.192.2", ("172.31.192.10",), (), "vsw-1", BLOCK, None, None, None

@@ -76,12 +76,13 @@ def node(name: str, *, ready: bool = True, **spec: Any) -> Node:
 
 
 def endpoints(*pods: tuple[str, str], port: int = 80, name: str = "", ready: bool = True, **more: Any) -> EndpointSlice:
-    """A slice of pods, each an address and the name of its node."""
+    """A slice of pods, each an address and the name of its node; further conditions by ``conditions``."""
+    conditions = {"ready": ready, **more.pop("conditions", {})}
     body = {
         "metadata": {"namespace": "default", "name": "web-1"},
         "addressType": more.pop("family", "IPv4"),
         "ports": [{"name": name, "port": port, "protocol": more.pop("protocol", "TCP")}],
-        "endpoints": [{"addresses": [address], "nodeName": on, "conditions": {"ready": ready}} for address, on in pods],
+        "endpoints": [{"addresses": [address], "nodeName": on, "conditions": conditions} for address, on in pods],
     }
     return msgspec.convert(body, EndpointSlice)
 

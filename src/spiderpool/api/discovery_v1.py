@@ -17,6 +17,9 @@ class EndpointConditions(msgspec.Struct, omit_defaults=True):
     """discovery.k8s.io/v1 EndpointConditions, in part."""
 
     ready: bool | None = None
+    serving: bool | None = None
+    """As ready, but also of a pod that is terminating."""
+    terminating: bool | None = None
 
 
 class Endpoint(msgspec.Struct, omit_defaults=True):
@@ -31,6 +34,11 @@ class Endpoint(msgspec.Struct, omit_defaults=True):
     def ready(self) -> bool:
         """Whether the endpoint may get traffic. Absent counts as true, as the API specifies."""
         return self.conditions.ready is not False
+
+    @property
+    def ending(self) -> bool:
+        """Whether its pod is terminating and still answers: it may get traffic while no other endpoint does."""
+        return not self.ready and self.conditions.terminating is True and self.conditions.serving is True
 
 
 class EndpointPort(msgspec.Struct, omit_defaults=True):

@@ -58,9 +58,9 @@ class ServiceReconciler:
         self._states = ServiceStates(cluster.recorder, self._timings)
         self._effects = ServiceEffects(cluster.client, listers.services, balancers)
         self._removal = BalancerRemoval(self._effects, self._states, self._grants, self._limits, configuration)
-        self._backends = ServiceBackends(listers, balancers.enis, configuration, self._timings)
         first, last = self._timings.first_pause, self._timings.last_pause
         self._queue = WorkQueue(self._reconcile, "services", first_pause=first, last_pause=last)
+        self._backends = ServiceBackends(listers, balancers.enis, configuration, self._timings, self._queue.add)
         listers.slices.subscribe(self._on_slice)
         listers.services.subscribe(self._on_service)
         listers.nodes.subscribe(self._on_node)

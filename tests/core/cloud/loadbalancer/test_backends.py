@@ -15,10 +15,13 @@ from spiderpool.core.cloud.loadbalancer.backends import (
     PortBackends,
     eligible,
     exclusion,
+    has_ending,
     node_backends,
     pod_addresses,
     pod_backends,
+    ready_addresses,
     reported_enis,
+    settling_time,
 )
 from spiderpool.core.cloud.loadbalancer.values import BackendServer
 from tests.core.pretend_balancers import endpoints, node, options, service
@@ -29,6 +32,7 @@ PLAIN = options("clb", {})
 HTTP = {"port": 80, "nodePort": 30698}
 ABC = [node("a"), node("b"), node("c")]
 THREE_PODS = endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), ("10.0.0.3", "b"))
+ENDING = {"ready": False, "serving": True, "terminating": True}
 
 
 @pytest.mark.parametrize(
@@ -91,10 +95,16 @@ def test_each_node_that_is_none_is_told_with_its_reason() -> None:
     )
 
 
-def of_nodes(slices: list[EndpointSlice], annotations: dict[str, str] | None = None, **spec: Any) -> set[BackendServer]:
+def of_nodes(
+    slices: list[EndpointSlice],
+    annotations: dict[str, str] | None = None,
+    settling: frozenset[str] = frozenset(),
+    **spec: Any,
+) -> set[BackendServer]:
     requested = service(HTTP, **spec)
     port = (requested.spec.ports or [])[0]
-    found = node_backends(requested, port, slices, ABC, options("clb", annotations or {}))
+    snapshot = BackendSnapshot(ABC, slices, settling=settling)
+    found = node_backends(requested, port, snapshot, ABC, options("clb", annotations or {}))
     assert found.unresolved == frozenset()
     return set(found.servers)
 
@@ -118,6 +128,8 @@ def test_nodes_by_their_node_port(policy: str | None, annotations: dict[str, str
     "slices",
     [
         [endpoints(("10.0.0.1", "a"), ready=False)],
+        [endpoints(("10.0.0.1", "a"), conditions={**ENDING, "serving": False})],
+        [endpoints(("10.0.0.1", "a"), conditions={**ENDING, "terminating": False})],
         [endpoints(("10.0.0.1", "a"), name="other")],
         [endpoints(("10.0.0.1", "a"), protocol="UDP")],
         [endpoints(("fd00::1", "a"), family="IPv6")],
@@ -127,6 +139,30 @@ def test_nodes_by_their_node_port(policy: str | None, annotations: dict[str, str
 )
 def test_with_local_traffic_a_node_without_a_pod_for_the_port_gets_none(slices: list[EndpointSlice]) -> None:
     assert of_nodes(slices, externalTrafficPolicy="Local") == set()
+
+
+@pytest.mark.parametrize(
+    ("new", "settling", "weights"),
+    [
+        ([], [], {"i-a": 2}),
+        ([("10.0.0.7", "b")], ["10.0.0.7"], {"i-a": 2, "i-b": 1}),
+        ([("10.0.0.7", "b")], [], {"i-a": 0, "i-b": 1}),
+        ([("10.0.0.7", "b"), ("10.0.0.8", "c")], ["10.0.0.8"], {"i-a": 0, "i-b": 1, "i-c": 1}),
+        ([("10.0.0.7", "a")], ["10.0.0.7"], {"i-a": 3}),
+        ([("10.0.0.7", "a")], [], {"i-a": 1}),
+    ],
+)
+def test_a_node_whose_pods_end_gets_new_connections_until_another_is_well(
+    new: list[tuple[str, str]], settling: list[str], weights: dict[str, int]
+) -> None:
+    slices = [endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), conditions=ENDING), endpoints(*new)]
+    servers = of_nodes(slices, settling=frozenset(settling), externalTrafficPolicy="Local")
+    assert servers == {BackendServer(name, "instance", 30698, weight) for name, weight in weights.items()}
+
+
+def test_a_pod_that_is_well_on_another_port_ends_nothing() -> None:
+    slices = [endpoints(("10.0.0.1", "a"), conditions=ENDING), endpoints(("10.0.0.7", "b"), name="other")]
+    assert of_nodes(slices, externalTrafficPolicy="Local") == {BackendServer("i-a", "instance", 30698, 1)}
 
 
 def test_a_node_with_many_pods_is_as_heavy_as_the_cloud_allows() -> None:
@@ -144,15 +180,16 @@ def test_a_pod_that_two_slices_name_weighs_once() -> None:
 def test_a_port_without_node_port_has_no_nodes() -> None:
     requested = service({"port": 80, "nodePort": None})
     port = (requested.spec.ports or [])[0]
-    assert node_backends(requested, port, [], ABC, PLAIN) == PortBackends(frozenset())
+    assert node_backends(requested, port, BackendSnapshot(ABC), ABC, PLAIN) == PortBackends(frozenset())
 
 
-def of_pods(slices: list[EndpointSlice], kind: Any = "clb", **annotations: str) -> PortBackends:
+def of_pods(
+    slices: list[EndpointSlice], kind: Any = "clb", settling: frozenset[str] = frozenset(), **annotations: str
+) -> PortBackends:
     port = (service(HTTP).spec.ports or [])[0]
     given = {key.replace("_", "-"): value for key, value in annotations.items()}
-    return pod_backends(
-        port, BackendSnapshot([], slices, {"10.0.0.1": "eni-1", "10.0.0.2": "eni-1"}), options(kind, given)
-    )
+    snapshot = BackendSnapshot([], slices, {"10.0.0.1": "eni-1", "10.0.0.2": "eni-1"}, settling)
+    return pod_backends(port, snapshot, options(kind, given))
 
 
 def test_pods_by_the_eni_of_their_address() -> None:
@@ -169,6 +206,32 @@ def test_pods_by_address_need_no_eni() -> None:
     assert found == PortBackends(frozenset({BackendServer("10.0.0.3", "address", 80, 5, "10.0.0.3")}))
 
 
+@pytest.mark.parametrize(("settling", "weight"), [((), 0), (("10.0.0.2",), 100)])
+def test_a_pod_that_ends_gets_new_connections_until_another_is_well(settling: tuple[str, ...], weight: int) -> None:
+    slices = [endpoints(("10.0.0.1", "a"), conditions=ENDING), endpoints(("10.0.0.2", "a"))]
+    found = of_pods(slices, settling=frozenset(settling))
+    assert {server.address: server.weight for server in found.servers} == {"10.0.0.1": weight, "10.0.0.2": 100}
+
+
+def test_what_is_asked_of_endpoints_to_know_how_long_a_pod_has_been_a_server() -> None:
+    ending, unready = endpoints(("10.0.0.1", "a"), conditions=ENDING), endpoints(("10.0.0.2", "a"), ready=False)
+    assert has_ending([unready, ending])
+    assert not has_ending([unready, THREE_PODS])
+    assert ready_addresses([ending, unready, THREE_PODS]) == {"10.0.0.1", "10.0.0.2", "10.0.0.3"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "seconds"),
+    [
+        ("clb", {}, 7.0),
+        ("nlb", {}, 11.0),
+        ("clb", {"healthy-threshold": "2", "health-check-interval": "10"}, 21.0),
+    ],
+)
+def test_how_long_a_balancer_takes_to_find_a_server_well(kind: str, given: dict[str, str], seconds: float) -> None:
+    assert settling_time(options(kind, given)) == seconds
+
+
 def test_pods_of_the_other_family_when_the_service_says_so() -> None:
     slices = [THREE_PODS, endpoints(("fd00::1", "a"), family="IPv6")]
     assert of_pods(slices, backend_ip_version="ipv6").unresolved == {("fd00::1", 80)}
@@ -176,8 +239,9 @@ def test_pods_of_the_other_family_when_the_service_says_so() -> None:
 
 def test_the_addresses_whose_enis_must_be_known() -> None:
     ports = service(HTTP, {"port": 443, "name": "tls"}).spec.ports or ()
-    slices = [THREE_PODS, endpoints(("10.0.0.4", "a"), name="tls"), endpoints(("10.0.0.5", "a"), ready=False)]
-    assert pod_addresses(ports, slices, PLAIN) == {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"}
+    others = endpoints(("10.0.0.5", "a"), ready=False), endpoints(("10.0.0.6", "a"), conditions=ENDING)
+    slices = [THREE_PODS, endpoints(("10.0.0.4", "a"), name="tls"), *others]
+    assert pod_addresses(ports, slices, PLAIN) == {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.6"}
 
 
 def test_enis_are_known_from_what_nodes_say() -> None:

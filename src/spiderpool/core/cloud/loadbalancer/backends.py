@@ -1,4 +1,9 @@
-"""The servers that a port of a Service is forwarded to: nodes by NodePort, or pods by the ENI of their address."""
+"""The servers that a port of a Service is forwarded to: nodes by NodePort, or pods by the ENI of their address.
+
+A pod that is terminating and still answers is a server with weight 0, so that its connections go on. While no other
+pod is known to be well it keeps its weight: a balancer sends nothing to a new server before its health checks have
+passed, and without the old one nobody would answer until then.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +24,10 @@ EXCLUDING_LABELS = (
 """Labels of nodes that must not be backends, in any cloud."""
 DELETION_TAINT = "ToBeDeletedByClusterAutoscaler"
 MAX_WEIGHT = 100
+NO_NEW_CONNECTIONS = 0
+"""Weight of a server that gets no new connections and keeps those that it has."""
+SETTLING_MARGIN = 1.0
+"""Seconds after which a server that was added is checked for the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,8 @@ class BackendSnapshot:
     slices: Sequence[EndpointSlice] = ()
     enis: Mapping[str, str] = field(default_factory=dict)
     """Address → identity of the ENI that has it."""
+    settling: frozenset[str] = frozenset()
+    """Addresses of ready pods that the balancer may not have found well yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,42 +111,48 @@ def eligible(nodes: Iterable[Node], options: BalancerOptions) -> tuple[list[Node
 
 
 def node_backends(
-    service: Service,
-    port: ServicePort,
-    slices: Iterable[EndpointSlice],
-    nodes: Iterable[Node],
-    options: BalancerOptions,
+    service: Service, port: ServicePort, snapshot: BackendSnapshot, nodes: Iterable[Node], options: BalancerOptions
 ) -> PortBackends:
-    """Returns nodes by their NodePort.
+    """Returns those of the nodes that are backends, by their NodePort.
 
-    With externalTrafficPolicy Local: only nodes that have ready pods, each weighted with the number of them.
+    With externalTrafficPolicy Local: only nodes that have pods which answer, each weighted with the number of them.
     """
     if not port.nodePort:
         return PortBackends(frozenset())
     local = service.spec.externalTrafficPolicy == "Local"
-    pods = _pods_by_node(port, slices, options["backend-ip-version"])
+    weights = _local_weights(port, snapshot, options) if local else {}
     servers: set[BackendServer] = set()
     for node in nodes:
-        weight = min(len(pods.get(node.name, ())), MAX_WEIGHT) if local else int(options["default-weight"])
         instance = _instance(node, options)
-        if instance and (not local or node.name in pods):
+        if instance and (not local or node.name in weights):
+            weight = weights[node.name] if local else int(options["default-weight"])
             servers.add(BackendServer(instance, "instance", port.nodePort, weight))
     return PortBackends(frozenset(servers))
 
 
+def _local_weights(port: ServicePort, snapshot: BackendSnapshot, options: BalancerOptions) -> dict[str, int]:
+    """Returns name of a node → number of the pods there to which traffic may be sent, at most 100."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for each in _port_endpoints(port, snapshot, options):
+        if each.node:
+            found[each.node].update([each.address] if each.takes_connections else ())
+    return {node: min(len(addresses), MAX_WEIGHT) for node, addresses in found.items()}
+
+
 def pod_backends(port: ServicePort, snapshot: BackendSnapshot, options: BalancerOptions) -> PortBackends:
-    """Returns ready pods by their own port."""
-    weight = int(options["default-weight"])
+    """Returns pods that answer, by their own port."""
+    default = int(options["default-weight"])
     servers: set[BackendServer] = set()
     unresolved: set[tuple[str, int]] = set()
     by_address = options.kind.pods_by_address(options)
-    for address, number, _ in _ready(port, snapshot.slices, options["backend-ip-version"]):
+    for each in _port_endpoints(port, snapshot, options):
+        weight = default if each.takes_connections else NO_NEW_CONNECTIONS
         if by_address:
-            servers.add(BackendServer(address, "address", number, weight, address))
-        elif eni := snapshot.enis.get(address):
-            servers.add(BackendServer(eni, "eni", number, weight, address))
+            servers.add(BackendServer(each.address, "address", each.port, weight, each.address))
+        elif eni := snapshot.enis.get(each.address):
+            servers.add(BackendServer(eni, "eni", each.port, weight, each.address))
         else:
-            unresolved.add((address, number))
+            unresolved.add((each.address, each.port))
     return PortBackends(frozenset(servers), frozenset(unresolved))
 
 
@@ -143,20 +160,52 @@ def pod_addresses(
     ports: Iterable[ServicePort], slices: Collection[EndpointSlice], options: BalancerOptions
 ) -> frozenset[str]:
     """Returns the addresses whose ENIs must be known for `pod_backends`."""
-    version = options["backend-ip-version"]
-    return frozenset(address for port in ports for address, _, _ in _ready(port, slices, version))
+    snapshot = BackendSnapshot(slices=tuple(slices))
+    return frozenset(each.address for port in ports for each in _port_endpoints(port, snapshot, options))
 
 
-def _pods_by_node(port: ServicePort, slices: Iterable[EndpointSlice], version: str) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = defaultdict(set)
-    for address, _, endpoint in _ready(port, slices, version):
-        if endpoint.nodeName:
-            found[endpoint.nodeName].add(address)
-    return found
+def ready_addresses(slices: Iterable[EndpointSlice]) -> frozenset[str]:
+    """Returns the addresses of ready pods, of any port."""
+    return frozenset(
+        endpoint.addresses[0]
+        for item in slices
+        for endpoint in item.endpoints or ()
+        if endpoint.ready and endpoint.addresses
+    )
 
 
-def _ready(port: ServicePort, slices: Iterable[EndpointSlice], version: str) -> Iterator[tuple[str, int, Endpoint]]:
-    """Yields address, port number and endpoint of every ready endpoint of an address family."""
+def has_ending(slices: Iterable[EndpointSlice]) -> bool:
+    """Whether any pod is terminating and still answers."""
+    return any(endpoint.ending for item in slices for endpoint in item.endpoints or ())
+
+
+def settling_time(options: BalancerOptions) -> float:
+    """Returns the seconds within which a balancer finds a new server well."""
+    return int(options["healthy-threshold"]) * int(options["health-check-interval"]) + SETTLING_MARGIN
+
+
+@dataclass(frozen=True, slots=True)
+class _PortEndpoint:
+    """A pod that answers on a port of a Service."""
+
+    address: str
+    port: int
+    node: str | None
+    takes_connections: bool
+    """False: it is terminating, and another pod is known to be well."""
+
+
+def _port_endpoints(port: ServicePort, snapshot: BackendSnapshot, options: BalancerOptions) -> list[_PortEndpoint]:
+    """Returns the ready endpoints of a port, and those whose pods are ending, of the address family of the servers."""
+    found = list(_listed(port, snapshot.slices, options["backend-ip-version"]))
+    is_any_well = any(each.ready and each.addresses[0] not in snapshot.settling for each, _ in found)
+    return [
+        _PortEndpoint(each.addresses[0], number, each.nodeName, each.ready or not is_any_well) for each, number in found
+    ]
+
+
+def _listed(port: ServicePort, slices: Iterable[EndpointSlice], version: str) -> Iterator[tuple[Endpoint, int]]:
+    """Yields every endpoint of a port and an address family that answers, and its port's number."""
     for item in slices:
         numbers = [
             listed.port
@@ -166,5 +215,5 @@ def _ready(port: ServicePort, slices: Iterable[EndpointSlice], version: str) -> 
         if item.addressType.lower() != version:
             continue
         for endpoint in item.endpoints or ():
-            if endpoint.ready and endpoint.addresses:
-                yield from ((endpoint.addresses[0], number, endpoint) for number in numbers if number)
+            if (endpoint.ready or endpoint.ending) and endpoint.addresses:
+                yield from ((endpoint, number) for number in numbers if number)

@@ -166,7 +166,7 @@ def _groups(
         if pods:
             backends = pod_backends(port, snapshot, options)
         else:
-            backends = node_backends(service, port, snapshot.slices, chosen, options)
+            backends = node_backends(service, port, snapshot, chosen, options)
         name = group_of(service, port, options, configuration)
         settings = options.kind.group(protocol_of(port, options), options)
         groups[name] = ServerGroup(name, settings, backends.servers, keep=backends.unresolved)
