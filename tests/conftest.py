@@ -27,7 +27,6 @@ TEARDOWN_TIMEOUT = 60
 """Seconds that workers get to take down what they made when the run is interrupted."""
 
 GROUPS = (
-    ("lab",),
     ("agent",),
     ("kernel", "fuzzing"),
     ("controller",),
@@ -35,13 +34,14 @@ GROUPS = (
     ("cloud", "cloudcontroller"),
     ("compat",),
     ("simulation", "chart"),
+    ("monitoring",),
     ("kube", "cli"),
 )
-"""Folders whose tests run in order on one worker, those first that take longest; the rest is a group as well.
+"""Folders whose tests run in order on one worker, those first that take longest.
 
 A worker has one API server (`control_plane`) for all its groups: tests of one folder may not run in two workers at once
 because they share objects in it. Each file of LABS has labs of its own, and is a group for itself; those of SHARED_LAB
-share one.
+share one. Any other file is a group for itself as well: it takes seconds, and fills what time is left at the end.
 """
 
 LABS = "tests/lab/"
@@ -55,26 +55,43 @@ def log_plain_tracebacks() -> None:
 
 
 def group_of(nodeid: str) -> int:
-    """The index of a test's group in GROUPS; one more for the rest."""
+    """The index of a test's group in GROUPS; less for labs, one more for the rest."""
+    if nodeid.startswith(LABS):
+        return -1
     folder = nodeid.split("/")[1]
     return next((index for index, folders in enumerate(GROUPS) if folder in folders), len(GROUPS))
 
 
+def scope_of(nodeid: str) -> str:
+    """What runs in order on one worker with a test: its group's folder, the lab that it shares, or its file."""
+    file = nodeid.partition("::")[0]
+    if file.startswith(SHARED_LAB):
+        return SHARED_LAB
+    group = group_of(nodeid)
+    return f"tests/{GROUPS[group][0]}/" if 0 <= group < len(GROUPS) else file
+
+
 class Groups(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives each group to one worker: labs to the first one, since two at a time are slow, until another is idle."""
+    """Gives each group to one worker, single files last.
+
+    Labs go to the first worker, since two at a time are slow, until another is idle.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
-        if not nodeid.startswith(LABS):
-            return f"group {group_of(nodeid)}"
-        file = nodeid.partition("::")[0]
-        return SHARED_LAB if file.startswith(SHARED_LAB) else file
+        return scope_of(nodeid)
 
     def _assign_work_unit(self, node: WorkerController) -> None:
         labs = node is self.nodes[0]
-        for scope in [*self.workqueue]:
-            if scope.startswith(LABS) is not labs:
-                self.workqueue.move_to_end(scope)
+        for scope in sorted(self.workqueue, key=lambda scope: turn(scope, labs=labs)):
+            self.workqueue.move_to_end(scope)
         super()._assign_work_unit(node)
+
+
+def turn(scope: str, *, labs: bool) -> int:
+    """When a worker takes a group, those with less first: the one of the labs those, and the others the rest."""
+    if group_of(scope) == len(GROUPS):
+        return 2
+    return int(scope.startswith(LABS) is not labs)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:
