@@ -253,10 +253,11 @@ async def clear(plane: ControlPlane) -> None:
             for each in await client.list(kind):
                 namespace = each.metadata.namespace
                 with suppress(NotFound):
-                    await client.patch(kind, each.name, {"metadata": {"finalizers": None}}, namespace)
+                    if each.metadata.finalizers:
+                        await client.patch(kind, each.name, {"metadata": {"finalizers": None}}, namespace)
                     await client.delete(kind, each.name, namespace)
-        plane.kubectl("delete", "deployments,statefulsets", "-n", "shop", "--all")
-        plane.kubectl("delete", "pods", "-n", "shop", "--all", "--force", "--grace-period=0", timeout=120)
+        plane.kubectl("delete", "deployments,statefulsets,replicasets", "-n", "shop", "--all")
+        plane.delete_pods("shop")
         await client.delete(Namespace, "shop")
 
 
