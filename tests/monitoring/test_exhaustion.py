@@ -62,7 +62,7 @@ def test_a_pool_that_will_be_full_within_a_day_is_announced(shape: str, tmp_path
         (f'count_over_time(ALERTS{{alertname="{ALERT}",alertstate="firing"}}[{before * STEP}m])', before): None
     }
     announced = {(firing(ALERT), step): 1.0 for step in (after, (after + full) // 2, full)}
-    assert failures(tmp_path, {SERIES: " ".join(map(str, steps))}, expected | announced, step=STEP) == ""
+    assert failures(tmp_path, {SERIES: " ".join(map(str, steps))}, expected | announced, step=STEP, alert=ALERT) == ""
 
 
 QUIET: dict[str, tuple[Free, float, int]] = {
@@ -84,7 +84,7 @@ def test_a_pool_that_will_not_be_full_is_not(shape: str, tmp_path: Path) -> None
     steps = values(free, days, noise)
     last = len(steps) - 1
     ever = f'count(count_over_time(ALERTS{{alertname="{ALERT}",alertstate="firing"}}[{days * 24}h]))'
-    assert failures(tmp_path, {SERIES: " ".join(map(str, steps))}, {(ever, last): None}, step=STEP) == ""
+    assert failures(tmp_path, {SERIES: " ".join(map(str, steps))}, {(ever, last): None}, step=STEP, alert=ALERT) == ""
     assert 0 not in steps
 
 
@@ -95,4 +95,4 @@ def test_another_leader_of_the_controller_goes_on_with_the_same_history(tmp_path
     series = {SERIES: f"{first} stale", SERIES.replace('"a"', '"b"'): f"{'_ ' * changed}{second}"}
     full = 5 * PER_DAY
     expected = {(firing(ALERT), full - 25 * HOUR): None, (firing(ALERT), full - 22 * HOUR): 1.0}
-    assert failures(tmp_path, series, expected, step=STEP) == ""
+    assert failures(tmp_path, series, expected, step=STEP, alert=ALERT) == ""
