@@ -44,6 +44,9 @@ because they share objects in it. Each file of LABS has labs of its own, and is 
 share one. Any other file is a group for itself as well: it takes seconds, and fills what time is left at the end.
 """
 
+EXAMPLES, ALL_EXAMPLES = 40, 100
+"""Examples of a property that says no number of its own: in each run, and in one with ``--full``."""
+
 LABS = "tests/lab/"
 SHARED_LAB = f"{LABS}discovered/"
 
@@ -129,7 +132,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.pluginmanager.hasplugin("hypothesispytest"):  # nodes of the lab run tests without it
         from hypothesis import HealthCheck, settings
 
-        settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        most = ALL_EXAMPLES if config.getoption("--full") else EXAMPLES
+        slow = [HealthCheck.too_slow]
+        settings.register_profile("suite", deadline=None, max_examples=most, suppress_health_check=slow)
         settings.load_profile("suite")
 
 

@@ -272,7 +272,9 @@ class Histories(RuleBasedStateMachine):
         self.runner.close()
 
 
-Histories.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None, derandomize=True)
+Histories.TestCase.settings = settings(
+    max_examples=2 * settings().max_examples, stateful_step_count=40, deadline=None, derandomize=True
+)
 
 
 TestHistories = Histories.TestCase

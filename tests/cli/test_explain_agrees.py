@@ -123,7 +123,7 @@ async def allocated(
         return refusal, seen
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=10 * settings().max_examples)
 @given(cases())
 def test_the_dry_run_agrees_with_the_allocator(
     case: tuple[list[SpiderIPPool], list[SpiderIP], list[AllocationRequest], AddressSet],

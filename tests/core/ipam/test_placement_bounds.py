@@ -37,7 +37,8 @@ pytestmark = pytest.mark.unit
 
 NOW = 1_000_000.0
 NODES = ("n1", "n2", "n3")
-CASES, ROLL_OUTS = 150, 20
+CASES, MORE, ROLL_OUTS = 40, 110, 20
+"""Random clusters, those beside that only `make full` tries, and roll-outs in each."""
 WEB = IPOwner("StatefulSet", "default", "web")
 RESERVED = {4: AddressSet.parse(["10.0.1.1"], 4), 6: AddressSet(6)}
 
@@ -180,7 +181,9 @@ def random_placement(chance: random.Random, case: Case) -> list[tuple[Kind, int,
     return placed
 
 
-@pytest.mark.parametrize("seed", range(CASES))
+@pytest.mark.parametrize(
+    "seed", [*range(CASES), *(pytest.param(CASES + number, marks=pytest.mark.full) for number in range(MORE))]
+)
 def test_what_happens_lies_between_the_best_and_the_worst(seed: int) -> None:
     chance = random.Random(seed)
     case = random_case(chance)
