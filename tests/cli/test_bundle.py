@@ -37,7 +37,7 @@ from spiderpool.cli.doctor.diagnosis import Diagnosis
 from spiderpool.cli.finding import Finding
 from spiderpool.cli.main import cli
 from spiderpool.errors import Refused
-from tests.cli.test_doctor import lease, pool
+from tests.cli.doctor.snapshots import lease, pool
 from tests.support.api_server import ApiServer, Fault
 from tests.support.clients import answered_by
 from tests.support.eventually import eventually
