@@ -42,7 +42,9 @@ full: bootstrap  ## Run all that takes hours: every test, the stories on both ki
 lint: bootstrap  ## Check style, types and import order
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	@scripts/mypy_cache restore
 	.venv/bin/mypy
+	@scripts/mypy_cache save
 	.venv/bin/lint-imports
 
 coverage: bootstrap  ## Check that the own tests of each file of core/ and api/ run every line of it
