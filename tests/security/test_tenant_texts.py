@@ -44,7 +44,7 @@ pytestmark = pytest.mark.unit
 LIMIT = 256 * 1024
 """Bytes of all annotations of an object: TotalAnnotationSizeLimitB in apimachinery/pkg/api/validation."""
 MOST_SECONDS = 0.5
-"""Of CPU. The slowest takes 0.1 on an idle machine and thrice as much on a busy one; what is quadratic takes 10 and more."""
+"""Of CPU. The slowest takes 0.1 on an idle machine, thrice that on a busy one; what is quadratic takes 10 and more."""
 
 
 def filled(begin: str, part: str, end: str = "", join: str = ",") -> str:
