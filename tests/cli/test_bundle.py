@@ -280,7 +280,7 @@ class TestLogs:
             found = [await content_of(each) for each in parts]
         assert [each.name for each in parts] == ["logs/agent-1/c.log", "logs/agent-1/c.previous.log"]
         assert found[0].note == f"at most the last {LOG_BYTES} bytes"
-        assert found[0].text.endswith("\nsent Authorization: REDACTED REDACTED\n")
+        assert found[0].text.endswith("\nsent Authorization: REDACTED\n")
         assert found[1].text == "it ended"
         assert asked[0]["path"] == "/api/v1/namespaces/kube-system/pods/agent-1/log"
         assert asked[0]["container"] == "c"

@@ -172,7 +172,7 @@ LONG = (
 
 @pytest.mark.parametrize("line", LONG, ids=lambda line: line[:12])
 def test_a_long_log_takes_seconds(line: str) -> None:
-    """No form looks at the same characters again and again."""
-    began = time.monotonic()
+    """No form looks at the same characters again and again: the processor's time, whatever else runs."""
+    began = time.process_time()
     redaction.text(line * (200_000 // len(line) + 1))
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5

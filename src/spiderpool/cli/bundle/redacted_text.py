@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -14,14 +15,15 @@ REDACTED = "REDACTED"
 _NAMES = "|".join(
     (
         *("passwo?r?d", "passphrase", "token", "secret", "credential", "signature", "authorization"),
-        *("access[_.-]?key", "api[_.-]?key", "private[_.-]?key"),
+        *("access[ _.-]?key", "api[ _.-]?key", "private[ _.-]?key", "session[_.-]?key", "cookie"),
+        *("(?:tls|ssl|ssh|client|server|encryption|signing)[_.-]?key",),
     )
 )
 """Parts of keys that name a credential, also in sentences."""
 _WORDS = "|".join(
     (
         _NAMES,
-        *("(?:tls|ssl|ssh|client|server|encryption|signing)[_.-]?key", r"\.key(?![\w.-])", r"key\.pem", "dockerc"),
+        *(r"\.key(?![\w.-])", r"key\.pem", "dockerc"),
         *("pwd", r"id_(?:rsa|dsa|ecdsa|ed25519)", r"(?<![a-z])(?:pass|auth)(?![a-z])"),
         r"(?-i:(?<=[a-z])(?:Pass|Auth)(?![a-z]))",
     )
@@ -32,7 +34,7 @@ _NO_SECRET = re.compile(
     r"(?i)(names?|refs?|namespace|path|file|folder|seconds|method|mode|types?|kind|audiences?|enabled|optional)$"
 )
 """Ends of keys that say where a secret is, or how it is made, and not what it is."""
-_HINTS = ("pass", "pwd", "auth", "token", "secret", "credential", "signature", "key", "docker", "id_")
+_HINTS = ("pass", "pwd", "auth", "token", "secret", "credential", "signature", "key", "docker", "id_", "cookie")
 """A line without one of these, in any case, has no key that names a credential; to look for them takes no time."""
 
 
@@ -54,13 +56,16 @@ def text(value: str) -> str:
     value = _BASE64_PEM.sub(_without_key, value)
     if "PRIVATE KEY" in value:
         value = _without_rest_of_key(value)
-    if not _has_hint(value):
+    if not has_hint(value):
         return value
-    value = _without_values(value, _VARIABLE)
+    value = _XML.sub(_without_content, value)
+    for form in (_VARIABLE, _OPTION):
+        value = _without_values(value, form)
     return "".join(_lines(value.splitlines(keepends=True)))
 
 
-def _has_hint(value: str) -> bool:
+def has_hint(value: str) -> bool:
+    """Whether a text may have a key that names a credential."""
     lowered = value.lower()
     return any(hint in lowered for hint in _HINTS)
 
@@ -123,6 +128,10 @@ _KEY = rf"(?<![\w.-])([\w.-]{{0,200}}(?:{_WORDS})[\w.-]{{0,200}})(?![\w.-])"
 _OPENING = re.compile(rf"""(?i)([ \t]*(?:-[ \t]+)*)(["']?){_KEY}\2[ \t]*:(?:[ \t]+|$)(.*)""")
 """A line that begins with a key that names a credential, and its value."""
 _LEAF = re.compile(r"""([ \t]*(?:-[ \t]+)*["']?([\w./-]{1,400})["']?[ \t]*:)(?:[ \t]+|$)(.*)""")
+_TAIL = re.compile(
+    rf"""(?i)(?<![\w.-])([\w.-]{{0,200}}(?:{_WORDS})[\w.-]{{0,200}})["']?[ \t]*:[ \t]*((?:[|>][+\d-]{{0,2}}[ \t]*)?)$"""
+)
+"""The end of a line, after what a log says first: a key that names a credential, whose value goes on below."""
 _STRUCTURE = re.compile(r"[&!]\S*|[{\[]|")
 """A value that goes on below its key, line by line."""
 _HARMLESS = re.compile(r"(?:true|false|null|~)?,?[ \t]*")
@@ -159,8 +168,10 @@ def _lines(lines: Iterable[str]) -> Iterator[str]:
 
 def _opened(line: str) -> tuple[str, _Value | None]:
     """A line without credentials, and the value that goes on after it."""
-    found = _OPENING.fullmatch(line) if _has_hint(line) else None
-    if found is None or says_where(found[3]) or (found[4] and _HARMLESS.fullmatch(found[4])):
+    found = _OPENING.fullmatch(line) if has_hint(line) else None
+    if found is None:
+        return _opened_within(line)
+    if says_where(found[3]) or (found[4] and _HARMLESS.fullmatch(found[4])):
         return _of_line(line), None
     rest = found[4].strip()
     value = _Value(_indentation(line), bool(_STRUCTURE.fullmatch(rest)))
@@ -169,6 +180,27 @@ def _opened(line: str) -> tuple[str, _Value | None]:
     if rest[0] in "\"'{[":
         return _of_line(line), None if _closing(line, found.start(4)) else value
     return line[: found.start(4)] + REDACTED, value
+
+
+def _opened_within(line: str) -> tuple[str, _Value | None]:
+    """The same where the key is not the first of the line."""
+    found = _TAIL.search(line) if line.rstrip(" \t")[-1:] in (*":|>+-", *"0123456789") and has_hint(line) else None
+    if found and not says_where(found[1]):
+        value = _Value(_indentation(line), is_structure=not found[2])
+        return line[: found.start(2)] + (REDACTED if found[2] else ""), value
+    return _of_line(line), _Value(_indentation(line), is_structure=False) if _goes_on(line) else None
+
+
+def _goes_on(line: str) -> bool:
+    """Whether the value of the last key that names a credential may go on: open quotes, or words to the line's end."""
+    pairs = deque(_PAIR.finditer(line), maxlen=1) if has_hint(line) else ()
+    for last in pairs:
+        if says_where(last[1]):
+            return False
+        if _QUOTE.match(line, last.end()):
+            return _closing(line, last.end()) is None
+        return bool(_COLON.search(last[0])) and _value_end(line, last.end(), _PHRASE) == len(line)
+    return False
 
 
 def _indentation(line: str) -> int:
@@ -190,39 +222,58 @@ def _leaf(line: str) -> str:
 
 # --- by their keys: anywhere in a line
 
-_PAIR = re.compile(rf"""(?i){_KEY}\\*["']?\s*[:=](?:\s|\\+[nrt])*(?!(?:true|false|null)(?![^\s,;&}}\]"']))(?=\S)""")
+_SIGN = r"(?:[+?:=]?=>?|->|:|%3[AD](?:%20|\+)?|\\+u003[ad])"
+_PAIR = re.compile(
+    rf"""(?i){_KEY}\\*["']?\s*{_SIGN}(?:\s|\\+[nrt])*(?:b(?=["']))?(?!(?:true|false|null)(?![^\s,;&}}\]"']))(?=\S)"""
+)
 """A key in YAML, JSON, INI, a query or a command line, up to its value."""
-_OPTION = re.compile(rf"(?i)(?<!\S)(?=-){_KEY}[ \t]+(?=[^\s-])")
-"""An option of a command line, up to its value."""
+_NEXT_WORD = r"[ \t]+(?:\\\r?\n\s*)?"
+_NEXT_OF_LIST = r"""\\*["'],\s*"""
+_NEXT_ITEM = r"""["']?[ \t]*\r?\n[ \t]*-[ \t]+"""
+_OPTION = re.compile(
+    rf"""(?i)(?:(?=-)|(?<=\(["'])|(?<=\(b["']))"""
+    rf"""{_KEY}(?:{_NEXT_WORD}|{_NEXT_OF_LIST}|{_NEXT_ITEM})(?:b(?=["']))?(?!\\*["']?-(?:-|[a-z]\b))(?![:=+?]*=?>?\s)(?=\S)"""
+)
+"""An option of a command line, or a header in a tuple, up to its value: the next word, or item of a list."""
+_XML = re.compile(rf"(?i)<([\w.:-]{{0,200}}(?:{_WORDS})[\w.-]{{0,200}})>([^<]+)")
 _VARIABLE = re.compile(
     rf"""(?i)(?<![\w.-])name\\*["']?\s*[:=]\s*\\*["']?{_KEY}\\*["']?[,\s]+\\*["']?value\\*["']?\s*[:=]\s*(?=\S)"""
 )
 """A variable of a container, up to its value."""
 _SAID = re.compile(
     rf"""(?i)((?<![\w.-])([\w.-]{{0,200}}(?:{_NAMES})[\w.-]{{0,200}})(?![\w.-])(?:[ ]+[\w.,/-]+){{0,6}}[ ]+)"""
-    r"""('[^']*'|"[^"]*")"""
+    r"""('[^']*'|"[^"]*"|`[^`]*`)"""
 )
 """A key, some words, and a text in quotes, as errors say it."""
+_COLON = re.compile(r":(?:\s|\\+[nrt])+$")
 _QUOTE = re.compile(r"""(\\*)(["'])""")
 _SINGLE_QUOTED = re.compile(r"'(?:[^']|'')*'")
 _TOKEN = re.compile(r'\\*"|\\+|[{}\[\]]')
-_AFTER_QUOTED_KEY = re.compile(r"""[^\s,;&}\]"']+""")
+_AFTER_QUOTED_KEY = re.compile(r"""[^\s,;&}\]"']+(?:[ \t]+[^\s,;&}\]"']+)*""")
 _BARE = re.compile(r"""(?:[^\s&"']|&(?![\w.-]+=)|["'](?![\s,;:)}\]]|$))+""")
 """A value without quotes; a & ends it in a query, a quote that in which all stands."""
+_PHRASE = re.compile(
+    r"""(?:=\\*(["'])(?:(?!\1)[^\n])*\1|[^"'\\\n]|\\++[nr](?=[ \t\\])|\\++(?![\\nr"'])|\\*+["'](?![\s,;:)}\]\\]|$))++"""
+)
+"""Words after a colon, as of a header or of YAML: they end with that in which all stands, or with the line."""
 _PUNCTUATION = ",;)}]\\"
 """What ends a value rather than belongs to it."""
 
 
 def _of_line(line: str) -> str:
-    if not _has_hint(line):
+    if not has_hint(line):
         return line
-    line = _without_values(line, _OPTION)
     line = _SAID.sub(_said, line)
     return _without_values(line, _PAIR)
 
 
 def _said(found: re.Match[str]) -> str:
     return found[0] if says_where(found[2]) or REDACTED in found[3] else f"{found[1]}'{REDACTED}'"
+
+
+def _without_content(found: re.Match[str]) -> str:
+    """An element of XML."""
+    return found[0] if says_where(found[1]) or not found[2].strip() else f"<{found[1]}>{REDACTED}"
 
 
 def _without_values(line: str, form: re.Pattern[str]) -> str:
@@ -235,7 +286,8 @@ def _without_values(line: str, form: re.Pattern[str]) -> str:
         if says_where(found[1]):
             continue
         quoted_key = line[found.start() - 1 : found.start()] in ('"', "'")
-        end = _value_end(line, at, after_quoted_key=quoted_key)
+        is_phrase = not quoted_key and form is _PAIR and _COLON.search(found[0]) is not None
+        end = _value_end(line, at, _PHRASE if is_phrase else _AFTER_QUOTED_KEY if quoted_key else _BARE)
         quote = _QUOTE.match(line, at)
         mark = quote[0] if quote else '"' if quoted_key and line[at] in "{[" else ""
         parts.append(f"{mark}{REDACTED}{mark}" if end > at else "")
@@ -243,11 +295,14 @@ def _without_values(line: str, form: re.Pattern[str]) -> str:
     return "".join((*parts, line[at:]))
 
 
-def _value_end(line: str, start: int, *, after_quoted_key: bool) -> int:
-    """Where a value ends: with its quotes or brackets, or else with the line if these are not closed there."""
+def _value_end(line: str, start: int, bare: re.Pattern[str]) -> int:
+    """Where a value ends: with its quotes or brackets, or else with the line if these are not closed there.
+
+    ``bare`` is the form of a value without them.
+    """
     if _QUOTE.match(line, start) or line[start] in "{[":
         return _closing(line, start) or _line_end(line, start)
-    found = (_AFTER_QUOTED_KEY if after_quoted_key else _BARE).match(line, start)
+    found = bare.match(line, start)
     if found is None:
         return start
     return max(start + len(found[0].rstrip(_PUNCTUATION)), start + 1)

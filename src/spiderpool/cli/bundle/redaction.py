@@ -7,8 +7,10 @@ from dataclasses import fields, is_dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeVar, cast
 
-from spiderpool.cli.bundle.redacted_text import REDACTED, is_secret, says_where
-from spiderpool.cli.bundle.redacted_text import text as text
+import msgspec
+
+from spiderpool.cli.bundle import redacted_text
+from spiderpool.cli.bundle.redacted_text import REDACTED, has_hint, is_secret, says_where
 
 T = TypeVar("T")
 
@@ -16,6 +18,26 @@ DROPPED = ("managedFields", "kubectl.kubernetes.io/last-applied-configuration")
 """Keys that repeat the object, credentials included."""
 KEY_TO_PATH = {"key", "path"}
 """Keys of core/v1 KeyToPath, which may also have a mode: which key of a Secret becomes which file."""
+
+
+def text(found: str) -> str:
+    """A text without what looks like a credential in it; lines of JSON are redacted by their keys too."""
+    if has_hint(found) and ("{" in found or "[" in found):
+        found = "".join(map(_line, found.splitlines(keepends=True)))
+    return redacted_text.text(found)
+
+
+def _line(whole: str) -> str:
+    """A line of a log, which stays as it is unless it is JSON with credentials in it."""
+    line = whole.strip()
+    if line[:1] not in ("{", "[") or not has_hint(line):
+        return whole
+    try:
+        found = msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        return whole
+    without = value(found)
+    return whole if without == found else whole.replace(line, msgspec.json.encode(without).decode())
 
 
 def value(found: Any) -> Any:
