@@ -76,7 +76,8 @@ def test_status_of_an_account_that_may_read_little(plane: ControlPlane) -> None:
     result = CliRunner().invoke(cli, ["status", "--kubeconfig", account])
     assert "Agents:    not known" in result.stdout
     assert "Node objects may not be read: nodes is forbidden" in result.stderr
-    assert result.exit_code == 0
+    assert "kinds could not be read, so that nothing is known of what is wrong there" in result.stdout
+    assert result.exit_code == 1
 
 
 NETWORK = """

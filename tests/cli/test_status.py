@@ -49,7 +49,7 @@ from spiderpool.cli import installation
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.installation import look
 from spiderpool.cli.printing import View, printed
-from spiderpool.cli.status import Status, status_of
+from spiderpool.cli.status import Status, read_status, status_of
 from tests.support.api_server import ApiServer, Fault
 from tests.support.self_signed import certificate, pem
 
@@ -332,7 +332,11 @@ async def test_whatever_may_not_be_read_is_left_out(server: ApiServer) -> None:
     server.inject(Fault("*", times=100, status=403))
     async with server.client() as client:
         cluster = Cluster(client, 5.0)
-        shown = status_of(await look(cluster, None), NOW)
+        shown = await read_status(cluster, None)
     assert shown.problems == ()
-    assert "not known" in printed(shown, "table", View())
+    said = printed(shown, "table", View())
+    assert "not known" in said
+    told = f"! {len(shown.unread)} kinds could not be read, so that nothing is known of what is wrong there: DaemonSet"
+    assert told in " ".join(said.split())
+    assert "Secret" in json.loads(printed(shown, "json", View()))["unread"]
     assert any("SpiderNode objects may not be read" in text for text in cluster.left_out)

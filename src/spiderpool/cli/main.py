@@ -38,11 +38,11 @@ from spiderpool.cli.doctor.fix import Fixing, FixOutcome, mend
 from spiderpool.cli.explain.question import PodQuestion
 from spiderpool.cli.files import EXISTING
 from spiderpool.cli.history import HistorySubject, answer_at, history_table, look_back
-from spiderpool.cli.installation import DEFAULT_NAMESPACE, look
+from spiderpool.cli.installation import DEFAULT_NAMESPACE
 from spiderpool.cli.plan.answer import Placement
 from spiderpool.cli.plan.question import PlanQuestion
 from spiderpool.cli.printing import printable
-from spiderpool.cli.status import status_of
+from spiderpool.cli.status import read_status
 from spiderpool.cli.times import TIME_HELP, TimeParameter
 from spiderpool.cli.who import AddressParameter, answer, look_for
 
@@ -84,12 +84,12 @@ def cli() -> None:
 def show_status(namespace: str | None, connection: Connection, show: Show) -> None:
     """Show on one screen how Spiderpool is: daemons, agents, webhooks, pools, last warnings.
 
-    What needs attention comes last, each line with a "!"; then the exit status is 1.
+    What needs attention comes last, each line with a "!"; then the exit status is 1, also where something could not be
+    read.
     """
-    found = connection.run(lambda cluster: look(cluster, namespace))
-    answer = status_of(found, datetime.now(UTC))
+    answer = connection.run(lambda cluster: read_status(cluster, namespace))
     show(answer)
-    end(bool(answer.problems))
+    end(bool(answer.problems or answer.unread))
 
 
 @cli.command(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from spiderpool import __version__
 from spiderpool.api.admissionregistration_v1 import WebhookConfiguration
 from spiderpool.api.core_v1 import Event
 from spiderpool.cli import attention
-from spiderpool.cli.installation import COMPONENTS, VERSION_LABEL, Installation, component_of
+from spiderpool.cli.connection import Cluster
+from spiderpool.cli.installation import COMPONENTS, VERSION_LABEL, Installation, component_of, look
 from spiderpool.cli.printing import View, age, alerts, plain, sentence, table
 from spiderpool.cli.usage import PoolUsage, fullest, pool_usage, reserved_by_family
 
@@ -69,6 +70,8 @@ class Status:
     certificate_expires: str | None
     warnings: tuple[WarningEvent, ...] | None
     problems: tuple[Problem, ...]
+    unread: tuple[str, ...] = ()
+    """Kinds of which something could not be read, though the cluster has them: what needs attention may be missing."""
 
     def lines(self, view: View) -> Iterator[str]:
         """One screen, what needs attention last."""
@@ -88,9 +91,10 @@ class Status:
             times = f" (x{each.count})" if each.count > 1 else ""
             yield from sentence(f"{each.age or '?'} ago, {each.reason} of {each.object}{times}:", view)
             yield from sentence(each.message, view, "    ")
-        if self.problems:
+        attention_needed = [*(problem.text for problem in self.problems), *self._hidden()]
+        if attention_needed:
             yield ""
-            yield from alerts((problem.text for problem in self.problems), view)
+            yield from alerts(attention_needed, view)
 
     def document(self) -> Any:
         """All of it."""
@@ -108,11 +112,22 @@ class Status:
             return "not known"
         return f"{len(self.pools)}, {sum(each.is_full for each in self.pools)} without a free address"
 
+    def _hidden(self) -> Iterator[str]:
+        if count := len(self.unread):
+            hidden = f"{count} kind{'s' if count > 1 else ''} could not be read"
+            yield f"{hidden}, so that nothing is known of what is wrong there: {', '.join(self.unread)}"
+
     def _webhooks(self) -> str:
         expires = f", certificate until {self.certificate_expires}" if self.certificate_expires else ""
         if self.mutating is None:
             return f"not known{expires}"
         return f"{self.mutating} mutating, {self.validating} validating{expires}"
+
+
+async def read_status(cluster: Cluster, namespace: str | None) -> Status:
+    """How an installation is now, and what of it could not be read. Raises ApiUnavailable."""
+    found = await look(cluster, namespace)
+    return replace(status_of(found, datetime.now(UTC)), unread=tuple(sorted(cluster.unread)))
 
 
 def status_of(found: Installation, now: datetime) -> Status:

@@ -35,11 +35,10 @@ from spiderpool.cli.installation import (
     CONTROLLER,
     DEFAULT_NAMESPACE,
     LEASES,
-    look,
 )
 from spiderpool.cli.policies import CONFIG
 from spiderpool.cli.printing import Report, View, printed
-from spiderpool.cli.status import Status, status_of
+from spiderpool.cli.status import Status, read_status
 from spiderpool.errors import SpiderpoolError
 
 MOST_BYTES = 16 * 1024 * 1024
@@ -130,7 +129,7 @@ async def prepare(cluster: Cluster, namespace: str | None, node: str | None, now
     home = diagnosis.namespace
     status: Status | None = None
     try:
-        status = redaction.report(status_of(await look(cluster, home), now))
+        status = redaction.report(await read_status(cluster, home))
     except Exception as error:  # whatever it is
         left_out.append(f"status has failed: {redaction.text(repr(error))}")
     pods = await daemon_pods(cluster, home)
