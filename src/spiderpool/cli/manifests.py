@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 import yaml
@@ -52,11 +53,73 @@ def of_kind(found: Iterable[dict[str, Any]], kind: str, model: type[T], namespac
     return [read(each, model, namespace) for each in found if each.get("kind") == kind]
 
 
+def check(found: Iterable[dict[str, Any]], models: Iterable[type[Object]]) -> None:
+    """Raises BadConfig, with all faults of all objects of these kinds."""
+    known = {model.KIND.name: model for model in models}
+    faults: list[str] = []
+    for each in found:
+        model = known.get(str(each.get("kind")))
+        try:
+            _ = model and read(each, model)
+        except BadConfig as error:
+            faults.append(error.message)
+    if faults:
+        raise BadConfig("; ".join(faults))
+
+
 def read(document: dict[str, Any], model: type[T], namespace: str = "default") -> T:
-    """An object, in ``namespace`` if it names none. Raises BadConfig."""
+    """An object, in ``namespace`` if it names none. Raises BadConfig, with all faults of the object."""
     meta = _mapping(document.get("metadata") or {}, f"metadata of {document.get('kind')}")
     named = {"namespace": namespace, "uid": NO_UID, **meta} if model.KIND.scope is Scope.NAMESPACED else meta
+    whole = {**document, "metadata": named}
     try:
-        return msgspec.convert({**document, "metadata": named}, model)
+        return msgspec.convert(whole, model)
     except msgspec.ValidationError as error:
-        raise BadConfig(f"{document.get('kind')} {meta.get('name', 'without a name')}: {error}") from error
+        faults = "; ".join(_faults(whole, model, "$")) or str(error)
+        raise BadConfig(f"{document.get('kind')} {meta.get('name', 'without a name')}: {faults}") from error
+
+
+def _faults(found: object, shape: Any, path: str) -> Iterator[str]:
+    """What is wrong with a value at a path, each fault with its own path, as msgspec names the first one."""
+    whole, shape = shape, _member(found, shape)
+    if isinstance(found, dict) and _is_struct(shape):
+        yield from _faults_of_fields(found, shape, path)
+    elif isinstance(found, list) and get_origin(shape) is list:
+        for index, item in enumerate(found):
+            yield from _faults(item, get_args(shape)[0], f"{path}[{index}]")
+    elif isinstance(found, dict) and get_origin(shape) is dict:
+        for item in found.values():
+            yield from _faults(item, get_args(shape)[1], f"{path}[...]")
+    else:
+        yield from _fault(found, whole, path)
+
+
+def _faults_of_fields(found: dict[str, Any], shape: type[msgspec.Struct], path: str) -> Iterator[str]:
+    for each in msgspec.structs.fields(shape):
+        if each.encode_name in found:
+            yield from _faults(found[each.encode_name], each.type, f"{path}.{each.encode_name}")
+        elif each.required:
+            yield f"Object missing required field `{each.encode_name}` - at `{path}`"
+
+
+def _is_struct(shape: Any) -> bool:
+    return isinstance(shape, type) and issubclass(shape, msgspec.Struct)
+
+
+def _member(found: object, shape: Any) -> Any:
+    """Of a shape that may be one of several, that of an object or a list, where the value is one."""
+    if get_origin(shape) is Annotated:
+        return _member(found, get_args(shape)[0])
+    if get_origin(shape) not in (Union, UnionType) or not isinstance(found, (dict, list)):
+        return shape
+    kinds = [each for each in get_args(shape) if (get_origin(each) is list) == isinstance(found, list)]
+    kinds = [each for each in kinds if get_origin(each) or _is_struct(each)]
+    return _member(found, kinds[0]) if len(kinds) == 1 else shape
+
+
+def _fault(found: object, shape: Any, path: str) -> Iterator[str]:
+    try:
+        msgspec.convert(found, shape)
+    except msgspec.ValidationError as error:
+        what, _, below = str(error).partition(" - at `$")
+        yield f"{what} - at `{path}{below.removesuffix('`')}`"

@@ -17,7 +17,7 @@ from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
 from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec, SpiderLoadBalancerGrant
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderserver import SpiderServer
-from spiderpool.cli.manifests import documents, of_kind
+from spiderpool.cli.manifests import check, documents, of_kind
 from spiderpool.cli.printing import View, object_reference, plain, printable
 from spiderpool.cloud.loadbalancers import KindOf
 from spiderpool.core.cloud.instances import described
@@ -97,7 +97,7 @@ def plans(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> P
     administrators must have granted and the SpiderLoadBalancerGrants among them lack follows as a manifest. Raises
     BadConfig.
     """
-    found = list(documents(text))
+    found = _checked(text)
     services = _services(found, kind_of)
     nodes, slices = of_kind(found, "Node", Node), of_kind(found, "EndpointSlice", EndpointSlice)
     enis = reported_enis(described(nodes, of_kind(found, "SpiderServer", SpiderServer)))
@@ -120,7 +120,7 @@ def grants(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> 
 
     YAML to be applied; empty when they need none. Raises BadConfig.
     """
-    found = list(documents(text))
+    found = _checked(text)
     return _manifest(_missing_grants(found, _services(found, kind_of), configuration, kind_of))
 
 
@@ -146,6 +146,13 @@ def _missing_grants(
         )
         for name, spec in _named(needed, {grant.name for grant in present})
     )
+
+
+def _checked(text: str) -> list[dict[str, Any]]:
+    """The objects in YAML documents. Raises BadConfig, with all faults of those that are read of them."""
+    found = list(documents(text))
+    check(found, (Service, Node, EndpointSlice, SpiderServer, SpiderLoadBalancerGrant))
+    return found
 
 
 def _services(found: Iterable[dict[str, Any]], kind_of: KindOf) -> list[Service]:

@@ -24,7 +24,7 @@ from spiderpool.api.scheduling import (
 )
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.explain.case import pod_metadata
-from spiderpool.cli.manifests import NO_UID, documents, read
+from spiderpool.cli.manifests import NO_UID, check, documents, read
 from spiderpool.core.ipam.eligible_nodes import as_of_daemon_set
 from spiderpool.errors import BadConfig, Refused
 
@@ -72,6 +72,7 @@ class PlannedChange:
 async def of_manifests(cluster: Cluster, texts: Iterable[str], namespace: str) -> PlannedChange:
     """The pods that manifests add to those that there are. Raises BadConfig."""
     found = [document for text in texts for document in documents(text)]
+    check(found, (ScheduledPod, *SCHEDULED_WORKLOADS))
     pods: list[PlannedPods] = []
     notes: list[str] = []
     for document in found:
