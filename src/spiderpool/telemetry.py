@@ -126,6 +126,11 @@ SUBNET_ADDRESSES = ComputedGauge("spiderpool_subnet_addresses", "Addresses of a 
 SUBNET_FREE = ComputedGauge(
     "spiderpool_subnet_free_addresses", "Addresses of a SpiderSubnet that no SpiderIPPool has.", ("subnet",)
 )
+SUBNET_FULL_POOLS = ComputedGauge(
+    "spiderpool_subnet_full_ippools",
+    "SpiderIPPools made for one application from a SpiderSubnet, all of whose addresses are in use.",
+    ("subnet",),
+)
 CERTIFICATE_EXPIRY = Gauge(
     "spiderpool_certificate_expiry_timestamp_seconds",
     "Time at which a certificate of the webhooks expires, in seconds since 1970: that which serves, and the first of "

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
-from spiderpool.api.subnet import APPLICATION_NAME_LABEL, SpiderSubnet, SubnetSpec, SubnetStatus
+from spiderpool.api.subnet import APPLICATION_NAME_LABEL, OWNER_SUBNET_LABEL, SpiderSubnet, SubnetSpec, SubnetStatus
 from spiderpool.controller import pool_metrics
 from spiderpool.controller.pool_metrics import PoolMetrics
 from spiderpool.core.addresses import AddressSet
@@ -113,4 +113,17 @@ async def test_subnets(one: PoolMetrics) -> None:
     spec = SubnetSpec(subnet="10.6.0.0/16", ips=["10.6.0.1-10.6.0.100"])
     note(one.subnets, SpiderSubnet(metadata=ObjectMeta(name="s", uid="s"), spec=spec, status=status), 1)
     with one.exported():
-        assert exported("spiderpool_subnet_") == {"addresses s": 100, "free_addresses s": 60}
+        assert exported("spiderpool_subnet_") == {"addresses s": 100, "free_addresses s": 60, "full_ippools s": 0}
+
+
+async def test_full_pools_of_applications_are_counted_by_their_subnet(one: PoolMetrics) -> None:
+    labels = {APPLICATION_NAME_LABEL: "web", OWNER_SUBNET_LABEL: "s"}
+    found = [pool("a", 9), pool("b", 9), pool("roomy", 8), pool("off", 9, disable=True), pool("empty", 0, total=0)]
+    for version, each in enumerate((*found, pool("of-nobody", 9)), 1):
+        each.metadata.labels = labels if each in found else {OWNER_SUBNET_LABEL: "s"}
+        note(one.pools, each, version)
+    for version, name in enumerate(("s", "other"), 1):
+        spec = SubnetSpec(subnet="10.6.0.0/16", ips=["10.6.0.1-10.6.0.100"])
+        note(one.subnets, SpiderSubnet(metadata=ObjectMeta(name=name, uid=name), spec=spec), version)
+    with one.exported():
+        assert exported("spiderpool_subnet_") == {"full_ippools s": 2, "full_ippools other": 0}

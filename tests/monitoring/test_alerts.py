@@ -98,8 +98,19 @@ CASES = {
         7,
         5,
     ),
+    "SpiderpoolSubnetFull": Case(
+        {
+            **gauge("spiderpool_subnet_full_ippools", 2, 2, ',subnet="s"'),
+            **gauge("spiderpool_subnet_free_addresses", 5, 0, ',subnet="s"'),
+            **gauge("spiderpool_subnet_full_ippools", 0, 0, ',subnet="cut"'),
+            **gauge("spiderpool_subnet_free_addresses", 0, 0, ',subnet="cut"'),
+        },
+        7,
+        5,
+    ),
     "SpiderpoolAddressesUnregistered": Case(gauge("spiderpool_unregistered_addresses", 0, 2, ',pool="p"'), 5),
     "SpiderpoolCertificateExpires": Case(gauge(CERTIFICATE, 9e9, 6 * 86_400, ',certificate="serving"'), 20, 2),
+    "SpiderpoolCertificateEnds": Case(gauge(CERTIFICATE, 9e9, 86_000, ',certificate="serving"'), 5, 2),
     "SpiderpoolNoLeader": Case({'spiderpool_total_ippool_counts{job="j"}': "3x2 stale"}, 6, 2),
     "SpiderpoolCacheStale": Case(gauge("spiderpool_cache_age_seconds", 60, 400, ',kind="pods"'), 5),
     "SpiderpoolEventLoopSlow": Case(LAG, 6, 2),
@@ -153,6 +164,15 @@ def test_none_fires_in_a_cluster_that_is_well(tmp_path: Path) -> None:
     }
     series = {name: f"{first}x{2 * HOUR}" for name, first in steady.items() if 'pool="empty"' not in name}
     expected = dict.fromkeys([('count(ALERTS{alertstate="firing"})', step) for step in range(0, 2 * HOUR, 4)])
+    assert failures(tmp_path, series, expected) == ""
+
+
+def test_a_certificate_that_has_expired_is_critical(tmp_path: Path) -> None:
+    """From the day before on, and for as long as it is not renewed; a week before it is no more than a warning."""
+    name, soon = f'{CERTIFICATE}{{job="j",namespace="n",instance="i",certificate="serving"}}', 2 * 86_400
+    urgent, series = firing("SpiderpoolCertificateEnds"), {name: f"{soon}x{60 * HOUR}"}
+    expected = {(urgent, 20 * HOUR): None, (firing("SpiderpoolCertificateExpires"), 20 * HOUR): 1.0}
+    expected |= {(urgent, 25 * HOUR): 1.0, (urgent, 59 * HOUR): 1.0}
     assert failures(tmp_path, series, expected) == ""
 
 

@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(180)]
 RARE = {
     *("spiderpool_unregistered_addresses", "spiderpool_webhook_dropped_connections_total"),
     *("spiderpool_metadata_readings_total", "spiderpool_subnet_addresses", "spiderpool_subnet_free_addresses"),
+    "spiderpool_subnet_full_ippools",
     *(rule["record"] for rule in rules("record")),
 }
 """What has no series here: without a cloud, subnets and callers that misbehave, and without a history of days."""

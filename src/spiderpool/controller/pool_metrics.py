@@ -1,19 +1,21 @@
 """How many addresses the pools and subnets have and how many are left, computed from the leader's caches when read.
 
-Whoever reaches the port may read it: so pools of applications, whose names are those of tenants, are left out.
+Whoever reaches the port may read it: so of pools of applications, whose names are those of tenants, only their subnet
+tells how many are full.
 How fast a pool fills is computed by Prometheus, which has the history (docs/decisions/0029-exhaustion-is-computed-by-
 prometheus.md).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.api.subnet import OWNER_SUBNET_LABEL, SpiderSubnet
 from spiderpool.core.addresses import FAMILIES, AddressSet
 from spiderpool.core.ipam.allocation import usable
 from spiderpool.core.ipam.owners import is_automatic
@@ -26,6 +28,7 @@ from spiderpool.telemetry import (
     POOLS,
     SUBNET_ADDRESSES,
     SUBNET_FREE,
+    SUBNET_FULL_POOLS,
     SUBNETS,
     ComputedGauge,
     Values,
@@ -79,6 +82,7 @@ class PoolMetrics:
             SUBNETS: lambda: {(): float(len(self.subnets.items()))},
             SUBNET_ADDRESSES: self._subnet_addresses,
             SUBNET_FREE: self._subnet_free,
+            SUBNET_FULL_POOLS: self._subnet_full_pools,
         }
         with ExitStack() as stack:
             for gauge, source in sources.items():
@@ -111,6 +115,21 @@ class PoolMetrics:
             for each in self.subnets.items()
             if each.status
         }
+
+    def _subnet_full_pools(self) -> Values:
+        full = Counter(
+            (each.metadata.labels or {}).get(OWNER_SUBNET_LABEL)
+            for each in self.pools.items()
+            if _is_full_of_application(each)
+        )
+        return {(each.name,): full[each.name] for each in self.subnets.items()}
+
+
+def _is_full_of_application(pool: SpiderIPPool) -> bool:
+    """Whether all addresses of a pool that was made for one application, and is to give some, are in use."""
+    if pool.status is None or pool.terminating or pool.spec.disable or not is_automatic(pool):
+        return False
+    return 0 < (pool.status.totalIPCount or 0) <= (pool.status.allocatedIPCount or 0)
 
 
 def _free(pool: SpiderIPPool, reserved: int | None) -> int:
