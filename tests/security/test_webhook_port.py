@@ -316,6 +316,33 @@ class TestFairness:
             for _, each in [*crowd, (reader, writer)]:
                 each.close()
 
+    async def test_a_crowd_of_one_namespace_drops_no_review_of_another(self) -> None:
+        """All come from one address, that of the API server; those of the crowd wait for slots, and come anew."""
+        release = asyncio.Event()
+
+        async def slow(_: AdmissionRequest) -> Answer:
+            await release.wait()
+            return ALLOWED
+
+        def of(namespace: str) -> bytes:
+            return review().replace(b'"u"', b'"u", "namespace": "' + namespace.encode() + b'"')
+
+        limits = AdmissionLimits(connections=8, handled=2, handled_of_tenant=1)
+        server = AdmissionServer({PATH: slow}, limits=limits)
+        async with server.listening("127.0.0.1", 0) as port, Callers(port) as on:
+            quiet = [await on.connect("127.0.0.1") for _ in range(2)]
+            for _, writer in quiet:
+                writer.write(head(len(of("quiet"))) + of("quiet"))
+            await eventually(lambda: len(server._slots._waiting) == 1, "one is handled, one waits")
+            for _ in range(20):
+                _, writer = await on.connect("127.0.0.1")
+                writer.write(head(len(of("loud"))) + of("loud"))
+            await eventually(lambda: len(server._callers) == 8, "as many stay as may be")
+            release.set()
+            for reader, _ in quiet:
+                async with asyncio.timeout(5):
+                    assert b"200" in await reader.readline()
+
     async def test_callers_without_a_review_at_many_addresses_drop_none_that_had_one(self) -> None:
         limits = AdmissionLimits(connections=8, kept=2)
         async with AdmissionServer({PATH: allow}, limits=limits).listening("127.0.0.1", 0) as port, Callers(port) as on:

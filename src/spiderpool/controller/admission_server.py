@@ -2,7 +2,8 @@
 
 aiohttp's server bounds neither the number of connections, nor the time of a request, nor pipelined requests, and
 anybody who reaches this port may call it. Where a limit is reached, those lose first who have the most of it: of the
-address with the most connections the oldest that is not handled, of the address with the most bytes the largest.
+address with the most connections the oldest that is not handled, of the address with the most bytes the largest, and
+of one address, as API servers have it, first those about objects of the Namespace with the most of it.
 Connections on which a review was answered, as API servers' were, are lost to none on which there was none.
 """
 
@@ -30,7 +31,8 @@ from spiderpool.controller.http_request import (
     parse_head,
     response,
 )
-from spiderpool.controller.reviews import Decide, answered
+from spiderpool.controller.review_slots import ReviewSlots, ReviewTenant
+from spiderpool.controller.reviews import Decide, answered, namespace_of
 from spiderpool.errors import BadConfig, is_bug
 from spiderpool.telemetry import WEBHOOK_DROPS, logger
 
@@ -59,6 +61,8 @@ class AdmissionLimits:
     """Bytes of requests and of answers that wait to be taken. The process takes a few times as much meanwhile."""
     handled: int = 32
     """Reviews that are handled at the same time."""
+    handled_of_tenant: int = 24
+    """Of these, reviews from one address about objects of one Namespace."""
     handled_bytes: int = 16 << 20
     """Bytes of these, if there is more than one; decoded, they take a multiple."""
     handshake: float = 5.0
@@ -83,49 +87,8 @@ class _Caller:
     """Whether a review of its was answered."""
     known: bool = False
     """Whether it has shown a client certificate."""
-
-
-@dataclass(eq=False, slots=True)
-class _Waiting:
-    address: str
-    size: int
-    granted: asyncio.Future[None]
-
-
-class _ReviewSlots:
-    """Bounds the reviews that are handled at once. The next one is of the address that has the fewest of them."""
-
-    def __init__(self, limits: AdmissionLimits) -> None:
-        self._limits = limits
-        self._waiting: list[_Waiting] = []
-        self._handled: list[_Waiting] = []
-
-    @asynccontextmanager
-    async def slot(self, address: str, size: int) -> AsyncIterator[None]:
-        """Wait for a slot, and have it while the context lasts."""
-        waiting = _Waiting(address, size, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
-        self._grant()
-        try:
-            await waiting.granted
-            yield
-        finally:
-            (self._waiting if waiting in self._waiting else self._handled).remove(waiting)
-            self._grant()
-
-    def _grant(self) -> None:
-        while self._waiting and (chosen := self._next()) is not None:
-            self._waiting.remove(chosen)
-            self._handled.append(chosen)
-            if not chosen.granted.done():
-                chosen.granted.set_result(None)
-
-    def _next(self) -> _Waiting | None:
-        by_address = Counter(each.address for each in self._handled)
-        chosen = min(self._waiting, key=lambda waiting: by_address[waiting.address])
-        size = sum(each.size for each in self._handled) + chosen.size
-        fits = len(self._handled) < self._limits.handled and size <= self._limits.handled_bytes
-        return chosen if fits or not self._handled else None
+    tenant: ReviewTenant | None = None
+    """Whose review it has given, and has no answer to yet."""
 
 
 class AdmissionServer:
@@ -146,7 +109,8 @@ class AdmissionServer:
         self._context = context
         self._known_only = known_only
         self._limits = limits or AdmissionLimits()
-        self._slots = _ReviewSlots(self._limits)
+        limits = self._limits
+        self._slots = ReviewSlots(limits.handled, limits.handled_of_tenant, limits.handled_bytes)
         self._callers: set[_Caller] = set()
 
     @asynccontextmanager
@@ -198,8 +162,13 @@ class AdmissionServer:
             return
         callers = self._unanswered_first(_least_known(staying))
         by_address = Counter(caller.address for caller in callers)
+        by_tenant = Counter(caller.tenant for caller in callers if caller.tenant)
         idle = [caller for caller in callers if not caller.handled] or callers
-        _drop(min(idle, key=lambda caller: (-by_address[caller.address], caller.since)), "connections")
+
+        def place(caller: _Caller) -> tuple[int, int, float]:
+            return -by_address[caller.address], -by_tenant[caller.tenant] if caller.tenant else 0, caller.since
+
+        _drop(min(idle, key=place), "connections")
 
     def _unanswered_first(self, callers: list[_Caller]) -> list[_Caller]:
         """Those without an answered review; those with one where they are too many, or all."""
@@ -215,9 +184,14 @@ class AdmissionServer:
             return
         callers = _least_known(each for each in self._callers if each.held)
         by_address: Counter[str] = Counter()
+        by_tenant: Counter[ReviewTenant | _Caller] = Counter()
         for each in callers:
             by_address[each.address] += each.held
-        _drop(max(callers, key=lambda each: (by_address[each.address], each.held)), "bytes")
+            by_tenant[each.tenant or each] += each.held
+        _drop(
+            max(callers, key=lambda each: (by_address[each.address], by_tenant[each.tenant or each], each.held)),
+            "bytes",
+        )
 
     async def _connected(self, connection: socket.socket) -> None:
         """Serve one connection to its end. What goes wrong with it concerns nobody else."""
@@ -276,7 +250,7 @@ class AdmissionServer:
         except asyncio.LimitOverrunError:
             status, text = 431, b"the head of the request is too long"
         finally:
-            caller.held, caller.handled = 0, False
+            caller.held, caller.handled, caller.tenant = 0, False, None
         self._hold(caller, len(text))
         writer.write(response(status, text, keep_alive=keep))
         async with asyncio.timeout(self._limits.answer):
@@ -315,7 +289,8 @@ class AdmissionServer:
         if head.path == HEALTH:
             return 200, b"ok"
         try:
-            async with asyncio.timeout(self._limits.answer), self._slots.slot(caller.address, len(body)):
+            caller.tenant = ReviewTenant(caller.address, namespace_of(body))
+            async with asyncio.timeout(self._limits.answer), self._slots.slot(caller.tenant, len(body)):
                 caller.handled = True
                 text = await answered(self._webhooks[head.path], body)
                 caller.answered = True

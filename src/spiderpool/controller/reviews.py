@@ -40,10 +40,27 @@ class AdmissionReview(msgspec.Struct):
     request: AdmissionRequest
 
 
+class NamespacedRequest(msgspec.Struct):
+    """The same, of which only the Namespace is read."""
+
+    namespace: str = ""
+
+
+class NamespacedReview(msgspec.Struct):
+    """admission.k8s.io/v1 AdmissionReview, in part: whose object it is about."""
+
+    request: NamespacedRequest
+
+
 Answer = dict[str, Any]
 """admission.k8s.io/v1 AdmissionResponse without its ``uid``."""
 ALLOWED: Answer = {"allowed": True}
 Decide = Callable[[AdmissionRequest], Awaitable[Answer]]
+
+
+def namespace_of(body: bytes) -> str:
+    """The Namespace that a review is about, empty for the cluster. Raises msgspec.DecodeError when the body is none."""
+    return decode(body, NamespacedReview, longest=LONGEST_OBJECT).request.namespace
 
 
 async def answered(decide: Decide, body: bytes) -> bytes:
