@@ -29,6 +29,7 @@ from spiderpool.core.ipam.pod_context import AddressPolicy
 from spiderpool.core.network.address_requests import AddressRequirement
 from spiderpool.core.network.attachment import AttachmentPolicy
 from spiderpool.kube.client import Client
+from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.node_servers import NodeServers
 from tests.support.api_server import ApiServer, Fault
@@ -138,7 +139,7 @@ async def cluster(*objects: Any, withdrawing: bool = False, policies: Any = POLI
             Informer(client, NetworkAttachmentDefinition),
             NodeServers(Informer(client, SpiderServer)),
         )
-        advertiser = AddressAdvertiser(client, listers, policies, withdrawing=withdrawing)
+        advertiser = AddressAdvertiser(client, listers, policies, Recorder(client, "c"), withdrawing=withdrawing)
         informers: list[Informer[Any]] = [
             nodes, pods, listers.namespaces, listers.pools, listers.ips, listers.reserved, listers.networks,
             listers.servers.informer,

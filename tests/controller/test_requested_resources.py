@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from spiderpool.api.address_resources import RequestingPod
-from spiderpool.api.core_v1 import Namespace, Pod
+from spiderpool.api.core_v1 import Event, Namespace, Pod
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import NETWORKS_ANNOTATION, NADSpec, NetworkAttachmentDefinition
 from spiderpool.controller import requested_resources
@@ -24,6 +24,7 @@ from spiderpool.core.ipam.pod_context import AddressPolicy
 from spiderpool.core.network.address_requests import AddressRequirement, RequirementRules
 from spiderpool.core.network.attachment import AttachmentPolicy
 from spiderpool.kube.client import Client
+from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from tests.support.api_server import ApiServer
 from tests.support.eventually import eventually
@@ -74,7 +75,8 @@ class Requested:
         self.pods: Informer[Pod] = Informer(self.client, RequestingPod)
         listers = PodListers(self.pods, Informer(self.client, Namespace))
         rules = RequirementRules(AttachmentPolicy(f"{OURS}/a", OURS), AddressPolicy(families=(4,)), self._definition)
-        self.resources = RequestedResources(listers, rules, lambda: None)
+        self.recorder = Recorder(self.client, "c")
+        self.resources = RequestedResources(listers, rules, lambda: None, self.recorder)
         self.pods.subscribe(self._on_pod)
 
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
@@ -156,6 +158,7 @@ async def test_a_namespace_has_room_for_so_many_and_gets_it_again(
 async def test_all_together_have_room_for_so_many_and_our_networks_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requested_resources, "MOST", 4)
     monkeypatch.setattr(requested_resources, "MOST_OF_OTHERS", 2)
+    monkeypatch.setattr(requested_resources, "PART_OF_FREE", 1)
     ours = [AddressRequirement(f"{OURS}/n{number}").resource for number in range(3)]
     async with requested() as made:
         made.add(*(with_list(number, f"team{number}") for number in range(4)))
@@ -164,6 +167,23 @@ async def test_all_together_have_room_for_so_many_and_our_networks_first(monkeyp
         for number in range(3):
             made.add_network(f"{OURS}/n{number}")
         await made.knows(resource(0), resource(1), *ours[:2])
+
+
+async def test_namespaces_that_take_what_they_can_leave_room_for_another() -> None:
+    """Also an Event at a pod says so, one for each Namespace."""
+    async with ApiServer(Pod.KIND, Event.KIND) as server, server.client() as client:
+        made = Requested(client)
+        async with running(made.resources.run(), made.recorder.run()):
+            for number in range(6 * 40):
+                made.add(with_list(number, f"team{number % 6}"))
+            await eventually(lambda: len(made.resources.requirements) > 6 * 20, "as many as there may be")
+            made.add(*(with_list(1000 + number, "late") for number in range(3)))
+            late = {resource(1000 + number) for number in range(3)}
+            await eventually(lambda: late <= made.resources.requirements.keys(), "there is room for the last one")
+            await eventually(lambda: len(server.stored(Event)) == 6, "each of the six is told")
+            told = [*server.stored(Event).values()]
+            assert {(each.reason, each.type) for each in told} == {("TooManyPoolLists", "Warning")}
+            assert {each.involvedObject.namespace for each in told} == {f"team{number}" for number in range(6)}
 
 
 async def test_a_name_like_that_of_our_networks_is_none_of_them() -> None:

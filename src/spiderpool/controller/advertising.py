@@ -41,6 +41,7 @@ from spiderpool.core.network.address_requests import AddressRequirement, Require
 from spiderpool.core.network.attachment import AttachmentPolicy
 from spiderpool.kube.attempts import on_all
 from spiderpool.kube.client import Client, Forbidden, NotFound
+from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.node_servers import NodeServers
 from spiderpool.kube.turns import in_turns
@@ -142,6 +143,7 @@ class AddressAdvertiser:
         client: Client,
         listers: AdvertisingListers,
         policies: tuple[AttachmentPolicy, AddressPolicy],
+        recorder: Recorder,
         *,
         withdrawing: bool = False,
     ) -> None:
@@ -152,7 +154,7 @@ class AddressAdvertiser:
         self._queue = WorkQueue(self._reconcile, "advertising")  # of nodes' names
         self._shared_queue = WorkQueue(self._look_at_shared, "shared-pools")
         pods = PodListers(listers.pods, listers.namespaces)
-        self._resources = RequestedResources(pods, self._rules, self._on_resources)
+        self._resources = RequestedResources(pods, self._rules, self._on_resources, recorder)
         self._shared = SharedPools(listers, self._count)
         self._requests: dict[str, tuple[AllocationRequest, ...]] = {}  # advertised resource → its requests
         self._shared_of: dict[str, list[SpiderIPPool]] = {}  # the same → the shared pools that it may come from

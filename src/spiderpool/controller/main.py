@@ -245,7 +245,8 @@ class ControllerLeader:
             self._servers,
         )
         policies = requirement_policies(self._settings)
-        return AddressAdvertiser(self._client, listers, policies, withdrawing=not self._settings.advertises)
+        withdrawing = not self._settings.advertises
+        return AddressAdvertiser(self._client, listers, policies, self._recorder, withdrawing=withdrawing)
 
     def _eni_pools(self) -> ENIPoolReconciler:
         settings = self._settings

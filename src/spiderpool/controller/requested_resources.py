@@ -16,6 +16,7 @@ from spiderpool.api.core_v1 import Namespace, Pod
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.core.ipam.gc import is_finished
 from spiderpool.core.network.address_requests import AddressRequirement, RequirementRules, requirements
+from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.turns import in_turns
 from spiderpool.kube.workqueue import WorkQueue, resync
@@ -25,6 +26,9 @@ LINGER = 600.0
 """Seconds for which a resource is advertised that no pod requests any more: the next job may be about to come."""
 MOST_OF_NAMESPACE = 32
 """Resources that are advertised since pods of one Namespace request them, beside networks of our own Namespace."""
+PART_OF_FREE = 0.5
+"""A Namespace gets another one while it has less than this part of the room that is left: so some is always left for a
+Namespace that comes later, whoever has taken the rest. Six that take what they can have 24 of 192 each."""
 MOST = 256
 """Resources that are advertised in all beside the default network: each is an entry in the status of Nodes."""
 MOST_OF_OTHERS = 192
@@ -112,7 +116,10 @@ class PodRequirements:
 class RequestedResources:
     """The resources that pods request, and what each stands for. ``changed`` is called when there is another one."""
 
-    def __init__(self, listers: PodListers, rules: RequirementRules, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, listers: PodListers, rules: RequirementRules, changed: Callable[[], None], recorder: Recorder
+    ) -> None:
+        self._recorder = recorder
         self._pods = listers.pods
         self._our_namespace = rules.networks.namespace
         self._changed = changed
@@ -214,8 +221,8 @@ class RequestedResources:
 
     def _has_room(self, namespace: str) -> bool:
         of_others = len(self._room_of) - self._of_namespace[""]
-        in_all = len(self._room_of) < MOST and of_others < MOST_OF_OTHERS
-        return in_all and self._of_namespace[namespace] < MOST_OF_NAMESPACE
+        free = min(MOST - len(self._room_of), MOST_OF_OTHERS - of_others)
+        return self._of_namespace[namespace] < min(MOST_OF_NAMESPACE, PART_OF_FREE * free)
 
     def _take_room(self, resource: str) -> None:
         """Take the room of a resource, if it has any, for one that had none."""
@@ -232,6 +239,14 @@ class RequestedResources:
         namespace = pod.metadata.namespace or ""
         if namespace not in self._refused:
             log.warning("not advertised: too many lists of pools", namespace=namespace, pod=pod.name, resource=resource)
+            self._recorder.event(
+                pod,
+                "Warning",
+                "TooManyPoolLists",
+                f"Nodes do not advertise {resource}, so this pod may wait for a node: Namespace {namespace} has "
+                f"{self._of_namespace[namespace]} networks and lists of pools that they advertise, which is its share "
+                "of what is left; let its pods name fewer different ones",
+            )
         self._refused.add(namespace)
 
     # --- what they stand for
