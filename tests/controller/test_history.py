@@ -32,13 +32,21 @@ PLURAL = SpiderIPHistory.KIND.plural
 
 
 class Clock:
-    """The time of day of a test."""
+    """The time of day of a test, and how often the writer has looked at it: twice at least in each of its rounds."""
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self._looks = 0
 
     def __call__(self) -> float:
+        self._looks += 1
         return self.now
+
+    async def rounds(self, count: int = 1) -> None:
+        """Let the writer come round so often, from one beginning after now to the end."""
+        for _ in range(count + 1):
+            before = self._looks
+            await eventually(lambda before=before: self._looks >= before + 2, "the writer comes round")  # type: ignore[misc]
 
 
 class DatedServer(ApiServer):
@@ -103,7 +111,7 @@ async def until(server: DatedServer, *expected: tuple[str, int, int | None, int 
         return [(each.pod_uid, each.begun, each.ended_after, each.ended_by) for each in found] == list(expected)
 
     try:
-        await eventually(is_so, timeout=5.0)
+        await eventually(is_so, timeout=20.0)
     except AssertionError as error:
         raise AssertionError(await stored(server)) from error
 
@@ -127,7 +135,7 @@ async def test_nothing_is_written_while_nothing_happens_but_the_pulse(server: Da
     async with leader(server, clock):
         await until(server, ("u1", 900, None, None))
         before = server.requests["replace"]
-        await asyncio.sleep(4 * INTERVAL)
+        await clock.rounds(3)
         assert server.requests["replace"] == before
         clock.now += writing.PULSE + writing.LATENESS
 
@@ -136,7 +144,7 @@ async def test_nothing_is_written_while_nothing_happens_but_the_pulse(server: Da
             return part.spec.covered == history.moment(clock.now - writing.LATENESS)
 
         await eventually(has_pulse)
-        await asyncio.sleep(4 * INTERVAL)
+        await clock.rounds(3)
         assert server.requests["replace"] == before + 1
 
 
@@ -173,7 +181,7 @@ async def test_a_later_leader_goes_on_and_knows_what_it_did_not_see(server: Date
     for _ in range(2):
         async with leader(server, clock):
             await until(server, *ended, ("u3", 900, None, None), ("u4", 1500, None, None), ("u5", 1600, None, None))
-            await asyncio.sleep(3 * INTERVAL)
+            await clock.rounds(2)
         assert rows(server) == before + 4, "what is stored is not stored again"
 
 
@@ -200,7 +208,7 @@ async def test_a_leader_whose_clock_is_set_back_goes_on_to_write(server: DatedSe
     async with leader(server, clock):
         await until(server, ("u1", 900, None, None))
         clock.now = 2000.0
-        await asyncio.sleep(3 * INTERVAL)
+        await clock.rounds(2)
         clock.now += writing.PULSE
         await eventually(lambda: newest_covered(server) == history.moment(clock.now - writing.LATENESS))
 
@@ -237,7 +245,7 @@ async def test_a_write_whose_outcome_is_unknown_is_neither_lost_nor_doubled(
         await until(server, ("u1", 900, None, None))
         release(server)
         await until(server, ("u1", 900, 1000, 1000))
-        await asyncio.sleep(3 * INTERVAL)
+        await clock.rounds(2)
     assert rows(server) == 2
 
 
@@ -248,10 +256,11 @@ def replace_status(fault: Fault) -> Fault:
 async def test_what_happens_while_the_stored_rows_are_read_again_is_not_lost(server: DatedServer) -> None:
     clock = Clock()
     hold(server)
-    async with leader(server, clock):
+    async with leader(server, clock) as writer:
         await until(server, ("u1", 900, None, None))
         (part,) = server.stored(SpiderIPHistory).values()
-        server.inject(Fault("list", 1, PLURAL, delay=10 * INTERVAL))
+        seen = asyncio.Event()
+        server.inject(Fault("list", 1, PLURAL, until=seen))
         lists = server.requests["list"]
         server.put(replace(part, spec=replace(part.spec, since=history.moment(1))))  # somebody else has written it
         hold(server, "10.0.0.2", "u2", made=1000)
@@ -260,10 +269,11 @@ async def test_what_happens_while_the_stored_rows_are_read_again_is_not_lost(ser
         release(server)
         hold(server, "10.0.0.3", "u3", made=1500)
         release(server, "10.0.0.3")
-        await asyncio.sleep(3 * INTERVAL)
+        await eventually(lambda: "+10.0.0.3" in " ".join(writer._waiting), "it has seen them")
+        await eventually(lambda: "-10.0.0.3" in " ".join(writer._waiting), "and their ends")
         clock.now = 2000.0
-        await asyncio.sleep(8 * INTERVAL)
-    await until(server, ("u1", 900, 1500, 1500), ("u2", 1000, None, None), ("u3", 1500, 1500, 1500))
+        seen.set()
+        await until(server, ("u1", 900, 1500, 1500), ("u2", 1000, None, None), ("u3", 1500, 1500, 1500))
 
 
 async def test_of_two_leaders_none_overwrites_what_the_other_has_written(server: DatedServer) -> None:
@@ -355,7 +365,7 @@ async def test_what_found_no_room_is_found_by_a_comparison(
         for number in range(9):
             hold(server, f"10.0.0.{number}", f"u{number}", made=999)
         await eventually(lambda: len(writer._waiting) == 3)
-        await asyncio.sleep(2 * INTERVAL)
+        await clock.rounds()
         server.clear_faults()
         await until(server, *((f"u{number}", 999, None, None) for number in range(9)))
 

@@ -63,12 +63,20 @@ class Fault:
     """Of this kind alone; empty: of any."""
     delay: float = 0.0
     """Seconds before anything is done, also when the client has given up by then."""
+    until: asyncio.Event | None = None
+    """Before anything is done, wait for this too: for what has to happen meanwhile."""
     status: int = 0
     """Answer with this HTTP status and do nothing."""
     lose_answer: bool = False
     """Do what was requested, then break the connection instead of answering."""
     lose_request: bool = False
     """Break the connection and do nothing."""
+
+    async def wait(self) -> None:
+        """What comes before anything else."""
+        await asyncio.sleep(self.delay)
+        if self.until:
+            await self.until.wait()
 
 
 class ApiServer:
@@ -186,7 +194,7 @@ class ApiServer:
             self.requests[verb] += 1
             fault = self._next_fault(verb, target.kind.plural)
             content = await request.read()  # before the wait: the client may have given up after it
-            await asyncio.sleep(fault.delay)
+            await fault.wait()
             if fault.status:
                 raise Refusal(fault.status, "Injected", f"injected status {fault.status}")
             if fault.lose_request:
