@@ -23,6 +23,7 @@ from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.network.coordinator import rule_table
 from spiderpool.core.network.node_addresses import misplaced
+from spiderpool.core.network.plumbing.lasting_faults import FaultHistory
 from spiderpool.core.network.plumbing.nics import NIC_TABLES, diagnose, nics_with_gateways
 from spiderpool.core.network.plumbing.values import Address, Network
 from spiderpool.errors import is_bug
@@ -81,7 +82,7 @@ class NodeNetwork:
         self._services: object = None  # the addresses and CIDRs of Services that were seen last
         self._tables: set[int] = set()  # the node's tables with routes to pods
         self._changed = asyncio.Event()  # set when addresses or gateways have changed: check the NICs
-        self._faults: dict[str, float] = {}  # the faults of the last diagnosis, and when each was first seen
+        self._faults = FaultHistory()  # the faults of the last diagnosis
         self._reported: set[tuple[str, Any]] = set()  # what of the last diagnosis has been reported: each is once
 
     async def run(self) -> None:
@@ -186,7 +187,9 @@ class NodeNetwork:
         if self._tuning.enabled:
             marker.parent.mkdir(parents=True, exist_ok=True)
             marker.touch(mode=0o600)
-            await interfaces.tune_node(nics_with_gateways(await interfaces.node_state(), self._gateways()))
+            nics = nics_with_gateways(await interfaces.node_state(), self._gateways())
+            await interfaces.tune_node(nics)
+            self._faults = self._faults.tuned(nics)
         elif marker.exists():
             steps = await interfaces.untune_node()
             marker.unlink(missing_ok=True)
@@ -207,10 +210,9 @@ class NodeNetwork:
         """Report faults of the node's network, and addresses of pods that the node itself has: each once."""
         state, now = await interfaces.node_state(), asyncio.get_running_loop().time()
         faults = diagnose(state, tuning=self._tuning.enabled)
-        self._faults = {fault: self._faults.get(fault, now) for fault in faults}
-        patience = SETTLING if self._tuning.enabled else 0.0
-        lasting = {fault: fault for fault, since in self._faults.items() if now - since >= patience}
-        self._report_new(EVENT_FAULT, lasting)
+        self._faults = self._faults.next(faults, now)
+        lasting = self._faults.lasting(SETTLING if self._tuning.enabled else 0.0, now)
+        self._report_new(EVENT_FAULT, {fault: fault for fault in lasting})
         cluster = self._cluster
         records = cluster.records.informer.items()
         self._report_new(EVENT_MISPLACED, misplaced(state.addresses, cluster.pools(), records, cluster.reserved))
