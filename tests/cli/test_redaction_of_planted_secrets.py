@@ -58,7 +58,7 @@ def rendered(form: str, key: str, secret: str) -> str:
     return form.replace("K", "\0").format(*[secret] * 2).replace("\0", key)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 @given(
     form=st.sampled_from((*WORDS, *PHRASES)), key=st.sampled_from(KEYS), around=st.sampled_from(AROUND), secret=PLANTED
 )
@@ -67,7 +67,7 @@ def test_a_word(form: str, key: str, around: Callable[[str], str], secret: str) 
     assert secret not in redaction.text(found), found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 @given(
     form=st.sampled_from(PHRASES),
     key=st.sampled_from(KEYS),
@@ -80,7 +80,6 @@ def test_several_words(form: str, key: str, around: Callable[[str], str], secret
     assert not [each for each in secrets if each in redacted], found
 
 
-@settings(max_examples=50, deadline=None)
 @given(key=st.sampled_from(KEYS), secret=PLANTED, sort=st.booleans(), indent=st.sampled_from((None, 2)))
 def test_an_option_and_a_variable_in_json(key: str, secret: str, *, sort: bool, indent: int | None) -> None:
     found = {"args": [f"--{key}", secret], "env": [{"value": "v", "name": "A"}, {"value": secret, "name": key}]}
