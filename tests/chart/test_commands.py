@@ -26,8 +26,8 @@ helm install spiderpool spiderpool/spiderpool --namespace kube-system --set ipam
 """  # noqa: E501 - word for word
 OPTIONS = ("", "--set plugins.installCNI=true", "--set global.imageRegistryOverride=ghcr.m.daocloud.io")
 PAGES = [path for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/usage/*.md"))] if "helm " in path.read_text()]
-COMMAND = re.compile(r"^ {4}(helm (?:.*\\\n)*.*)$", re.MULTILINE)
-OF_THE_CLUSTER = {"uninstall", "rollback", "repo"}
+COMMAND = re.compile(r"^ {4,}(helm (?:.*\\\n)*.*)$", re.MULTILINE)
+OF_THE_CLUSTER = {"get", "uninstall", "rollback", "repo"}
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -80,7 +80,9 @@ def test_the_walkthroughs_commands_install_our_chart(repository: str, tmp_path: 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_the_commands_of_a_page_are_accepted(page: Path, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"  # what a page has had printed from a cluster
+    values.write_text("{}")
     commands = [each.replace("\\\n", " ") for each in COMMAND.findall(page.read_text())]
     for command in commands:
         if command.split()[1] not in OF_THE_CLUSTER and "…" not in command:
-            assert run(command, tmp_path)
+            assert run(command.replace("--values values.yaml", f"--values {values}"), tmp_path)

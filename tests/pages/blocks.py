@@ -13,7 +13,22 @@ from markdown_it import MarkdownIt
 
 PROMPT = "$ "
 PROGRAMS = (
-    *("ctr", "curl", "etcdutl", "helm", "ip", "kubectl", "kubelet", "ls", "make", "nft", "sed", "sha256sum", "skopeo"),
+    *(
+        "ctr",
+        "curl",
+        "etcdctl",
+        "etcdutl",
+        "helm",
+        "ip",
+        "kubectl",
+        "kubelet",
+        "ls",
+        "make",
+        "nft",
+        "sed",
+        "sha256sum",
+        "skopeo",
+    ),
     *("spiderpool-lab", "spiderpoolctl", "systemctl", "tc", "uv"),
 )
 """First words of commands where a block has no prompts; so are loops, variables, and all of .venv/bin/."""
