@@ -181,10 +181,10 @@ def metrics(module: Module) -> Lines:
 
 
 def events(module: Module) -> Lines:
-    """The Events of a module: type and reason, where they are written there."""
-    for call in module.calls("event"):
-        if len(call.args) == 4:
-            yield f"event {module.text(call.args[1])} {module.text(call.args[2])}"
+    """The reasons of Events that a module declares, with their types."""
+    for call in module.calls("EventReason"):
+        type_ = next((module.text(each.value) for each in call.keywords if each.arg == "type"), "Warning")
+        yield f"event {type_} {module.text(call.args[0])}"
 
 
 def routes(module: Module) -> Lines:

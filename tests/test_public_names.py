@@ -16,12 +16,13 @@ __all__ = ["PREFIX"]
 log = logger("agent")
 PREFIX, TABLES = "ignored", range(100, 101)
 ROOT = "/v1"
+POOL_FULL = EventReason("PoolFull", "Words of a sentence.")
+POOL_MADE = EventReason("PoolMade", "More.", type="Normal")
 USED = Counter("spiderpool_used", "Help.", ("pool",))
 NETWORK = setting(help="Words of a sentence.", variables=("SPIDERPOOL_NET",), page="usage/page.md")
 
 def work(self, router, name):
     log.info("pool made", pool=name, ips=1)
-    self.recorder.event(name, "Warning", "PoolFull", "text")
     router.add_get(f"{ROOT}/pools/{name}", work)
     USED.labels("blue")
     return f"""\\
@@ -46,7 +47,7 @@ def test_strings_without_blanks_by_kind(module: Module) -> None:
 
 def test_calls_that_name_something(module: Module) -> None:
     assert set(logs(module)) == {"log agent info 'pool made' ips pool", "log-component agent"}
-    assert list(events(module)) == ["event Warning PoolFull"]
+    assert list(events(module)) == ["event Warning PoolFull", "event Normal PoolMade"]
     assert list(routes(module)) == ["http get /v1/pools/{}"]
     assert set(metrics(module)) == {"metric Counter spiderpool_used ('pool',)", "metric-label blue"}
 

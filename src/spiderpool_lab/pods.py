@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from spiderpool.api.event_reasons import EventReason
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client
 from spiderpool.kube.events import Recorder
@@ -27,6 +28,11 @@ _LONGEST_DELAY = 2.0
 """Seconds before a failed ADD or DEL is repeated, doubled each time; shorter than a kubelet's."""
 _NETWORK_POLL_INTERVAL = 0.2
 """Seconds between two looks at whether the node's network is ready."""
+
+FAILED_CREATE: EventReason[KubeletPod] = EventReason(
+    "FailedCreatePodSandBox", "The pod has no sandbox yet: its ADD failed."
+)
+FAILED_KILL: EventReason[KubeletPod] = EventReason("FailedKillPod", "The pod's sandbox is still there: its DEL failed.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +194,7 @@ class PodWorker:
             try:
                 return await self._try_sandbox(network)
             except SpiderpoolError as error:
-                self._warn("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error.message}")
+                self._warn(FAILED_CREATE, f"Failed to create pod sandbox: {error.message}")
             await self._pause(delay)
             delay = min(2 * delay, _LONGEST_DELAY)
         return None
@@ -211,7 +217,7 @@ class PodWorker:
             try:
                 await self._host.sandboxes.stop(stored)
             except CniFailure as failure:
-                self._warn("FailedKillPod", f"error killing pod: {failure.message}")
+                self._warn(FAILED_KILL, f"error killing pod: {failure.message}")
             else:
                 self.sandbox = None
                 return
@@ -252,9 +258,9 @@ class PodWorker:
         client = self._host.client
         await retry(partial(client.patch, KubeletPod, meta.name, body, meta.namespace, sub="status", strategic=True))
 
-    def _warn(self, reason: str, message: str) -> None:
-        print(f"{self.key}: {reason}: {message}", flush=True)
-        self._host.recorder.event(self._shown, "Warning", reason, message)
+    def _warn(self, reason: EventReason[KubeletPod], message: str) -> None:
+        print(f"{self.key}: {reason.name}: {message}", flush=True)
+        self._host.recorder.event(self._shown, reason, message)
 
     async def _pause(self, seconds: float) -> None:
         """Wait some seconds, or until the pod has to stop."""

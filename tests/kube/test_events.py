@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from spiderpool.api.core_v1 import ConfigMap, Event
+from spiderpool.api.event_reasons import EventReason
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.kube import events
@@ -20,6 +21,11 @@ pytestmark = [pytest.mark.unit, pytest.mark.timeout(30)]
 
 POOL = SpiderIPPool(metadata=ObjectMeta(name="p", uid="u"), spec=IPPoolSpec("10.0.0.0/24"))
 CONFIG = ConfigMap(metadata=ObjectMeta(name="c", namespace="ns", uid="v"))
+WRONG: EventReason[ConfigMap] = EventReason("Wrong", "The ConfigMap is.")
+OTHER: EventReason[ConfigMap] = EventReason("Other", "Something else is.")
+RIGHT: EventReason[SpiderIPPool] = EventReason("Right", "The pool is.", type="Normal")
+SAID: EventReason[SpiderIPPool] = EventReason("Said", "Something of the pool.", type="Normal")
+BROKEN: EventReason[SpiderIPPool] = EventReason("Broken", "The text is.", type="Normal")
 
 
 @pytest.fixture
@@ -51,8 +57,8 @@ def counts(server: ApiServer) -> dict[str, int | None]:
 
 async def test_an_event_names_object_source_and_namespace(server: ApiServer) -> None:
     async with recording(server, "n1") as recorder:
-        recorder.event(CONFIG, "Warning", "Wrong", "correct it")
-        recorder.event(POOL, "Normal", "Right", "thanks")
+        recorder.event(CONFIG, WRONG, "correct it")
+        recorder.event(POOL, RIGHT, "thanks")
         await eventually(lambda: len(stored(server)) == 2)
     wrong, right = sorted(stored(server), key=lambda event: event.reason, reverse=True)
     assert (wrong.type, wrong.reason, wrong.message, wrong.metadata.namespace) == (
@@ -70,16 +76,16 @@ async def test_an_event_names_object_source_and_namespace(server: ApiServer) -> 
 async def test_a_repeated_event_is_counted(server: ApiServer) -> None:
     async with recording(server) as recorder:
         for message in ("a", "b", "a", "a"):
-            recorder.event(POOL, "Normal", "Said", message)
+            recorder.event(POOL, SAID, message)
         await eventually(lambda: counts(server) == {"a": 3, "b": 1})
 
 
 async def test_an_event_that_the_server_has_forgotten_is_written_anew(server: ApiServer) -> None:
     async with recording(server) as recorder:
-        recorder.event(POOL, "Normal", "Said", "a")
+        recorder.event(POOL, SAID, "a")
         await eventually(lambda: counts(server) == {"a": 1})
         server.remove(stored(server)[0])
-        recorder.event(POOL, "Normal", "Said", "a")
+        recorder.event(POOL, SAID, "a")
         await eventually(lambda: counts(server) == {"a": 1})
 
 
@@ -87,7 +93,7 @@ async def test_the_least_recently_used_is_forgotten_first(server: ApiServer, mon
     monkeypatch.setattr(events, "REMEMBERED", 2)
     async with recording(server) as recorder:
         for message in ("a", "b", "a", "c", "a", "b"):
-            recorder.event(POOL, "Normal", "Said", message)
+            recorder.event(POOL, SAID, message)
         await eventually(lambda: sorted(event.message or "" for event in stored(server)) == ["a", "b", "b", "c"])
         assert server.requests["patch"] == 2
 
@@ -95,8 +101,8 @@ async def test_the_least_recently_used_is_forgotten_first(server: ApiServer, mon
 async def test_a_failed_write_loses_one_event_only(server: ApiServer) -> None:
     server.inject(Fault("create", status=500))
     async with recording(server) as recorder:
-        recorder.event(POOL, "Normal", "Said", "lost")
-        recorder.event(POOL, "Normal", "Said", "kept")
+        recorder.event(POOL, SAID, "lost")
+        recorder.event(POOL, SAID, "kept")
         await eventually(lambda: counts(server) == {"kept": 1})
 
 
@@ -105,7 +111,7 @@ async def test_the_caller_never_waits(server: ApiServer, monkeypatch: pytest.Mon
     async with server.client() as client:
         recorder = Recorder(client, "tests")
         for number in range(10):
-            recorder.event(POOL, "Normal", "Said", str(number))
+            recorder.event(POOL, SAID, str(number))
         task = asyncio.create_task(recorder.run())
         await eventually(lambda: set(counts(server)) == {"0", "1", "2"})
         task.cancel()
@@ -115,14 +121,14 @@ async def test_the_caller_never_waits(server: ApiServer, monkeypatch: pytest.Mon
 
 async def test_an_event_that_cannot_be_written_stops_no_other(server: ApiServer) -> None:
     async with recording(server) as recorder:
-        recorder.event(POOL, "Normal", "Broken", "no text: \udc80")
-        recorder.event(POOL, "Normal", "Right", "thanks")
+        recorder.event(POOL, BROKEN, "no text: \udc80")
+        recorder.event(POOL, RIGHT, "thanks")
         await eventually(lambda: list(counts(server)) == ["thanks"])
 
 
 async def test_a_message_that_repeats_a_long_text_is_cut(server: ApiServer) -> None:
     async with recording(server) as recorder:
-        recorder.event(CONFIG, "Warning", "Wrong", "x" * 200_000)
+        recorder.event(CONFIG, WRONG, "x" * 200_000)
         await eventually(lambda: stored(server), "it is written")
     assert [len(event.message or "") for event in stored(server)] == [events.LONGEST_MESSAGE]
 
@@ -130,7 +136,7 @@ async def test_a_message_that_repeats_a_long_text_is_cut(server: ApiServer) -> N
 async def test_an_event_with_a_name_is_written_once_by_all_processes(server: ApiServer) -> None:
     for _ in range(2):
         async with recording(server) as recorder:
-            recorder.event(CONFIG, "Warning", "Wrong", "correct it", name="once")
-            recorder.event(CONFIG, "Warning", "Other", "after it")
+            recorder.event(CONFIG, WRONG, "correct it", name="once")
+            recorder.event(CONFIG, OTHER, "after it")
             await eventually(lambda: "after it" in counts(server), "both are written")
     assert [event.metadata.name for event in stored(server) if event.reason == "Wrong"] == ["once"]

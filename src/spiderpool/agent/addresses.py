@@ -12,6 +12,7 @@ from spiderpool.agent.account import AccountPublisher
 from spiderpool.agent.allocator import Allocation, Allocator
 from spiderpool.agent.cluster import ClusterCache, has_runtime_uid
 from spiderpool.agent.record_store import Holder
+from spiderpool.api import event_reasons
 from spiderpool.api.cni import PodArgs
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
@@ -39,9 +40,6 @@ from spiderpool.policies import address_policy, attachment_policy
 from spiderpool.settings import AgentSettings
 from spiderpool.telemetry import logger
 
-EVENT_REFUSED = "AddressRefused"
-EVENT_COOLDOWN = "CooldownIgnored"
-EVENT_UNUSED = "AnnotationIgnored"
 OWNER_TIMEOUT = 5.0
 """Seconds for reading a pod's top controller on the ADD path."""
 STICKY_OWNER_TIMEOUT = 2.0
@@ -115,7 +113,7 @@ class PodAddresses:
             context = await self._context(pod, uid, networks or self.networks(pod))
             grants = await self._allocate(pod, context, requests)
         except (Refused, BadRequest) as error:
-            self._recorder.event(pod, "Warning", EVENT_REFUSED, error.message)
+            self._recorder.event(pod, event_reasons.ADDRESS_REFUSED, error.message)
             raise
         self._report_unused(pod, context, whole=networks is not None)
         return grants
@@ -318,8 +316,7 @@ class PodAddresses:
             spec = record.spec
             self._recorder.event(
                 pod,
-                "Warning",
-                EVENT_COOLDOWN,
+                event_reasons.COOLDOWN_IGNORED,
                 f"{spec.address} of pool {spec.pool} was given before its cooldown was over: nothing else was free; "
                 f"it was released by pod {spec.namespace}/{spec.pod} at {spec.releasedAt}",
             )
@@ -348,7 +345,7 @@ class PodAddresses:
             unused_annotations.unused_routes(context.annotations, addresses) if complete else (),
         )
         for message in islice(unused, unused_annotations.MOST):
-            self._recorder.event(pod, "Warning", EVENT_UNUSED, message)
+            self._recorder.event(pod, event_reasons.ANNOTATION_IGNORED, message)
 
 
 def _is_static(pod: Pod) -> bool:

@@ -38,6 +38,7 @@ from spiderpool.agent.metadata_access import MetadataAccess
 from spiderpool.agent.pod_kernel import PodKernel
 from spiderpool.agent.pod_routes import PodRoutes
 from spiderpool.agent.sandboxes import on_file
+from spiderpool.api import event_reasons
 from spiderpool.api.cni import CNICall, PluginConfig, PodArgs, PortMapping, requested_ports
 from spiderpool.api.cni_result import (
     Result,
@@ -66,9 +67,6 @@ from spiderpool.core.network.status import AttachedNetwork, network_status
 from spiderpool.errors import AddressInUse, KernelFailure, SpiderpoolError, raise_all
 from spiderpool.kube.events import Recorder
 from spiderpool.telemetry import ADDRESS_CONFLICTS, CLAIM_SECONDS, DECIDE_SECONDS, KERNEL_SECONDS, WAIT_SECONDS, logger
-
-EVENT_CONFLICT = "AddressInConflict"
-EVENT_HOST_PORT = "HostPortUnavailable"
 
 log = logger("attach")
 
@@ -254,7 +252,7 @@ class Attacher:
         outcome = "the pod's addresses are given back, and its next attempt gets others if there are any"
         if self._addresses.is_sticky(pod):
             outcome = "the pod's addresses stay with its owner, so it waits until this one is free"
-        self._recorder.event(pod, "Warning", EVENT_CONFLICT, f"{conflict.message}; {outcome}")
+        self._recorder.event(pod, event_reasons.ADDRESS_IN_CONFLICT, f"{conflict.message}; {outcome}")
 
     async def _create(
         self, call: CNICall, attachment: PodAttachment, plan: InterfacePlan, grants: tuple[Grant, ...]
@@ -341,7 +339,7 @@ class Attacher:
         addresses = pod_addresses(first)
         faults = (*attachment.port_faults, *unserved(attachment.ports, addresses))
         if faults:
-            self._recorder.event(attachment.pod, "Warning", EVENT_HOST_PORT, "; ".join(faults))
+            self._recorder.event(attachment.pod, event_reasons.HOST_PORT_UNAVAILABLE, "; ".join(faults))
         return await self._host_ports.add(call.container_id, host_ports(attachment.ports, addresses))
 
     def _keep_status(self, call: CNICall, attachment: PodAttachment, results: list[Result]) -> None:

@@ -19,7 +19,10 @@ from spiderpool.agent import interfaces
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import CoordinatorPlugin
+from spiderpool.api import event_reasons
 from spiderpool.api.coordinator import SpiderCoordinator
+from spiderpool.api.core_v1 import Node
+from spiderpool.api.event_reasons import EventReason
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.network.coordinator import rule_table
 from spiderpool.core.network.node_addresses import misplaced
@@ -34,9 +37,6 @@ from spiderpool.kernel.rules import RuleSet
 from spiderpool.kube.events import Recorder
 from spiderpool.telemetry import logger
 
-EVENT_FAULT = "NodeNetworkFault"
-EVENT_RESTORED = "NodeRoutesRestored"
-EVENT_MISPLACED = "PodAddressOnNode"
 BATCH = 0.5
 """Seconds between two passes over all pods: addresses that change together are told together."""
 LOOK = 60.0
@@ -83,7 +83,7 @@ class NodeNetwork:
         self._tables: set[int] = set()  # the node's tables with routes to pods
         self._changed = asyncio.Event()  # set when addresses or gateways have changed: check the NICs
         self._faults = FaultHistory()  # the faults of the last diagnosis
-        self._reported: set[tuple[str, Any]] = set()  # what of the last diagnosis has been reported: each is once
+        self._reported: set[tuple[EventReason[Node], Any]] = set()  # of the last diagnosis: each is reported once
 
     async def run(self) -> None:
         """Work until cancelled. The pool cache must be synced before, or tuning would remove the NICs' gateways."""
@@ -164,7 +164,7 @@ class NodeNetwork:
                 " systemd-networkd, or whichever program removed them, leave those of others alone"
             )
             log.warning("restored", count=count)
-            self._event(EVENT_RESTORED, message)
+            self._event(event_reasons.NODE_ROUTES_RESTORED, message)
 
     async def _tune_nics(self) -> None:
         """Tune and diagnose at the start, after every change, every minute, and again after a failure."""
@@ -212,12 +212,14 @@ class NodeNetwork:
         faults = diagnose(state, tuning=self._tuning.enabled)
         self._faults = self._faults.next(faults, now)
         lasting = self._faults.lasting(SETTLING if self._tuning.enabled else 0.0, now)
-        self._report_new(EVENT_FAULT, {fault: fault for fault in lasting})
+        self._report_new(event_reasons.NODE_NETWORK_FAULT, {fault: fault for fault in lasting})
         cluster = self._cluster
         records = cluster.records.informer.items()
-        self._report_new(EVENT_MISPLACED, misplaced(state.addresses, cluster.pools(), records, cluster.reserved))
+        self._report_new(
+            event_reasons.POD_ADDRESS_ON_NODE, misplaced(state.addresses, cluster.pools(), records, cluster.reserved)
+        )
 
-    def _report_new(self, reason: str, found: Mapping[Any, str]) -> None:
+    def _report_new(self, reason: EventReason[Node], found: Mapping[Any, str]) -> None:
         """An Event for each of these sentences that was not reported the last time; found anew it is reported again."""
         known = {key for of, key in self._reported if of == reason}
         for key in found.keys() - known:
@@ -225,10 +227,10 @@ class NodeNetwork:
             self._event(reason, found[key])
         self._reported = {each for each in self._reported if each[0] != reason} | {(reason, key) for key in found}
 
-    def _event(self, reason: str, message: str) -> None:
+    def _event(self, reason: EventReason[Node], message: str) -> None:
         node = self._cluster.nodes.get(self._cluster.node_name)
         if node is not None:
-            self._recorder.event(node, "Warning", reason, message)
+            self._recorder.event(node, reason, message)
 
 
 async def _keep(rules: RuleSet, consequence: str) -> None:

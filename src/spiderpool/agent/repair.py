@@ -17,6 +17,7 @@ from spiderpool.agent.account import AccountPublisher
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.record_store import holder_of
 from spiderpool.agent.sandboxes import NodeSandboxes
+from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.spidernode import NodeSandbox
@@ -28,9 +29,6 @@ from spiderpool.core.ipam.repair import UnrecordedAddress, is_shared, made_again
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import ADDRESSES_TWICE, RECORDS_RESTORED, logger
-
-EVENT_RESTORED = "SpiderIPRestored"
-EVENT_TWICE = "AddressInUseTwice"
 
 CONFIRM = 2.0
 """Seconds until a sandbox is looked at again whose record is missing: a DEL may be about to end it."""
@@ -146,7 +144,7 @@ class RecordRepair:
             f"SpiderIP {made.name} was missing and has been made again: {found.interface} uses {found.address}. "
             "To release an address, delete its pod, or use `spiderpoolctl ip release`"
         )
-        self._recorder.event(pod or made, "Warning", EVENT_RESTORED, message)
+        self._recorder.event(pod or made, event_reasons.SPIDERIP_RESTORED, message)
 
     async def _report_twice(self, found: UnrecordedAddress, pod: Pod | None, stored: SpiderIP) -> None:
         """Tell both pods, once, that they have the same address."""
@@ -164,4 +162,4 @@ class RecordRepair:
         holder = other if other and spec.podUID in pod_uids(other) else stored
         for each in (pod, holder):
             if each is not None:
-                self._recorder.event(each, "Warning", EVENT_TWICE, message)
+                self._recorder.event(each, event_reasons.ADDRESS_IN_USE_TWICE, message)

@@ -10,6 +10,7 @@ from typing import assert_never
 
 import msgspec
 
+from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
@@ -438,19 +439,19 @@ class AddressReconciler:
                 vswitch = self._described(family).vswitch
                 self._full_until[vswitch] = now + VSWITCH_PAUSE
                 text = f"vSwitch {vswitch} of ENI {family.eni.identity} has no free address; not asked again for "
-                self._recorder.event(family.node, "Warning", "VSwitchFull", f"{text}{VSWITCH_PAUSE / 60:.0f} minutes")
+                self._recorder.event(family.node, event_reasons.VSWITCH_FULL, f"{text}{VSWITCH_PAUSE / 60:.0f} minutes")
             case QuotaExceeded() | CloudNotFound() | CloudConflict():
                 self._describe_at = now
             case NotPermitted():
                 self._report_permission(family, error)
             case Rejected():
-                self._recorder.event(family.node, "Warning", "AddressesNotRegistered", error.message)
+                self._recorder.event(family.node, event_reasons.ADDRESSES_NOT_REGISTERED, error.message)
             case _:
                 pass
 
     def _report_permission(self, family: ENIFamily, error: Exception) -> None:
         if isinstance(error, NotPermitted):
-            self._recorder.event(family.node, "Warning", "CloudPermissionMissing", error.message)
+            self._recorder.event(family.node, event_reasons.CLOUD_PERMISSION_MISSING, error.message)
 
 
 def _pause(error: CloudError) -> float:

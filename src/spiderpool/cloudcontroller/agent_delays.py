@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from spiderpool.api import event_reasons
 from spiderpool.cloudcontroller.eni_families import ENIFamily
 from spiderpool.kube.events import Recorder
 from spiderpool.telemetry import logger
 
 REPORT_AFTER = 300.0
 """Seconds after which an agent is late that should have followed its pools: it takes some seconds."""
-EVENT = "AgentPoolsNotObserved"
 REMEDY = (
     "Check that spiderpool-agent runs on this node in the version of spiderpool-cloud; if it hangs, restart its pod"
 )
@@ -35,7 +35,7 @@ class AgentDelays:
             return
         self._reported.add(node)
         text = f"spare addresses of ENI {family.eni.identity} stay registered: {reason}. {REMEDY}"
-        self._recorder.event(family.node, "Warning", EVENT, text)
+        self._recorder.event(family.node, event_reasons.AGENT_POOLS_NOT_OBSERVED, text)
         log.warning("agent does not know the pools", node=node, eni=family.eni.identity, reason=reason)
 
     def end(self, key: tuple[str, int]) -> None:

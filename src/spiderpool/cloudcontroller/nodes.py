@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.spiderserver import Instance
 from spiderpool.cloud.provider import CloudProvider, CloudServer, NotPermitted
@@ -107,7 +108,7 @@ class NodeReconciler:
     async def _identify(self, node: Node, instance: Instance) -> None:
         if reason := mismatch(node, instance, self._cloud.parse_provider_id):
             self._recorder.event(
-                node, "Warning", "ProviderIDMismatch", f"{reason}; delete the Node to register it anew"
+                node, event_reasons.PROVIDER_ID_MISMATCH, f"{reason}; delete the Node to register it anew"
             )
             return
         if not node.spec.providerID and not await self._is_confirmed(node, instance):
@@ -130,7 +131,7 @@ class NodeReconciler:
         try:
             known = (await self._cloud.instances(instance.region, [instance.identity])).get(instance.identity)
         except NotPermitted as error:
-            self._recorder.event(node, "Warning", "CloudPermissionMissing", error.message)
+            self._recorder.event(node, event_reasons.CLOUD_PERMISSION_MISSING, error.message)
             raise
         if known is None:
             fault = f"the cloud knows no server {instance.provider_id}"
@@ -143,7 +144,7 @@ class NodeReconciler:
         else:
             self._confirm_at.pop(node.name, None)
             return True
-        self._recorder.event(node, "Warning", "ServerNotConfirmed", f"{fault}; its SpiderServer is not believed")
+        self._recorder.event(node, event_reasons.SERVER_NOT_CONFIRMED, f"{fault}; its SpiderServer is not believed")
         self._queue.add(node.name, CONFIRM_PAUSE)
         return False
 
@@ -197,7 +198,7 @@ class NodeReconciler:
             log.info("node marked", node=node.name, provider_id=node.spec.providerID, stopped=stopped)
             if stopped:
                 text = f"server {node.spec.providerID} is stopped: addresses that no pod holds there are free"
-                self._recorder.event(node, "Normal", "ServerStopped", text)
+                self._recorder.event(node, event_reasons.SERVER_STOPPED, text)
 
     async def _delete(self, uid: str) -> None:
         """Deletes a Node, unless a fresh read finds that its kubelet reports again."""
@@ -212,7 +213,7 @@ class NodeReconciler:
             await self._client.delete(Node, node.name, uid=uid, resourceVersion=node.metadata.resourceVersion)
             self._nodes.forget(node)
             text = f"server {node.spec.providerID} no longer exists, and nothing is heard of the node: Node deleted"
-            self._recorder.event(node, "Normal", "ServerGone", text)
+            self._recorder.event(node, event_reasons.SERVER_GONE, text)
             log.warning("node deleted", node=node.name, provider_id=node.spec.providerID)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Service
 from spiderpool.cloudcontroller.balancer_grants import GrantReconciler, NotGranted
 from spiderpool.cloudcontroller.balancer_limits import BalancerLimits
@@ -71,13 +72,13 @@ class BalancerRemoval:
         steps = planning.plan_removal(kind, owner, observed, preserve=preserve)
         await self._effects.carry_out(service, kind, steps, observed)
         if not kind.naming.is_own(observed, owner):
-            what, reason = "is not ours and stays", "ReturnedLoadBalancer"
+            what, reason = "is not ours and stays", event_reasons.RETURNED_LOAD_BALANCER
         elif preserve:
-            what, reason = "was preserved", "PreservedLoadBalancer"
+            what, reason = "was preserved", event_reasons.PRESERVED_LOAD_BALANCER
         else:
             self._limits.forget(kind, observed.identity)
-            what, reason = "was deleted", "DeletedLoadBalancer"
-        self._states.record(service, "Normal", reason, f"load balancer [{observed.identity}] {what}")
+            what, reason = "was deleted", event_reasons.DELETED_LOAD_BALANCER
+        self._states.record(service, reason, f"load balancer [{observed.identity}] {what}")
 
     def _check_consent(self, service: Service, kind: BalancerKind) -> None:
         """Raises NotGranted when nobody has agreed to pay for a balancer without a Service.

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import LoadBalancerIngress, Service
+from spiderpool.api.event_reasons import EventReason
+from spiderpool.cloudcontroller.balancer_grants import NotGranted
+from spiderpool.cloudcontroller.balancer_limits import TooManyLoadBalancers
 from spiderpool.cloudcontroller.service_inputs import ServiceTimings
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.events import Recorder
 
 
@@ -17,8 +22,8 @@ class ServiceState:
 
     applied: tuple[LoadBalancerModel, list[LoadBalancerIngress]] | None = None
     """The model that was applied last, and the addresses published for it; None: reconcile in any case."""
-    events: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Event reason → messages that were recorded last."""
+    events: dict[EventReason[Service], tuple[str, ...]] = field(default_factory=dict)
+    """Reason → messages that were recorded last."""
     missing_since: float | None = None
     """Time at which its balancer was first missing."""
 
@@ -51,11 +56,22 @@ class ServiceStates:
             state.missing_since = now
         return now - state.missing_since >= self._timings.confirm
 
-    def record(self, service: Service, type: str, reason: str, *messages: str, repeat: bool = False) -> None:
+    def record(self, service: Service, reason: EventReason[Service], *messages: str, repeat: bool = False) -> None:
         """Records an Event for each message; the same messages again only with ``repeat``."""
         state = self._states[service.key]
         if not repeat and state.events.get(reason, ()) == messages:
             return
         state.events[reason] = messages
         for message in messages:
-            self._recorder.event(service, type, reason, message)
+            self._recorder.event(service, reason, message)
+
+
+def reason_of(error: SpiderpoolError) -> EventReason[Service]:
+    """Returns the reason of the Event about an error."""
+    match error:
+        case NotGranted():
+            return event_reasons.NOT_GRANTED
+        case TooManyLoadBalancers():
+            return event_reasons.TOO_MANY_LOAD_BALANCERS
+        case _:
+            return event_reasons.SYNC_LOAD_BALANCER_FAILED

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
+from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import LoadBalancerIngress, Node, Service
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.cloud.loadbalancers import LoadBalancers
-from spiderpool.cloudcontroller.balancer_grants import GrantReconciler, NotGranted
+from spiderpool.cloudcontroller.balancer_grants import GrantReconciler
 from spiderpool.cloudcontroller.balancer_limits import BalancerLimits, TooManyLoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.service_backends import ServiceBackends, service_of
 from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
 from spiderpool.cloudcontroller.service_removal import BalancerRemoval, preserves
-from spiderpool.cloudcontroller.service_state import ServiceStates
+from spiderpool.cloudcontroller.service_state import ServiceStates, reason_of
 from spiderpool.core.cloud.loadbalancer import checking, grants, planning
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of
@@ -135,7 +136,7 @@ class ServiceReconciler:
         try:
             await self._reconcile_service(service)
         except SpiderpoolError as error:
-            self._states.record(service, "Warning", _reason(error), error.message, repeat=True)
+            self._states.record(service, reason_of(error), error.message, repeat=True)
             raise
 
     async def _reconcile_service(self, service: Service) -> None:
@@ -194,9 +195,9 @@ class ServiceReconciler:
 
     def _report_faults(self, service: Service, options: BalancerOptions) -> bool:
         """Records what must be corrected in the Service; returns whether anything must be."""
-        self._states.record(service, "Warning", "AnnotationIgnored", *options.remarks)
+        self._states.record(service, event_reasons.ANNOTATION_IGNORED, *options.remarks)
         faults = checking.faults(service, options, self._configuration)
-        self._states.record(service, "Warning", "InvalidService", *faults)
+        self._states.record(service, event_reasons.INVALID_SERVICE, *faults)
         return bool(faults)
 
     async def _ensure(self, service: Service, kind: BalancerKind) -> bool:
@@ -247,14 +248,14 @@ class ServiceReconciler:
         namespace = service.metadata.namespace or ""
         LOAD_BALANCER_REFUSALS.labels("grant").inc()
         self._states.of(service.key).applied = None
-        self._states.record(service, "Warning", "NotGranted", *(grants.refusal(need, namespace) for need in needs))
+        self._states.record(service, event_reasons.NOT_GRANTED, *(grants.refusal(need, namespace) for need in needs))
 
     def _report_grants(self, service: Service, used: Iterable[GrantNeed]) -> None:
         """Records that nothing is refused any more, and what the Service keeps although nobody has granted it."""
         namespace = service.metadata.namespace or ""
-        self._states.record(service, "Warning", "NotGranted")
+        self._states.record(service, event_reasons.NOT_GRANTED)
         self._states.record(
-            service, "Warning", "UsedWithoutGrant", *(grants.reminder(need, namespace) for need in used)
+            service, event_reasons.USED_WITHOUT_GRANT, *(grants.reminder(need, namespace) for need in used)
         )
 
     async def _ensure_backends(self, service: Service, held: Iterable[BalancerKind]) -> None:
@@ -332,7 +333,7 @@ class ServiceReconciler:
         name = recorded or model.name
         if self._states.is_confirmed_missing(service.key):
             text = f"load balancer {name} was deleted; delete the Service and create it anew to get another"
-            self._states.record(service, "Warning", "LoadBalancerNotFound", text)
+            self._states.record(service, event_reasons.LOAD_BALANCER_NOT_FOUND, text)
         raise NotReady(f"load balancer {name} cannot be found; none is made in its place")
 
     async def _apply(
@@ -341,14 +342,14 @@ class ServiceReconciler:
         """Turns the observed balancer (None: a new one) into the model; returns it as it was before the steps."""
         if observed is None:
             observed = await self._create(service, model)
-        self._states.record(service, "Warning", "CannotBeChanged", *planning.unchangeable(model, observed))
+        self._states.record(service, event_reasons.CANNOT_BE_CHANGED, *planning.unchangeable(model, observed))
         await self._effects.carry_out(service, model.kind, planning.plan(model, observed), observed)
         return observed
 
     async def _create(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer:
         """Creates the balancer, records its identity at once, and reads it back; the caller plans the other steps."""
         async with self._limits.place(service, model.kind, self._grants.of(model.owner.namespace)) as unlisted:
-            self._states.record(service, "Warning", "LoadBalancersNotListed", *unlisted)
+            self._states.record(service, event_reasons.LOAD_BALANCERS_NOT_LISTED, *unlisted)
             identity = await self._effects.carry_out(service, model.kind, [CreateBalancer(model)], None)
         await self._effects.patch(service, {"labels": {model.kind.naming.identity_label: identity}})
         observed = await self._balancers.apis[model.kind].find(model.owner, identity)
@@ -370,7 +371,7 @@ class ServiceReconciler:
         if service.status.loadBalancer.ingress != ingress:
             await self._effects.publish_ingress(service, ingress)
             text = f"Ensured load balancer [{observed.identity}] at {name}"
-            self._states.record(service, "Normal", "EnsuredLoadBalancer", text)
+            self._states.record(service, event_reasons.ENSURED_LOAD_BALANCER, text)
         return ingress
 
     def _report_unresolved(self, service: Service, model: LoadBalancerModel) -> None:
@@ -381,17 +382,6 @@ class ServiceReconciler:
                 f"no ENI is known to have the pod addresses {', '.join(model.unresolved)}; "
                 "the pods get no traffic from the balancer until one is"
             )
-
-
-def _reason(error: SpiderpoolError) -> str:
-    """Returns the reason of the Event about an error."""
-    match error:
-        case NotGranted():
-            return "NotGranted"
-        case TooManyLoadBalancers():
-            return "TooManyLoadBalancers"
-        case _:
-            return "SyncLoadBalancerFailed"
 
 
 def _relevant_part(node: Node) -> Iterable[object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
+from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.core.ipam.evidence import AccountRequest, NodeEvidence, is_disproved
@@ -96,7 +97,7 @@ class SilenceReport:
             text = f"{_addresses(waiting[name])} wait for the agent of this node to say what its sandboxes hold"
             log.warning("node does not answer", node=name, addresses=len(waiting[name]))
             if node := self._nodes.get(name):
-                self._recorder.event(node, "Warning", "AccountMissing", f"{text}; {REMEDY.format(name=name)}")
+                self._recorder.event(node, event_reasons.ACCOUNT_MISSING, f"{text}; {REMEDY.format(name=name)}")
         self._reported = set(waiting)
 
 

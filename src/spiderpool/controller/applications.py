@@ -15,11 +15,12 @@ from typing import Any
 
 import msgspec
 
+from spiderpool.api import event_reasons
 from spiderpool.api.applications import WORKLOADS, Workload
 from spiderpool.api.core_v1 import Pod
+from spiderpool.api.event_reasons import EventReason
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import Object
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.quotas import NamespaceQuotas
@@ -209,7 +210,7 @@ class ApplicationPoolReconciler:
         try:
             claimed = self._claim(source)
         except BadConfig as error:
-            self._warn(source, "BadSubnetAnnotation", error.message)
+            self._warn(source, event_reasons.BAD_SUBNET_ANNOTATION, error.message)
             return
         self._forget(key)
         served = [await self._serve(claimed, slot, source) for slot in self._slots(claimed)] if claimed else []
@@ -249,14 +250,16 @@ class ApplicationPoolReconciler:
             self._applications_by_subnet.setdefault(slot.subnet, set()).add(application_key(claimed.application))
         return [slot for slot in claimed.slots if slot.version in self._families]
 
-    async def _serve(self, claimed: PoolClaim, slot: PoolSlot, source: Object | None) -> SpiderIPPool | None:
+    async def _serve(self, claimed: PoolClaim, slot: PoolSlot, source: Workload | Pod | None) -> SpiderIPPool | None:
         """Create or resize the pool of a slot, and return it.
 
         When the subnet cannot be used now, returns the pool that there is, which must not be deleted for that.
         """
         subnet = self._listers.subnets.get(slot.subnet)
         if subnet is None or (reason := why_subnet_unusable(subnet, slot.version)):
-            self._warn(source, "NoSubnet", f"SpiderSubnet {slot.subnet} {reason if subnet else 'does not exist'}")
+            self._warn(
+                source, event_reasons.NO_SUBNET, f"SpiderSubnet {slot.subnet} {reason if subnet else 'does not exist'}"
+            )
             pools = self._pools_by_application.get(application_key(claimed.application))
             return find_pool(pools, claimed.application, slot)
         async with self._locks[subnet.spec.subnet], self._quota_locks[claimed.application.namespace]:
@@ -313,7 +316,7 @@ class ApplicationPoolReconciler:
         log.info("pool made", pool=name, application=str(target.claim.application), ips=made.spec.ips)
         return made
 
-    def _note_size(self, target: PoolTarget, pool: SpiderIPPool, source: Object | None) -> None:
+    def _note_size(self, target: PoolTarget, pool: SpiderIPPool, source: Workload | Pod | None) -> None:
         """Remember that a pool has too many or too few addresses: then certain events cause a reconciliation."""
         key, size = application_key(target.claim.application), target.claim.size
         missing = size - target.addresses.size
@@ -325,10 +328,12 @@ class ApplicationPoolReconciler:
             short = f"pool {pool.name} has {target.addresses.size} of {size} addresses"
             if target.cut_by_quota:
                 text = f"{short}: the SpiderIPQuota of Namespace {target.claim.application.namespace} leaves no more"
-                self._warn(source, "QuotaExhausted", text)
+                self._warn(source, event_reasons.QUOTA_EXHAUSTED, text)
             else:
                 self._warn(
-                    source, "SubnetExhausted", f"{short}: SpiderSubnet {target.slot.subnet} has no more; add some"
+                    source,
+                    event_reasons.SUBNET_EXHAUSTED,
+                    f"{short}: SpiderSubnet {target.slot.subnet} has no more; add some",
                 )
 
     # --- Deletion of pools that no application asks for --------------------------------------------------------
@@ -350,7 +355,7 @@ class ApplicationPoolReconciler:
             self._shrinking[pool.name] = key
             return
         message = f"{pool_application(pool)} no longer asks for it"
-        self._recorder.event(pool, "Warning", "ApplicationSubnetChanged", message)
+        self._recorder.event(pool, event_reasons.APPLICATION_SUBNET_CHANGED, message)
         await self._delete(pool, message)
 
     async def _delete(self, pool: SpiderIPPool, reason: str) -> None:
@@ -367,14 +372,14 @@ class ApplicationPoolReconciler:
             return kind is None or await uid_of(self._client, kind, owner.name, owner.namespace) != owner.uid
         except Forbidden as error:
             remedy = "let the controller get it, or delete the pool by hand when the application is gone"
-            self._recorder.event(pool, "Warning", "ApplicationUnknown", f"{owner} cannot be read ({error}); {remedy}")
+            self._recorder.event(pool, event_reasons.APPLICATION_UNKNOWN, f"{owner} cannot be read ({error}); {remedy}")
             return False
 
-    def _warn(self, source: Object | None, reason: str, message: str) -> None:
+    def _warn(self, source: Workload | Pod | None, reason: EventReason[Workload | Pod], message: str) -> None:
         """Record a warning event on the object whose annotations are at fault, and log it."""
         if source is not None:
-            self._recorder.event(source, "Warning", reason, message)
-            log.warning("application not served", source=source.key, reason=reason, message=message)
+            self._recorder.event(source, reason, message)
+            log.warning("application not served", source=source.key, reason=reason.name, message=message)
 
 
 def _applications_of(pool: SpiderIPPool) -> list[str]:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec.structs import replace
 
+from spiderpool.api import event_reasons
 from spiderpool.api.coordinator import NOT_READY, SYNCED, ClusterCoordinatorSpec, CoordinatorStatus, SpiderCoordinator
 from spiderpool.api.core_v1 import ConfigMap
 from spiderpool.api.meta import FORMER_FINALIZER, ObjectMeta
@@ -113,7 +114,7 @@ class CoordinatorReconciler:
         body = {field: msgspec.to_builtins(getattr(status, field)) for field in fields}
         await self._client.patch(SpiderCoordinator, coordinator.name, {"status": body}, sub="status")
         if status.reason:
-            self._recorder.event(coordinator, "Warning", "ClusterNotReady", status.reason)
+            self._recorder.event(coordinator, event_reasons.CLUSTER_NOT_READY, status.reason)
         log.info("coordinator status", coordinator=coordinator.name, phase=status.phase, reason=status.reason)
 
     async def _status(self, coordinator: SpiderCoordinator) -> CoordinatorStatus:

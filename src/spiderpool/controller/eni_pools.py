@@ -12,8 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
+from typing import TypeVar
 
+from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Node, Pod
+from spiderpool.api.event_reasons import EventReason
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object, ObjectMeta
@@ -62,8 +65,7 @@ SURPLUS_GRACE = 120.0
 WORKERS = 2
 """ENIs that are reconciled at a time."""
 
-UNREGISTERED_REASON = "AddressNotRegistered"
-REGISTERED_REASON = "AddressRegistered"
+T = TypeVar("T", bound=Object)
 
 log = logger("discovery")
 
@@ -152,7 +154,7 @@ class ENIPoolReconciler:
                 self._assigned[name] = {eni: frozenset(addresses) for eni, addresses in assigned.items()}
             if defect := self._listers.servers.defect(name):
                 message = f"its SpiderServer contradicts itself and is not used, pools stay as they are: {defect}"
-                self._warn(f"node/{name}", [node], "CardsNotReadable", message)
+                self._warn(f"node/{name}", [node], event_reasons.CARDS_NOT_READABLE, message)
         self._touch(*(eni.identity for server in (before, after) if server for eni in server.enis))
         self._touch(*self._enis_by_node.get(name))
         for server in (before, after):
@@ -225,7 +227,7 @@ class ENIPoolReconciler:
         """Say to each of several nodes that report an ENI that it gets no pool."""
         nodes = [node for claim in claims if (node := self._listers.nodes.get(claim.node))]
         if nodes:
-            self._warn(f"claims/{eni}/{version}", nodes, "ENIReportedTwice", claims_text(eni, claims))
+            self._warn(f"claims/{eni}/{version}", nodes, event_reasons.ENI_REPORTED_TWICE, claims_text(eni, claims))
 
     def _with_dispute(self, claim: ENIClaim) -> ENIClaim:
         """Add which addresses of the ENI another node reports, too, and say so to its node."""
@@ -234,7 +236,7 @@ class ENIPoolReconciler:
         if (text := dispute_text(claim)) is None:
             self._complaints.pop(key, None)
         elif node := self._listers.nodes.get(claim.node):
-            self._warn(key, [node], "AddressReportedTwice", text)
+            self._warn(key, [node], event_reasons.ADDRESS_REPORTED_TWICE, text)
         return claim
 
     def _claim(self, name: str, identity: str) -> ENIClaim | None:
@@ -284,7 +286,7 @@ class ENIPoolReconciler:
         """Make the pool hold what the ENI has, report unregistered addresses, and make the ENI's network."""
         if claim and (block := claim.eni.subnet_of(subnet_version(pool))) not in (None, pool.spec.subnet):
             message = f"ENI {eni} is in {block}, the pool in {pool.spec.subnet}; delete the pool, another will be made"
-            self._warn(f"pool/{pool.name}", [pool], "OtherSubnet", message)
+            self._warn(f"pool/{pool.name}", [pool], event_reasons.OTHER_SUBNET, message)
             return
         holders = self._ips_by_pool.get(pool.name)
         version, eni_of_claim = subnet_version(pool), claim.eni if claim else None
@@ -306,13 +308,13 @@ class ENIPoolReconciler:
                 await self._make_network(claim.eni.device, claim.node)
                 self._complaints.pop(f"network of {eni}", None)
             except BadConfig as error:
-                self._warn(f"network of {eni}", [pool], "NoNetworkForCard", error.message)
+                self._warn(f"network of {eni}", [pool], event_reasons.NO_NETWORK_FOR_CARD, error.message)
 
     async def _patch(self, pool: SpiderIPPool, body: dict[str, object]) -> SpiderIPPool:
         try:
             return await self._client.patch(SpiderIPPool, pool.name, body)
         except Invalid as error:
-            self._warn(f"pool/{pool.name}", [pool], "CannotFollowCard", error.message)
+            self._warn(f"pool/{pool.name}", [pool], event_reasons.CANNOT_FOLLOW_CARD, error.message)
             raise
 
     def _others(self, name: str, addresses: AddressSet) -> Iterator[SpiderIPPool]:
@@ -336,7 +338,7 @@ class ENIPoolReconciler:
         except AlreadyExists:  # our cache is late; the pool's event reconciles the ENI again
             return
         except (BadConfig, Invalid) as error:
-            self._warn(key, [node], "NoPoolForCard", error.message)
+            self._warn(key, [node], event_reasons.NO_POOL_FOR_CARD, error.message)
 
     async def _make_network(self, device: str, node: str) -> None:
         """Create the network of an interface name unless there is one; an existing network is never changed.
@@ -351,7 +353,7 @@ class ENIPoolReconciler:
                 self._listers.networks.note(await self._client.create(network))
                 log.info("network made", network=f"{namespace}/{name}", device=device)
         elif fault := network_fault(present, device):
-            self._warn(f"network/{device}", [present], "OtherCard", fault)
+            self._warn(f"network/{device}", [present], event_reasons.OTHER_CARD, fault)
             return
         self._complaints.pop(f"network/{device}", None)
 
@@ -388,30 +390,32 @@ class ENIPoolReconciler:
         now = {record.metadata.uid or record.name: record for record in unregistered}
         for uid in now.keys() - before.keys():
             text = unregistered_text(now[uid], claim, eni)
-            self._record_event(pool, now[uid], "Warning", UNREGISTERED_REASON, text)
+            self._record_event(pool, now[uid], event_reasons.ADDRESS_NOT_REGISTERED, text)
         held = {record.metadata.uid for record in self._ips_by_pool.get(pool.name)}
         for uid in (before.keys() - now.keys()) & held:
             message = f"{before[uid].spec.address.partition('/')[0]} is registered on ENI {eni} again"
-            self._record_event(pool, before[uid], "Normal", REGISTERED_REASON, message)
+            self._record_event(pool, before[uid], event_reasons.ADDRESS_REGISTERED, message)
         if now:
             self._reported[pool.name] = now
         if now or before:
             UNREGISTERED.labels(pool.name).set(len(now))
 
-    def _record_event(self, pool: SpiderIPPool, record: SpiderIP, type: str, reason: str, message: str) -> None:
+    def _record_event(
+        self, pool: SpiderIPPool, record: SpiderIP, reason: EventReason[SpiderIPPool | Pod], message: str
+    ) -> None:
         """Record an event on the pool and on the pod of a record."""
         meta = ObjectMeta(name=record.spec.pod, namespace=record.spec.namespace, uid=record.spec.podUID)
         for obj in (pool, Pod(metadata=meta)):
-            self._recorder.event(obj, type, reason, message)
-        log.warning("address", pool=pool.name, reason=reason, message=message)
+            self._recorder.event(obj, reason, message)
+        log.warning("address", pool=pool.name, reason=reason.name, message=message)
 
-    def _warn(self, key: str, objects: Sequence[Object], reason: str, message: str) -> None:
+    def _warn(self, key: str, objects: Sequence[T], reason: EventReason[T], message: str) -> None:
         """Record a warning event on objects and log it, unless ``key`` had the same message last."""
         if self._complaints.get(key) != message:
             self._complaints[key] = message
             for obj in objects:
-                self._recorder.event(obj, "Warning", reason, message)
-            log.warning("ENI without its pool or network", key=key, reason=reason, message=message)
+                self._recorder.event(obj, reason, message)
+            log.warning("ENI without its pool or network", key=key, reason=reason.name, message=message)
 
 
 def _part(node: Node) -> tuple[object, ...]:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
@@ -332,7 +333,7 @@ class ClusterGC:
             await self._client.delete(SpiderIP, record.name, uid=meta.uid, resourceVersion=meta.resourceVersion)
         COLLECTED.inc()
         spec, reason = record.spec, "; ".join(filter(None, (candidate.reason, evidence)))
-        self._recorder.event(record, "Normal", "Collected", f"{spec.address} released: {reason}")
+        self._recorder.event(record, event_reasons.COLLECTED, f"{spec.address} released: {reason}")
         log.info("address released", address=spec.address, pool=spec.pool, node=spec.node, reason=reason)
 
 

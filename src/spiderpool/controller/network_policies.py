@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
+from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.meta import LabelSelector
@@ -25,7 +26,6 @@ MAX_POLICIES = 200
 MAX_TERMS = 100
 """Labels and values of a selector that is compared with pods; a longer one counts as one that selects some."""
 
-EVENT = "NotEnforced"
 MESSAGE = (
     "Spiderpool enforces no NetworkPolicy: this one selects pods with addresses of Spiderpool, and does nothing for"
     " these, unless another plugin in the chain of their network enforces it"
@@ -99,7 +99,7 @@ class UnenforcedPolicyReporter:
         self._reported[uid] = generation
         UNENFORCED_POLICIES.set(len(self._reported))
         # The next leader finds the Event by its name, and writes none.
-        self._recorder.event(policy, "Warning", EVENT, MESSAGE, name=f"networkpolicy-{uid}-{generation}")
+        self._recorder.event(policy, event_reasons.NOT_ENFORCED, MESSAGE, name=f"networkpolicy-{uid}-{generation}")
         log.warning("policy not enforced", policy=policy.key)
 
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import msgspec
 
+from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Node
+from spiderpool.api.event_reasons import EventReason
 from spiderpool.api.meta import Condition, OwnerReference
 from spiderpool.api.multusconfig import MultusConfigSpec, SpiderMultusConfig
 from spiderpool.api.nad import NetworkAttachmentDefinition
@@ -108,15 +110,16 @@ class NetworkReconciler:
         try:
             desired = attachment(config)
         except BadConfig as error:
-            self._warn(config, "BadNetwork", error.message)
-            return await self._set_condition(config, not_ready("BadNetwork", error.message))
+            self._warn(config, event_reasons.BAD_NETWORK, error.message)
+            return await self._set_condition(config, not_ready(event_reasons.BAD_NETWORK.name, error.message))
         try:
             if await self._put(config, desired):
                 await self._drop_former(config, desired)
                 await self._set_condition(config, readiness(config, desired, self._devices))
             else:
                 await self._set_condition(
-                    config, not_ready("NameTaken", f"{desired.key} belongs to another SpiderMultusConfig")
+                    config,
+                    not_ready(event_reasons.NAME_TAKEN.name, f"{desired.key} belongs to another SpiderMultusConfig"),
                 )
         except NotReady as error:
             await self._set_condition(config, not_ready("Waiting", error.message))
@@ -133,7 +136,7 @@ class NetworkReconciler:
         if stored is not None and stored.terminating:
             raise NotReady(f"NetworkAttachmentDefinition {desired.key} is being deleted; its successor waits")
         if stored is not None and (owner := other_owner(config, stored)):
-            self._warn(config, "NameTaken", f"{desired.key} belongs to SpiderMultusConfig {owner.name}")
+            self._warn(config, event_reasons.NAME_TAKEN, f"{desired.key} belongs to SpiderMultusConfig {owner.name}")
             return False
         if stored is None or self._applied.get(config.key) != desired or _drifted(stored, desired):
             await self._apply(config, stored, desired)
@@ -166,9 +169,9 @@ class NetworkReconciler:
                     )
                 log.info("former network attachment deleted", network=config.key, attachment=stored.key)
 
-    def _warn(self, config: SpiderMultusConfig, reason: str, message: str) -> None:
-        self._recorder.event(config, "Warning", reason, message)
-        log.warning("network attachment not made", network=config.key, reason=reason, message=message)
+    def _warn(self, config: SpiderMultusConfig, reason: EventReason[SpiderMultusConfig], message: str) -> None:
+        self._recorder.event(config, reason, message)
+        log.warning("network attachment not made", network=config.key, reason=reason.name, message=message)
 
 
 def readiness(

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
@@ -27,7 +28,7 @@ from spiderpool.core.labels import label_value
 from spiderpool.core.network.pod_networks import qualified
 from spiderpool.kube import conditions, finalizers
 from spiderpool.kube.client import Client, NotFound
-from spiderpool.kube.conditions import TERMINATING, not_ready
+from spiderpool.kube.conditions import not_ready
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Index, Informer
 from spiderpool.kube.workqueue import WorkQueue
@@ -255,7 +256,7 @@ class PoolReconciler:
         self._pools.note(written)
         former = pool.status.conditions if pool.status else None
         if (waits := conditions.waiting(status.conditions)) and not conditions.waiting(former):
-            self._recorder.event(pool, "Normal", TERMINATING, waits.message)
+            self._recorder.event(pool, event_reasons.TERMINATING, waits.message)
         return written
 
     async def _finish(self, pool: SpiderIPPool) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from spiderpool.api import event_reasons
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.ipquota import EXHAUSTED_LABEL, IPQuotaStatus, SpiderIPQuota
@@ -23,7 +24,6 @@ from spiderpool.telemetry import logger
 
 DEBOUNCE = 0.5
 """Seconds from a change in a Namespace until its addresses are counted."""
-EVENT = "QuotaExhausted"
 
 log = logger("quotas")
 
@@ -107,7 +107,7 @@ class QuotaReconciler:
         log.info("quota", quota=quota.key, exhausted=exhausted, used=used, limit=quota.spec.addresses)
         if exhausted:
             text = f"the Namespace holds {used} of {quota.spec.addresses} addresses: its pods get no more"
-            self._recorder.event(quota, "Warning", EVENT, text)
+            self._recorder.event(quota, event_reasons.QUOTA_EXHAUSTED, text)
         return marked
 
     async def _write(self, quota: SpiderIPQuota, used: int) -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from spiderpool.api import event_reasons
 from spiderpool.api.coordinator import EXTERNAL_IP, LOAD_BALANCER, SpiderCoordinator
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.ippool import SpiderIPPool
@@ -29,7 +30,6 @@ from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
 
-EVENT_REFUSED = "AddressNotRouted"
 KINDS = (LOAD_BALANCER, EXTERNAL_IP)
 DEBOUNCE, DEBOUNCE_PER_ADDRESS = 0.5, 0.002
 """Seconds from the first change to the write, and more for each address that every agent is then sent."""
@@ -109,7 +109,7 @@ class ServiceAddressReconciler:
             await self._client.patch(SpiderCoordinator, name, body, sub="status")
         if left_out:
             text = f"{left_out} addresses of Services are not reached from pods, as there are too many"
-            self._recorder.event(coordinator, "Warning", EVENT_REFUSED, text)
+            self._recorder.event(coordinator, event_reasons.ADDRESS_NOT_ROUTED, text)
         log.info("addresses of Services", coordinator=name, addresses=len(addresses), left_out=left_out)
 
     def _routed(self, coordinator: str, kinds: Collection[str]) -> Iterator[ServiceAddress]:
@@ -128,7 +128,7 @@ class ServiceAddressReconciler:
             if refused:
                 reported[service.key] = _sentence(refused)
                 if reported[service.key] != before.get(service.key):
-                    self._recorder.event(service, "Warning", EVENT_REFUSED, reported[service.key])
+                    self._recorder.event(service, event_reasons.ADDRESS_NOT_ROUTED, reported[service.key])
         self._reported[coordinator] = reported
 
     def _pools_with(self, found: ServiceAddress) -> Iterator[PoolAddresses]:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from spiderpool.api import event_reasons
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import FINALIZER, FORMER_FINALIZER, Condition
 from spiderpool.api.subnet import SpiderSubnet, SubnetStatus
@@ -24,7 +25,7 @@ from spiderpool.core.ipam.subnets import adopted_pool, is_cut_from, subnet_statu
 from spiderpool.kube import conditions, finalizers
 from spiderpool.kube.attempts import on_all
 from spiderpool.kube.client import Client, NotFound
-from spiderpool.kube.conditions import TERMINATING, not_ready
+from spiderpool.kube.conditions import not_ready
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue
@@ -160,7 +161,7 @@ class SubnetReconciler:
         self._subnets.note(await self._client.patch(SpiderSubnet, subnet.name, {"status": body}, sub="status"))
         former = subnet.status.conditions if subnet.status else None
         if (waits := conditions.waiting(status.conditions)) and not conditions.waiting(former):
-            self._recorder.event(subnet, "Normal", TERMINATING, waits.message)
+            self._recorder.event(subnet, event_reasons.TERMINATING, waits.message)
 
 
 def readiness(subnet: SpiderSubnet, pools: Collection[SpiderIPPool]) -> Iterable[Condition]:

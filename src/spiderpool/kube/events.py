@@ -9,8 +9,10 @@ import asyncio
 from collections import OrderedDict
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from spiderpool.api.core_v1 import Event, EventSource, reference
+from spiderpool.api.event_reasons import EventReason
 from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.errors import is_bug
 from spiderpool.kube.client import AlreadyExists, Client, NotFound
@@ -25,6 +27,8 @@ LONGEST_MESSAGE = 1024
 
 log = logger("events")
 
+T = TypeVar("T", bound=Object)
+
 Identity = tuple[str, str, str]  # UID or name of the object, reason, message
 
 
@@ -37,8 +41,8 @@ class Recorder:
         self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE)  # recorded, not yet written
         self._known: OrderedDict[Identity, Event] = OrderedDict()  # written events, least recently used first
 
-    def event(self, obj: Object, type: str, reason: str, message: str, *, name: str = "") -> None:
-        """Record an event of ``type`` Normal or Warning; dropped, with a log line, while QUEUE others wait.
+    def event(self, obj: T, reason: EventReason[T], message: str, *, name: str = "") -> None:
+        """Record an event about an object; dropped, with a log line, while QUEUE others wait.
 
         With a ``name`` it is written once, also by other processes, as long as the API server keeps it.
         """
@@ -50,9 +54,9 @@ class Recorder:
                 namespace=obj.metadata.namespace or "default",
             ),
             involvedObject=reference(obj),
-            reason=reason,
+            reason=reason.name,
             message=message if len(message) <= LONGEST_MESSAGE else f"{message[: LONGEST_MESSAGE - 1]}…",
-            type=type,
+            type=reason.type,
             count=1,
             firstTimestamp=now,
             lastTimestamp=now,
@@ -61,7 +65,7 @@ class Recorder:
         try:
             self._queue.put_nowait(event)
         except asyncio.QueueFull:
-            log.warning("event dropped, too many wait", object=obj.key, reason=reason, message=message)
+            log.warning("event dropped, too many wait", object=obj.key, reason=reason.name, message=message)
 
     async def run(self) -> None:
         """Write recorded events until cancelled."""

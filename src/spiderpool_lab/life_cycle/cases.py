@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from spiderpool.api import event_reasons
 from spiderpool.errors import BadConfig
 from spiderpool_lab.chart import NAMESPACE, RELEASE
 from spiderpool_lab.life_cycle.earlier import REGISTRY as EARLIER
@@ -389,7 +390,7 @@ def image_collected(stage: LifeStage) -> None:
         stage.release.wait()
 
 
-REASONS = ("SpiderIPRestored", "AddressInUseTwice")
+REASONS = (event_reasons.SPIDERIP_RESTORED.name, event_reasons.ADDRESS_IN_USE_TWICE.name)
 """Reasons of Events by which agents tell what a restored store lacks."""
 RESTORED = "the API server is away for seconds, and pods that the restored store does not have end"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
+from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Namespace, Node
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
@@ -19,9 +20,9 @@ from spiderpool.core.network.nads import attachment
 from spiderpool.errors import SpiderpoolError
 
 NODE_FAULTS = {
-    "NodeNetworkFault": "",
-    "PodAddressOnNode": "keep the server's own programs from addresses of pods",
-    "NodeRoutesRestored": "keep the server's own programs from rules and routes of pods",
+    event_reasons.NODE_NETWORK_FAULT.name: "",
+    event_reasons.POD_ADDRESS_ON_NODE.name: "keep the server's own programs from addresses of pods",
+    event_reasons.NODE_ROUTES_RESTORED.name: "keep the server's own programs from rules and routes of pods",
 }
 """Reason of an agent's Event about its Node → the remedy, where its sentence names none."""
 FRESH = 3600.0
