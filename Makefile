@@ -1,7 +1,7 @@
 # Every target first makes the machine ready (scripts/bootstrap); that takes no time when nothing is missing.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap binaries demo stories life-cycle test full lint coverage fmt bench scale chaos simulate fuzz conformance images sbom release audit clean clean-cache
+.PHONY: help bootstrap binaries demo stories life-cycle test full lint coverage fmt bench scale chaos simulate fuzz conformance images sbom release docs audit clean clean-cache
 
 # Groups of tests (tests/conftest.py) run side by side, more than there are CPUs: most wait. WORKERS=0 runs them one after the other in this process.
 WORKERS ?= 4
@@ -85,11 +85,15 @@ sbom: bootstrap  ## Write dist/sbom.json: what the product consists of, with ver
 release: bootstrap  ## Build all of a version under dist/release: packages, chart, images, bills of materials, SHA256SUMS; ARGS='--without-images', ALLOW_DIRTY=1
 	@exec .venv/bin/python -m spiderpool_lab.product.release $(ARGS)
 
+docs: bootstrap  ## Make the site of the documentation in dist/docs, in English and Chinese, with a search; every link is followed
+	@uv=$$(scripts/bootstrap uv) && UV_PROJECT_ENVIRONMENT=.venv-docs UV_PYTHON_DOWNLOADS=never "$$uv" sync --frozen --quiet --only-group docs --python .venv/bin/python
+	@exec .venv-docs/bin/python -m scripts.build_docs
+
 audit:  ## Compare uv.lock with known vulnerabilities; needs the service of OSV; ARGS='--service-url URL': a mirror of it
 	@uv=$$(scripts/bootstrap uv) && "$$uv" audit --frozen --preview-features audit-command $(ARGS)
 
 clean:  ## Remove what the targets made here; the cache under ~/.cache/spiderpool stays
-	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzzing
+	rm -rf .venv .venv-docs dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzzing
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/spiderpool

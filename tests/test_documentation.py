@@ -4,41 +4,67 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from itertools import zip_longest
+from itertools import chain, count, zip_longest
 from pathlib import Path
 
 import pytest
+from scripts import build_docs
+from scripts.build_docs import links, target
 
 pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parent.parent
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = build_docs.pages()
 CHINESE = sorted(page for page in (ROOT / "docs/zh").glob("*.md") if page.name != "index.md")
 CODE_BLOCK = re.compile(r"^```.*?^```$|(?<=\n\n)(?: {4}[^\n]*\n)+", re.MULTILINE | re.DOTALL)
 """Fenced, or indented after an empty line: commands, what they print, and YAML."""
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+LINKED = re.compile(r"\[([^\]]+)\]\([^)]+\)")
 
 
-def without_code(text: str) -> str:
-    """A page without what stands there literally."""
-    return re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+def by_path(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 @cache
 def anchors(page: Path) -> set[str]:
     """What may stand behind `#` in a link to a page: its headings, as the code hosts write them."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ (.+)$", FENCED.sub("", page.read_text()), re.MULTILINE):
+        shown = LINKED.sub(r"\1", heading)
+        anchor = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
+        again = (f"{anchor}-{number}" for number in count(1))
+        found.add(next(each for each in chain([anchor], again) if each not in found))
+    return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=by_path)
 def test_links_to_other_pages_and_headings_lead_somewhere(page: Path) -> None:
-    for link in re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text())):
-        if link.startswith(("http://", "https://")):
-            continue
-        name, _, heading = link.partition("#")
-        target = (page.parent / name).resolve() if name else page
-        assert target.exists(), link
-        assert not heading or heading in anchors(target), link
+    for link in links(page):
+        found, heading = target(page, link), link.partition("#")[2]
+        assert found.exists(), link
+        assert found.is_relative_to(ROOT), f"{link} leads out of the repository"
+        assert not heading or (found.suffix == ".md" and heading in anchors(found)), link
+
+
+def test_anchors_are_those_of_code_hosts(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# A `b`: c-d, e_f\n\n## A [b](c.md)\n\n## 云 A\n\n## 云 A\n\n```\n# no heading\n```\n")
+    assert anchors(page) == {"a-b-c-d-e_f", "a-b", "云-a", "云-a-1"}
+
+
+def test_the_site_leads_to_every_page_once() -> None:
+    found = [ROOT / name for name in re.findall(r"\S+\.md$", build_docs.configuration(), re.MULTILINE)]
+    made = {ROOT / folder / "index.md" for folder in build_docs.folders_in_nav()}
+    assert sorted(found) == sorted({*PAGES, *made})
+
+
+def test_the_site_has_what_its_pages_link_to(tmp_path: Path) -> None:
+    build_docs.collect(tmp_path / "source")
+    for page in (tmp_path / "source").rglob("*.md"):
+        for link in links(page):
+            found = target(page, link)
+            assert found.is_file() or (found / "index.md").is_file(), f"{page}: {link}"
 
 
 def english(page: Path) -> Path:
