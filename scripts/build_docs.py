@@ -22,6 +22,8 @@ SOURCE = "docs-source"
 """The folder below dist/ in which pages and files are collected; as mkdocs.yml names it."""
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+ITEM = re.compile(r"(?:\d+\.|[-*]) ")
+COLUMNS = 4
 FOLDER_IN_NAV = re.compile(r"^(?P<indent> +)- (?P<title>\w+): (?P<folder>\S+)/$", re.MULTILINE)
 
 
@@ -61,10 +63,31 @@ def collect(source: Path) -> int:
     for path in files:
         copy = source / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
+        if path.suffix == ".md":
+            copy.write_text("\n".join(widened(path.read_text().split("\n"))))
+        else:
+            shutil.copyfile(path, copy)
     for folder in folders:
         (source / folder.relative_to(ROOT) / "index.md").write_text(listing(folder))
     return len(files)
+
+
+def widened(lines: Iterable[str]) -> Iterator[str]:
+    """The lines of a page with what belongs to an item of a list indented by four columns.
+
+    Python-Markdown, which zensical uses, wants four; code hosts are content with the width of the item's mark.
+    """
+    mark, fenced, previous = 0, False, ""
+    for line in lines:
+        fenced ^= line.startswith("```")
+        indent = len(line) - len(line.lstrip())
+        if item := None if fenced else ITEM.match(line):
+            mark = item.end()
+        elif line and indent < mark and not previous:
+            mark = 0
+        belongs = mark and line and indent >= mark and not (indent >= COLUMNS and ITEM.match(line.lstrip()))
+        yield " " * (COLUMNS - mark) + line if belongs and not item else line
+        previous = line
 
 
 def listing(folder: Path) -> str:

@@ -53,6 +53,16 @@ def test_anchors_are_those_of_code_hosts(tmp_path: Path) -> None:
     assert anchors(page) == {"a-b-c-d-e_f", "a-b", "云-a", "云-a-1"}
 
 
+def test_what_belongs_to_an_item_is_indented_for_the_site() -> None:
+    page = ["1. One", "", "       code", "", "   more", "- 2", "    - 3", "", "      more", "", "End", "", "    no"]
+    assert [*build_docs.widened(page)] == [
+        *("1. One", "", "        code", "", "    more"),
+        *("- 2", "    - 3", "", "        more", "", "End", "", "    no"),
+    ]
+    fence = ["- one", "", "```yaml", "- a", "  b", "```"]
+    assert [*build_docs.widened(fence)] == fence
+
+
 def test_the_site_leads_to_every_page_once() -> None:
     found = [ROOT / name for name in re.findall(r"\S+\.md$", build_docs.configuration(), re.MULTILINE)]
     made = {ROOT / folder / "index.md" for folder in build_docs.folders_in_nav()}

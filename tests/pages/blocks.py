@@ -13,23 +13,8 @@ from markdown_it import MarkdownIt
 
 PROMPT = "$ "
 PROGRAMS = (
-    *(
-        "ctr",
-        "curl",
-        "etcdctl",
-        "etcdutl",
-        "helm",
-        "ip",
-        "kubectl",
-        "kubelet",
-        "ls",
-        "make",
-        "nft",
-        "sed",
-        "sha256sum",
-        "skopeo",
-    ),
-    *("spiderpool-lab", "spiderpoolctl", "systemctl", "tc", "uv"),
+    *("ctr", "curl", "etcdctl", "etcdutl", "helm", "ip", "kubectl", "kubelet", "ls", "make", "nft", "sed", "sha256sum"),
+    *("skopeo", "spiderpool-lab", "spiderpoolctl", "systemctl", "tc", "uv"),
 )
 """First words of commands where a block has no prompts; so are loops, variables, and all of .venv/bin/."""
 COMMAND = re.compile(rf"(?:{'|'.join(PROGRAMS)}) |\.venv/bin/|\w+=\S|for \w+ in [\w ]+(?:;|$)")
