@@ -46,6 +46,13 @@ ADDRESS_REFUSED: EventReason[Pod] = EventReason(
     "`spiderpoolctl explain pod NAMESPACE/NAME` names what to change; the pod gets its address at the next attempt.",
     "usage/pod-without-address.md",
 )
+TOO_MANY_POOL_LISTS: EventReason[Pod] = EventReason(
+    "TooManyPoolLists",
+    "Nodes do not advertise the free addresses of what the pod names: its Namespace names too many different networks"
+    " and lists of pools. The pod may wait for a node.",
+    "Let the Namespace's pods name fewer different networks and lists of pools.",
+    "usage/scheduling.md",
+)
 ANNOTATION_IGNORED: EventReason[Pod | Service] = EventReason(
     "AnnotationIgnored",
     "An annotation has no effect: it is misspelt, is about another interface or kind of load balancer, or is not"

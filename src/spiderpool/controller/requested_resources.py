@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
+from spiderpool.api import event_reasons
 from spiderpool.api.address_resources import OTHERS, RequestingPod
 from spiderpool.api.core_v1 import Namespace, Pod
 from spiderpool.api.nad import NetworkAttachmentDefinition
@@ -241,8 +242,7 @@ class RequestedResources:
             log.warning("not advertised: too many lists of pools", namespace=namespace, pod=pod.name, resource=resource)
             self._recorder.event(
                 pod,
-                "Warning",
-                "TooManyPoolLists",
+                event_reasons.TOO_MANY_POOL_LISTS,
                 f"Nodes do not advertise {resource}, so this pod may wait for a node: Namespace {namespace} has "
                 f"{self._of_namespace[namespace]} networks and lists of pools that they advertise, which is its share "
                 "of what is left; let its pods name fewer different ones",
