@@ -12,7 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from spiderpool.api.core_v1 import Namespace, Node, Pod
+from spiderpool.api.core_v1 import Namespace, Node, Pod, Service
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.cli import completion
@@ -43,13 +43,15 @@ def record(name: str, address: str) -> SpiderIP:
 
 @pytest.fixture
 async def server() -> AsyncIterator[ApiServer]:
-    """A cluster with two nodes, three pods and two addresses."""
-    async with ApiServer(Node.KIND, Pod.KIND, SpiderIP.KIND, Namespace.KIND) as server, server.client() as client:
+    """A cluster with three nodes and pods, a Service and two addresses."""
+    kinds = (Node.KIND, Pod.KIND, SpiderIP.KIND, Namespace.KIND, Service.KIND)
+    async with ApiServer(*kinds) as server, server.client() as client:
         for name in ("worker-1", "worker-2", "master"):
             await client.create(Node(metadata=ObjectMeta(name=name)))
         for namespace, name in (("shop", "web-1"), ("shop", "web-2"), ("default", "api")):
             await client.create(Pod(metadata=ObjectMeta(name=name, namespace=namespace)))
         await client.create(Namespace(metadata=ObjectMeta(name="shop")))
+        await client.create(Service(metadata=ObjectMeta(name="api", namespace="shop")))
         await client.create(record("10.0.0.7", "10.0.0.7/24"))
         await client.create(record(IPV6, "fd00::7/64"))
         yield server
@@ -90,6 +92,10 @@ async def output(environment: Mapping[str, str], *command: str) -> tuple[list[st
         (["explain", "-n", "shop", "pod", ""], ["web-1", "web-2"]),
         (["explain", "pod", "web-1", ""], []),
         (["explain", "-n", "s"], ["shop"]),
+        (["trace", "shop/web-"], ["shop/web-1", "shop/web-2"]),
+        (["trace", "shop/web-1", "svc/"], ["svc/shop/api"]),
+        (["trace", "--from-outside", "svc", ""], ["shop/api"]),
+        (["trace", "--from-node", "m"], ["master"]),
         (["explain", "--node", "m"], ["master"]),
         (["status", "--context", ""], ["here"]),
         (["status", "-o", "j"], ["json"]),

@@ -44,6 +44,7 @@ from spiderpool.cli.plan.question import PlanQuestion
 from spiderpool.cli.printing import printable
 from spiderpool.cli.status import read_status
 from spiderpool.cli.times import TIME_HELP, TimeParameter
+from spiderpool.cli.trace.command import trace
 from spiderpool.cli.who import AddressParameter, answer, look_for
 
 PLUGIN = "kubectl-"
@@ -413,8 +414,8 @@ def _mended(connection: Connection, answer: Diagnosis, how: Fixing) -> list[FixO
     return outcomes
 
 
-for group in (policy, service, ip, node, migrate_cluster):
-    cli.add_command(group)
+for command in (policy, service, ip, node, migrate_cluster, trace):
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,11 +16,13 @@ from spiderpool.api.meta import Kind, Object
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.files import text_at
 from spiderpool.cli.installation import AGENT, COMPONENT_LABEL, DEFAULT_NAMESPACE
+from spiderpool.cloud.loadbalancers import configuration_of
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.core.ipam.pod_context import AddressPolicy
 from spiderpool.core.network.attachment import AttachmentPolicy
 from spiderpool.errors import BadConfig
 from spiderpool.policies import address_policy, attachment_policy
-from spiderpool.settings import agent_settings, table, text_source
+from spiderpool.settings import AgentSettings, SettingsSource, agent_settings, cloud_settings, table, text_source
 
 CONFIG = "spiderpool-conf"
 """Name of the ConfigMap with conf.yml."""
@@ -82,6 +84,22 @@ class AgentSet(Object, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
+class NodePolicy:
+    """What the settings say about nodes, and about what leaves them."""
+
+    provider: str = ""
+    """The cloud; empty: none."""
+    block_metadata: bool = True
+    """Whether pods are kept from the cloud's metadata service."""
+    metadata_namespaces: tuple[str, ...] = ()
+    """Namespaces whose pods reach it all the same."""
+    tune_node: bool = False
+    """Whether each NIC of a node answers for itself."""
+    balancers: BalancerConfiguration = field(default_factory=BalancerConfiguration)
+    """What spiderpool-cloud does for Services that do not say so themselves."""
+
+
+@dataclass(frozen=True, slots=True)
 class AgentPolicies:
     """What the agents' settings say about pods."""
 
@@ -93,6 +111,7 @@ class AgentPolicies:
     """The same about the network of pods that name none."""
     spare: int = 1
     """Spare addresses of an automatic pool that names no number."""
+    nodes: NodePolicy = field(default_factory=NodePolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +159,21 @@ async def read_policies(cluster: Cluster, options: PolicyOptions) -> AgentPolici
         notes=(assumed,) if missing else (),
         network_note=None if known else unknown,
         spare=spare,
+        nodes=_node_policy(settings, source),
+    )
+
+
+def _node_policy(settings: AgentSettings, source: SettingsSource) -> NodePolicy:
+    try:
+        balancers = configuration_of(cloud_settings(source))
+    except BadConfig:  # of spiderpool-cloud, which says so itself; agents go on
+        balancers = BalancerConfiguration()
+    return NodePolicy(
+        provider=settings.common.cloud.provider,
+        block_metadata=settings.block_pod_metadata,
+        metadata_namespaces=settings.metadata_namespaces,
+        tune_node=settings.tune_node,
+        balancers=balancers,
     )
 
 

@@ -1,0 +1,137 @@
+"""What is read to trace traffic: the objects that decide where packets go, each kind once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any, TypeVar
+
+import yaml
+
+from spiderpool.api.coordinator import SpiderCoordinator
+from spiderpool.api.core_v1 import ConfigMap, Namespace, Node, Pod, Service
+from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import Object
+from spiderpool.api.nad import NetworkAttachmentDefinition
+from spiderpool.api.networking_v1 import NetworkPolicy
+from spiderpool.api.spidernode import SpiderNode
+from spiderpool.api.spiderserver import SpiderServer
+from spiderpool.cli.connection import Cluster
+from spiderpool.cli.policies import AgentPolicies, PolicyOptions, read_policies
+from spiderpool.core.addresses import Network
+from spiderpool.core.network.service_proxy import ProxySettings
+
+COORDINATOR = "default"
+"""Name of the only SpiderCoordinator."""
+PROXY_NAMESPACE, PROXY_CONFIG, PROXY_FILE = "kube-system", "kube-proxy", "config.conf"
+"""Where kubeadm keeps the configuration of kube-proxy."""
+
+O = TypeVar("O", bound=Object)  # noqa: E741
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterObjects:
+    """What was read, by ``namespace/name`` or name."""
+
+    policies: AgentPolicies
+    proxy: ProxySettings
+    pods: Mapping[str, Pod]
+    nodes: Mapping[str, Node]
+    records: tuple[SpiderIP, ...] = ()
+    pools: Mapping[str, SpiderIPPool] | None = None
+    networks: Mapping[str, NetworkAttachmentDefinition] | None = None
+    namespaces: Mapping[str, Namespace] | None = None
+    servers: Mapping[str, SpiderServer] | None = None
+    """Only those of the present Nodes."""
+    accounts: Mapping[str, SpiderNode] | None = None
+    coordinator: SpiderCoordinator | None = None
+    services: Mapping[str, Service] | None = None
+    slices: tuple[EndpointSlice, ...] = ()
+    network_policies: tuple[NetworkPolicy, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def slices_of(self, service: Service) -> list[EndpointSlice]:
+        """The EndpointSlices of a Service."""
+        return [
+            each
+            for each in self.slices
+            if each.metadata.namespace == service.metadata.namespace
+            and (each.metadata.labels or {}).get(SERVICE_LABEL) == service.name
+        ]
+
+
+async def read_objects(cluster: Cluster, options: PolicyOptions) -> ClusterObjects:
+    """Read what decides about packets. Raises Refused where a kind that decides in any case may not be read."""
+    pods, nodes, records, pools, networks = await asyncio.gather(
+        cluster.needed(Pod),
+        cluster.needed(Node),
+        cluster.needed(SpiderIP),
+        cluster.needed(SpiderIPPool),
+        cluster.needed(NetworkAttachmentDefinition),
+    )
+    services, slices = await asyncio.gather(cluster.needed(Service), cluster.needed(EndpointSlice))
+    namespaces, servers, accounts = await asyncio.gather(
+        cluster.list(Namespace), cluster.list(SpiderServer), cluster.list(SpiderNode)
+    )
+    policies = await read_policies(cluster, options)
+    config = await cluster.find(ConfigMap, PROXY_CONFIG, PROXY_NAMESPACE)
+    proxy, notes = proxy_settings(config)
+    by_name = _by_key(nodes)
+    return ClusterObjects(
+        policies=policies,
+        proxy=proxy,
+        pods=_by_key(pods),
+        nodes=by_name,
+        records=tuple(records),
+        pools=_by_key(pools),
+        networks=_by_key(networks),
+        namespaces=_by_key(namespaces or ()),
+        servers={each.name: each for each in servers or () if each.name in by_name and each.is_of(by_name[each.name])},
+        accounts=_by_key(accounts or ()),
+        coordinator=await cluster.find(SpiderCoordinator, COORDINATOR),
+        services=_by_key(services),
+        slices=tuple(slices),
+        network_policies=tuple(await cluster.list(NetworkPolicy) or ()),
+        notes=(*policies.notes, *notes),
+    )
+
+
+def _by_key(objects: Iterable[O]) -> dict[str, O]:
+    return {each.key: each for each in objects}
+
+
+def proxy_settings(config: ConfigMap | None) -> tuple[ProxySettings, tuple[str, ...]]:
+    """kube-proxy's configuration, and what is only assumed of it."""
+    where = f"ConfigMap {PROXY_NAMESPACE}/{PROXY_CONFIG}"
+    text = (config.data or {}).get(PROXY_FILE) if config else None
+    if text is None:
+        assumed = ProxySettings()
+        return assumed, (
+            f"{where} is not there or not readable: kube-proxy is taken for one in mode {assumed.mode} with"
+            f" detectLocalMode {assumed.detect_local_mode} and the prefix {assumed.interface_prefix}",
+        )
+    try:
+        return _parsed(yaml.safe_load(text)), ()
+    except (yaml.YAMLError, ValueError, AttributeError, TypeError) as error:
+        return ProxySettings(), (f"{where} cannot be understood ({error}): the recommended settings are assumed",)
+
+
+def _parsed(config: dict[str, Any]) -> ProxySettings:
+    blocks = [config.get(name) or {} for name in ("linux", "iptables", "nftables")]
+    ports = [each for each in config.get("nodePortAddresses") or () if each != "primary"]
+    return ProxySettings(
+        mode=config.get("mode") or "iptables",
+        detect_local_mode=config.get("detectLocalMode") or "ClusterCIDR",
+        interface_prefix=(config.get("detectLocal") or {}).get("interfaceNamePrefix") or "",
+        cluster_cidrs=_networks((config.get("clusterCIDR") or "").split(",")),
+        masquerade_all=any(block.get("masqueradeAll") is True for block in blocks),
+        node_port_cidrs=_networks(ports),
+    )
+
+
+def _networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    return tuple(ip_network(text.strip(), strict=False) for text in texts if text.strip())
