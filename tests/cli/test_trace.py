@@ -153,6 +153,12 @@ def test_pods_of_an_allowed_namespace_reach_the_metadata_service() -> None:
     assert traced(cluster(), "100.100.100.200:80", node="n1").goes_through
 
 
+def test_the_cloud_is_known_by_what_agents_have_read_of_their_servers() -> None:
+    unnamed = dataclasses.replace(POLICIES, nodes=dataclasses.replace(POLICIES.nodes, provider=""))
+    assert traced(cluster(policies=unnamed), "web", "100.100.100.200:80").drop is not None
+    assert traced(cluster(policies=unnamed, servers={}), "web", "100.100.100.200:80").goes_through
+
+
 # --- nodes
 
 

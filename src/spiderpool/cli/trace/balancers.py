@@ -39,7 +39,7 @@ def hostnames_of_balancer(service: Service) -> list[str]:
 def balancer_servers(frontend: ServiceFrontend, objects: ClusterObjects) -> BalancerServers:
     """The servers of a Service's port. Of a balancer that is not ours all nodes are assumed."""
     service, policy = frontend.service, objects.policies.nodes
-    provider = registry.PROVIDERS.get(policy.provider)
+    provider = registry.PROVIDERS.get(objects.provider)
     kind = provider.kind_of(service) if provider else None
     if kind is None:
         note = "the balancer is not one of spiderpool-cloud: its servers are not readable from here, and all nodes are"

@@ -54,6 +54,12 @@ class ClusterObjects:
     network_policies: tuple[NetworkPolicy, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def provider(self) -> str:
+        """The cloud: by the settings of the agents, else by what they have read of a server; empty: none."""
+        found = (each.spec.provider for each in (self.servers or {}).values())
+        return self.policies.nodes.provider or next(found, "")
+
     def slices_of(self, service: Service) -> list[EndpointSlice]:
         """The EndpointSlices of a Service."""
         return [

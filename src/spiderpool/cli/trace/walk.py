@@ -49,7 +49,7 @@ class Walker:
     def __init__(self, sites: SiteMap) -> None:
         self._sites = sites
         self._policy = sites.objects.policies.nodes
-        provider = registry.PROVIDERS.get(self._policy.provider)
+        provider = registry.PROVIDERS.get(sites.objects.provider)
         self._metadata = provider.metadata_address if provider else None
 
     # --- where connections begin

@@ -1,0 +1,94 @@
+"""`spiderpoolctl trace` against what happens: whom servers see, and what gets no answer, in a whole lab."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from spiderpool.cli.main import cli
+from spiderpool_lab import facts, walkthrough
+from spiderpool_lab.alibaba.metadata import ADDRESS as METADATA
+from spiderpool_lab.cluster import EXAMPLE, LabCluster, LabOptions, temporary
+from spiderpool_lab.probes import Answer, TrafficProbe
+from spiderpool_lab.walkthrough import Environment
+from tests.lab.names import lab_name
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+
+PATIENCE = 120
+"""Seconds for what takes a few on a machine that has nothing else to do."""
+TRIES = 6
+"""Connections to one target: kube-proxy chooses among its endpoints."""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LabCluster]:
+    with temporary(lab_name("trace"), LabOptions(discovery=True)) as cluster:
+        cluster.wait_for(
+            "the networks are made", lambda: len(cluster.objects("spidermultusconfigs", "-A")) == 2, PATIENCE
+        )
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def environment(cluster: LabCluster) -> Environment:
+    """The pods and Services of the walkthrough."""
+    cluster.plane.apply(*(EXAMPLE / f"{name}.yaml" for name in ("apps", "two-cards", "services")))
+    cluster.wait_for("all pods are Running", lambda: len(facts.running_pods(cluster)) == 8, PATIENCE)
+    environment = walkthrough.observe(cluster)
+    cluster.wait_for("kube-proxy serves", lambda: walkthrough.services_answer(cluster, environment), PATIENCE)
+    return environment
+
+
+def trace(cluster: LabCluster, *words: str) -> dict[str, Any]:
+    """The answer of the command."""
+    result = CliRunner().invoke(
+        cli, ["trace", *words, "-o", "json", "--kubeconfig", str(cluster.plane.admin_kubeconfig)]
+    )
+    found: dict[str, Any] = json.loads(result.stdout)
+    assert result.exit_code == (0 if found["outcome"].startswith("goes through") else 1)
+    return found
+
+
+def answers(cluster: LabCluster, place: str, source: str | None, target: str, port: int) -> list[Answer]:
+    probe = TrafficProbe(kind="http", target=target, source=source, port=port, count=2, timeout=2.0)
+    return cluster.probe(place, [probe] * TRIES)
+
+
+def targets(environment: Environment) -> list[tuple[str, str, str, int]]:
+    """Node and pod, address and port, of each kind of way: a dozen and more."""
+    client, *others = environment.pods
+    found = [(address, 80) for pod in others for address in sorted(pod.addresses) if "." in address]
+    nodes = [eni.own_addresses[0] for node in environment.topology.nodes for eni in node.enis]
+    for service in environment.services.values():
+        ports = [service.ports[each] for each in ("TCP",) if each in service.ports]
+        found += [(address, port) for address in service.addresses if "." in address for port in ports]
+        found += [(address, service.node_ports[each]) for address in nodes for each in ("TCP",) if service.node_ports]
+    return [(client.node, client.key, address, port) for address, port in found]
+
+
+def test_servers_see_whom_the_trace_says(cluster: LabCluster, environment: Environment) -> None:
+    differ, compared = [], 0
+    for node, pod, address, port in targets(environment):
+        found = trace(cluster, pod, f"{address}:{port}")
+        expected = {path["seen_as"] for path in found["paths"] if not path["drop"] and not path["unknown"]}
+        got = answers(cluster, node, pod, address, port)
+        seen = {json.loads(each.body)["client"] for each in got if each.ok}
+        compared += bool(seen)
+        fits = seen <= expected and bool(seen) == bool(expected)
+        differ += [] if fits else [f"{pod} → {address}:{port}: {seen}, by the trace {expected}: {found['drop']}"]
+    assert differ == []
+    assert compared >= 12
+
+
+def test_what_is_dropped_gets_no_answer(cluster: LabCluster, environment: Environment) -> None:
+    pod = environment.pods[0]
+    found = trace(cluster, pod.key, f"{METADATA}:80")
+    assert "is the metadata service" in found["drop"]["reason"]
+    assert not any(each.ok for each in answers(cluster, pod.node, pod.key, str(METADATA), 80))
+    assert any(each.ok for each in answers(cluster, pod.node, None, str(METADATA), 80))
+    assert trace(cluster, "--from-node", pod.node, f"{METADATA}:80")["outcome"] == "goes through"
