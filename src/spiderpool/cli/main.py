@@ -14,6 +14,7 @@ from spiderpool import __version__
 from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.cli import top
+from spiderpool.cli.agent_options import as_agents_are_set
 from spiderpool.cli.bundle.save import Wanted, save
 from spiderpool.cli.changing_commands import ip, migrate_cluster, node
 from spiderpool.cli.cloud_commands import policy, service
@@ -22,7 +23,6 @@ from spiderpool.cli.connection import (
     LONG_WATCH_INTERVAL,
     Cluster,
     Connection,
-    F,
     Interruptible,
     Show,
     connected,
@@ -33,12 +33,11 @@ from spiderpool.cli.connection import (
     watched,
     watched_every,
 )
+from spiderpool.cli.connectivity.command import connectivity
 from spiderpool.cli.doctor.diagnosis import Diagnosis, examine
 from spiderpool.cli.doctor.fix import Fixing, FixOutcome, mend
 from spiderpool.cli.explain.question import PodQuestion
-from spiderpool.cli.files import EXISTING
 from spiderpool.cli.history import HistorySubject, answer_at, history_table, look_back
-from spiderpool.cli.installation import DEFAULT_NAMESPACE
 from spiderpool.cli.plan.answer import Placement
 from spiderpool.cli.plan.question import PlanQuestion
 from spiderpool.cli.printing import printable
@@ -255,20 +254,6 @@ def show_history_of_node(name: str, since: datetime | None, connection: Connecti
     _show_history(connection, show, lambda _: HistorySubject.node(name), since)
 
 
-def as_agents_are_set(command: F) -> F:
-    """Give a command the options for what the agents are set to, by which they decide about addresses."""
-    values = click.option(
-        "--values", type=EXISTING, help="conf.yml of the agents, no values of Helm. Default: that of the cluster."
-    )
-    network = click.option(
-        "--default-network", metavar="NAME", help="Network of pods that name none. Default: that of the agents."
-    )
-    namespace = click.option(
-        "--spiderpool-namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Where Spiderpool is."
-    )
-    return values(network(namespace(command)))
-
-
 @cli.command(
     "explain",
     epilog=examples(
@@ -414,7 +399,7 @@ def _mended(connection: Connection, answer: Diagnosis, how: Fixing) -> list[FixO
     return outcomes
 
 
-for command in (policy, service, ip, node, migrate_cluster, trace):
+for command in (policy, service, ip, node, migrate_cluster, trace, connectivity):
     cli.add_command(command)
 
 

@@ -54,6 +54,7 @@ class Variable(msgspec.Struct):
 class AgentContainer(msgspec.Struct):
     """core/v1 Container, in part."""
 
+    image: str | None = None
     env: list[Variable] | None = None
 
 
@@ -76,11 +77,17 @@ class AgentSetSpec(msgspec.Struct):
 
 
 class AgentSet(Object, kw_only=True):
-    """apps/v1 DaemonSet, with the environment of its containers."""
+    """apps/v1 DaemonSet, with images and environment of its containers."""
 
     KIND: ClassVar[Kind] = DaemonSet.KIND
 
     spec: AgentSetSpec = msgspec.field(default_factory=AgentSetSpec)
+
+    @property
+    def image(self) -> str | None:
+        """The image of its first container; None where it has none."""
+        containers = self.spec.template.spec.containers
+        return containers[0].image if containers else None
 
 
 @dataclass(frozen=True, slots=True)

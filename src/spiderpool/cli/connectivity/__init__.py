@@ -1,0 +1,1 @@
+"""`connectivity test`: pods on every node and network are made, put questions to each other, and are removed."""

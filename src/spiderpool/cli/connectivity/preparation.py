@@ -1,0 +1,169 @@
+"""What a connectivity test will make: on which nodes and networks, and which addresses that takes, before it begins."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from spiderpool.api.core_v1 import Namespace, Node
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.scheduling import ScheduledPod, SchedulingSpec, Toleration
+from spiderpool.cli.connection import Cluster
+from spiderpool.cli.connectivity.objects import DEFAULT_NETWORK, ProbeSite, network_annotations
+from spiderpool.cli.manifests import NO_UID
+from spiderpool.cli.plan.case import ClusterFacts, PlannedGroup, Sites, planned_groups
+from spiderpool.cli.plan.pods import PlannedChange, PlannedPods
+from spiderpool.cli.plan.refusals import refusal_sentence
+from spiderpool.core.ipam.placement import RollOut, roll_out
+from spiderpool.core.network.pod_networks import qualified
+from spiderpool.errors import Refused
+
+ON_HOST = ""
+"""Stands for the host network."""
+ON = " on "
+"""What is between network and node in the name of a group of pods."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSize:
+    """Where pods are to be made, and how many."""
+
+    nodes: tuple[str, ...]
+    """Empty: all that are ready."""
+    networks: tuple[str, ...]
+    """Empty: all."""
+    pods: int
+    """Of each network on each node; each takes an address of every family."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePlan:
+    """The pods of a test, and what they take."""
+
+    sites: tuple[ProbeSite, ...]
+    taken: dict[str, int]
+    """Addresses by pool."""
+    left: dict[str, int]
+    """Free addresses of these pools while the test runs."""
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = field(default=())
+
+    def __str__(self) -> str:
+        pools = ", ".join(f"{count} of pool {pool} (leaves {self.left[pool]})" for pool, count in self.taken.items())
+        nodes = {each.node for each in self.sites}
+        return f"{len(self.sites)} pods on {len(nodes)} nodes take {pools or 'no address of a pool'}"
+
+
+@dataclass(frozen=True, slots=True)
+class _RefusedGroup:
+    """Pods of a network on a node that would get no address."""
+
+    text: str
+    exhausted: bool
+    """Whether there are pools for them, which have nothing left; else the network is not for that node."""
+
+
+def chosen_nodes(nodes: Iterable[Node], names: Sequence[str]) -> tuple[list[Node], list[str]]:
+    """The nodes that take part, and why others do not. Raises Refused for one that does not exist."""
+    known = {each.name: each for each in nodes}
+    if missing := [name for name in names if name not in known]:
+        raise Refused(f"node {missing[0]} does not exist; see `kubectl get nodes`")
+    found = [known[name] for name in names or sorted(known)]
+    problems = [f"node {each.name} is not ready, and was left out" for each in found if not each.ready]
+    return [each for each in found if each.ready], problems
+
+
+def chosen_networks(facts: ClusterFacts, names: Sequence[str]) -> tuple[str, ...]:
+    """The networks by name; by default all that there are, and a pod with the first two of them.
+
+    Raises Refused for one that does not exist.
+    """
+    home, known = facts.policies.networks.namespace, sorted(each.key for each in facts.networks)
+    if not names:
+        return (*known, "+".join(known[:2])) if len(known) > 1 else tuple(known) or (DEFAULT_NETWORK,)
+    found = tuple("+".join(_qualified(part, home) for part in name.split("+")) for name in names)
+    for part in (part for each in found for part in each.split("+")):
+        if part not in (*known, DEFAULT_NETWORK):
+            raise Refused(f"network {part} does not exist; there are {', '.join(known) or 'none'}")
+    return found
+
+
+def _qualified(name: str, namespace: str) -> str:
+    return name if name == DEFAULT_NETWORK else qualified(name, namespace)
+
+
+async def plan_test(cluster: Cluster, facts: ClusterFacts, size: ProbeSize, namespace: str) -> ProbePlan:
+    """Which pods are made. Raises Refused where a pool would be filled, or a chosen network gives no address."""
+    nodes, problems = chosen_nodes(facts.nodes, size.nodes)
+    networks = chosen_networks(facts, size.networks)
+    then = replace(facts, namespaces={**facts.namespaces, namespace: Namespace(metadata=ObjectMeta(name=namespace))})
+    planned = [_planned(network, node, namespace, size.pods) for network in networks for node in nodes]
+    groups = await planned_groups(cluster, then, PlannedChange(tuple(planned)))
+    served, refused = _served(then, groups)
+    if size.networks and refused:
+        raise Refused(f"{refused[0].text}; leave it out by --networks or --nodes")
+    sites = [site for group in served for site in _sites(group)]
+    numbers: Counter[str] = Counter()
+    named = [_named(site, numbers) for site in (*sites, *(ProbeSite("host", each.name, ON_HOST) for each in nodes))]
+    taken, left = _balance(then, served)
+    _check(taken, left)
+    notes = tuple(each.text for each in refused if not each.exhausted)
+    return ProbePlan(tuple(named), taken, left, notes, (*problems, *(each.text for each in refused if each.exhausted)))
+
+
+def _planned(network: str, node: Node, namespace: str, count: int) -> PlannedPods:
+    """The pods of a network on a node; one is enough of those with two networks, which take two addresses each."""
+    metadata = ObjectMeta(name="pod", namespace=namespace, uid=NO_UID, annotations=network_annotations(network))
+    spec = SchedulingSpec(nodeName=node.name, tolerations=[Toleration(operator="Exists")])
+    pods = 1 if "+" in network else count
+    return PlannedPods(f"{network}{ON}{node.name}", ScheduledPod(metadata=metadata, spec=spec), pods)
+
+
+def _served(facts: ClusterFacts, groups: Sequence[PlannedGroup]) -> tuple[list[PlannedGroup], list[_RefusedGroup]]:
+    """The groups of which all pods get their addresses, and the others."""
+    out, sites = _rolled_out(facts, groups), Sites(facts)
+    by_group = {id(each.group): each for each in groups}
+    failing = {id(each.group): each for each in out.refused}
+    refused = [
+        _RefusedGroup(
+            f"no pod of network {by_group[key].planned.workload}: {refusal_sentence(sites, by_group[key], pods)}",
+            pods.need is not None,
+        )
+        for key, pods in failing.items()
+    ]
+    return [each for each in groups if id(each.group) not in failing], refused
+
+
+def _rolled_out(facts: ClusterFacts, groups: Iterable[PlannedGroup]) -> RollOut:
+    """Each pod is bound to its node."""
+    pods = [(each.group, node) for each in groups for node in each.group.sites for _ in range(each.group.count)]
+    return roll_out(facts.capacity(), pods)
+
+
+def _balance(facts: ClusterFacts, groups: Iterable[PlannedGroup]) -> tuple[dict[str, int], dict[str, int]]:
+    """What the pods take of each pool, and what is left there."""
+    before, after = _rolled_out(facts, ()).free, _rolled_out(facts, groups).free
+    taken = {pool: before[pool] - after[pool] for pool in sorted(before) if before[pool] != after[pool]}
+    return taken, {pool: after[pool] for pool in taken}
+
+
+def _check(taken: dict[str, int], left: dict[str, int]) -> None:
+    full = [pool for pool in taken if left[pool] < 1]
+    if full:
+        named = ", ".join(f"{pool} ({taken[pool]} free, {taken[pool]} needed)" for pool in full)
+        raise Refused(
+            f"the test would take the last address of {SpiderIPPool.KIND.name} {named}, so that no other pod could"
+            " come: make it smaller by --addresses-per-network 1, --networks or --nodes"
+        )
+
+
+def _sites(group: PlannedGroup) -> list[ProbeSite]:
+    network = group.planned.workload.rpartition(ON)[0]
+    return [ProbeSite("pod", node, network) for node in group.group.sites for _ in range(group.group.count)]
+
+
+def _named(site: ProbeSite, numbers: Counter[str]) -> ProbeSite:
+    numbers[site.name] += 1
+    return replace(site, name=f"{site.name}-{numbers[site.name]}")

@@ -1,0 +1,279 @@
+"""The life of a connectivity test: its pods are made, put their questions, and are removed, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from spiderpool.api.core_v1 import Event, Namespace, Node, Pod
+from spiderpool.api.ip import SpiderIP
+from spiderpool.cli.connection import Cluster
+from spiderpool.cli.connectivity import objects
+from spiderpool.cli.connectivity.judgement import ConnectivityRow, ProbeLine, judge, read_lines
+from spiderpool.cli.connectivity.matrix import (
+    PAYLOAD,
+    TITLES,
+    AskedServices,
+    ProbeInterface,
+    ProbePod,
+    Question,
+    Topic,
+    family_of,
+)
+from spiderpool.cli.connectivity.objects import ProbeFrame, ProbeSite
+from spiderpool.errors import SpiderpoolError
+from spiderpool.kube.client import Conflict, Forbidden, NotFound
+
+POLL_INTERVAL = 0.5
+"""Seconds between two looks at pods and their logs."""
+QUESTION_TIMEOUT = 2.0
+"""Seconds that a pod waits for each answer; it tries twice."""
+SETTLING = 3.0
+"""Seconds before what failed is asked once more: kube-proxy follows new pods after a moment."""
+REMOVAL_TIMEOUT = 60.0
+"""Seconds for the removal of the Namespace and its pods."""
+LOGS_AT_ONCE = 8
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class ProbeRun:
+    """A test whose pods exist."""
+
+    cluster: Cluster
+    frame: ProbeFrame
+    deadline: float
+    """Of `time.monotonic`."""
+    say: Say
+    silent: dict[str, str] = field(default_factory=dict)
+    """Pods that cannot put questions, and why."""
+    rounds: int = 0
+    _began: float = field(default_factory=time.monotonic)
+
+    async def start(self, sites: Sequence[ProbeSite], nodes: Mapping[str, Node]) -> objects.ProbeService:
+        """Make everything but the Namespace; the Service as it is stored."""
+        client, timeout = self.cluster.client, self.cluster.timeout
+        await client.create(objects.program(self.frame), timeout=timeout)
+        service = await client.create(objects.service(self.frame), timeout=timeout)
+        for site in sites:
+            addresses = () if site.network else node_addresses(nodes[site.node])
+            await client.create(objects.pod(self.frame, site, addresses), timeout=timeout)
+        return service
+
+    async def until_running(self, sites: Sequence[ProbeSite]) -> dict[str, Pod]:
+        """The pods that run, once all do or the time is over; why others do not is in ``silent``."""
+        wanted = {site.name for site in sites}
+        while True:
+            found = {each.name: each for each in await self.cluster.needed(Pod, self.frame.namespace)}
+            running = {name: each for name, each in found.items() if each.status.is_running and each.status.podIPs}
+            ended = {name for name, each in found.items() if each.status.phase in ("Failed", "Succeeded")}
+            if wanted <= running.keys() | ended or self._is_over(reserve=0.5):
+                break
+            await asyncio.sleep(POLL_INTERVAL)
+        for name in wanted - running.keys():
+            self.silent[name] = await self._why_not_running(name)
+        return running
+
+    def _is_over(self, reserve: float = 0.0) -> bool:
+        """Whether the time is over, but for a part of it that is kept for what follows."""
+        return time.monotonic() > self.deadline - reserve * (self.deadline - self._began)
+
+    async def _why_not_running(self, name: str) -> str:
+        fields = f"involvedObject.name={name}"
+        events = await self.cluster.list(Event, self.frame.namespace, fields=fields) or ()
+        ordered = sorted(events, key=lambda each: each.lastTimestamp or "")
+        refusals = [each for each in ordered if each.reason == "AddressRefused"]
+        warnings = refusals or [each for each in ordered if each.type == "Warning"]
+        if warnings:
+            return f"{warnings[-1].reason}: {warnings[-1].message}"
+        with suppress(SpiderpoolError):
+            if fatal := [each.fatal for each in await self._log(name) if each.fatal]:
+                return fatal[0]
+        return "it does not run, and no Event says why"
+
+    async def put(self, asked: Sequence[Question], fields: Mapping[str, Any]) -> dict[int, ProbeLine]:
+        """The answers to a round of questions, by their place among ``asked``, as far as they come in time."""
+        self.rounds += 1
+        by_pod: dict[str, list[tuple[int, Question]]] = {}
+        for place, question in enumerate(asked):
+            if question.pod not in self.silent:
+                by_pod.setdefault(question.pod, []).append((place, question))
+        for pod, listed in by_pod.items():
+            text = objects.questions_annotation(self.rounds, listed, fields)
+            body = {"metadata": {"annotations": {objects.QUESTIONS: text}}}
+            await self.cluster.client.patch(Pod, pod, body, self.frame.namespace, timeout=self.cluster.timeout)
+        return await self._answers(by_pod)
+
+    async def _answers(self, pods: Iterable[str]) -> dict[int, ProbeLine]:
+        """What the logs of pods say, until all have said that they are done; pods that do not are silent from now."""
+        open_pods, found, limit = dict.fromkeys(pods, ""), dict[int, ProbeLine](), asyncio.Semaphore(LOGS_AT_ONCE)
+
+        async def look(pod: str) -> None:
+            try:
+                async with limit:
+                    lines = [each for each in await self._log(pod) if each.round == self.rounds]
+            except Forbidden:
+                raise
+            except SpiderpoolError as error:  # such as a kubelet that the API server does not reach
+                open_pods[pod] = f"the log of pod {pod} cannot be read: {error.message}"
+                return
+            found.update({each.id: each for each in lines if not each.done})
+            if any(each.done for each in lines):
+                del open_pods[pod]
+
+        while open_pods and not self._is_over():
+            await asyncio.sleep(POLL_INTERVAL)
+            await asyncio.gather(*map(look, tuple(open_pods)))
+        for pod, fault in open_pods.items():
+            self.silent[pod] = fault or f"pod {pod} did not answer in time; a longer --timeout gives it more"
+        return found
+
+    async def _log(self, pod: str) -> list[ProbeLine]:
+        path = f"{Pod.KIND.object_path(self.frame.namespace, pod)}/log"
+        content = await self.cluster.client.get_raw(path, timeout=self.cluster.timeout)
+        return read_lines(content.decode(errors="replace"))
+
+    async def put_all(self, asked: Sequence[Question]) -> list[ConnectivityRow]:
+        """A row for each question; what fails is asked once more a moment later."""
+        fields = {"timeout": QUESTION_TIMEOUT, "payload": PAYLOAD}
+        answers = await self.put(asked, fields)
+        rows = judge(asked, answers, self.silent)
+        failed = [place for place, row in enumerate(rows) if not row.ok and asked[place].pod not in self.silent]
+        if failed and not self._is_over():
+            self.say(f"{len(failed)} of {len(asked)} questions failed; they are asked once more")
+            await asyncio.sleep(SETTLING)
+            again = await self.put([asked[place] for place in failed], fields)
+            answers |= {failed[place]: line for place, line in again.items()}
+        return judge(asked, answers, self.silent)
+
+    async def measure(self, pairs: Sequence[Question], seconds: float) -> list[ConnectivityRow]:
+        """Throughput and latency, one pair after the other."""
+        rows = []
+        for pair in pairs:
+            answers = await self.put([pair], {"timeout": QUESTION_TIMEOUT, "seconds": seconds})
+            rows += judge([pair], answers, self.silent)
+        return rows
+
+
+# --- what the pods are
+
+
+async def with_addresses(
+    cluster: Cluster, sites: Sequence[ProbeSite], running: Mapping[str, Pod], nodes: Mapping[str, Node]
+) -> list[ProbePod]:
+    """The pods that run with the addresses of each interface, by their records."""
+    uids = {pod.metadata.uid for pod in running.values()}
+    records = [each for each in await cluster.list(SpiderIP) or () if each.spec.podUID in uids]
+    found = []
+    for site in sites:
+        if site.name in running:
+            interfaces = _interfaces(running[site.name], records)
+            if not site.network:
+                interfaces = (ProbeInterface("", node_addresses(nodes[site.node])),)
+            found.append(ProbePod(site.name, site.node, site.network, interfaces))
+    return found
+
+
+def _interfaces(pod: Pod, records: Iterable[SpiderIP]) -> tuple[ProbeInterface, ...]:
+    """Its interfaces, the first one first; without records what its status says of the first one."""
+    by_name: dict[str, list[str]] = {}
+    for record in records:
+        if record.spec.podUID == pod.metadata.uid:
+            by_name.setdefault(record.spec.interface, []).append(record.spec.address.partition("/")[0])
+    by_name = by_name or {"eth0": [each.ip or "" for each in pod.status.podIPs or ()]}
+    return tuple(ProbeInterface(name, tuple(sorted(by_name[name], key=family_of))) for name in sorted(by_name))
+
+
+def node_addresses(node: Node) -> tuple[str, ...]:
+    """The internal addresses of a node."""
+    return tuple(each.address for each in node.status.addresses or () if each.type == "InternalIP")
+
+
+def asked_services(frame: ProbeFrame, service: objects.ProbeService) -> AskedServices:
+    """What the pods' own Service offers."""
+    ports = [each.get("nodePort") for each in service.spec.get("ports", ()) if each.get("protocol") == "TCP"]
+    return AskedServices(
+        port=frame.port,
+        node_port=ports[0] if ports else None,
+        cluster_ips=tuple(service.spec.get("clusterIPs") or ()),
+        name=f"{service.name}.{frame.namespace}.svc",
+    )
+
+
+def address_rows(run: ProbeRun, sites: Iterable[ProbeSite], pods: Iterable[ProbePod]) -> list[ConnectivityRow]:
+    """Whether each pod runs with its addresses."""
+    known = {each.name: each for each in pods}
+    return [_address_row(run, site, known.get(site.name)) for site in sites]
+
+
+def _address_row(run: ProbeRun, site: ProbeSite, pod: ProbePod | None) -> ConnectivityRow:
+    title = f"{site.network} on {site.node}" if site.network else f"node {site.node}"
+    where = f"`spiderpoolctl explain pod {run.frame.namespace}/{site.name}` (with --keep)"
+    return ConnectivityRow(
+        topic=Topic.ADDRESS,
+        source=title,
+        target=" ".join(pod.addresses) if pod else site.name,
+        question=TITLES[Topic.ADDRESS],
+        kind="start",
+        ok=pod is not None,
+        answer="ok" if pod else run.silent.get(site.name, ""),
+        remedy="" if pod else f"{where}, `spiderpoolctl doctor --node {site.node}`",
+    )
+
+
+# --- coming and going
+
+
+@asynccontextmanager
+async def own_namespace(cluster: Cluster, frame: ProbeFrame, say: Say, *, keep: bool) -> AsyncIterator[None]:
+    """A Namespace while the context lasts, or longer if it is to be kept."""
+    await cluster.client.create(objects.namespace_object(frame, time.time()), timeout=cluster.timeout)
+    try:
+        yield
+    finally:
+        if keep:
+            say(f"Namespace {frame.namespace} is kept; its pods end after {frame.seconds} s, or by --clean-up")
+        else:
+            say(f"removing Namespace {frame.namespace}")
+            if not await remove(cluster, [frame.namespace]):
+                say(f"Namespace {frame.namespace} is still being removed")
+
+
+def new_name() -> str:
+    """The name of a Namespace."""
+    return f"{objects.PREFIX}{secrets.token_hex(3)}"
+
+
+async def leftovers(cluster: Cluster, *, expired: bool) -> list[str]:
+    """Namespaces of former tests: all, or those whose time is over."""
+    found = await cluster.list(Namespace, labels=objects.EXPIRES) or ()
+    ours = [each for each in found if objects.NAME.fullmatch(each.name) and not each.terminating]
+    return [each.name for each in ours if not expired or is_expired(each, time.time())]
+
+
+def is_expired(namespace: Namespace, now: float) -> bool:
+    """Whether the time of a test's Namespace is over."""
+    text = (namespace.metadata.labels or {}).get(objects.EXPIRES, "")
+    return not text.isdigit() or int(text) <= now
+
+
+async def remove(cluster: Cluster, names: Sequence[str], timeout: float = REMOVAL_TIMEOUT) -> bool:
+    """Delete Namespaces with all that is in them; whether they are gone within the timeout."""
+    for name in names:
+        with suppress(NotFound, Conflict):
+            await cluster.client.delete(Namespace, name, timeout=cluster.timeout)
+    end = time.monotonic() + timeout
+    remaining = set(names)
+    while remaining and time.monotonic() < end:
+        for name in tuple(remaining):
+            if await cluster.client.find(Namespace, name, timeout=cluster.timeout) is None:
+                remaining.discard(name)
+        if remaining:
+            await asyncio.sleep(POLL_INTERVAL)
+    return not remaining

@@ -1,0 +1,117 @@
+"""The program that runs in the pods of a connectivity test, as a process of its own that talks to itself."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spiderpool.cli.connectivity import prober
+from tests.support.eventually import wait_until
+
+pytestmark = pytest.mark.unit
+
+
+def free_port() -> int:
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        return int(tried.getsockname()[1])
+
+
+@contextmanager
+def running(file: Path, port: int, *addresses: str) -> Iterator[Path]:
+    """A prober while the context lasts; its log."""
+    log = file.with_name("log")
+    command = [sys.executable, "-I", prober.__file__, "pod-1", str(port), str(file), *addresses]
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output) as process:
+        try:
+            wait_until(lambda: log.stat().st_size or process.poll() is not None, "it says something")
+            yield log
+        finally:
+            process.terminate()
+            assert process.wait(10) in (0, 1)
+
+
+def lines(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def answers(file: Path, log: Path, number: int, *questions: dict[str, Any]) -> list[dict[str, Any]]:
+    """The answers to a round."""
+    asked = [{"id": place, "timeout": 1.0, **each} for place, each in enumerate(questions)]
+    file.write_text(json.dumps({"round": number, "questions": asked}))
+    wait_until(lambda: {"round": number, "done": True} in lines(log), "the round is over")
+    return [each for each in lines(log) if each.get("round") == number and "id" in each]
+
+
+def test_it_answers_and_asks_in_both_protocols_and_families(tmp_path: Path) -> None:
+    port, file = free_port(), tmp_path / "questions"
+    here = {"address": "127.0.0.1", "port": port}
+    with running(file, port) as log:
+        tcp, udp, connect, missing = answers(
+            file,
+            log,
+            1,
+            {"kind": "tcp", "payload": 16384, **here},
+            {"kind": "udp", **here},
+            {"kind": "connect", **here},
+            {"kind": "tcp", **here, "port": free_port()},
+        )
+        assert [(each["by"], each["seen"]) for each in (tcp, udp)] == [("pod-1", "127.0.0.1")] * 2
+        assert tcp["ms"] > 0
+        assert connect["ok"]
+        assert (missing["ok"], missing["error"]) == (False, "Connection refused")
+        (bound,) = answers(file, log, 2, {"kind": "tcp", "bind": "127.0.0.9", **here})
+        assert bound["seen"] == "127.0.0.9"
+
+
+def test_it_measures(tmp_path: Path) -> None:
+    port, file = free_port(), tmp_path / "questions"
+    with running(file, port) as log:
+        asked = {"kind": "perf", "address": "127.0.0.1", "port": port, "seconds": 0.5}
+        (found,) = answers(file, log, 1, asked)
+    assert found["rate"] > 10
+    assert found["latency"] > 0
+
+
+def test_names_are_resolved_in_one_family(tmp_path: Path) -> None:
+    port, file = free_port(), tmp_path / "questions"
+    with running(file, port) as log:
+        known, unknown = answers(
+            file,
+            log,
+            1,
+            {"kind": "dns", "name": "127.0.0.1", "family": 4},
+            {"kind": "dns", "name": "127.0.0.1", "family": 6},
+        )
+    assert known["by"] == "127.0.0.1"
+    assert unknown["error"].startswith("not resolved: ")
+
+
+def test_large_packets_that_do_not_pass_are_told_from_no_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        asked = {"id": 1, "kind": "tcp", "address": "127.0.0.1", "port": port, "timeout": 0.2, "payload": 10}
+        assert prober.answer_to(asked)["error"] == "no answer"
+
+
+def test_a_port_that_is_taken_is_said_in_the_log(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with running(tmp_path / "questions", port, "127.0.0.1") as log:
+            assert f"port {port} cannot be served" in lines(log)[0]["fatal"]
+
+
+def test_it_listens_on_the_addresses_that_it_is_given_alone(tmp_path: Path) -> None:
+    port = free_port()
+    with running(tmp_path / "questions", port, "127.0.0.2"):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=1)
+        socket.create_connection(("127.0.0.2", port), timeout=1).close()
