@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import trustme
 from aiohttp import web
 
 from spiderpool.api.core_v1 import Node, Pod
@@ -21,13 +20,14 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.cli.connectivity import objects, prober
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client
+from spiderpool_lab.certificates import Authority
 
 INTERVAL = 0.1
 
 
 @dataclass(slots=True)
 class ProbingKubelet:
-    """A node and the programs of its pods. ``broken``: addresses on which no program is started."""
+    """A node and the programs of its pods; none without ``starts_pods``."""
 
     client: Client
     name: str
@@ -48,7 +48,7 @@ class ProbingKubelet:
         """Be a node while the context lasts."""
         runner = web.AppRunner(self._application())
         await runner.setup()
-        site = web.TCPSite(runner, self.address, 0, ssl_context=_certificate(self.address))
+        site = web.TCPSite(runner, self.address, 0, ssl_context=_certificate(self.address, self.directory))
         await site.start()
         port = runner.addresses[0][1]
         await self.client.create(Node(metadata=ObjectMeta(name=self.name)))
@@ -128,7 +128,10 @@ class ProbingKubelet:
             await process.wait()
 
 
-def _certificate(address: str) -> ssl.SSLContext:
+def _certificate(address: str, directory: Path) -> ssl.SSLContext:
+    pair = Authority.create("kubelet").server([address])
+    file = directory / "kubelet.pem"
+    file.write_bytes(pair.certificate + pair.key)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    trustme.CA().issue_cert(address).configure_cert(context)
+    context.load_cert_chain(file)
     return context

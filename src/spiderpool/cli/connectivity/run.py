@@ -63,8 +63,20 @@ class ProbeRun:
         service = await client.create(objects.service(self.frame), timeout=timeout)
         for site in sites:
             addresses = () if site.network else node_addresses(nodes[site.node])
-            await client.create(objects.pod(self.frame, site, addresses), timeout=timeout)
+            await self._create(objects.pod(self.frame, site, addresses))
         return service
+
+    async def _create(self, pod: objects.ProbePodObject) -> None:
+        """Make a pod. A new Namespace gets its service account after a moment; until then pods are refused."""
+        while True:
+            try:
+                await self.cluster.client.create(pod, timeout=self.cluster.timeout)
+            except Forbidden as error:
+                if "serviceaccount" not in error.message or self._is_over(reserve=0.9):
+                    raise
+                await asyncio.sleep(POLL_INTERVAL)
+            else:
+                return
 
     async def until_running(self, sites: Sequence[ProbeSite]) -> dict[str, Pod]:
         """The pods that run, once all do or the time is over; why others do not is in ``silent``."""
