@@ -82,7 +82,7 @@ def test_pods_of_one_node_and_of_another_are_asked_in_both_families() -> None:
         ("b1", "udp", address) for address in (*A1.addresses, *A2.addresses)
     }
     (first, *_) = (each for each in asked if each.topic is Topic.OTHER_NODE)
-    assert (first.answered_by, first.seen_as) == ({"b1"}, {*A1.addresses})
+    assert (first.answered_by, first.seen_as) == (frozenset({"b1"}), frozenset(A1.addresses))
 
 
 def test_nodes_are_asked_by_pods_and_ask_pods_in_the_families_that_both_have() -> None:
@@ -103,7 +103,7 @@ def test_services_are_asked_by_cluster_ip_node_port_and_name() -> None:
     assert of(Topic.NODE_PORT, asked) >= {("a1", "tcp", "192.0.2.1"), ("a1", "tcp", "192.0.2.2")}
     assert {each.port for each in asked if each.topic is Topic.NODE_PORT} == {30080}
     names = [each for each in asked if each.topic is Topic.DNS and each.pod == "a1"]
-    assert [(each.family, each.answered_by) for each in names] == [(4, {"10.96.0.1"}), (6, {"fd00:96::1"})]
+    assert [(each.family, *each.answered_by) for each in names] == [(4, "10.96.0.1"), (6, "fd00:96::1")]
 
 
 def test_what_is_named_outside_is_asked_and_what_is_left_out_is_not() -> None:
@@ -362,6 +362,8 @@ async def test_nodes_that_are_not_ready_are_left_out(server: ApiServer) -> None:
     plan = await planned(server)
     assert {each.node for each in plan.sites} == {"n1", "n2"}
     assert plan.problems == ("node n3 is not ready, and was left out",)
+    with pytest.raises(Refused, match="none of 1 nodes is ready"):
+        await planned(server, nodes=("n3",))
 
 
 async def test_nodes_and_networks_that_do_not_exist_are_refused(server: ApiServer) -> None:

@@ -188,42 +188,44 @@ def connectivity() -> None:
     """Whether traffic passes between pods, nodes and Services."""
 
 
+SIZE_OPTIONS = (
+    click.option(
+        "--nodes",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=names_of(Node),
+        help="Node; repeatable. Default: all.",
+    ),
+    click.option(
+        "--networks",
+        multiple=True,
+        metavar="[NAMESPACE/]NAME",
+        shell_complete=names_of(NetworkAttachmentDefinition),
+        help="Network, or two with + between for pods with both; repeatable. Default: all, and the first two.",
+    ),
+    click.option(
+        "--addresses-per-network",
+        type=click.IntRange(1, 10),
+        default=2,
+        show_default=True,
+        metavar="N",
+        help="Pods of each network on each node; with 1 no two pods of a network are on one node.",
+    ),
+    click.option("--load-balancer", multiple=True, metavar="[NAMESPACE/]NAME", help="Service whose balancer is asked."),
+    click.option("--egress", multiple=True, metavar="ADDRESS:PORT", help="Server outside that is asked by TCP."),
+    click.option(
+        "--without",
+        multiple=True,
+        type=click.Choice([each.value for each in Topic if each not in (Topic.ADDRESS, Topic.PERFORMANCE)]),
+        help="Leave these questions out; repeatable.",
+    ),
+)
+"""The options of what is tested, the last one first in the help."""
+
+
 def _sized(command: Any) -> Any:
-    """The options of what is tested."""
-    for option in (
-        click.option(
-            "--nodes",
-            multiple=True,
-            metavar="NAME",
-            shell_complete=names_of(Node),
-            help="Node; repeatable. Default: all.",
-        ),
-        click.option(
-            "--networks",
-            multiple=True,
-            metavar="[NAMESPACE/]NAME",
-            shell_complete=names_of(NetworkAttachmentDefinition),
-            help="Network, or two with + between for pods with both; repeatable. Default: all, and the first two.",
-        ),
-        click.option(
-            "--addresses-per-network",
-            type=click.IntRange(1, 10),
-            default=2,
-            show_default=True,
-            metavar="N",
-            help="Pods of each network on each node; with 1 no two pods of a network are on one node.",
-        ),
-        click.option(
-            "--load-balancer", multiple=True, metavar="[NAMESPACE/]NAME", help="Service whose balancer is asked."
-        ),
-        click.option("--egress", multiple=True, metavar="ADDRESS:PORT", help="Server outside that is asked by TCP."),
-        click.option(
-            "--without",
-            multiple=True,
-            type=click.Choice([each.value for each in Topic if each not in (Topic.ADDRESS, Topic.PERFORMANCE)]),
-            help="Leave these questions out; repeatable.",
-        ),
-    ):
+    """Give a command these options."""
+    for option in SIZE_OPTIONS:
         command = option(command)
     return command
 

@@ -72,6 +72,8 @@ def chosen_nodes(nodes: Iterable[Node], names: Sequence[str]) -> tuple[list[Node
         raise Refused(f"node {missing[0]} does not exist; see `kubectl get nodes`")
     found = [known[name] for name in names or sorted(known)]
     problems = [f"node {each.name} is not ready, and was left out" for each in found if not each.ready]
+    if len(problems) == len(found):
+        raise Refused(f"none of {len(found)} nodes is ready, so no pod would start; see `spiderpoolctl status`")
     return [each for each in found if each.ready], problems
 
 
