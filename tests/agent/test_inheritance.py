@@ -10,7 +10,7 @@ from msgspec.structs import replace as changed
 
 from spiderpool.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Taint
 from spiderpool.api.ip import IPOwner, SpiderIP
-from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, SpiderIPPool
 from spiderpool.api.meta import LabelSelector, ObjectMeta
 from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 from spiderpool.core.ipam.selection import AllocationRequest, NamedPools
@@ -187,6 +187,19 @@ async def test_a_fixed_address_stays_until_its_replacement_exists() -> None:
         await asyncio.sleep(0.05)
     assert one.store.objects[fixed].spec.podUID == "first"
     assert await one.give(ordinal("third")) == fixed, "back on its node"
+
+
+async def test_a_fixed_address_from_which_pods_move_away_is_replaced() -> None:
+    """While nothing else is free it stays with its owner, so that the move can be taken back."""
+    emptied = pool("a", disable=True)
+    emptied.metadata.annotations = {POOL_MOVING_ANNOTATION: "10.0.0.0-10.0.0.255"}
+    one = One(pool("a"), pool("b", ips="10.0.1.1"))
+    fixed = await one.give(ordinal("first"))
+    other = Surroundings(emptied, pool("b", ips="10.0.1.1")).allocator(NodeView(one.store, "n2"))
+    async with working(other):
+        await other.allocate(keyed([ordinal("second", "n2")]))
+        await eventually(lambda: list(one.store.objects) == ["10.0.1.1"])
+        assert fixed != "10.0.1.1"
 
 
 async def test_a_fixed_address_stays_when_another_family_is_refused() -> None:

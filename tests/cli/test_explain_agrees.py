@@ -13,7 +13,7 @@ from msgspec.structs import replace as changed
 
 from spiderpool.agent.allocator import Allocation
 from spiderpool.api.ip import IPOwner, SpiderIP
-from spiderpool.api.ippool import POOL_NODE_LABEL, SpiderIPPool
+from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, POOL_NODE_LABEL, SpiderIPPool
 from spiderpool.api.meta import LabelSelector, ObjectMeta
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam import allocation
@@ -50,7 +50,9 @@ def pools(draw: st.DrawFn, name: str) -> SpiderIPPool:
     }
     made = pool(name, ranges, **fields)
     labels = {POOL_NODE_LABEL: node[0]} if node and len(node) == 1 else None
-    return changed(made, metadata=ObjectMeta(name=name, uid=f"uid-of-{name}", labels=labels))
+    moving = draw(st.sampled_from([None, None, {POOL_MOVING_ANNOTATION: "10.0.0.1-10.0.0.3,10.0.0.6"}]))
+    metadata = ObjectMeta(name=name, uid=f"uid-of-{name}", labels=labels, annotations=moving)
+    return changed(made, metadata=metadata)
 
 
 @st.composite

@@ -148,9 +148,11 @@ class Inheritance:
             raise inheritance.missing_pool(request, record)
         if selection.fits_but_for_node_labels(request, pool):  # the cache may lack the Node, or labels set since
             return inheritance.why_labels_differ(request, record, pool, await self._reads.node(request.node))
-        return selection.why_unsuitable(request, pool)
+        return selection.why_unsuitable(request, pool) or inheritance.why_moving(request, record, pool)
 
     def _suits_as_seen(self, request: AllocationRequest, record: SpiderIP) -> bool:
         """Whether an address that the pod may have again, but need not, fits it by the pools that this node sees."""
         pool = self._search.pool(record.spec.pool)
-        return pool is not None and selection.why_unsuitable(request, pool) is None
+        if pool is None or inheritance.why_moving(request, record, pool):
+            return False
+        return selection.why_unsuitable(request, pool) is None

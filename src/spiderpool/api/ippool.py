@@ -24,6 +24,8 @@ POOL_NODE_LABEL = "ipam.spidernet.io/node"
 """Label of a pool that names exactly one node, with that node: the agents of other nodes need not watch the pool."""
 POOL_ENI_LABEL = "cloud.spidernet.io/card"
 """Label of a pool that the controller fills with the addresses of an ENI, with the identity of that ENI."""
+POOL_MOVING_ANNOTATION = "ipam.spidernet.io/moving"
+"""On a pool: addresses and ranges, separated by commas, that no pod gets which had them before, or whose owner has."""
 
 ATOMIC = {"x-kubernetes-map-type": "atomic"}
 """Server-side apply replaces the field whole instead of merging its keys."""

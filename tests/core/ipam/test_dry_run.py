@@ -10,7 +10,7 @@ from msgspec.structs import replace as changed
 
 from spiderpool.api.core_v1 import Node, NodeCondition, NodeStatus, Pod
 from spiderpool.api.ip import IPOwner, SpiderIP
-from spiderpool.api.ippool import POOL_NODE_LABEL, IPPoolSpec, SpiderIPPool
+from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, POOL_NODE_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import LabelSelector, ObjectMeta
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import new_record, released
@@ -75,6 +75,15 @@ class TestOwners:
         assert outcome(request(owner=WEB), seen) == ("10.0.0.2", GrantOrigin.OWNER)
         assert outcome(request("web-1", owner=WEB), seen) == ("10.0.0.1", GrantOrigin.FREE)
         assert outcome(request(owner=WEB, interface="net1"), seen) == ("10.0.0.1", GrantOrigin.FREE)
+
+    def test_it_gets_another_one_where_pods_move_away_from_that(self) -> None:
+        away = pool()
+        away.metadata.annotations = {POOL_MOVING_ANNOTATION: "10.0.0.2"}
+        kept = record(TWO, request(uid="uid-0", owner=WEB))
+        assert outcome(request(owner=WEB), snapshot(kept, pools=(away,))) == ("10.0.0.1", GrantOrigin.FREE)
+        former = changed(kept, spec=changed(kept.spec, owner=None, releasedAt="1970-01-12T13:46:40Z"))
+        assert outcome(request(), snapshot(former, pools=(away,))) == ("10.0.0.1", GrantOrigin.FREE)
+        assert outcome(request(), snapshot(former)) == ("10.0.0.2", GrantOrigin.FORMER)
 
     def test_it_waits_for_the_sandbox_of_the_former_pod(self) -> None:
         former = record(TWO, request(uid="uid-0", owner=WEB))

@@ -9,7 +9,7 @@ from msgspec.structs import replace as changed
 
 from spiderpool.api.core_v1 import Node, NodeCondition, NodeStatus
 from spiderpool.api.ip import IPOwner, SpiderIP
-from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import LabelSelector, ObjectMeta
 from spiderpool.core.ipam import inheritance
 from spiderpool.core.ipam.allocation import new_record
@@ -70,6 +70,24 @@ def test_what_a_pod_asks_for_decides_before_what_its_owner_has() -> None:
 
 def test_the_remedy_where_the_pool_is_missing() -> None:
     assert "run `spiderpoolctl ip release 10.0.0.5`" in str(inheritance.missing_pool(REQUEST, RECORD))
+
+
+def moving(text: str) -> SpiderIPPool:
+    return changed(POOL, metadata=ObjectMeta(name="blue", annotations={POOL_MOVING_ANNOTATION: text}))
+
+
+def test_another_pod_does_not_get_an_address_from_which_pods_move_away() -> None:
+    away = moving("10.0.0.1, 10.0.0.4-10.0.0.6")
+    assert inheritance.moving_addresses(away, 4).size == 4
+    assert "pool blue says that pods move away" in (inheritance.why_moving(REQUEST, RECORD, away) or "")
+    assert inheritance.why_moving(replace(REQUEST, pod_uid="uid-0"), RECORD, away) is None, "whoever has it keeps it"
+    assert inheritance.why_moving(replace(REQUEST, migrating=True), RECORD, away) is None, "a machine that runs too"
+
+
+@pytest.mark.parametrize("text", ["", "10.0.0.6", "10.0.0", "fd00::1-fd00::9"])
+def test_other_and_unreadable_addresses_stay_with_their_owner(text: str) -> None:
+    assert inheritance.why_moving(REQUEST, RECORD, moving(text)) is None
+    assert inheritance.why_moving(REQUEST, RECORD, POOL) is None
 
 
 def node(label: str, ready: str) -> Node:

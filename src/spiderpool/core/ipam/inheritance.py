@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, SpiderIPPool
+from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam import allocation, selection
 from spiderpool.core.ipam.new_nodes import why_incomplete
 from spiderpool.core.ipam.selection import AllocationRequest
@@ -50,6 +51,26 @@ def why_not_asked(request: AllocationRequest, record: SpiderIP) -> str | None:
     if not selection.may_be_candidate(request, record.spec.pool):
         return f"does not come from {request.source}"
     return None
+
+
+def moving_addresses(pool: SpiderIPPool, version: int) -> AddressSet:
+    """The addresses that pods move away from, by the annotation of their pool; none where it cannot be read."""
+    text = (pool.metadata.annotations or {}).get(POOL_MOVING_ANNOTATION, "")
+    try:
+        return AddressSet.parse(filter(None, (each.strip() for each in text.split(","))), version)
+    except ValueError:  # written by hand; an owner does not lose its address for that
+        return AddressSet(version)
+
+
+def why_moving(request: AllocationRequest, record: SpiderIP, pool: SpiderIPPool) -> str | None:
+    """Why a pod gets another address than its owner, or a former pod of its name, has; None when it does not.
+
+    Whoever has the address keeps it: a pod through restarts of its sandbox, a running machine through its migration.
+    """
+    if request.migrating or record.spec.podUID == request.pod_uid:
+        return None
+    is_moving = allocation.address_of(record) in moving_addresses(pool, allocation.family(record))
+    return f"pool {pool.name} says that pods move away from it ({POOL_MOVING_ANNOTATION})" if is_moving else None
 
 
 def missing_pool(request: AllocationRequest, record: SpiderIP) -> Refused:
