@@ -130,6 +130,10 @@ class ApiServer:
         """Let these faults happen, in this order."""
         self._faults += faults
 
+    def forbid_evictions(self, budget: str) -> None:
+        """Have a PodDisruptionBudget of this name allow no eviction; empty: none does any more."""
+        self._store.disruption_budget = budget
+
     @property
     def has_no_faults(self) -> bool:
         """Whether all faults have begun to happen."""

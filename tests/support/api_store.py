@@ -70,9 +70,9 @@ class Target:
 class Refusal(Exception):
     """An answer of status 400 or more."""
 
-    def __init__(self, code: int, reason: str, message: str) -> None:
+    def __init__(self, code: int, reason: str, message: str, cause: str = "") -> None:
         super().__init__(message)
-        self.code, self.reason, self.message = code, reason, message
+        self.code, self.reason, self.message, self.cause = code, reason, message, cause
 
     def status(self) -> Body:
         """The answer as metav1.Status."""
@@ -83,6 +83,7 @@ class Refusal(Exception):
             "code": self.code,
             "reason": self.reason,
             "message": self.message,
+            **({"details": {"causes": [{"message": self.cause}]}} if self.cause else {}),
         }
 
 
@@ -108,6 +109,8 @@ class Store:
     history: list[Change] = field(default_factory=list)
     compacted: int = 0
     """Watches must not begin before this version."""
+    disruption_budget: str = ""
+    """Name of a PodDisruptionBudget that allows no eviction; empty: none does."""
     listeners: list[Callable[[Change], None]] = field(default_factory=list)
     """Called after every write."""
 
@@ -163,6 +166,8 @@ class Store:
                 return self._existing(target)
             case "list":
                 return self._list(target, query)
+            case "create" if target.sub == "eviction":
+                return self._evict(target, body)
             case "create":
                 return self._create(target, body)
             case "replace":
@@ -258,6 +263,17 @@ class Store:
             return self.write(target.key, None)
         metadata = {"deletionTimestamp": self._now(), **stored["metadata"]}
         return self.write(target.key, {**stored, "metadata": metadata})
+
+    def _evict(self, target: Target, eviction: Body) -> Body:
+        """End a pod, which stays until its kubelet says that it has ended. Raises Refusal (429) for a budget."""
+        stored = self._existing(target)
+        _check_preconditions(target, eviction.get("deleteOptions", {}).get("preconditions") or {}, stored)
+        if self.disruption_budget:
+            cause = f"The disruption budget {self.disruption_budget} needs 1 healthy pods and has 1 currently"
+            message = "Cannot evict pod as it would violate the pod's disruption budget."
+            raise Refusal(429, "TooManyRequests", message, cause)
+        ending = {"deletionTimestamp": self._now(), "deletionGracePeriodSeconds": 30}
+        return self.write(target.key, {**stored, "metadata": {**stored["metadata"], **ending}})
 
     def _now(self) -> str:
         return self.clock().strftime("%Y-%m-%dT%H:%M:%SZ")

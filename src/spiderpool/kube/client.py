@@ -73,12 +73,29 @@ class Expired(ApiRefusal):
     """410: the resource version is too old to watch from; list again."""
 
 
+class TooManyRequests(ApiUnavailable):
+    """429: not now, as the API server is busy, or a PodDisruptionBudget allows no more evictions."""
+
+
+class StatusCause(msgspec.Struct):
+    """metav1.StatusCause, in part."""
+
+    message: str = ""
+
+
+class StatusDetails(msgspec.Struct):
+    """metav1.StatusDetails, in part."""
+
+    causes: list[StatusCause] | None = None
+
+
 class StatusMessage(msgspec.Struct):
     """metav1.Status, in part."""
 
     message: str = ""
     reason: str = ""
     code: int = 0
+    details: StatusDetails | None = None
 
 
 class ListMeta(msgspec.Struct):
@@ -275,6 +292,14 @@ class Client:
         """Create an object; returns it as stored. Raises AlreadyExists."""
         request = Request("POST", obj.KIND.path(obj.metadata.namespace), {"fieldManager": FIELD_MANAGER}, encode(obj))
         return decoded(await self._send(request, timeout), type(obj))
+
+    async def create_sub(
+        self, obj: Object, sub: str, body: Mapping[str, Any], *, timeout: float = DEFAULT_TIMEOUT
+    ) -> None:
+        """Create what is a subresource of an object, such as its eviction. Raises NotFound, AlreadyExists (409)."""
+        path = obj.KIND.object_path(obj.metadata.namespace, obj.name, sub)
+        params = {"fieldManager": FIELD_MANAGER}
+        await self._send(Request("POST", path, params, msgspec.json.encode(body)), timeout)
 
     async def replace(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT) -> T:
         """Replace the version of an object that its resourceVersion names; returns it as stored. Raises Conflict."""
@@ -536,6 +561,9 @@ def _refusal(status: StatusMessage, method: str, path: str = "") -> SpiderpoolEr
             return Forbidden(message)
         case 400 | 422:
             return Invalid(message)
+        case 429:
+            causes = (status.details.causes if status.details else None) or ()
+            return TooManyRequests("; ".join([message, *(each.message for each in causes if each.message)]))
         case _:
             return ApiUnavailable(f"the API server answered {status.code} to {method} {path}: {message}")
 
