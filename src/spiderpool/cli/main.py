@@ -40,6 +40,7 @@ from spiderpool.cli.explain.question import PodQuestion
 from spiderpool.cli.history import HistorySubject, answer_at, history_table, look_back
 from spiderpool.cli.plan.answer import Placement
 from spiderpool.cli.plan.question import PlanQuestion
+from spiderpool.cli.pool_commands import pool, subnet
 from spiderpool.cli.printing import printable
 from spiderpool.cli.status import read_status
 from spiderpool.cli.times import TIME_HELP, TimeParameter
@@ -399,7 +400,7 @@ def _mended(connection: Connection, answer: Diagnosis, how: Fixing) -> list[FixO
     return outcomes
 
 
-for command in (policy, service, ip, node, migrate_cluster, trace, connectivity):
+for command in (policy, service, ip, node, pool, subnet, migrate_cluster, trace, connectivity):
     cli.add_command(command)
 
 

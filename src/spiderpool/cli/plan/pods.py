@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as changed
 
 from msgspec.structs import replace
 
@@ -197,15 +198,21 @@ async def of_drain(cluster: Cluster, names: Sequence[str]) -> PlannedChange:
             raise Refused(f"node {name} does not exist; see `kubectl get nodes`")
         there += await cluster.needed(ScheduledPod, fields=f"spec.nodeName={name}")
     moved = [pod for pod in there if is_living(pod) and _is_evicted(pod)]
+    return changed(replacements(moved), drained=frozenset(names))
+
+
+def replacements(moved: Sequence[ScheduledPod]) -> PlannedChange:
+    """The pods that come in the place of some that end."""
     groups: dict[tuple[str | None, ...], list[ScheduledPod]] = defaultdict(list)
     for pod in moved:
         if owner := pod.controller:
-            groups[pod.metadata.namespace, owner.kind, owner.name, owner.uid].append(pod)
+            one = pod.name if owner.kind == ScheduledDaemonSet.KIND.name else None  # each is for a node of its own
+            groups[pod.metadata.namespace, owner.kind, owner.name, owner.uid, one].append(pod)
     planned = tuple(_replacement(kind or "", pods) for (_, kind, *_), pods in groups.items())
     bare = sorted(pod.key for pod in moved if pod.controller is None)
     notes = (f"nobody makes again: {', '.join(bare)}",) if bare else ()
     ended = frozenset(pod.metadata.uid or "" for pod in moved)
-    return PlannedChange(planned, frozenset(names), ended, notes)
+    return PlannedChange(planned, ended=ended, notes=notes)
 
 
 def _is_evicted(pod: Pod) -> bool:

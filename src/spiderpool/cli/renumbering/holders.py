@@ -1,0 +1,167 @@
+"""Who holds the addresses that are to be empty, what can be done about each, and in which order. Values alone."""
+
+from __future__ import annotations
+
+import enum
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from spiderpool.api.evictable_pods import EvictablePod
+from spiderpool.api.ip import SpiderIP
+from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, SpiderIPPool
+from spiderpool.cli.plan.pods import MIRROR, is_living
+from spiderpool.core import annotations as pod_annotations
+from spiderpool.core.addresses import AddressSet
+from spiderpool.core.ipam.allocation import address_of, address_text, family
+from spiderpool.core.ipam.node_gc import is_holder
+from spiderpool.core.ipam.owners import MACHINES, STATEFUL_SET
+from spiderpool.core.ipam.selection import AllocationRequest, NamedPools, may_be_candidate, version_of
+from spiderpool.errors import BadConfig
+
+
+class HolderKind(enum.StrEnum):
+    """What can be done about a holder."""
+
+    MANAGED = "can be evicted: its controller makes another"
+    NAMED = "its annotation names no pool that stays"
+    UNMANAGED = "nobody makes it again: delete it, or --move-unmanaged"
+    STATIC = "static: change its manifest on the node"
+    MACHINE = "virtual machine: stop and start it"
+    KEPT = "kept for the next pod of its owner, which gets another"
+    LEFT_OVER = "no pod has it: it is collected"
+    ENDING = "it is ending"
+
+
+@dataclass(frozen=True, slots=True)
+class AddressHolder:
+    """A pod, or an owner without one, with the addresses that it has to give up."""
+
+    kind: HolderKind
+    pod: str
+    """``namespace/name``, also of a pod that is gone."""
+    uid: str
+    node: str
+    controller: str | None
+    """``Kind name``."""
+    controller_uid: str | None
+    addresses: tuple[str, ...]
+    pools: tuple[str, ...]
+    ready: bool = False
+
+    @property
+    def namespace(self) -> str:
+        """That of the pod."""
+        return self.pod.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class EmptiedPart:
+    """Addresses of a pool that pods are to give up."""
+
+    pool: SpiderIPPool
+    addresses: AddressSet
+    closes_pool: bool
+    """Whether the pool gives no address at all any more."""
+
+    def covers(self, record: SpiderIP) -> bool:
+        """Whether a record holds one of them. A released one, in its cooldown, holds nothing."""
+        same = record.spec.pool == self.pool.name and family(record) == self.addresses.version
+        return same and record.spec.releasedAt is None and address_of(record) in self.addresses
+
+    @property
+    def annotation(self) -> dict[str, str]:
+        """That of the pool by which agents give the next pod of an owner another address."""
+        return {POOL_MOVING_ANNOTATION: ",".join(self.addresses.ranges())}
+
+
+def held_records(parts: Collection[EmptiedPart], records: Iterable[SpiderIP]) -> list[SpiderIP]:
+    """The records that hold addresses of the parts."""
+    return [record for record in records if any(part.covers(record) for part in parts)]
+
+
+def holders_of(
+    parts: Collection[EmptiedPart],
+    records: Iterable[SpiderIP],
+    pods: Mapping[str, EvictablePod],
+    pools: Iterable[SpiderIPPool],
+) -> list[AddressHolder]:
+    """The holders of the parts' addresses, in the order in which they are evicted; ``pods`` by namespace/name."""
+    grouped: dict[str, list[SpiderIP]] = defaultdict(list)
+    for record in held_records(parts, records):
+        grouped[record.spec.podUID].append(record)
+    closed = {part.pool.name for part in parts if part.closes_pool}
+    staying = [pool for pool in pools if pool.name not in closed and not (pool.terminating or pool.spec.disable)]
+    found = (
+        _holder(each, pods.get(f"{each[0].spec.namespace}/{each[0].spec.pod}"), staying) for each in grouped.values()
+    )
+    return eviction_order(found)
+
+
+def eviction_order(holders: Iterable[AddressHolder]) -> list[AddressHolder]:
+    """Pods that do not serve first; then by controller, and of a StatefulSet the last ordinal first, as it updates."""
+    return sorted(holders, key=_place)
+
+
+def _place(holder: AddressHolder) -> tuple[object, ...]:
+    prefix, _, digits = holder.pod.rpartition("-")
+    is_ordinal = (holder.controller or "").startswith(f"{STATEFUL_SET} ") and digits.isdigit()
+    number = -int(digits) if is_ordinal else 0
+    return holder.ready, holder.namespace, holder.controller or "", number, prefix, holder.pod
+
+
+def _holder(records: list[SpiderIP], pod: EvictablePod | None, staying: Collection[SpiderIPPool]) -> AddressHolder:
+    spec = records[0].spec
+    holding = pod if is_holder(pod, records[0]) else None
+    owner = holding.controller if holding else None
+    return AddressHolder(
+        _kind(records[0], holding, staying),
+        f"{spec.namespace}/{spec.pod}",
+        spec.podUID,
+        spec.node,
+        f"{owner.kind} {owner.name}" if owner else _owner_text(records[0]),
+        owner.uid if owner else None,
+        tuple(sorted(map(address_text, records))),
+        tuple(sorted({each.spec.pool for each in records})),
+        ready=holding.ready if holding else False,
+    )
+
+
+def _owner_text(record: SpiderIP) -> str | None:
+    return f"{record.spec.owner.kind} {record.spec.owner.name}" if record.spec.owner else None
+
+
+def _kind(record: SpiderIP, pod: EvictablePod | None, staying: Collection[SpiderIPPool]) -> HolderKind:
+    if pod is None:
+        return HolderKind.KEPT if record.spec.owner else HolderKind.LEFT_OVER
+    if MIRROR in (pod.metadata.annotations or {}):
+        return HolderKind.STATIC
+    if not is_living(pod):
+        return HolderKind.ENDING
+    if pod.controller is None:
+        return HolderKind.UNMANAGED
+    if pod.controller.kind in MACHINES:
+        return HolderKind.MACHINE
+    return HolderKind.NAMED if names_only_closed(pod, staying) else HolderKind.MANAGED
+
+
+def pool_names(pod: EvictablePod) -> list[tuple[int, tuple[str, ...]]]:
+    """The lists of pools that a pod's annotations name, with their families; none where these cannot be read."""
+    notes = pod.metadata.annotations or {}
+    try:
+        entries = pod_annotations.all_interface_pools(notes) or ()
+        first = pod_annotations.interface_pools(notes, pod_annotations.FIRST_INTERFACE)
+    except BadConfig:  # such a pod gets no address at all, and is told why by its agent
+        return []
+    return [each for entry in (*entries, *([first] if first else ())) for each in entry.names.items()]
+
+
+def names_only_closed(pod: EvictablePod, staying: Iterable[SpiderIPPool]) -> bool:
+    """Whether some interface of a pod may have addresses of pools alone that give none any more."""
+    known = list(staying)
+    return any(not _may_serve(names, version, known) for version, names in pool_names(pod))
+
+
+def _may_serve(names: tuple[str, ...], version: int, pools: Iterable[SpiderIPPool]) -> bool:
+    request = AllocationRequest("", "", "", "", "", None, version=version, candidates=NamedPools(names))
+    return any(version_of(pool) == version and may_be_candidate(request, pool.name) for pool in pools)

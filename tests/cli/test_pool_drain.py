@@ -1,0 +1,297 @@
+"""`spiderpoolctl pool drain`: who is moved, in which order, what stops it, and that it can be taken back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace as changed
+
+from spiderpool.api.evictable_pods import EvictablePod
+from spiderpool.api.ip import IPOwner, SpiderIP
+from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, SpiderIPPool
+from spiderpool.api.meta import ObjectMeta, OwnerReference
+from spiderpool.api.subnet import APPLICATION_NAME_LABEL
+from spiderpool.cli.main import cli
+from spiderpool.cli.plan.pods import MIRROR
+from spiderpool.cli.policies import PolicyOptions
+from spiderpool.cli.printing import View, printed
+from spiderpool.cli.renumbering import moving, writes
+from spiderpool.cli.renumbering.drain import MoveOptions, PoolDrain, whole
+from spiderpool.cli.renumbering.holders import AddressHolder, HolderKind, eviction_order, holders_of
+from spiderpool.cli.renumbering.moving import MoveStage, chosen, move_state
+from spiderpool.cli.renumbering.report import MovePlan
+from spiderpool.errors import Refused
+from tests.cli.test_plan import pool, record
+from tests.support.api_server import Fault
+from tests.support.played_cluster import DB, OLD, VM, PlayedCluster, held, played_cluster, pod
+from tests.support.successors import with_node_label
+
+pytestmark = pytest.mark.unit
+
+OPTIONS = MoveOptions(
+    move=True, move_unmanaged=False, even_if_full=False, timeout=5.0, policies=PolicyOptions("kube-system")
+)
+KEPT = IPOwner("StatefulSet", "default", "db")
+
+
+class TestDecisions:
+    """Values in, values out."""
+
+    def kinds(self, *pods: EvictablePod, pools: Iterable[SpiderIPPool] = (OLD,)) -> dict[str, HolderKind]:
+        records = [held(f"10.0.0.{number}", each.name) for number, each in enumerate(pods, 1)]
+        records += [held("10.0.0.8", "db-5", owner=KEPT), held("10.0.0.9", "gone")]
+        records += [held("10.0.0.10", "cooling", releasedAt="2026-01-01T00:00:00Z"), held("10.0.0.11", "x", pool="two")]
+        found = holders_of([whole(OLD)], records, {each.key: each for each in pods}, pools)
+        return {each.pod.partition("/")[2]: each.kind for each in found}
+
+    def test_what_can_be_done_about_each(self) -> None:
+        ending = pod("ending", deletionTimestamp="2026-01-01T00:00:00Z")
+        static = pod("static", OwnerReference("v1", "Node", "n1", "u", controller=True), annotations={MIRROR: "x"})
+        found = self.kinds(pod("web-a"), pod("bare", None), static, pod("virt", VM), ending)
+        assert found == {
+            "web-a": HolderKind.MANAGED,
+            "bare": HolderKind.UNMANAGED,
+            "static": HolderKind.STATIC,
+            "virt": HolderKind.MACHINE,
+            "ending": HolderKind.ENDING,
+            "db-5": HolderKind.KEPT,
+            "gone": HolderKind.LEFT_OVER,
+        }
+
+    @pytest.mark.parametrize(
+        ("text", "kind"),
+        [
+            ('{"ipv4": ["one"]}', HolderKind.NAMED),
+            ('{"ipv4": ["one", "two"]}', HolderKind.MANAGED),
+            ('{"ipv4": ["o*"]}', HolderKind.NAMED),
+            ('{"ipv4": ["*"]}', HolderKind.MANAGED),
+            ("unreadable", HolderKind.MANAGED),
+        ],
+    )
+    def test_a_pod_that_names_no_pool_that_stays_is_not_moved(self, text: str, kind: HolderKind) -> None:
+        named = pod("web-a", annotations={"ipam.spidernet.io/ippool": text})
+        assert self.kinds(named, pools=(OLD, pool("two", "10.0.0.20")))["web-a"] is kind
+
+    def test_pods_that_do_not_serve_go_first_and_of_a_stateful_set_the_last(self) -> None:
+        one = AddressHolder(HolderKind.MANAGED, "shop/web-a", "u", "n1", "ReplicaSet web", "r", (), (), ready=True)
+        db = replace(one, controller="StatefulSet db")
+        given_ = [
+            one,
+            *(replace(db, pod=f"shop/db-{number}") for number in (2, 10, 9)),
+            replace(one, ready=False, pod="z/z"),
+        ]
+        assert [each.pod for each in eviction_order(given_)] == [
+            "z/z",
+            "shop/web-a",
+            "shop/db-10",
+            "shop/db-9",
+            "shop/db-2",
+        ]
+
+    @given(st.lists(st.sampled_from(HolderKind), max_size=9), st.booleans())
+    def test_nobody_else_is_ever_evicted(self, kinds: list[HolderKind], unmanaged: bool) -> None:
+        holders = [AddressHolder(kind, "a/b", "u", "n", None, None, (), ()) for kind in kinds]
+        allowed = {HolderKind.MANAGED} | ({HolderKind.UNMANAGED} if unmanaged else set())
+        assert {each.kind for each in chosen(holders, unmanaged=unmanaged)} <= allowed
+
+    def test_how_far_a_move_is(self) -> None:
+        holder = AddressHolder(
+            HolderKind.MANAGED,
+            "default/web-a",
+            "uid-of-web-a",
+            "n1",
+            "CustomSet web",
+            "uid-of-web",
+            ("10.0.0.1",),
+            ("one",),
+        )
+        known, old, new, other = {"uid-of-web-a"}, pod("web-a"), pod("web-b"), pod("db-0", DB)
+        starting = changed(new, status=changed(new.status, conditions=None))
+        record_of = held("10.0.0.1", "web-a")
+
+        def stage(*pods: EvictablePod, records: tuple[SpiderIP, ...] = ()) -> MoveStage:
+            return move_state(holder, known, pods, records).stage
+
+        assert stage(old, new) is MoveStage.ENDING
+        assert stage(other) is MoveStage.MISSING
+        assert stage(starting) is MoveStage.NOT_READY
+        assert stage(new, records=(record_of,)) is MoveStage.HELD
+        assert stage(new, records=(held("10.0.0.1", "web-b"),)) is MoveStage.RETURNED
+        assert stage(new) is MoveStage.MOVED
+        assert move_state(replace(holder, controller_uid=None), known, (), ()).stage is MoveStage.MOVED
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("pool", "drain", "one", "--undo", "--dry-run"),
+        ("pool", "drain"),
+        ("pool", "resize", "one"),
+        ("pool", "resize", "one", "--ips", "10.0.0.1", "--add", "10.0.0.2"),
+        ("subnet", "renumber", "one"),
+    ],
+)
+def test_a_wrong_command_line_asks_no_cluster(words: tuple[str, ...]) -> None:
+    assert CliRunner().invoke(cli, words).exit_code == 2
+
+
+@pytest.fixture
+async def played(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PlayedCluster]:
+    """Two pods with addresses of a pool; another pool has room."""
+    monkeypatch.setattr(moving, "POLL", 0.02)
+    async with played_cluster() as found:
+        yield found
+
+
+async def plan(played: PlayedCluster, options: MoveOptions = OPTIONS) -> MovePlan:
+    return await PoolDrain("one", options).plan(played.cluster)
+
+
+async def run(played: PlayedCluster, options: MoveOptions = OPTIONS) -> bool:
+    return await PoolDrain("one", options).carry_out(played.cluster, played.said.append)
+
+
+async def undo(played: PlayedCluster) -> bool:
+    return await PoolDrain("one", OPTIONS).undo(played.cluster, played.said.append)
+
+
+async def test_a_pool_is_emptied_pod_by_pod(played: PlayedCluster) -> None:
+    found = await plan(played)
+    assert (found.refusals, found.room) == (
+        (),
+        "The pools that stay have room for the 2 pods that come in the place of those that are evicted",
+    )
+    shown = printed(found, "table", View())
+    assert "one   10.0.0.1-10.0.0.6  gives no new address any more: spec.disable" in shown
+    assert not played.pool("one").spec.disable, "a plan changes nothing"
+    assert await run(played)
+    assert played.pool("one").spec.disable
+    assert played.holding == {"10.0.0.11": "web-a-next", "10.0.0.12": "web-b-next"}
+    assert played.far.evicted == ["web-a", "web-b"]
+    assert "pod default/web-a-next serves in its place, with 10.0.0.11" in played.said
+    assert await run(played), "again: nothing is left to do"
+
+
+async def test_without_move_nobody_is_evicted(played: PlayedCluster) -> None:
+    assert not await run(played, replace(OPTIONS, move=False))
+    assert played.pool("one").spec.disable
+    assert played.far.evicted == []
+    assert played.said[-1] == "still held: 10.0.0.2 of pod default/web-b: can be evicted: its controller makes another"
+
+
+async def test_a_stateful_set_gets_another_address(played: PlayedCluster) -> None:
+    played.put(pod("db-0", DB), "10.0.0.3", KEPT)
+    assert await run(played)
+    assert "10.0.0.3" not in played.holding
+    notes = played.pool("one").metadata.annotations or {}
+    assert notes[POOL_MOVING_ANNOTATION] == "10.0.0.0-10.0.0.255", "by which agents know that it is not to return"
+
+
+async def test_it_is_not_begun_without_room(played: PlayedCluster) -> None:
+    played.server.put(pool("two", "10.0.0.11"))
+    (why,) = (await plan(played)).refusals
+    assert why.startswith("the pools that stay have no room for 1 of 2 pods: no IPv4 address for eth0")
+    assert why.endswith("--even-if-full begins all the same")
+    assert (await plan(played, replace(OPTIONS, even_if_full=True))).refusals == ()
+
+
+async def test_a_budget_is_waited_for_and_named(played: PlayedCluster) -> None:
+    played.server.forbid_evictions("web-budget")
+    task = asyncio.create_task(run(played))
+    async with asyncio.timeout(5):
+        while not any("waits" in each for each in played.said):
+            await asyncio.sleep(0.01)
+    assert "disruption budget web-budget" in played.said[-1]
+    assert played.far.evicted == []
+    played.server.forbid_evictions("")
+    assert await task
+
+
+async def test_a_budget_that_never_allows_it_ends_the_command(played: PlayedCluster) -> None:
+    played.server.forbid_evictions("web-budget")
+    assert not await run(played, replace(OPTIONS, timeout=0.2))
+    assert any(each.startswith("stopped: pod default/web-a was not evicted within 0.2 s") for each in played.said)
+    assert played.far.evicted == []
+    assert set(played.holding) == {"10.0.0.1", "10.0.0.2"}
+
+
+async def test_it_stops_where_nobody_makes_another_pod(played: PlayedCluster) -> None:
+    played.far.makes_pods = False
+    assert not await run(played, replace(OPTIONS, timeout=0.5))
+    assert any("after 0.5 s nobody has made another pod in its place" in each for each in played.said)
+    assert played.far.evicted == ["web-a"], "the second one is left alone"
+    played.far.makes_pods = True
+    assert await run(played), "run again, it goes on"
+
+
+async def test_an_agent_that_gives_the_old_address_again_ends_the_command(played: PlayedCluster) -> None:
+    async def give(each: EvictablePod) -> None:
+        await played.client.create(with_node_label(record("10.0.0.5", pod=each.name, podUID=each.metadata.uid)))
+
+    played.far.give = give
+    assert not await run(played)
+    assert any("its agent is of an older version" in each for each in played.said)
+    assert len(played.far.evicted) == 1
+
+
+async def test_bare_pods_are_evicted_only_when_asked_for(played: PlayedCluster) -> None:
+    played.put(pod("bare", None), "10.0.0.4")
+    assert not await run(played)
+    assert "still held: 10.0.0.4 of pod default/bare: nobody makes it again" in played.said[-1]
+    assert await run(played, replace(OPTIONS, move_unmanaged=True))
+    assert played.far.evicted == ["web-a", "web-b", "bare"]
+
+
+async def test_an_interruption_leaves_the_pool_closed_and_it_goes_on(played: PlayedCluster) -> None:
+    played.server.forbid_evictions("web-budget")
+    task = asyncio.create_task(run(played))
+    async with asyncio.timeout(5):
+        while not any("waits" in each for each in played.said):
+            await asyncio.sleep(0.01)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert played.pool("one").spec.disable
+    assert "--undo" in PoolDrain("one", OPTIONS).ways
+    played.server.forbid_evictions("")
+    assert await run(played)
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+async def test_it_is_taken_back(played: PlayedCluster, disabled: bool) -> None:
+    played.server.put(changed(OLD, spec=changed(OLD.spec, disable=disabled)))
+    before = played.pool("one")
+    await run(played, replace(OPTIONS, move=False))
+    await run(played, replace(OPTIONS, move=False))
+    assert played.pool("one").spec.disable
+    await undo(played)
+    assert (bool(played.pool("one").spec.disable), played.pool("one").metadata.annotations or {}) == (disabled, {})
+    assert played.pool("one").spec.ips == before.spec.ips
+    await undo(played)
+    assert played.said[-1] == "pool one is not being drained"
+
+
+async def test_a_change_of_somebody_else_is_told(played: PlayedCluster) -> None:
+    stale = played.pool("one")
+    played.server.put(changed(OLD, spec=changed(OLD.spec, ips=["10.0.0.1-10.0.0.9"])))
+    with pytest.raises(Refused, match="somebody else has changed pool one meanwhile"):
+        await writes.close_pool(played.client, whole(stale))
+    played.server.inject(Fault("patch", status=409))
+    assert (await writes.close_pool(played.client, whole(played.pool("one")))).spec.disable, (
+        "a status is written all the time"
+    )
+
+
+async def test_pools_of_others_are_refused(played: PlayedCluster) -> None:
+    played.server.put(changed(OLD, metadata=ObjectMeta(name="one", labels={APPLICATION_NAME_LABEL: "web"})))
+    with pytest.raises(Refused, match="pool one was made of SpiderSubnet"):
+        await plan(played)
+    with pytest.raises(Refused, match="SpiderIPPool nobody does not exist"):
+        await PoolDrain("nobody", OPTIONS).plan(played.cluster)
