@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,48 @@ def test_a_container_that_fails_its_probe_is_restarted_and_keeps_the_address(
     cluster.wait_for("the pod is ready again", lambda: "sick" in ready(cluster), PATIENCE)
     assert addresses(ready(cluster)["sick"]) == before
     assert answers(cluster, "sick")
+
+
+TESTED = ("kube-system/ipvlan-eth1", "kube-system/ipvlan-eth0+kube-system/ipvlan-eth1")
+"""Networks of a connectivity test; of eth0, which other pods have, an address of each node is enough."""
+
+
+def connectivity_test(cluster: LabCluster, *words: str) -> tuple[int, dict[str, Any], str]:
+    """The exit status, the answer, and what was said meanwhile."""
+    networks = [word for network in TESTED for word in ("--networks", network)]
+    options = ["--kubeconfig", str(cluster.plane.admin_kubeconfig), "-o", "json", "--timeout", "240", *networks, *words]
+    command = [sys.executable, "-m", "spiderpool.cli.main", "connectivity", "test", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+@pytest.mark.timeout(600)
+def test_a_connectivity_test_finds_nothing_wrong_and_leaves_nothing(cluster: LabCluster) -> None:
+    outside = [f"{cluster.fabric.topology.internet.server[0]}:80", f"[{cluster.fabric.topology.internet.server[1]}]:80"]
+    code, found, said = connectivity_test(cluster, "--perf", *(word for each in outside for word in ("--egress", each)))
+    failed = [each for each in found["rows"] if not each["ok"]]
+    assert (code, failed) == (0, []), said
+    kinds = {(each["topic"], each["question"][-4:]) for each in found["rows"] if each["topic"] != "address"}
+    topics = {*("pod-same-node", "pod-other-node", "second-network", "pod-to-node", "node-to-pod", "cluster-ip")}
+    topics |= {"node-port", "dns", "egress", "performance"}
+    assert kinds == {(topic, family) for topic in topics for family in ("IPv4", "IPv6")}
+    assert not [each for each in cluster.objects("namespaces") if "connectivity" in each["metadata"]["name"]]
+
+
+@pytest.mark.timeout(600)
+def test_a_connectivity_test_names_the_node_whose_kube_proxy_does_not_serve(cluster: LabCluster) -> None:
+    client = cluster.machines.client("worker")
+    client.signal("kube-proxy", signal.SIGSTOP)
+    try:
+        code, found, said = connectivity_test(cluster, "--without", "node-port")
+    finally:
+        client.signal("kube-proxy", signal.SIGCONT)
+    failed = [each for each in found["rows"] if not each["ok"]]
+    assert code == 1, said
+    assert {each["topic"] for each in failed} == {"cluster-ip"}
+    assert all(each["source"].endswith("worker") for each in failed)
+    assert all("kube-proxy on node worker" in each["remedy"] for each in failed)
 
 
 @pytest.mark.parametrize("daemon", ["kubelet", "containerd"])
