@@ -15,13 +15,13 @@ from spiderpool.api.subnet import SUBNET_ANNOTATION, SUBNETS_ANNOTATION
 from spiderpool.cli.connection import Cluster
 from spiderpool.core.annotations import NAMESPACE_POOLS, POOL, POOLS
 
-ANNOTATIONS = (POOL, POOLS, SUBNET_ANNOTATION, SUBNETS_ANNOTATION, *NAMESPACE_POOLS.values())
+NAMING_ANNOTATIONS = (POOL, POOLS, SUBNET_ANNOTATION, SUBNETS_ANNOTATION, *NAMESPACE_POOLS.values())
 
 
 def named_in(notes: dict[str, str] | None, names: Collection[str]) -> list[tuple[str, str]]:
     """The annotations that name one of some pools or subnets, each with that; patterns name no certain one."""
     found = []
-    for key in ANNOTATIONS:
+    for key in NAMING_ANNOTATIONS:
         text = (notes or {}).get(key, "")
         found += [(key, name) for name in sorted(names) if text and name in _strings(text)]
     return found
