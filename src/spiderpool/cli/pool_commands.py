@@ -190,7 +190,7 @@ def subnet() -> None:
         "spiderpoolctl subnet renumber old new --dry-run",
         "spiderpoolctl subnet renumber old new --move",
         "spiderpoolctl subnet renumber old new --move --delete-old",
-        "spiderpoolctl subnet renumber 10.6.0.0/24 10.7.0.0/24 --ips 10.7.0.10-10.7.0.99 --gateway 10.7.0.1",
+        "spiderpoolctl subnet renumber old new --ips 10.7.0.10-10.7.0.99",
     ),
 )
 @click.argument("old", shell_complete=names_of(SpiderSubnet))

@@ -188,6 +188,8 @@ def connectivity() -> None:
     """Whether traffic passes between pods, nodes and Services."""
 
 
+TOPICS = [each.value for each in Topic if each not in (Topic.ADDRESS, Topic.PERFORMANCE)]
+"""What may be left out."""
 SIZE_OPTIONS = (
     click.option(
         "--nodes",
@@ -216,8 +218,9 @@ SIZE_OPTIONS = (
     click.option(
         "--without",
         multiple=True,
-        type=click.Choice([each.value for each in Topic if each not in (Topic.ADDRESS, Topic.PERFORMANCE)]),
-        help="Leave these questions out; repeatable.",
+        type=click.Choice(TOPICS),
+        metavar="TOPIC",
+        help=f"Leave questions out; repeatable. TOPIC: {', '.join(TOPICS)}.",
     ),
 )
 """The options of what is tested, the last one first in the help."""
@@ -234,9 +237,9 @@ def _sized(command: Any) -> Any:
     "test",
     epilog=examples(
         "spiderpoolctl connectivity test",
-        "spiderpoolctl connectivity test --nodes worker-1 --nodes worker-2 --addresses-per-network 1",
+        "spiderpoolctl connectivity test --nodes worker-1 --nodes worker-2",
         "spiderpoolctl connectivity test --networks kube-system/ipvlan-eth0 --perf",
-        "spiderpoolctl connectivity test --egress 203.0.113.10:443 --junit result.xml -o json",
+        "spiderpoolctl connectivity test --egress 203.0.113.10:443 -o json",
         "spiderpoolctl connectivity test --clean-up",
     ),
 )
