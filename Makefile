@@ -1,7 +1,7 @@
 # Every target first makes the machine ready (scripts/bootstrap); that takes no time when nothing is missing.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap binaries demo stories life-cycle test full lint coverage fmt bench scale chaos simulate fuzz conformance images sbom release docs audit clean clean-cache
+.PHONY: help bootstrap binaries demo stories life-cycle test browser full lint coverage fmt bench scale chaos simulate fuzz conformance images sbom release docs audit clean clean-cache
 
 # Groups of tests (tests/conftest.py) run side by side, more than there are CPUs: most wait. WORKERS=0 runs them one after the other in this process.
 WORKERS ?= 4
@@ -32,10 +32,14 @@ test: binaries  ## Run every test but those marked full (ARGS=--full: those too)
 	@.venv/bin/python -m spiderpool_lab.product --cached >/dev/null
 	@exec .venv/bin/pytest --numprocesses $(WORKERS) --dist loadscope $(ARGS)
 
+browser: bootstrap  ## Run the tests of spiderpoolctl's page in a real Chromium; WRITE=1 also writes the screenshots of docs/usage/ui.md
+	@uv=$$(scripts/bootstrap uv) && "$$uv" sync --frozen --quiet --inexact --no-build-isolation --group browser
+	@WRITE=$(WRITE) exec .venv/bin/pytest --full -m browser tests/cli/ui $(ARGS)
+
 full: bootstrap  ## Run all that takes hours: every test, the stories on both kinds of nodes, Kubernetes' own tests; writes their pages in docs/
 	@.venv/bin/python -m spiderpool_lab.binaries conformance >/dev/null
 	@failed=0; \
-	for part in 'test ARGS=--full' 'stories NODES=fast WRITE=1' 'stories NODES=real WRITE=1' 'life-cycle WRITE=1' conformance 'conformance KUBERNETES=1.30'; do \
+	for part in 'test ARGS=--full' browser 'stories NODES=fast WRITE=1' 'stories NODES=real WRITE=1' 'life-cycle WRITE=1' conformance 'conformance KUBERNETES=1.30'; do \
 	    $(MAKE) --no-print-directory $$part || failed=1; \
 	done; exit $$failed
 

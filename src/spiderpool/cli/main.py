@@ -33,6 +33,7 @@ from spiderpool.cli.plan.command import show_plan
 from spiderpool.cli.pool_commands import pool, subnet
 from spiderpool.cli.status import read_status
 from spiderpool.cli.trace.command import trace
+from spiderpool.cli.ui.command import show_page
 
 PLUGIN = "kubectl-"
 """What the name of a program begins with that kubectl finds as its plugin."""
@@ -150,6 +151,7 @@ for command in (
     pool,
     subnet,
     migrate_cluster,
+    show_page,
 ):
     cli.add_command(command)
 

@@ -1,0 +1,91 @@
+"""What the page gets as JSON: short for what there is much of, in the words of the other commands for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.cli.ui.pool_map import AddressState, MapChange, MapPiece, PoolMap
+from spiderpool.cli.usage import PoolUsage, Reserved, fullest, pool_usage
+from spiderpool.cli.who import restrictions
+from spiderpool.core.ipam.selection import version_of
+
+STATES = tuple(AddressState)
+"""States by their number."""
+GONE = -1
+"""Number of the state of addresses that a pool does not have any more."""
+MOST_CHANGED = 4_000
+"""Pieces of a change that are sent: a map with more is loaded anew."""
+NUMBERS = {state: number for number, state in enumerate(STATES)}
+
+Number: TypeAlias = int | str
+"""IPv4 as a number, IPv6 as its digits: numbers of JavaScript are exact to 53 bits."""
+
+
+def _number(value: int, version: int) -> Number:
+    return value if version == 4 else str(value)
+
+
+def flat(pieces: Iterable[MapPiece | MapChange], version: int) -> list[Number]:
+    """First address, last address and number of the state of each piece, one after the other."""
+    found: list[Number] = []
+    for each in pieces:
+        state = GONE if each.state is None else NUMBERS[each.state]
+        found += (_number(each.first, version), _number(each.last, version), state)
+    return found
+
+
+def counts(found: PoolMap) -> list[Number]:
+    """How many addresses a map has of each state, in the order of STATES."""
+    known = found.counts()
+    return [_number(known[state], found.version) for state in STATES]
+
+
+def map_document(found: PoolMap, revision: int) -> dict[str, Any]:
+    """A whole map."""
+    return {
+        "name": found.name,
+        "version": found.version,
+        "subnet": found.subnet,
+        "revision": revision,
+        "counts": counts(found),
+        "pieces": flat(found.pieces, found.version),
+    }
+
+
+def change_document(found: PoolMap, changed: Sequence[MapChange]) -> dict[str, Any]:
+    """What has changed of a map, or nothing of it where that is more than the map is worth."""
+    document: dict[str, Any] = {"version": found.version, "counts": counts(found)}
+    if len(changed) <= MOST_CHANGED:
+        document["pieces"] = flat(changed, found.version)
+    return document
+
+
+def pool_documents(pools: Iterable[SpiderIPPool], reserved: Reserved, maps: dict[str, PoolMap]) -> list[dict[str, Any]]:
+    """The pools as `top pools` has them, the fullest first, with the number of addresses of each state."""
+    by_name = {each.name: each for each in pools}
+    usages = fullest(pool_usage(each, reserved) for each in by_name.values())
+    return [_pool_document(by_name[each.name], each, maps.get(each.name)) for each in usages]
+
+
+def _pool_document(pool: SpiderIPPool, usage: PoolUsage, found: PoolMap | None) -> dict[str, Any]:
+    version = version_of(pool)
+    sizes = (usage.used, usage.free, usage.total)
+    return {
+        "name": pool.name,
+        "version": version,
+        "subnet": pool.spec.subnet,
+        **dict(
+            zip(("used", "free", "total"), (None if n is None else _number(n, version) for n in sizes), strict=True)
+        ),
+        "percent": usage.percent,
+        "default": bool(pool.spec.default),
+        "disabled": bool(pool.spec.disable),
+        "terminating": pool.terminating,
+        "gateway": pool.spec.gateway,
+        "eni": pool.eni,
+        "nodes": pool.spec.nodeName or [],
+        "for": restrictions(pool).removeprefix("for "),
+        "counts": counts(found) if found else None,
+    }

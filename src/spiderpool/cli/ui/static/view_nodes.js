@@ -1,0 +1,49 @@
+// The nodes: their addresses, their network cards, and what their agents say.
+import { get } from "./api.js";
+import { h, put, table } from "./dom.js";
+import { count, t, time } from "./words.js";
+
+export async function showNodes(root) {
+  const list = h("div", {});
+  put(root, h("h2", {}, t("nodes")), list);
+  const draw = async () => {
+    const { nodes, quotas } = await get("/api/nodes");
+    put(list, nodes.length ? summary(nodes) : h("p", {}, t("no nodes")), nodes.map(cards), quotas.length ? quotaTable(quotas) : null);
+  };
+  await draw();
+  return { topics: ["Node", "SpiderNode", "SpiderServer", "SpiderIPPool", "SpiderIPQuota", "SpiderIP"], redraw: draw };
+}
+
+function summary(nodes) {
+  const titles = ["node", "state", "used", "free", "total", "shared", "sandboxes", "account"].map((each) => t(each));
+  return table(t("nodes"), titles, nodes.map((each) => [
+    each.name,
+    each.stopped ?? (each.ready === null ? null : t(each.ready ? "ready" : "not ready")),
+    each.used,
+    each.free,
+    each.total,
+    each.shared,
+    each.sandboxes,
+    each.answered === null ? null : `${t(each.answered ? "answered" : "not answered")}, ${time(each.observed)}`,
+  ]));
+}
+
+function cards(node) {
+  if (!node.cards.length) return null;
+  const titles = ["card", "device", "MAC", "subnet", "primary address", "addresses", "pools"].map((each) => t(each));
+  const rows = node.cards.map((each) => [
+    each.id,
+    each.device,
+    h("span", { class: "mono" }, each.mac),
+    h("span", { class: "mono" }, each.subnet),
+    each.primary,
+    count(each.addresses),
+    h("span", {}, each.pools.map((name) => [h("a", { href: `#/pools/${encodeURIComponent(name)}` }, name), " "])),
+  ]);
+  return table(t("cards of", { node: node.name, type: node.type ?? "" }), titles, rows);
+}
+
+function quotaTable(quotas) {
+  return table(t("quotas"), [t("namespace"), t("quota"), t("used"), t("limit")], quotas.map((each) => [each.namespace, each.name, each.used, each.limit]));
+}
+
