@@ -57,15 +57,19 @@ def node(name: str = "n1", *, ready: bool = True) -> Node:
 def account(
     holders: Sequence[tuple[int, str]] = (), name: str = "n1", *, fenced: bool = False, version: int = 4
 ) -> SpiderNode:
-    """A node's account: addresses, and the UIDs of the pods whose sandboxes have them."""
+    """A node's account: addresses, and the pods whose sandboxes have them, by UID; a name may follow it after a `/`."""
     sandboxes = [
-        NodeSandbox(uid, "shop", uid.removeprefix("uid-"), f"c{number}", [_interface(address, version)])
+        NodeSandbox(uid.partition("/")[0], "shop", _name(uid), f"c{number}", [_interface(address, version)])
         for number, (address, uid) in enumerate(holders)
     ]
     spec = SpiderNodeSpec(None, BOOT if fenced else None)
     return SpiderNode(
         metadata=ObjectMeta(name=name), spec=spec, status=NodeAccount(1, "2026-01-01T11:59:00Z", BOOT, "7", sandboxes)
     )
+
+
+def _name(uid: str) -> str:
+    return uid.partition("/")[2] or uid.removeprefix("uid-")
 
 
 def _interface(address: int, version: int) -> SandboxInterface:

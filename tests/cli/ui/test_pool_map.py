@@ -13,7 +13,16 @@ from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import FormerPod, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.cli.ui.pool_map import AddressState, MapInput, MapPiece, PoolMap, changes, laid_over, pool_maps
+from spiderpool.cli.ui.pool_map import (
+    AddressState,
+    HolderIndex,
+    MapInput,
+    MapPiece,
+    PoolMap,
+    changes,
+    laid_over,
+    pool_maps,
+)
 from spiderpool.cli.usage import pool_usage, reserved_by_family
 from spiderpool.cli.who import AddressObjects, answer
 from spiderpool.controller.pools import status_of
@@ -236,6 +245,18 @@ def test_nothing_has_changed_of_a_map_that_is_the_same() -> None:
     assert changes(found, found) == []
     longer = PoolMap("blue", 4, "10.0.0.0/24", (MapPiece(1, 4, S.FREE), MapPiece(5, 5, S.HELD), MapPiece(6, 9, S.FREE)))
     assert [(each.first, each.last, each.state) for each in changes(found, longer)] == [(5, 5, S.HELD)]
+
+
+@settings(max_examples=40)
+@given(clusters(), clusters())
+def test_records_that_are_followed_give_the_same_map(old: MapInput, new: MapInput) -> None:
+    index = HolderIndex()
+    before, after = ({each.name: each for each in found.records} for found in (old, new))
+    for name in {**before, **after}:
+        index.note(None, before.get(name))
+        index.note(before.get(name), after.get(name))
+    followed = MapInput(new.pools, (), new.reserved, new.accounts, new.nodes, holders=index.copy())
+    assert pool_maps(followed, NOW) == pool_maps(new, NOW)
 
 
 def test_holders_that_a_machine_moves_from_do_not_conflict() -> None:

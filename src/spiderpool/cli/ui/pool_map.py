@@ -109,6 +109,28 @@ def sandboxed_by(account: SpiderNode) -> tuple[Sandboxed, ...]:
     )
 
 
+Holders = dict[int, dict[int, SpiderIP]]
+"""Family → address → the record of it."""
+
+
+class HolderIndex:
+    """Keeps records by their addresses while they change: to parse all of them anew would take most of the time."""
+
+    def __init__(self) -> None:
+        self._known: Holders = {version: {} for version in FAMILIES}
+
+    def note(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
+        """Follow a change, as subscribers of informers do. An address never changes: a record is named after it."""
+        if new is not None and new.defect() is None:
+            self._known[family(new)][address_of(new)] = new
+        elif old is not None and old.defect() is None:
+            self._known[family(old)].pop(address_of(old), None)
+
+    def copy(self) -> Holders:
+        """The records as they are now."""
+        return {version: dict(records) for version, records in self._known.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class MapInput:
     """The objects from which maps are made; what may not be read is empty."""
@@ -120,15 +142,13 @@ class MapInput:
     nodes: Collection[Node]
     sandboxed: Callable[[SpiderNode], Iterable[Sandboxed]] = field(default=sandboxed_by)
     """The addresses in an account; callers may remember them."""
-
-
-Holders = dict[int, dict[int, SpiderIP]]
-"""Family → address → the record of it."""
+    holders: Holders | None = None
+    """The records by their addresses, where the caller keeps them like that; None: made from ``records``."""
 
 
 def pool_maps(objects: MapInput, now: float) -> dict[str, PoolMap]:
     """The map of each pool at ``now`` (seconds since 1970), by its name."""
-    holders = _holders(objects.records)
+    holders = objects.holders if objects.holders is not None else _holders(objects.records)
     taken = {version: _runs(states) for version, states in _taken(objects, holders, now).items()}
     reserved = {version: reserved_addresses(objects.reserved, version) for version in FAMILIES}
     strays = _strays(objects.pools, holders)
@@ -140,11 +160,10 @@ def pool_maps(objects: MapInput, now: float) -> dict[str, PoolMap]:
 
 
 def _holders(records: Iterable[SpiderIP]) -> Holders:
-    found: Holders = {version: {} for version in FAMILIES}
+    found = HolderIndex()
     for record in records:
-        if record.defect() is None:
-            found[family(record)][address_of(record)] = record
-    return found
+        found.note(None, record)
+    return found.copy()
 
 
 def _taken(objects: MapInput, holders: Holders, now: float) -> dict[int, dict[int, AddressState]]:

@@ -9,7 +9,7 @@ export async function showAddress(panel, address) {
   put(panel, h("h3", {}, address), h("p", { class: "muted" }, t("loading")));
   const parts = await Promise.allSettled([get(path("addresses", address)), get(path("history", address))]);
   if (panel.dataset.address !== address) return;
-  put(panel, h("h3", {}, address), holder(parts[0]), h("h3", {}, t("history")), past(parts[1]));
+  put(panel, h("h3", {}, address), holder(parts[0]), past(parts[1]));
 }
 
 function holder(part) {

@@ -40,18 +40,19 @@ export function put(element, ...children) {
   append(element, children);
 }
 
-/** A table; cells that are numbers are aligned to the right. */
-export function table(caption, titles, rows) {
+/** A table; cells that are numbers are aligned to the right. A quiet caption repeats the heading above it. */
+export function table(caption, titles, rows, quiet = false) {
   const numeric = titles.map((_, place) => rows.some((row) => typeof row[place] === "number"));
   const cell = (tag, value, place) =>
-    h(tag, { class: numeric[place] && !(value instanceof Node) ? "number" : null, scope: tag === "th" ? "col" : null }, value ?? "–");
+    h(tag, { class: numeric[place] && !(value instanceof Node) ? "number" : null, scope: tag === "th" ? "col" : null }, shown(value));
+  const shown = (value) => (typeof value === "number" ? value.toLocaleString(document.documentElement.lang) : (value ?? "–"));
   return h(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     h(
       "table",
       {},
-      h("caption", {}, caption),
+      h("caption", { class: quiet ? "quiet" : null }, caption),
       h("thead", {}, h("tr", {}, titles.map((title, place) => cell("th", title, place)))),
       h("tbody", {}, rows.map((row) => h("tr", {}, row.map((value, place) => cell("td", value, place))))),
     ),

@@ -33,7 +33,7 @@ function rows(found) {
     each.pod,
     each.node,
     each.pool,
-  ]));
+  ]), true);
 }
 
 function chart(found) {

@@ -1,7 +1,7 @@
 // The nodes: their addresses, their network cards, and what their agents say.
 import { get } from "./api.js";
 import { h, put, table } from "./dom.js";
-import { count, t, time } from "./words.js";
+import { t, time } from "./words.js";
 
 export async function showNodes(root) {
   const list = h("div", {});
@@ -25,7 +25,7 @@ function summary(nodes) {
     each.shared,
     each.sandboxes,
     each.answered === null ? null : `${t(each.answered ? "answered" : "not answered")}, ${time(each.observed)}`,
-  ]));
+  ]), true);
 }
 
 function cards(node) {
@@ -37,7 +37,7 @@ function cards(node) {
     h("span", { class: "mono" }, each.mac),
     h("span", { class: "mono" }, each.subnet),
     each.primary,
-    count(each.addresses),
+    each.addresses,
     h("span", {}, each.pools.map((name) => [h("a", { href: `#/pools/${encodeURIComponent(name)}` }, name), " "])),
   ]);
   return table(t("cards of", { node: node.name, type: node.type ?? "" }), titles, rows);

@@ -22,7 +22,7 @@ export async function showPools(root) {
   const draw = async () => {
     const { pools } = await get("/api/pools");
     const titles = ["pool", "version", "subnet", "use", "used", "free", "total", "for"].map((each) => t(each));
-    put(list, pools.length ? table(t("pools"), titles, pools.map(row)) : h("p", {}, t("no pools")));
+    put(list, pools.length ? table(t("pools"), titles, pools.map(row), true) : h("p", {}, t("no pools")));
   };
   await draw();
   return { topics: ["SpiderIPPool", "SpiderReservedIP", "SpiderIP"], redraw: draw };
@@ -49,7 +49,8 @@ export async function showPool(root, [name, block]) {
   const head = h("div", {});
   const body = h("div", {});
   const panel = h("section", { class: "panel", "aria-live": "polite", "aria-label": t("address") }, h("p", { class: "muted" }, t("choose an address")));
-  put(root, h("h2", {}, `${t("pool")} ${name}`), head, h("div", { class: "split" }, body, panel));
+  const split = h("div", { class: "split" }, body, panel);
+  put(root, h("h2", {}, `${t("pool")} ${name}`), head, split);
   let map = await store.load(name);
   let drawn = null;
   const open = (address) => showAddress(panel, address);
@@ -57,6 +58,8 @@ export async function showPool(root, [name, block]) {
     put(head, h("p", { class: "muted" }, h("span", { class: "mono" }, map.subnet), `, IPv${map.version}`), legend(map.counts));
     if (drawn) drawn.update();
     else drawn = map.version === 6 ? usedAddresses(body, map, open) : area(body, map, block, open);
+    panel.hidden = Boolean(drawn.isOverview);
+    split.className = drawn.isOverview ? "" : "split";
   };
   draw();
   return {
@@ -97,6 +100,7 @@ function tiles(body, map, found) {
   };
   draw();
   return {
+    isOverview: true, // no address can be chosen here
     update: () => {
       found = blocks(map.pieces, STATES.length);
       draw();

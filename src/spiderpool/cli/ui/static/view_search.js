@@ -9,7 +9,7 @@ export async function showSearch(root, [query]) {
   put(
     root,
     h("h2", {}, t("found for", { query })),
-    hits.length ? table(t("hits"), titles, hits.map(row)) : h("p", {}, t("nothing found")),
+    hits.length ? table(t("hits"), titles, hits.map(row), true) : h("p", {}, t("nothing found")),
     more ? h("p", { class: "muted" }, t("more hits")) : null,
   );
 }
