@@ -17,8 +17,7 @@ const link = (...parts) => `#/pools/${parts.map(encodeURIComponent).join("/")}`;
 /** The list of pools. */
 export async function showPools(root) {
   const list = h("div", {});
-  const forecast = h("div", {});
-  put(root, h("h2", {}, t("pools")), list, forecast);
+  put(root, h("h2", {}, t("pools")), list);
   const draw = async () => {
     const { pools } = await get("/api/pools");
     const titles = ["pool", "version", "subnet", "use", "used", "free", "total", "for"].map((each) => t(each));
