@@ -46,6 +46,10 @@ VIEWS = (
     "addresses/10.0.0.3",
     "pods/shop/web-3",
 )
+KEYS = """
+Promise.all([import("/static/words_en.js"), import("/static/words_zh.js")])
+  .then(([one, other]) => [one.ENGLISH, other.CHINESE].map(each => Object.keys(each).sort()))
+"""
 MANY = 150_000
 LONGEST_LOAD = 2.0
 """Seconds of processors that the browser may need until a pool of so many addresses is drawn."""
@@ -217,6 +221,8 @@ async def test_chinese_and_dark_by_the_browser_and_by_the_switches(browser: Any,
     await page.get_by_role("heading", name="Pool blue").wait_for()
     await page.get_by_role("button", name="Theme: system").click()
     assert await page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+    english, chinese = await page.evaluate(KEYS)
+    assert english == chinese
     assert page.errors == []
 
 

@@ -103,6 +103,7 @@ async def test_an_account_that_may_read_little_sees_that_and_which_rights_it_lac
         assert {"list spidernodes.spiderpool.spidernet.io", "list nodes", "list events"} <= rights
         assert not any("spiderips." in each for each in rights)
         assert SpiderNode in visitor.server.watched.unseen
+        assert "Node" in (await visitor.read("/api/status"))["answer"]["unread"]
         held = await visitor.read("/api/addresses/10.94.0.3")
         assert held["answer"]["state"] == "held"
         assert any("Pod default" in each or "Pod shop" in each for each in held["leftOut"])

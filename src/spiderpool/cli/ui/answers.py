@@ -19,10 +19,10 @@ from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.history import HistorySubject, history_table, look_back
-from spiderpool.cli.installation import DEFAULT_NAMESPACE, look
+from spiderpool.cli.installation import DEFAULT_NAMESPACE
 from spiderpool.cli.policies import PolicyOptions
 from spiderpool.cli.printing import plain
-from spiderpool.cli.status import status_of
+from spiderpool.cli.status import read_status
 from spiderpool.cli.ui import cluster_views, documents
 from spiderpool.cli.ui.addresses import look_at_address
 from spiderpool.cli.ui.map_keeping import MapKeeper
@@ -138,10 +138,7 @@ class Answers:
         return answer
 
     async def _status(self, _: web.Request) -> web.Response:
-        async def work(cluster: Cluster) -> Any:
-            return status_of(await look(cluster, self._namespace), datetime.now(UTC))
-
-        return await self._read(work, "status", STATUS_SECONDS)
+        return await self._read(lambda cluster: read_status(cluster, self._namespace), "status", STATUS_SECONDS)
 
     async def _address(self, request: web.Request) -> web.Response:
         address = _canonical(request)

@@ -12,7 +12,7 @@ export async function showOverview(root) {
   put(root, h("h2", {}, t("overview")), status, refusals);
   const draw = async () => {
     const { answer: found, leftOut } = await get("/api/status");
-    put(status, cards(found), alerts(found.problems.map((each) => each.text)), found.problems.length ? null : h("p", {}, t("nothing needs attention")), components(found), notes(leftOut));
+    put(status, cards(found), alerts(found.problems.map((each) => each.text)), unread(found), components(found), notes(leftOut));
     await showRefusals(refusals);
   };
   await draw();
@@ -21,6 +21,12 @@ export async function showOverview(root) {
     else if (!document.hidden) draw().catch(console.warn);
   }, PERIOD);
   return { topics: ["SpiderIPPool", "SpiderNode", "Event"], redraw: draw };
+}
+
+/** Never that all is well where something could not be read. */
+function unread(found) {
+  if (found.unread.length) return alerts([t("unread", { kinds: found.unread.join(", ") })]);
+  return found.problems.length ? null : h("p", {}, t("nothing needs attention"));
 }
 
 const card = (title, value, more) => h("div", { class: "card" }, h("div", { class: "muted" }, title), h("div", { class: "big" }, value), more ? h("div", { class: "muted" }, more) : null);

@@ -18,7 +18,7 @@ export const ENGLISH = {
   terminating: "being deleted", "no pools": "There are no pools.", "choose an address": "Choose an address: a click, or Enter on it.",
   "addresses of": "Addresses of {block}; arrow keys move, Enter opens", "all blocks": "All blocks of the pool", blocks: "Blocks of 256 addresses: {number}",
   "no addresses": "The pool has no addresses.", "used addresses": "Addresses that are not free", pages: "Pages", "page of": "{page} of {pages}",
-  "nothing needs attention": "Nothing needs attention.", "full pools": "{number} without a free address", agents: "Agents", "have answered": "have answered",
+  "nothing needs attention": "Nothing needs attention.", unread: "Could not be read, so that nothing is known of what is wrong there: {kinds}", "full pools": "{number} without a free address", agents: "Agents", "have answered": "have answered",
   webhooks: "Webhooks", "certificate until": "certificate until {day}", namespace: "Namespace", components: "Daemons", component: "Daemon", ready: "Ready",
   leader: "Leader", renewed: "Renewed ago", "not ready": "Not ready", "no nodes": "There are no nodes.", shared: "Of shared pools", account: "Account of its agent",
   answered: "answered", "not answered": "not answered yet", card: "Card", device: "Device", "primary address": "Primary address",

@@ -18,7 +18,7 @@ export const CHINESE = {
   terminating: "正在删除", "no pools": "没有地址池。", "choose an address": "选择一个地址：点击，或在其上按回车。",
   "addresses of": "{block} 的地址；方向键移动，回车打开", "all blocks": "该池的所有地址块", blocks: "每块 256 个地址：{number} 块",
   "no addresses": "该池没有地址。", "used addresses": "非空闲的地址", pages: "分页", "page of": "第 {page} 页，共 {pages} 页",
-  "nothing needs attention": "一切正常。", "full pools": "{number} 个没有空闲地址", agents: "Agent", "have answered": "已应答",
+  "nothing needs attention": "一切正常。", unread: "以下种类无法读取，其中的问题不得而知：{kinds}", "full pools": "{number} 个没有空闲地址", agents: "Agent", "have answered": "已应答",
   webhooks: "Webhook", "certificate until": "证书有效至 {day}", namespace: "命名空间", components: "守护进程", component: "守护进程", ready: "就绪",
   leader: "领导者", renewed: "续期距今", "not ready": "未就绪", "no nodes": "没有节点。", shared: "来自共享池", account: "Agent 的报告",
   answered: "已应答", "not answered": "尚未应答", card: "网卡", device: "设备", "primary address": "主地址",
