@@ -13,7 +13,7 @@ from spiderpool.cloud.loadbalancers import LoadBalancers
 from spiderpool.cloudcontroller.balancer_grants import GrantReconciler
 from spiderpool.cloudcontroller.balancer_limits import BalancerLimits, TooManyLoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
-from spiderpool.cloudcontroller.service_backends import ServiceBackends, service_of
+from spiderpool.cloudcontroller.service_backends import ServiceBackends, deciding_part, service_of
 from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
 from spiderpool.cloudcontroller.service_removal import BalancerRemoval, preserves
@@ -61,7 +61,7 @@ class ServiceReconciler:
         self._removal = BalancerRemoval(self._effects, self._states, self._grants, self._limits, configuration)
         first, last = self._timings.first_pause, self._timings.last_pause
         self._queue = WorkQueue(self._reconcile, "services", first_pause=first, last_pause=last)
-        self._backends = ServiceBackends(listers, balancers.enis, configuration, self._timings, self._queue.add)
+        self._backends = ServiceBackends(listers, balancers.enis, configuration, self._timings)
         listers.slices.subscribe(self._on_slice)
         listers.services.subscribe(self._on_service)
         listers.nodes.subscribe(self._on_node)
@@ -110,7 +110,7 @@ class ServiceReconciler:
                 self._queue_later(key)
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
-        if old is None or new is None or _relevant_part(old) != _relevant_part(new):
+        if old is None or new is None or deciding_part(old) != deciding_part(new):
             self._queue_all()
 
     def _queue_all(self) -> None:
@@ -223,7 +223,8 @@ class ServiceReconciler:
         self._report_grants(service, missing)
         observed = await self._apply(service, model, observed)
         published = await self._publish(service, model, observed)
-        self._states.of(service.key).applied = (model, published)
+        if not model.has_ending:  # otherwise what is to be done changes with time
+            self._states.of(service.key).applied = (model, published)
         self._report_unresolved(service, model)
         return True
 
@@ -267,8 +268,7 @@ class ServiceReconciler:
             if observed is not None:
                 snapshot = await self._backends.snapshot(service, options)
                 model = build_model(service, options, snapshot, self._configuration)
-                steps = planning.only_backends(planning.plan(model, observed))
-                await self._effects.carry_out(service, kind, steps, observed)
+                await self._carry_out(service, model, observed, only_backends=True)
 
     async def _find_held(self, service: Service, kind: BalancerKind) -> ObservedLoadBalancer | None:
         """Returns the balancer that was made for, or lent to, a Service; asks for none if nothing speaks of one."""
@@ -343,8 +343,22 @@ class ServiceReconciler:
         if observed is None:
             observed = await self._create(service, model)
         self._states.record(service, event_reasons.CANNOT_BE_CHANGED, *planning.unchangeable(model, observed))
-        await self._effects.carry_out(service, model.kind, planning.plan(model, observed), observed)
+        await self._carry_out(service, model, observed)
         return observed
+
+    async def _carry_out(
+        self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer, *, only_backends: bool = False
+    ) -> None:
+        """Carries out a plan. While servers only wait for another to be well, looks again when it may be."""
+        state = self._states.of(service.key)
+        state.note_servers(observed.groups, self._timings.clock())
+        steps = planning.plan(model, observed, state.unsettled(self._timings.clock(), model.settling))
+        steps = planning.only_backends(steps) if only_backends else steps
+        await self._effects.carry_out(service, model.kind, steps, observed)
+        state.note_servers(model.groups, self._timings.clock())
+        if model.has_ending:
+            state.applied = None
+            self._queue.add(service.key, model.settling)
 
     async def _create(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer:
         """Creates the balancer, records its identity at once, and reads it back; the caller plans the other steps."""
@@ -382,9 +396,3 @@ class ServiceReconciler:
                 f"no ENI is known to have the pod addresses {', '.join(model.unresolved)}; "
                 "the pods get no traffic from the balancer until one is"
             )
-
-
-def _relevant_part(node: Node) -> Iterable[object]:
-    """Returns the parts of a node that decide whether it is a backend; its heartbeats change others all the time."""
-    ready = [condition.status for condition in node.status.conditions or () if condition.type == "Ready"]
-    return node.metadata.labels, node.spec, ready

@@ -15,11 +15,9 @@ from spiderpool.core.cloud.loadbalancer.backends import (
     PortBackends,
     eligible,
     exclusion,
-    has_ending,
     node_backends,
     pod_addresses,
     pod_backends,
-    ready_addresses,
     reported_enis,
     settling_time,
 )
@@ -95,18 +93,17 @@ def test_each_node_that_is_none_is_told_with_its_reason() -> None:
     )
 
 
-def of_nodes(
-    slices: list[EndpointSlice],
-    annotations: dict[str, str] | None = None,
-    settling: frozenset[str] = frozenset(),
-    **spec: Any,
-) -> set[BackendServer]:
+def of_nodes(slices: list[EndpointSlice], annotations: dict[str, str] | None = None, **spec: Any) -> PortBackends:
     requested = service(HTTP, **spec)
     port = (requested.spec.ports or [])[0]
-    snapshot = BackendSnapshot(ABC, slices, settling=settling)
-    found = node_backends(requested, port, snapshot, ABC, options("clb", annotations or {}))
+    found = node_backends(requested, port, BackendSnapshot(ABC, slices), ABC, options("clb", annotations or {}))
     assert found.unresolved == frozenset()
-    return set(found.servers)
+    return found
+
+
+def nodes(weights: dict[str, int]) -> frozenset[BackendServer]:
+    """Instances by their node port, with their weights."""
+    return frozenset(BackendServer(name, "instance", 30698, weight) for name, weight in weights.items())
 
 
 @pytest.mark.parametrize(
@@ -120,8 +117,7 @@ def of_nodes(
     ],
 )
 def test_nodes_by_their_node_port(policy: str | None, annotations: dict[str, str], weights: dict[str, int]) -> None:
-    servers = of_nodes([THREE_PODS], annotations, externalTrafficPolicy=policy)
-    assert servers == {BackendServer(name, "instance", 30698, weight) for name, weight in weights.items()}
+    assert of_nodes([THREE_PODS], annotations, externalTrafficPolicy=policy) == PortBackends(nodes(weights))
 
 
 @pytest.mark.parametrize(
@@ -138,43 +134,27 @@ def test_nodes_by_their_node_port(policy: str | None, annotations: dict[str, str
     ],
 )
 def test_with_local_traffic_a_node_without_a_pod_for_the_port_gets_none(slices: list[EndpointSlice]) -> None:
-    assert of_nodes(slices, externalTrafficPolicy="Local") == set()
+    assert of_nodes(slices, externalTrafficPolicy="Local") == PortBackends(frozenset())
 
 
-@pytest.mark.parametrize(
-    ("new", "settling", "weights"),
-    [
-        ([], [], {"i-a": 2}),
-        ([("10.0.0.7", "b")], ["10.0.0.7"], {"i-a": 2, "i-b": 1}),
-        ([("10.0.0.7", "b")], [], {"i-a": 0, "i-b": 1}),
-        ([("10.0.0.7", "b"), ("10.0.0.8", "c")], ["10.0.0.8"], {"i-a": 0, "i-b": 1, "i-c": 1}),
-        ([("10.0.0.7", "a")], ["10.0.0.7"], {"i-a": 3}),
-        ([("10.0.0.7", "a")], [], {"i-a": 1}),
-    ],
-)
-def test_a_node_whose_pods_end_gets_new_connections_until_another_is_well(
-    new: list[tuple[str, str]], settling: list[str], weights: dict[str, int]
-) -> None:
-    slices = [endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), conditions=ENDING), endpoints(*new)]
-    servers = of_nodes(slices, settling=frozenset(settling), externalTrafficPolicy="Local")
-    assert servers == {BackendServer(name, "instance", 30698, weight) for name, weight in weights.items()}
-
-
-def test_a_pod_that_is_well_on_another_port_ends_nothing() -> None:
-    slices = [endpoints(("10.0.0.1", "a"), conditions=ENDING), endpoints(("10.0.0.7", "b"), name="other")]
-    assert of_nodes(slices, externalTrafficPolicy="Local") == {BackendServer("i-a", "instance", 30698, 1)}
+def test_a_node_all_of_whose_pods_end_is_told_apart() -> None:
+    slices = [
+        endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), ("10.0.0.3", "b"), conditions=ENDING),
+        endpoints(("10.0.0.7", "b")),
+    ]
+    found = of_nodes(slices, externalTrafficPolicy="Local")
+    assert found == PortBackends(nodes({"i-b": 1}), ending=nodes({"i-a": 2}))
+    assert of_nodes(slices, externalTrafficPolicy="Cluster").ending == frozenset()
 
 
 def test_a_node_with_many_pods_is_as_heavy_as_the_cloud_allows() -> None:
     many = endpoints(*((f"10.0.1.{place}", "a") for place in range(120)))
-    assert of_nodes([many], externalTrafficPolicy="Local") == {BackendServer("i-a", "instance", 30698, 100)}
+    assert of_nodes([many], externalTrafficPolicy="Local") == PortBackends(nodes({"i-a": 100}))
 
 
 def test_a_pod_that_two_slices_name_weighs_once() -> None:
-    assert of_nodes([THREE_PODS, endpoints(("10.0.0.3", "b"))], externalTrafficPolicy="Local") == {
-        BackendServer("i-a", "instance", 30698, 2),
-        BackendServer("i-b", "instance", 30698, 1),
-    }
+    found = of_nodes([THREE_PODS, endpoints(("10.0.0.3", "b"))], externalTrafficPolicy="Local")
+    assert found == PortBackends(nodes({"i-a": 2, "i-b": 1}))
 
 
 def test_a_port_without_node_port_has_no_nodes() -> None:
@@ -183,12 +163,10 @@ def test_a_port_without_node_port_has_no_nodes() -> None:
     assert node_backends(requested, port, BackendSnapshot(ABC), ABC, PLAIN) == PortBackends(frozenset())
 
 
-def of_pods(
-    slices: list[EndpointSlice], kind: Any = "clb", settling: frozenset[str] = frozenset(), **annotations: str
-) -> PortBackends:
+def of_pods(slices: list[EndpointSlice], kind: Any = "clb", **annotations: str) -> PortBackends:
     port = (service(HTTP).spec.ports or [])[0]
     given = {key.replace("_", "-"): value for key, value in annotations.items()}
-    snapshot = BackendSnapshot([], slices, {"10.0.0.1": "eni-1", "10.0.0.2": "eni-1"}, settling)
+    snapshot = BackendSnapshot([], slices, {"10.0.0.1": "eni-1", "10.0.0.2": "eni-1"})
     return pod_backends(port, snapshot, options(kind, given))
 
 
@@ -206,18 +184,10 @@ def test_pods_by_address_need_no_eni() -> None:
     assert found == PortBackends(frozenset({BackendServer("10.0.0.3", "address", 80, 5, "10.0.0.3")}))
 
 
-@pytest.mark.parametrize(("settling", "weight"), [((), 0), (("10.0.0.2",), 100)])
-def test_a_pod_that_ends_gets_new_connections_until_another_is_well(settling: tuple[str, ...], weight: int) -> None:
-    slices = [endpoints(("10.0.0.1", "a"), conditions=ENDING), endpoints(("10.0.0.2", "a"))]
-    found = of_pods(slices, settling=frozenset(settling))
-    assert {server.address: server.weight for server in found.servers} == {"10.0.0.1": weight, "10.0.0.2": 100}
-
-
-def test_what_is_asked_of_endpoints_to_know_how_long_a_pod_has_been_a_server() -> None:
-    ending, unready = endpoints(("10.0.0.1", "a"), conditions=ENDING), endpoints(("10.0.0.2", "a"), ready=False)
-    assert has_ending([unready, ending])
-    assert not has_ending([unready, THREE_PODS])
-    assert ready_addresses([ending, unready, THREE_PODS]) == {"10.0.0.1", "10.0.0.2", "10.0.0.3"}
+def test_pods_that_end_are_told_apart_and_their_enis_not_looked_for() -> None:
+    found = of_pods([endpoints(("10.0.0.1", "a"), ("10.0.0.9", "b"), conditions=ENDING), endpoints(("10.0.0.2", "a"))])
+    ready, ending = (BackendServer("eni-1", "eni", 80, 100, address) for address in ("10.0.0.2", "10.0.0.1"))
+    assert found == PortBackends(frozenset({ready}), ending=frozenset({ending}))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 """The servers that a port of a Service is forwarded to: nodes by NodePort, or pods by the ENI of their address.
 
-A pod that is terminating and still answers is a server with weight 0, so that its connections go on. While no other
-pod is known to be well it keeps its weight: a balancer sends nothing to a new server before its health checks have
-passed, and without the old one nobody would answer until then.
+Pods that are terminating and still answer are told apart: whether they are needed is decided against the servers that
+the balancer has (`planning`).
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ EXCLUDING_LABELS = (
 """Labels of nodes that must not be backends, in any cloud."""
 DELETION_TAINT = "ToBeDeletedByClusterAutoscaler"
 MAX_WEIGHT = 100
-NO_NEW_CONNECTIONS = 0
-"""Weight of a server that gets no new connections and keeps those that it has."""
 SETTLING_MARGIN = 1.0
 """Seconds after which a server that was added is checked for the first time."""
 
@@ -38,8 +35,6 @@ class BackendSnapshot:
     slices: Sequence[EndpointSlice] = ()
     enis: Mapping[str, str] = field(default_factory=dict)
     """Address → identity of the ENI that has it."""
-    settling: frozenset[str] = frozenset()
-    """Addresses of ready pods that the balancer may not have found well yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +42,8 @@ class PortBackends:
     """The servers of one port, and the addresses and ports of pods whose ENI is not known."""
 
     servers: frozenset[BackendServer]
+    ending: frozenset[BackendServer] = frozenset()
+    """Servers none of whose pods is ready: those that answer are terminating."""
     unresolved: frozenset[tuple[str, int]] = frozenset()
 
 
@@ -120,63 +117,46 @@ def node_backends(
     if not port.nodePort:
         return PortBackends(frozenset())
     local = service.spec.externalTrafficPolicy == "Local"
-    weights = _local_weights(port, snapshot, options) if local else {}
+    pods = _pods_by_node(port, snapshot.slices, options["backend-ip-version"])
     servers: set[BackendServer] = set()
+    ending: set[BackendServer] = set()
     for node in nodes:
-        instance = _instance(node, options)
-        if instance and (not local or node.name in weights):
-            weight = weights[node.name] if local else int(options["default-weight"])
-            servers.add(BackendServer(instance, "instance", port.nodePort, weight))
-    return PortBackends(frozenset(servers))
-
-
-def _local_weights(port: ServicePort, snapshot: BackendSnapshot, options: BalancerOptions) -> dict[str, int]:
-    """Returns name of a node → number of the pods there to which traffic may be sent, at most 100."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for each in _port_endpoints(port, snapshot, options):
-        if each.node:
-            found[each.node].update([each.address] if each.takes_connections else ())
-    return {node: min(len(addresses), MAX_WEIGHT) for node, addresses in found.items()}
+        instance, found = _instance(node, options), pods.get(node.name, _NodePods())
+        if instance is None:
+            continue
+        if not local:
+            servers.add(BackendServer(instance, "instance", port.nodePort, int(options["default-weight"])))
+        elif found.ready:
+            servers.add(BackendServer(instance, "instance", port.nodePort, min(len(found.ready), MAX_WEIGHT)))
+        elif found.ending:
+            ending.add(BackendServer(instance, "instance", port.nodePort, min(len(found.ending), MAX_WEIGHT)))
+    return PortBackends(frozenset(servers), frozenset(ending))
 
 
 def pod_backends(port: ServicePort, snapshot: BackendSnapshot, options: BalancerOptions) -> PortBackends:
     """Returns pods that answer, by their own port."""
-    default = int(options["default-weight"])
+    weight = int(options["default-weight"])
     servers: set[BackendServer] = set()
+    ending: set[BackendServer] = set()
     unresolved: set[tuple[str, int]] = set()
     by_address = options.kind.pods_by_address(options)
-    for each in _port_endpoints(port, snapshot, options):
-        weight = default if each.takes_connections else NO_NEW_CONNECTIONS
+    for address, number, endpoint in _answering(port, snapshot.slices, options["backend-ip-version"]):
+        chosen = servers if endpoint.ready else ending
         if by_address:
-            servers.add(BackendServer(each.address, "address", each.port, weight, each.address))
-        elif eni := snapshot.enis.get(each.address):
-            servers.add(BackendServer(eni, "eni", each.port, weight, each.address))
-        else:
-            unresolved.add((each.address, each.port))
-    return PortBackends(frozenset(servers), frozenset(unresolved))
+            chosen.add(BackendServer(address, "address", number, weight, address))
+        elif eni := snapshot.enis.get(address):
+            chosen.add(BackendServer(eni, "eni", number, weight, address))
+        elif endpoint.ready:
+            unresolved.add((address, number))
+    return PortBackends(frozenset(servers), frozenset(ending), frozenset(unresolved))
 
 
 def pod_addresses(
     ports: Iterable[ServicePort], slices: Collection[EndpointSlice], options: BalancerOptions
 ) -> frozenset[str]:
     """Returns the addresses whose ENIs must be known for `pod_backends`."""
-    snapshot = BackendSnapshot(slices=tuple(slices))
-    return frozenset(each.address for port in ports for each in _port_endpoints(port, snapshot, options))
-
-
-def ready_addresses(slices: Iterable[EndpointSlice]) -> frozenset[str]:
-    """Returns the addresses of ready pods, of any port."""
-    return frozenset(
-        endpoint.addresses[0]
-        for item in slices
-        for endpoint in item.endpoints or ()
-        if endpoint.ready and endpoint.addresses
-    )
-
-
-def has_ending(slices: Iterable[EndpointSlice]) -> bool:
-    """Whether any pod is terminating and still answers."""
-    return any(endpoint.ending for item in slices for endpoint in item.endpoints or ())
+    version = options["backend-ip-version"]
+    return frozenset(address for port in ports for address, _, _ in _answering(port, slices, version))
 
 
 def settling_time(options: BalancerOptions) -> float:
@@ -184,28 +164,25 @@ def settling_time(options: BalancerOptions) -> float:
     return int(options["healthy-threshold"]) * int(options["health-check-interval"]) + SETTLING_MARGIN
 
 
-@dataclass(frozen=True, slots=True)
-class _PortEndpoint:
-    """A pod that answers on a port of a Service."""
+@dataclass(slots=True)
+class _NodePods:
+    """The addresses of a Service's pods on a node that answer."""
 
-    address: str
-    port: int
-    node: str | None
-    takes_connections: bool
-    """False: it is terminating, and another pod is known to be well."""
+    ready: set[str] = field(default_factory=set)
+    ending: set[str] = field(default_factory=set)
 
 
-def _port_endpoints(port: ServicePort, snapshot: BackendSnapshot, options: BalancerOptions) -> list[_PortEndpoint]:
-    """Returns the ready endpoints of a port, and those whose pods are ending, of the address family of the servers."""
-    found = list(_listed(port, snapshot.slices, options["backend-ip-version"]))
-    is_any_well = any(each.ready and each.addresses[0] not in snapshot.settling for each, _ in found)
-    return [
-        _PortEndpoint(each.addresses[0], number, each.nodeName, each.ready or not is_any_well) for each, number in found
-    ]
+def _pods_by_node(port: ServicePort, slices: Iterable[EndpointSlice], version: str) -> dict[str, _NodePods]:
+    found: dict[str, _NodePods] = defaultdict(_NodePods)
+    for address, _, endpoint in _answering(port, slices, version):
+        if endpoint.nodeName:
+            pods = found[endpoint.nodeName]
+            (pods.ready if endpoint.ready else pods.ending).add(address)
+    return found
 
 
-def _listed(port: ServicePort, slices: Iterable[EndpointSlice], version: str) -> Iterator[tuple[Endpoint, int]]:
-    """Yields every endpoint of a port and an address family that answers, and its port's number."""
+def _answering(port: ServicePort, slices: Iterable[EndpointSlice], version: str) -> Iterator[tuple[str, int, Endpoint]]:
+    """Yields address, port number and endpoint of every endpoint of an address family that is ready or ending."""
     for item in slices:
         numbers = [
             listed.port
@@ -216,4 +193,4 @@ def _listed(port: ServicePort, slices: Iterable[EndpointSlice], version: str) ->
             continue
         for endpoint in item.endpoints or ():
             if (endpoint.ready or endpoint.ending) and endpoint.addresses:
-                yield from ((endpoint, number) for number in numbers if number)
+                yield from ((endpoint.addresses[0], number, endpoint) for number in numbers if number)

@@ -6,7 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from spiderpool.api.core_v1 import Service, ServicePort
-from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, eligible, node_backends, pod_backends
+from spiderpool.core.cloud.loadbalancer.backends import (
+    BackendSnapshot,
+    eligible,
+    node_backends,
+    pod_backends,
+    settling_time,
+)
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
 from spiderpool.core.cloud.loadbalancer.values import (
     BalancerConfiguration,
@@ -48,6 +54,13 @@ class LoadBalancerModel:
     """Addresses of pods whose ENI is not known yet: to be looked up again."""
     notes: tuple[str, ...] = ()
     """Nodes that are no backends, and why."""
+    settling: float = 0.0
+    """Seconds within which the balancer finds a new server well."""
+
+    @property
+    def has_ending(self) -> bool:
+        """Whether a server remains only until another is known to be well."""
+        return any(group.ending for group in self.groups)
 
 
 def owner_of(service: Service, configuration: BalancerConfiguration) -> BalancerOwner:
@@ -81,6 +94,7 @@ def build_model(
         hostname=options.get("hostname"),
         unresolved=unresolved,
         notes=notes,
+        settling=settling_time(options),
     )
 
 
@@ -169,7 +183,7 @@ def _groups(
             backends = node_backends(service, port, snapshot, chosen, options)
         name = group_of(service, port, options, configuration)
         settings = options.kind.group(protocol_of(port, options), options)
-        groups[name] = ServerGroup(name, settings, backends.servers, keep=backends.unresolved)
+        groups[name] = ServerGroup(name, settings, backends.servers, ending=backends.ending, keep=backends.unresolved)
         unresolved |= {address for address, _ in backends.unresolved}
     return tuple(groups.values()), tuple(sorted(unresolved)), () if pods else notes
 

@@ -2,11 +2,15 @@
 
 Servers are added before others are removed, groups are filled before a listener forwards to them, and what is no
 longer needed is removed last. What is not recognised as ours is left alone.
+
+A balancer sends nothing to a new server before its health checks have passed. So a server whose pods are terminating
+and still answer keeps its weight while no other one is known to be well, and then gets weight 0: no new connections,
+and those that it has go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
@@ -37,14 +41,21 @@ from spiderpool.core.cloud.loadbalancer.values import (
     Listener,
     ObservedLoadBalancer,
     ServerGroup,
+    ServerKey,
     Settings,
 )
 
 
-def plan(model: LoadBalancerModel, observed: ObservedLoadBalancer | None) -> tuple[Step, ...]:
-    """Returns the steps that turn the observed balancer (None: there is none) into the desired one."""
+def plan(
+    model: LoadBalancerModel, observed: ObservedLoadBalancer | None, unsettled: Collection[tuple[str, ServerKey]] = ()
+) -> tuple[Step, ...]:
+    """Returns the steps that turn the observed balancer (None: there is none) into the desired one.
+
+    ``unsettled`` are servers, each with the name of its group, that the balancer may not have found well yet.
+    """
     # A new balancer is created with all its settings and tags, so that nothing is left to change but its parts.
     present = observed or ObservedLoadBalancer("", model.name, "", model.settings, model.tags)
+    model = replace(model, groups=tuple(_with_ending(group, model, present, unsettled) for group in model.groups))
     return (
         *([] if observed or model.reuse else [CreateBalancer(model)]),
         *_balancer(model, present),
@@ -149,6 +160,38 @@ def _balancer(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Itera
         yield Tag(missing)
 
 
+def _with_ending(
+    group: ServerGroup,
+    model: LoadBalancerModel,
+    observed: ObservedLoadBalancer,
+    unsettled: Collection[tuple[str, ServerKey]],
+) -> ServerGroup:
+    """Returns a group with those of its ending servers that it is to have now, as ordinary ones."""
+    if not group.servers:
+        return replace(group, servers=group.ending)
+    present, ready = _by_key(observed.group(group.name)), _by_key(group)
+    ending = [server for server in group.ending if server.key in present and server.key not in ready]
+    if any(_is_well(server, present, unsettled, group.name) for server in group.servers):
+        # Where weights are not ours to set, the server goes at once.
+        ending = [] if model.keeps_weights else [replace(server, weight=0) for server in ending]
+    return replace(group, servers=group.servers.union(ending))
+
+
+def _is_well(
+    server: BackendServer,
+    present: Mapping[ServerKey, BackendServer],
+    unsettled: Collection[tuple[str, ServerKey]],
+    group: str,
+) -> bool:
+    """Whether the balancer sends connections to a server by now, as far as can be known."""
+    observed = present.get(server.key)
+    return observed is not None and observed.weight > 0 and (group, server.key) not in unsettled
+
+
+def _by_key(group: ServerGroup | None) -> dict[ServerKey, BackendServer]:
+    return {server.key: server for server in group.servers} if group else {}
+
+
 def _fill_groups(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[Step]:
     """Yields new groups, changes of their settings, and servers that are added or changed."""
     for group in model.groups:
@@ -161,7 +204,7 @@ def _fill_groups(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> It
 
 
 def _servers(group: ServerGroup, present: ServerGroup | None, *, keeps_weights: bool) -> Iterator[Step]:
-    servers = {server.key: server for server in present.servers} if present else {}
+    servers = _by_key(present)
     new = [server for server in group.servers if server.key not in servers]
     changed = [server for server in group.servers if server.key in servers and server != servers[server.key]]
     if new:

@@ -93,13 +93,17 @@ class BackendServer:
     """The pod's; empty for a node, which the cloud knows by its identity alone."""
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> ServerKey:
         """What identifies the server in its group: with another weight it is still the same server."""
         return (self.identity, self.address, self.port)
 
     def __str__(self) -> str:
         place = f"{self.identity}/{self.address}" if self.address else self.identity
         return f"{place}:{self.port} weight {self.weight}"
+
+
+ServerKey: TypeAlias = tuple[str, str, int]
+"""What identifies a server in its group: the cloud's identity of it, its address, and its port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,8 @@ class ServerGroup:
     settings: Settings = field(default_factory=dict)
     servers: frozenset[BackendServer] = frozenset()
     identity: str = ""
+    ending: frozenset[BackendServer] = frozenset()
+    """Servers whose pods are terminating and still answer: they remain as long as no other is known to be well."""
     keep: frozenset[tuple[str, int]] = frozenset()
     """Addresses and ports of pods whose ENI is not known now: their servers are neither added nor removed."""
 
