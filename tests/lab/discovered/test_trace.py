@@ -10,38 +10,27 @@ import pytest
 from click.testing import CliRunner
 
 from spiderpool.cli.main import cli
-from spiderpool_lab import facts, walkthrough
+from spiderpool_lab import walkthrough
 from spiderpool_lab.alibaba.metadata import ADDRESS as METADATA
-from spiderpool_lab.cluster import EXAMPLE, LabCluster, LabOptions, temporary
+from spiderpool_lab.cluster import EXAMPLE, LabCluster
 from spiderpool_lab.probes import Answer, TrafficProbe
 from spiderpool_lab.walkthrough import Environment
-from tests.lab.names import lab_name
+from tests.lab.discovered.applications import PATIENCE, running
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
-PATIENCE = 120
-"""Seconds for what takes a few on a machine that has nothing else to do."""
 TRIES = 6
 """Connections to one target: kube-proxy chooses among its endpoints."""
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[LabCluster]:
-    with temporary(lab_name("trace"), LabOptions(discovery=True)) as cluster:
-        cluster.wait_for(
-            "the networks are made", lambda: len(cluster.objects("spidermultusconfigs", "-A")) == 2, PATIENCE
-        )
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def environment(cluster: LabCluster) -> Environment:
+def environment(cluster: LabCluster) -> Iterator[Environment]:
     """The pods and Services of the walkthrough."""
-    cluster.plane.apply(*(EXAMPLE / f"{name}.yaml" for name in ("apps", "two-cards", "services")))
-    cluster.wait_for("all pods are Running", lambda: len(facts.running_pods(cluster)) == 8, PATIENCE)
-    environment = walkthrough.observe(cluster)
-    cluster.wait_for("kube-proxy serves", lambda: walkthrough.services_answer(cluster, environment), PATIENCE)
-    return environment
+    manifests = [EXAMPLE / f"{name}.yaml" for name in ("apps", "two-cards", "services")]
+    with running(cluster, *manifests, pods=8):
+        environment = walkthrough.observe(cluster)
+        cluster.wait_for("kube-proxy serves", lambda: walkthrough.services_answer(cluster, environment), PATIENCE)
+        yield environment
 
 
 def trace(cluster: LabCluster, *words: str) -> dict[str, Any]:
