@@ -199,6 +199,8 @@ class Surroundings:
         """UIDs of pods whose sandboxes may still run."""
         self.occupied: set[int] = set()
         """Addresses that sandboxes use without a record."""
+        self.late: list[SpiderIPPool] | None = None
+        """What caches show instead of the pools; None: the pools."""
         self.hidden: set[str] = set()
         """Names of pools that exist, but that no allocator sees."""
         self.nodes: dict[str, Node] = {}
@@ -218,7 +220,8 @@ class Surroundings:
         return held.spec.pod not in self.gone
 
     def seen(self) -> list[SpiderIPPool]:
-        return [each for each in self.pools if each.name not in self.hidden]
+        pools = self.pools if self.late is None else self.late
+        return [each for each in pools if each.name not in self.hidden]
 
     async def is_held(self, held: SpiderIP) -> bool:
         return held.spec.podUID in self.running

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from msgspec.structs import replace as changed
@@ -12,6 +13,7 @@ from spiderpool.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Ta
 from spiderpool.api.ip import IPOwner, SpiderIP
 from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, SpiderIPPool
 from spiderpool.api.meta import LabelSelector, ObjectMeta
+from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 from spiderpool.core.ipam.selection import AllocationRequest, NamedPools
 from spiderpool.errors import NotReady, Refused
@@ -192,7 +194,7 @@ async def test_a_fixed_address_stays_until_its_replacement_exists() -> None:
 async def test_a_fixed_address_from_which_pods_move_away_is_replaced() -> None:
     """While nothing else is free it stays with its owner, so that the move can be taken back."""
     emptied = pool("a", disable=True)
-    emptied.metadata.annotations = {POOL_MOVING_ANNOTATION: "10.0.0.0-10.0.0.255"}
+    emptied.metadata.annotations = {POOL_MOVING_ANNOTATION: "10.0.0.0-10.0.255.255"}
     one = One(pool("a"), pool("b", ips="10.0.1.1"))
     fixed = await one.give(ordinal("first"))
     other = Surroundings(emptied, pool("b", ips="10.0.1.1")).allocator(NodeView(one.store, "n2"))
@@ -200,6 +202,39 @@ async def test_a_fixed_address_from_which_pods_move_away_is_replaced() -> None:
         await other.allocate(keyed([ordinal("second", "n2")]))
         await eventually(lambda: list(one.store.objects) == ["10.0.1.1"])
         assert fixed != "10.0.1.1"
+
+
+async def test_a_fixed_address_is_not_given_up_on_the_word_of_a_late_cache() -> None:
+    """A drain was taken back; the cache of the node still has the pool as it was before."""
+    late = pool("a", disable=True)
+    late.metadata.annotations = {POOL_MOVING_ANNOTATION: "10.0.0.0-10.0.255.255"}
+    one = One(pool("a"), pool("b", ips="10.0.1.1"))
+    fixed = await one.give(ordinal("first"))
+    surroundings = Surroundings(pool("a"), pool("b", ips="10.0.1.1"))
+    surroundings.late = [late, pool("b", ips="10.0.1.1")]
+    other = surroundings.allocator(NodeView(one.store, "n2"))
+    async with working(other):
+        await other.allocate(keyed([ordinal("second", "n2")]))
+        await asyncio.sleep(0.05)
+    assert list(one.store.objects) == [fixed]
+    assert one.store.objects[fixed].spec.podUID == "second"
+
+
+@pytest.mark.parametrize("asked", [ask("web-0", pod_uid="second"), ordinal("second")])
+@pytest.mark.parametrize("how", ["reserved", "taken out of its pool"])
+async def test_a_released_address_that_nobody_may_get_does_not_come_back(asked: AllocationRequest, how: str) -> None:
+    one = One(pool("a", cooldownSeconds=600, nodeName=["n1"]))
+    former = await one.give(replace(asked, pod_uid="first"))
+    one.surroundings.gone.add("web-0")
+    await one.allocator.release("first", "eth0")
+    assert one.store.objects[former].spec.releasedAt
+    one.surroundings.gone.clear()
+    if how == "reserved":
+        one.surroundings.reserved[4] = AddressSet.parse([former], 4)
+    else:
+        one.surroundings.pools = [pool("a", "10.0.0.2-10.0.0.6", cooldownSeconds=600, nodeName=["n1"])]
+    assert await one.give(asked) == "10.0.0.2"
+    assert one.store.objects[former].spec.releasedAt
 
 
 async def test_a_fixed_address_stays_when_another_family_is_refused() -> None:

@@ -143,16 +143,19 @@ class Inheritance:
         if reason := inheritance.why_not_asked(request, record):
             return reason
         name = record.spec.pool
-        pool = self._search.pool(name) or await self._reads.pool(name)
+        pool = self._search.pool(name)
+        if pool is None or inheritance.why_moving(request, record, pool):  # the cache may lack that it was taken back
+            pool = await self._reads.pool(name)
         if pool is None:
             raise inheritance.missing_pool(request, record)
         if selection.fits_but_for_node_labels(request, pool):  # the cache may lack the Node, or labels set since
             return inheritance.why_labels_differ(request, record, pool, await self._reads.node(request.node))
-        return selection.why_unsuitable(request, pool) or inheritance.why_moving(request, record, pool)
+        reason = selection.why_unsuitable(request, pool) or inheritance.why_moving(request, record, pool)
+        return reason or self._search.why_not_given(record, pool)
 
     def _suits_as_seen(self, request: AllocationRequest, record: SpiderIP) -> bool:
         """Whether an address that the pod may have again, but need not, fits it by the pools that this node sees."""
         pool = self._search.pool(record.spec.pool)
-        if pool is None or inheritance.why_moving(request, record, pool):
+        if pool is None or inheritance.why_moving(request, record, pool) or self._search.why_not_given(record, pool):
             return False
         return selection.why_unsuitable(request, pool) is None

@@ -13,7 +13,7 @@ from spiderpool.agent.record_writes import CALL_TIMEOUT, Progress, RecordWrites
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.addresses import from_int, object_name, to_int
-from spiderpool.core.ipam import allocation, quota, selection
+from spiderpool.core.ipam import allocation, inheritance, quota, selection
 from spiderpool.core.ipam.allocation import address_of
 from spiderpool.core.ipam.selection import AllocationRequest, Verdict
 from spiderpool.kube.client import Conflict, NotFound
@@ -35,6 +35,7 @@ class PoolSearch:
         self._records = records
         self._writes = writes
         self._usable = pools.usable
+        self._reserved = pools.reserved
         self._occupied = pools.occupied
         self._exhausted_quota = pools.exhausted_quota
         self._caches = PoolCaches(pools)
@@ -249,6 +250,10 @@ class PoolSearch:
         """Whether somebody outside the cluster was seen to use an address."""
         cache = self._caches.known(record.spec.pool)
         return cache is not None and address_of(record) in cache.conflicting
+
+    def why_not_given(self, record: SpiderIP, pool: SpiderIPPool) -> str | None:
+        """Why a released address is for nobody any more, as far as this node knows; None when it is."""
+        return inheritance.why_not_given(record, pool, self._reserved(allocation.family(record)))
 
     def pool(self, name: str) -> SpiderIPPool | None:
         """A pool that this node may use; None for another one."""

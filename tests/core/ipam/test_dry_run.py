@@ -85,6 +85,15 @@ class TestOwners:
         assert outcome(request(), snapshot(former, pools=(away,))) == ("10.0.0.1", GrantOrigin.FREE)
         assert outcome(request(), snapshot(former)) == ("10.0.0.2", GrantOrigin.FORMER)
 
+    @pytest.mark.parametrize("owner", [WEB, None])
+    def test_no_released_address_comes_back_that_is_reserved_or_left_its_pool(self, owner: IPOwner | None) -> None:
+        former = released(record(TWO, request(uid="uid-0", owner=owner)), NOW - 1)
+        asked = request(owner=owner)
+        assert outcome(asked, snapshot(former))[0] == "10.0.0.2"
+        assert outcome(asked, snapshot(former, pools=(pool(ips="10.0.0.1"),))) == ("10.0.0.1", GrantOrigin.FREE)
+        reserved = {4: AddressSet.parse(["10.0.0.2"], 4), 6: AddressSet(6)}
+        assert outcome(asked, snapshot(former, reserved=reserved)) == ("10.0.0.1", GrantOrigin.FREE)
+
     def test_it_waits_for_the_sandbox_of_the_former_pod(self) -> None:
         former = record(TWO, request(uid="uid-0", owner=WEB))
         seen = snapshot(former, why_not_given_up=lambda _: "a sandbox may still use")

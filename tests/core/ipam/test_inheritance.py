@@ -11,6 +11,7 @@ from spiderpool.api.core_v1 import Node, NodeCondition, NodeStatus
 from spiderpool.api.ip import IPOwner, SpiderIP
 from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import LabelSelector, ObjectMeta
+from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam import inheritance
 from spiderpool.core.ipam.allocation import new_record
 from spiderpool.core.ipam.selection import AllocationRequest, NamedPools
@@ -88,6 +89,28 @@ def test_another_pod_does_not_get_an_address_from_which_pods_move_away() -> None
 def test_other_and_unreadable_addresses_stay_with_their_owner(text: str) -> None:
     assert inheritance.why_moving(REQUEST, RECORD, moving(text)) is None
     assert inheritance.why_moving(REQUEST, RECORD, POOL) is None
+
+
+@pytest.mark.parametrize(("disabled", "size"), [(True, 256), (False, 0)])
+def test_a_whole_pool_that_gives_addresses_again_is_left_by_nobody(disabled: bool, size: int) -> None:
+    away = moving("10.0.0.0-10.0.0.255")
+    assert inheritance.moving_addresses(changed(away, spec=changed(away.spec, disable=disabled)), 4).size == size
+
+
+@pytest.mark.parametrize(
+    ("ips", "reserved", "why"),
+    [
+        ("10.0.0.5", "10.0.0.6", None),
+        ("10.0.0.6-10.0.0.9", "10.0.0.6", "pool blue does not give it any more"),
+        ("10.0.0.5", "10.0.0.4-10.0.0.5", "it is reserved"),
+        ("10.0.0", "10.0.0.6", "pool blue cannot be read"),
+    ],
+)
+def test_a_released_address_that_its_pool_does_not_give_is_for_nobody(ips: str, reserved: str, why: str | None) -> None:
+    pool, kept = changed(POOL, spec=changed(POOL.spec, ips=[ips])), AddressSet.parse([reserved], 4)
+    released = with_spec(releasedAt="2026-01-01T00:00:00Z")
+    assert inheritance.why_not_given(released, pool, kept) == why
+    assert inheritance.why_not_given(RECORD, pool, kept) is None, "whoever has it keeps it"
 
 
 def node(label: str, ready: str) -> Node:

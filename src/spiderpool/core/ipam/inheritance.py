@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, SpiderIPPool
-from spiderpool.core.addresses import AddressSet
+from spiderpool.core.addresses import AddressSet, parse_subnet
 from spiderpool.core.ipam import allocation, selection
 from spiderpool.core.ipam.new_nodes import why_incomplete
 from spiderpool.core.ipam.selection import AllocationRequest
 from spiderpool.errors import Refused
+
+PARSED_TEXTS = 128
+"""Annotations whose addresses are remembered: one may be long, and each ADD of the pool's pods asks for them."""
 
 
 def is_for(record: SpiderIP, request: AllocationRequest) -> bool:
@@ -54,12 +58,41 @@ def why_not_asked(request: AllocationRequest, record: SpiderIP) -> str | None:
 
 
 def moving_addresses(pool: SpiderIPPool, version: int) -> AddressSet:
-    """The addresses that pods move away from, by the annotation of their pool; none where it cannot be read."""
+    """The addresses that pods move away from, by the annotation of their pool.
+
+    None where it cannot be read: it is written by hand then, and no owner loses its address for that. Nor where it
+    lists the whole pool and this gives addresses: it was enabled by hand, and the annotation is left over.
+    """
     text = (pool.metadata.annotations or {}).get(POOL_MOVING_ANNOTATION, "")
     try:
-        return AddressSet.parse(filter(None, (each.strip() for each in text.split(","))), version)
-    except ValueError:  # written by hand; an owner does not lose its address for that
+        listed = _listed_addresses(text, version)
+        is_left_over = not pool.spec.disable and AddressSet.of_network(parse_subnet(pool.spec.subnet)).issubset(listed)
+    except ValueError:
         return AddressSet(version)
+    return AddressSet(version) if is_left_over else listed
+
+
+@lru_cache(PARSED_TEXTS)
+def _listed_addresses(text: str, version: int) -> AddressSet:
+    return AddressSet.parse(filter(None, (each.strip() for each in text.split(","))), version)
+
+
+def why_not_given(record: SpiderIP, pool: SpiderIPPool, reserved: AddressSet) -> str | None:
+    """Why a released address is for nobody any more, not even for the next pod of who had it; None when it is.
+
+    ``reserved`` are the reserved addresses of its family. An address that is held stays with its holder whatever its
+    pool lists: the webhook and the commands take away none that is held.
+    """
+    if record.spec.releasedAt is None:
+        return None
+    address = allocation.address_of(record)
+    try:
+        is_listed = address in allocation.usable(pool)
+    except ValueError:
+        return f"pool {pool.name} cannot be read"
+    if not is_listed:
+        return f"pool {pool.name} does not give it any more"
+    return "it is reserved" if address in reserved else None
 
 
 def why_moving(request: AllocationRequest, record: SpiderIP, pool: SpiderIPPool) -> str | None:
