@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
@@ -22,12 +23,13 @@ from spiderpool.cli.main import cli
 from spiderpool.cli.plan.pods import MIRROR
 from spiderpool.cli.policies import PolicyOptions
 from spiderpool.cli.printing import View, printed
-from spiderpool.cli.renumbering import moving, writes
+from spiderpool.cli.renumbering import drain, moving, runs, writes
 from spiderpool.cli.renumbering.drain import MoveOptions, PoolDrain, whole
 from spiderpool.cli.renumbering.holders import AddressHolder, HolderKind, eviction_order, holders_of
-from spiderpool.cli.renumbering.moving import MoveStage, chosen, move_state
+from spiderpool.cli.renumbering.marks import DISABLED_BEFORE, MOVING_RUN, RUN_LASTS, run_mark, run_of
+from spiderpool.cli.renumbering.moving import MoveStage, chosen, move_state, why_incomplete
 from spiderpool.cli.renumbering.report import MovePlan
-from spiderpool.errors import Refused
+from spiderpool.errors import NotReady, Refused
 from tests.cli.test_plan import pool, record
 from tests.support.api_server import Fault
 from tests.support.played_cluster import DB, OLD, VM, PlayedCluster, held, played_cluster, pod
@@ -48,7 +50,7 @@ class TestDecisions:
         records = [held(f"10.0.0.{number}", each.name) for number, each in enumerate(pods, 1)]
         records += [held("10.0.0.8", "db-5", owner=KEPT), held("10.0.0.9", "gone")]
         records += [held("10.0.0.10", "cooling", releasedAt="2026-01-01T00:00:00Z"), held("10.0.0.11", "x", pool="two")]
-        found = holders_of([whole(OLD)], records, {each.key: each for each in pods}, pools)
+        found = holders_of([whole(OLD)], records, {each.key: each for each in pods}, pools, {"uid-of-vm"})
         return {each.pod.partition("/")[2]: each.kind for each in found}
 
     def test_what_can_be_done_about_each(self) -> None:
@@ -64,6 +66,31 @@ class TestDecisions:
             "db-5": HolderKind.KEPT,
             "gone": HolderKind.LEFT_OVER,
         }
+
+    def test_a_pod_does_not_exempt_itself_by_what_it_says_of_its_owner(self) -> None:
+        unknown = OwnerReference("kubevirt.io/v1", "VirtualMachineInstance", "none", "nope", controller=True)
+        foreign = OwnerReference("x/v1", "VirtualMachineInstance", "vm", "uid-of-vm", controller=True)
+        pods = (pod("a", unknown), pod("b", foreign), pod("c", annotations={MIRROR: "x"}))
+        assert set(self.kinds(*pods).values()) == {HolderKind.MANAGED, HolderKind.KEPT, HolderKind.LEFT_OVER}
+
+    def test_pods_of_jobs_are_evicted_only_when_asked_for(self) -> None:
+        job = OwnerReference("batch/v1", "Job", "j", "uid-of-j", controller=True)
+        assert self.kinds(pod("j-1", job))["j-1"] is HolderKind.JOB
+        holder = AddressHolder(HolderKind.JOB, "a/b", "u", "n", None, None, (), ())
+        assert (chosen([holder], unmanaged=True), chosen([holder], unmanaged=False, jobs=True)) == ([], [holder])
+
+    def test_a_controller_that_lacks_a_pod_loses_no_other(self) -> None:
+        one = pod("web-a")
+        holder = AddressHolder(
+            HolderKind.MANAGED, "default/web-a", "u", "n1", "CustomSet web", "uid-of-web", (), (), ready=True
+        )
+        ending = pod("web-b", deletionTimestamp="2026-01-01T00:00:00Z")
+        starting = changed(pod("web-c"), status=changed(one.status, conditions=None))
+        assert why_incomplete(holder, [one, pod("db-0", DB)], None) is None
+        assert why_incomplete(holder, [one, ending], None) == "pod default/web-b has not ended yet"
+        assert why_incomplete(holder, [one, starting], None) == "1 of 2 pods of CustomSet web serve"
+        assert why_incomplete(holder, [one], 3) == "1 of 3 pods of CustomSet web serve"
+        assert why_incomplete(replace(holder, ready=False), [one, starting], None) is None, "nobody misses it"
 
     @pytest.mark.parametrize(
         ("text", "kind"),
@@ -146,6 +173,7 @@ def test_a_wrong_command_line_asks_no_cluster(words: tuple[str, ...]) -> None:
 async def played(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PlayedCluster]:
     """Two pods with addresses of a pool; another pool has room."""
     monkeypatch.setattr(moving, "POLL", 0.02)
+    monkeypatch.setattr(runs, "LEARNING", 0.0)
     async with played_cluster() as found:
         yield found
 
@@ -295,3 +323,148 @@ async def test_pools_of_others_are_refused(played: PlayedCluster) -> None:
         await plan(played)
     with pytest.raises(Refused, match="SpiderIPPool nobody does not exist"):
         await PoolDrain("nobody", OPTIONS).plan(played.cluster)
+
+
+def ready(played: PlayedCluster) -> int:
+    return sum(each.ready and not each.terminating for each in played.server.stored(EvictablePod).values())
+
+
+async def test_run_again_it_evicts_no_second_pod_while_the_first_is_missing(played: PlayedCluster) -> None:
+    async def never(each: EvictablePod) -> None:
+        raise NotReady("no address")
+
+    played.far.give = never
+    for _ in range(2):
+        assert not await run(played, replace(OPTIONS, timeout=0.5))
+    assert (played.far.evicted, ready(played)) == (["web-a"], 1)
+    assert "pod default/web-b waits: 1 of 2 pods of CustomSet web serve" in played.said
+
+
+async def test_no_answer_for_a_moment_ends_no_move(played: PlayedCluster) -> None:
+    task = asyncio.create_task(run(played))
+    async with asyncio.timeout(5):
+        while not any("is evicted" in each for each in played.said):
+            await asyncio.sleep(0.01)
+    played.server.inject(Fault("list", status=500, plural="pods", times=2))
+    assert await task
+    assert played.far.evicted == ["web-a", "web-b"]
+
+
+async def test_two_runs_at_once_exclude_each_other(played: PlayedCluster) -> None:
+    played.server.forbid_evictions("web-budget")
+    first = asyncio.create_task(run(played))
+    async with asyncio.timeout(5):
+        while not any("waits" in each for each in played.said):
+            await asyncio.sleep(0.01)
+    with pytest.raises(Refused, match="another command moves pods of pool one now"):
+        await run(played)
+    played.server.forbid_evictions("")
+    assert await first
+    assert MOVING_RUN not in (played.pool("one").metadata.annotations or {}), "others may go on"
+
+
+async def test_a_run_that_was_killed_keeps_others_away_for_a_while_only(played: PlayedCluster) -> None:
+    now = datetime.now(UTC)
+    killed = changed(OLD, metadata=ObjectMeta(name="one", annotations=run_mark(OLD, "a/1/x", now)))
+    with pytest.raises(Refused, match="if it was killed, go on after"):
+        run_mark(killed, "b/2/y", now + RUN_LASTS / 2)
+    assert run_mark(killed, "b/2/y", now + RUN_LASTS)[MOVING_RUN].startswith("b/2/y ")
+    broken = changed(OLD, metadata=ObjectMeta(name="one", annotations={MOVING_RUN: "x"}))
+    assert run_mark(broken, "b/2/y", now), "what is edited by hand keeps nobody away"
+
+
+async def test_a_run_keeps_others_away_for_as_long_as_it_lasts(played: PlayedCluster) -> None:
+    closing = runs.PoolRun(played.client, whole(OLD))
+    part = replace(closing.part, pool=await writes.close_pool(played.client, closing.part, closing.mark()))
+    mine = replace(closing, part=part)
+    soon = (datetime.now(UTC) + timedelta(seconds=10)).isoformat()
+    await played.client.patch(SpiderIPPool, "one", {"metadata": {"annotations": {MOVING_RUN: f"{mine.name} {soon}"}}})
+    assert run_of(await mine.check())[1] > datetime.now(UTC) + RUN_LASTS / 2
+    with pytest.raises(runs.MoveEnded, match="another command moves pods"):
+        await replace(mine, name="b/2/y").check()
+
+
+async def test_it_stops_when_it_is_taken_back(played: PlayedCluster) -> None:
+    played.server.forbid_evictions("web-budget")
+    task = asyncio.create_task(run(played))
+    async with asyncio.timeout(5):
+        while not any("waits" in each for each in played.said):
+            await asyncio.sleep(0.01)
+    await undo(played)
+    played.server.forbid_evictions("")
+    assert not await task
+    assert "stopped: the move from pool one was taken back meanwhile" in played.said
+    assert played.far.evicted == []
+    assert not played.pool("one").spec.disable
+
+
+async def test_it_is_taken_back_though_the_pool_was_enabled_by_hand(played: PlayedCluster) -> None:
+    await run(played, replace(OPTIONS, move=False))
+    await played.client.patch(SpiderIPPool, "one", {"spec": {"disable": False}})
+    await undo(played)
+    assert (played.pool("one").spec.disable, played.pool("one").metadata.annotations or {}) == (False, {})
+
+
+async def test_what_was_before_is_not_guessed(played: PlayedCluster) -> None:
+    await run(played, replace(OPTIONS, move=False))
+    await played.client.patch(SpiderIPPool, "one", {"metadata": {"annotations": {DISABLED_BEFORE: None}}})
+    await undo(played)
+    assert played.pool("one").spec.disable
+    assert played.said[-1].startswith("pool one stays disabled")
+
+
+async def test_an_annotation_that_no_command_has_written_is_left(played: PlayedCluster) -> None:
+    theirs = {POOL_MOVING_ANNOTATION: "10.0.0.1"}
+    played.server.put(changed(OLD, metadata=ObjectMeta(name="one", annotations=theirs)))
+    (why,) = (await plan(played)).refusals
+    assert "which no command has written" in why
+    with pytest.raises(Refused, match="which no command has written"):
+        await run(played)
+    assert played.pool("one").metadata.annotations == theirs
+
+
+async def test_a_conflict_about_an_eviction_is_not_told_as_its_end(played: PlayedCluster) -> None:
+    played.server.inject(Fault("create", status=409, plural="pods"))
+    assert await run(played)
+    assert not any("gone already" in each for each in played.said)
+    assert played.far.evicted == ["web-a", "web-b"]
+
+
+async def test_one_pod_that_may_not_be_evicted_keeps_others_from_nothing(played: PlayedCluster) -> None:
+    """Its finalizer holds it; it is of another controller, and comes first since it does not serve."""
+    other = OwnerReference("apps/v1", "CustomSet", "evil", "uid-of-evil", controller=True)
+    evil = pod("evil", other, finalizers=["x/y"], deletionTimestamp="2026-01-01T00:00:00Z")
+    played.put(evil, "10.0.0.3")
+    end = played.far._end
+
+    async def keep(each: EvictablePod) -> None:
+        if each.name != "evil":
+            await end(each)
+
+    played.far._end = keep  # type: ignore[method-assign,assignment]
+    assert not await run(played, replace(OPTIONS, timeout=0.5))
+    assert played.far.evicted == ["web-a", "web-b"]
+    assert "pod default/evil has not ended within 0.5 s" in played.said
+
+
+async def test_a_pool_that_agents_learn_late_of_is_looked_at_again(
+    played: PlayedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late() -> None:
+        played.put(pod("late"), "10.0.0.6")
+
+    monkeypatch.setattr(drain, "learnt", late)
+    assert await run(played)
+    assert "late" in played.far.evicted
+
+
+async def test_room_is_asked_for_without_move_too(played: PlayedCluster) -> None:
+    played.server.put(pool("two", "10.0.0.11"))
+    found = await plan(played, replace(OPTIONS, move=False))
+    assert found.refusals == ()
+    assert any("no room for 1 of 2 pods" in each for each in found.notes)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "0"])
+def test_no_endless_time(text: str) -> None:
+    assert CliRunner().invoke(cli, ["pool", "drain", "one", "--timeout", text]).exit_code == 2

@@ -12,14 +12,16 @@ from msgspec.structs import replace as changed
 
 from spiderpool.api.ippool import POOL_ENI_LABEL, POOL_MOVING_ANNOTATION
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.cli.policies import PolicyOptions
-from spiderpool.cli.renumbering import moving
-from spiderpool.cli.renumbering.drain import MoveOptions
+from spiderpool.cli.renumbering import moving, runs
+from spiderpool.cli.renumbering.drain import MoveOptions, PoolDrain
 from spiderpool.cli.renumbering.resize import AddressChange, PoolResize, check_free, resized
+from spiderpool.cli.renumbering.writes import MOVING_POOL_LABEL
 from spiderpool.core.addresses import AddressSet, from_int
 from spiderpool.core.ipam.allocation import address_of
-from spiderpool.errors import BadRequest, Refused
+from spiderpool.errors import ApiUnavailable, BadRequest, Refused
+from tests.support.api_server import Fault
 from tests.support.played_cluster import OLD, PlayedCluster, held, played_cluster
 
 pytestmark = pytest.mark.unit
@@ -35,6 +37,7 @@ FIRST = AddressChange(removed=("10.0.0.1",))
 async def played(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PlayedCluster]:
     """Pod web-a has the first address of the pool, web-b the second."""
     monkeypatch.setattr(moving, "POLL", 0.02)
+    monkeypatch.setattr(runs, "LEARNING", 0.0)
     async with played_cluster() as found:
         yield found
 
@@ -156,3 +159,100 @@ async def test_the_pool_of_an_eni_is_changed_in_the_cloud(played: PlayedCluster)
     played.server.put(changed(OLD, metadata=ObjectMeta(name="one", labels={POOL_ENI_LABEL: "eni-1"})))
     with pytest.raises(Refused, match=r"pool one has the addresses of ENI eni-1, .* in the cloud"):
         await refusals(played, AddressChange(added=("10.0.0.7",)))
+
+
+LAST = AddressChange(removed=("10.0.0.5-10.0.0.6",))
+
+
+async def undo(played: PlayedCluster) -> None:
+    await PoolResize("one", AddressChange(), MOVE).undo(played.cluster, played.said.append)
+
+
+async def test_addresses_that_cool_down_are_given_to_nobody_again(played: PlayedCluster) -> None:
+    played.server.put(held("10.0.0.6", "gone", releasedAt="2026-01-01T00:00:00Z"))
+    played.server.put(held("10.0.0.4", "other", releasedAt="2026-01-01T00:00:00Z"))
+    assert await run(played, LAST, STAY)
+    assert set(played.holding) == {"10.0.0.1", "10.0.0.2", "10.0.0.4"}
+
+
+async def test_a_drain_is_not_undone_by_a_resize(played: PlayedCluster) -> None:
+    await PoolDrain("one", STAY).carry_out(played.cluster, played.said.append)
+    before = played.pool("one")
+    for change in (AddressChange(added=("10.0.0.7",)), LAST):
+        with pytest.raises(Refused, match=r"a drain of pool one is not over: .* pool drain one --undo"):
+            await run(played, change, STAY)
+        with pytest.raises(Refused, match="a drain of pool one is not over"):
+            await refusals(played, change)
+    with pytest.raises(Refused, match="a drain of pool one is not over"):
+        await undo(played)
+    assert (played.pool("one").spec, played.pool("one").metadata.annotations) == (
+        before.spec,
+        before.metadata.annotations,
+    )
+
+
+async def test_a_resize_is_not_undone_by_another_one_or_by_a_drain(played: PlayedCluster) -> None:
+    played.server.forbid_evictions("web-budget")
+    await run(played, FIRST, replace(MOVE, timeout=0.1))
+    before = played.pool("one").metadata.annotations
+    with pytest.raises(Refused, match="is being resized"):
+        await run(played, AddressChange(added=("10.0.0.7",)), STAY)
+    with pytest.raises(Refused, match="a resize of pool one is not over"):
+        await PoolDrain("one", STAY).carry_out(played.cluster, played.said.append)
+    assert played.pool("one").metadata.annotations == before
+
+
+async def test_a_pool_that_is_disabled_on_purpose_stays_so(played: PlayedCluster) -> None:
+    played.server.put(changed(OLD, spec=changed(OLD.spec, disable=True)))
+    played.server.forbid_evictions("web-budget")
+    await run(played, FIRST, replace(MOVE, timeout=0.1))
+    await undo(played)
+    await PoolDrain("one", STAY).undo(played.cluster, played.said.append)
+    assert (played.pool("one").spec.disable, played.pool("one").metadata.annotations or {}) == (True, {})
+    assert played.server.stored(SpiderReservedIP) == {}
+
+
+@pytest.mark.parametrize("how", ["again", "undo", "add"])
+async def test_what_an_interruption_after_the_change_leaves_is_removed(played: PlayedCluster, how: str) -> None:
+    played.server.inject(Fault("delete", status=500, plural=SpiderReservedIP.KIND.plural))
+    with pytest.raises(ApiUnavailable):
+        await run(played, LAST, STAY)
+    assert (played.pool("one").spec.ips, len(played.server.stored(SpiderReservedIP))) == (["10.0.0.1-10.0.0.4"], 1)
+    ips = ["10.0.0.1-10.0.0.4"]
+    if how == "again":
+        found = await PoolResize("one", LAST, STAY).plan(played.cluster)
+        assert (found.refusals, len(found.notes)) == ((), 1)
+        assert await run(played, LAST, STAY)
+    elif how == "undo":
+        await undo(played)
+    else:
+        ips = ["10.0.0.1-10.0.0.6"]
+        assert await run(played, AddressChange(added=("10.0.0.5-10.0.0.6",)), STAY)
+    assert "pool one has given up 10.0.0.5-10.0.0.6 already; what was kept for that is removed" in played.said
+    assert (played.pool("one").spec.ips, played.pool("one").metadata.annotations or {}) == (ips, {})
+    assert played.server.stored(SpiderReservedIP) == {}
+
+
+@pytest.mark.parametrize("label", [{}, {MOVING_POOL_LABEL: "uid-of-a-former-pool"}])
+async def test_what_somebody_else_has_reserved_stays(played: PlayedCluster, label: dict[str, str]) -> None:
+    metadata = ObjectMeta(name="moving-one", labels=label)
+    played.server.put(SpiderReservedIP(metadata=metadata, spec=ReservedIPSpec(4, ["10.0.0.5-10.0.0.6"])))
+    await undo(played)
+    with pytest.raises(Refused, match="SpiderReservedIP moving-one was not made by a resize of this pool"):
+        await run(played, LAST, STAY)
+    await undo(played)
+    assert set(played.server.stored(SpiderReservedIP)) == {"moving-one"}
+    assert played.pool("one").metadata.annotations or {} == {}
+
+
+async def test_what_is_added_counts_and_is_there_first(played: PlayedCluster) -> None:
+    played.server.remove(played.pool("two"))
+    played.server.put(changed(OLD, spec=changed(OLD.spec, ips=["10.0.0.1-10.0.0.2"])))
+    change = AddressChange(added=("10.0.0.50-10.0.0.60",), removed=("10.0.0.1",))
+    assert await refusals(played, change, MOVE) == ()
+    played.server.forbid_evictions("web-budget")
+    assert not await run(played, change, replace(MOVE, timeout=0.1))
+    assert played.pool("one").spec.ips == ["10.0.0.1-10.0.0.2", "10.0.0.50-10.0.0.60"]
+    played.server.forbid_evictions("")
+    assert await run(played, change)
+    assert played.pool("one").spec.ips == ["10.0.0.2", "10.0.0.50-10.0.0.60"]

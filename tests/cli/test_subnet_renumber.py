@@ -13,7 +13,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import LabelSelector, ObjectMeta
 from spiderpool.api.subnet import APPLICATION_NAME_LABEL, SpiderSubnet, SubnetSpec
 from spiderpool.cli.policies import PolicyOptions
-from spiderpool.cli.renumbering import moving
+from spiderpool.cli.renumbering import moving, runs
 from spiderpool.cli.renumbering.counterparts import address_space, counterpart_name, counterparts
 from spiderpool.cli.renumbering.drain import MoveOptions
 from spiderpool.cli.renumbering.places import named_in
@@ -40,6 +40,7 @@ NOTHING = AddressSet(4)
 async def played(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PlayedCluster]:
     """Pods of a pool of 10.0.0.0/24, and a SpiderSubnet to which they are to move."""
     monkeypatch.setattr(moving, "POLL", 0.02)
+    monkeypatch.setattr(runs, "LEARNING", 0.0)
     async with played_cluster("one-new", "10.0.1.2") as found:
         found.server.remove(found.pool("two"))
         found.server.put(NEW)
@@ -161,3 +162,31 @@ async def test_subnets_that_do_not_fit(played: PlayedCluster) -> None:
         await replace(WORK, new="10.0.9.0/24").plan(played.cluster)
     with pytest.raises(BadRequest, match="of different families"):
         await replace(WORK, new="fd00::/64", ips=("fd00::1",)).plan(played.cluster)
+
+
+async def test_a_subnet_that_no_pool_has_is_no_empty_plan(played: PlayedCluster) -> None:
+    with pytest.raises(BadRequest, match=r"no pool has the subnet 10\.0\.7\.0/24"):
+        await replace(WORK, old="10.0.7.0/24").plan(played.cluster)
+
+
+@pytest.mark.parametrize("gateway", ["foo", "fd00::1"])
+async def test_a_gateway_that_is_none(played: PlayedCluster, gateway: str) -> None:
+    with pytest.raises(BadRequest, match=f"gateway {gateway} is no IPv4 address"):
+        await replace(WORK, gateway=gateway).plan(played.cluster)
+
+
+async def test_it_is_taken_back_by_the_command_that_is_printed(played: PlayedCluster) -> None:
+    """Without --ips, by which alone the new pools could be made."""
+    stay = replace(MOVE, move=False)
+    await run(played, replace(WORK, new="10.0.2.0/24", ips=("10.0.2.0-10.0.2.9",), options=stay))
+    assert played.pool("one").spec.disable
+    assert await replace(WORK, new="10.0.2.0/24").undo(played.cluster, played.said.append)
+    assert (bool(played.pool("one").spec.disable), played.pool("one").metadata.annotations or {}) == (False, {})
+    assert played.said[-1].startswith("pool one-10-0-2-0-24 stays")
+
+
+async def test_the_counterpart_of_a_disabled_pool_is_disabled(played: PlayedCluster) -> None:
+    one = played.pool("one")
+    played.server.put(changed(one, spec=changed(one.spec, disable=True)))
+    await run(played, replace(WORK, options=replace(MOVE, move=False)))
+    assert played.pool("one-new").spec.disable

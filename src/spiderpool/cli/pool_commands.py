@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,15 +54,23 @@ class Consent:
             raise click.UsageError("--dry-run prints what would be done, --undo takes it back: give one of them")
 
 
+def _finite(_: click.Context, __: click.Parameter, seconds: float) -> float:
+    if not math.isfinite(seconds):
+        raise click.BadParameter(f"{seconds} is no number of seconds")
+    return seconds
+
+
 def moving(command: F) -> F:
     """Give a command the options about moving pods, as ``options`` and ``consent``."""
     given = (
         click.option("--move", is_flag=True, help="Evict the pods that have a controller, one after the other."),
         click.option("--move-unmanaged", is_flag=True, help="Evict pods that nobody makes again, too."),
+        click.option("--move-jobs", is_flag=True, help="Evict pods of Jobs, too, which counts as a failure of theirs."),
         click.option("--even-if-full", is_flag=True, help="Begin though not all pods would get other addresses."),
         click.option(
             "--timeout",
             type=click.FloatRange(min=1.0),
+            callback=_finite,
             default=300.0,
             show_default=True,
             metavar="SECONDS",
@@ -80,7 +89,7 @@ def moving(command: F) -> F:
     def wrapped(*args: Any, **options: Any) -> Any:
         policies = PolicyOptions(options.pop("spiderpool_namespace"), default_network=options.pop("default_network"))
         consent = Consent(**{name: options.pop(name) for name in ("yes", "dry_run", "undo")})
-        names = ("move", "move_unmanaged", "even_if_full", "timeout")
+        names = ("move", "move_unmanaged", "move_jobs", "even_if_full", "timeout")
         how = MoveOptions(**{name: options.pop(name) for name in names}, policies=policies)
         return command(*args, options=how, consent=consent, **options)
 

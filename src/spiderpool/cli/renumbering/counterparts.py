@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.cli.renumbering.marks import DISABLED_BEFORE, MoveKind, is_moving_by, notes_of
 from spiderpool.core.addresses import AddressSet, parse_subnet, to_int
 from spiderpool.core.admission.ippool import default_ippool
 from spiderpool.core.ipam.subnet_addresses import available_addresses, lowest, pool_addresses, subnet_addresses
@@ -63,7 +64,10 @@ def address_space(
     hop = gateway or (source.spec.gateway if source else None)
     usable = (known & given if given else known) - AddressSet.unassignable(network)
     if hop is not None:
-        usable -= AddressSet.of_addresses([to_int(hop, network.version)], network.version)
+        try:
+            usable -= AddressSet.of_addresses([to_int(hop, network.version)], network.version)
+        except ValueError as error:
+            raise BadRequest(f"gateway {hop} is no IPv{network.version} address") from error
     name = source.name if source else text.translate(str.maketrans(".:/", "---"))
     return AddressSpace(name, text, usable, hop, source)
 
@@ -107,6 +111,12 @@ def counterparts(
     return found
 
 
+def _was_disabled(pool: SpiderIPPool) -> bool:
+    """Whether a pool is disabled, and not because it is drained."""
+    is_drained = is_moving_by(pool, MoveKind.DRAIN)
+    return notes_of(pool).get(DISABLED_BEFORE) == "true" if is_drained else bool(pool.spec.disable)
+
+
 def counterpart(pool: SpiderIPPool, name: str, addresses: AddressSet, new: AddressSpace) -> SpiderIPPool:
     """A pool for the same pods as another one, with addresses of the new space. Routes are those of the new subnet."""
     spec: IPPoolSpec = replace(
@@ -116,7 +126,7 @@ def counterpart(pool: SpiderIPPool, name: str, addresses: AddressSet, new: Addre
         excludeIPs=None,
         gateway=new.gateway,
         routes=None,
-        disable=None,
+        disable=_was_disabled(pool) or None,
     )
     metadata = ObjectMeta(name=name, annotations={RENUMBERED_FROM: pool.name})
     return default_ippool(SpiderIPPool(metadata=metadata, spec=spec), [new.source] if new.source else [])

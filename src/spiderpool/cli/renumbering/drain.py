@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, SpiderIPPool
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.policies import PolicyOptions
 from spiderpool.cli.printing import object_reference
 from spiderpool.cli.renumbering.holders import AddressHolder, EmptiedPart, HolderKind
-from spiderpool.cli.renumbering.look import RoomQuestion, pool_named, survey, verdict, why_no_room, why_not_ours
+from spiderpool.cli.renumbering.look import RoomQuestion, verdict, why_no_room, why_not_ours
+from spiderpool.cli.renumbering.marks import MoveKind, is_moving_by, why_another_move
 from spiderpool.cli.renumbering.moving import Mover, chosen
 from spiderpool.cli.renumbering.report import MovePlan, PlannedPool, left_text
+from spiderpool.cli.renumbering.runs import PoolRun, learnt
+from spiderpool.cli.renumbering.survey import pool_named, survey
 from spiderpool.cli.renumbering.writes import close_pool, reopen_pool
 from spiderpool.core.addresses import AddressSet, parse_subnet
 from spiderpool.core.ipam.owners import is_automatic
@@ -32,15 +35,20 @@ class MoveOptions:
     timeout: float
     """Seconds for each pod: until it is evicted, and until another serves in its place."""
     policies: PolicyOptions
+    move_jobs: bool = False
 
     @property
     def moves(self) -> bool:
         """Whether any pod is evicted."""
-        return self.move or self.move_unmanaged
+        return self.move or self.move_unmanaged or self.move_jobs
 
     def chosen(self, holders: Collection[AddressHolder]) -> list[AddressHolder]:
         """The holders that are evicted."""
-        return chosen(holders, unmanaged=self.move_unmanaged) if self.moves else []
+        return chosen(holders, unmanaged=self.move_unmanaged, jobs=self.move_jobs) if self.moves else []
+
+    def question(self, parts: tuple[EmptiedPart, ...], added: tuple[SpiderIPPool, ...] = ()) -> RoomQuestion:
+        """Which pods get other addresses, where pools are ``added`` before."""
+        return RoomQuestion(parts, added, self.move_unmanaged, self.move_jobs, self.policies)
 
 
 def whole(pool: SpiderIPPool) -> EmptiedPart:
@@ -64,26 +72,30 @@ class PoolDrain:
         if is_automatic(part.pool):
             raise Refused(why_not_ours(part.pool, await cluster.list(SpiderSubnet) or ()) or "")
         found = await survey(cluster, [part])
-        question = RoomQuestion((part,), unmanaged=self.options.move_unmanaged, policies=self.options.policies)
-        room = await question.answer(cluster, found) if self.options.moves else None
+        question = RoomQuestion(
+            (part,), unmanaged=self.options.move_unmanaged, jobs=self.options.move_jobs, policies=self.options.policies
+        )
+        room = await question.answer(cluster, found)
         full = why_no_room(room)
+        forced = self.options.even_if_full or not self.options.moves
+        begun = filter(None, [why_another_move(part.pool, MoveKind.DRAIN)])
         return MovePlan(
             objects=(object_reference(SpiderIPPool, self.pool),),
             pools=(PlannedPool(self.pool, ", ".join(part.pool.spec.ips or ()), drain_text(part.pool)),),
             holders=found.holders,
             room=verdict(room, full),
-            notes=tuple(holder_notes(self.options, found.holders)) + (tuple(full) if self.options.even_if_full else ()),
-            refusals=()
-            if self.options.even_if_full
-            else tuple(f"{why}; --even-if-full begins all the same" for why in full),
+            notes=(*holder_notes(self.options, found.holders), *(full if forced else ())),
+            refusals=(*begun, *(() if forced else (f"{why}; --even-if-full begins all the same" for why in full))),
         )
 
     async def carry_out(self, cluster: Cluster, say: Say) -> bool:
         """Close the pool, move its pods, tell what still holds an address; whether none does."""
         part = whole(await pool_named(cluster, self.pool))
-        part = replace(part, pool=await close_pool(cluster.client, part))
-        say(f"pool {self.pool} gives no new address")
-        return await empty(cluster, [part], self.options, say)
+        run = PoolRun(cluster.client, part)
+        part = replace(part, pool=await close_pool(cluster.client, part, run.mark()))
+        async with run.kept():
+            say(f"pool {self.pool} gives no new address")
+            return await empty(cluster, [part], self.options, [run], say)
 
     async def undo(self, cluster: Cluster, say: Say) -> bool:
         """Have the pool give addresses again."""
@@ -99,7 +111,7 @@ class PoolDrain:
 
 def drain_text(pool: SpiderIPPool) -> str:
     """What happens to a pool that is drained."""
-    is_closed = bool(pool.spec.disable) and POOL_MOVING_ANNOTATION in (pool.metadata.annotations or {})
+    is_closed = bool(pool.spec.disable) and is_moving_by(pool, MoveKind.DRAIN)
     return "gives no new address already" if is_closed else "gives no new address any more: spec.disable"
 
 
@@ -114,16 +126,24 @@ def holder_notes(options: MoveOptions, holders: Collection[AddressHolder]) -> li
     return notes
 
 
-async def empty(cluster: Cluster, parts: Collection[EmptiedPart], options: MoveOptions, say: Say) -> bool:
+async def empty(
+    cluster: Cluster, parts: Collection[EmptiedPart], options: MoveOptions, runs: Collection[PoolRun], say: Say
+) -> bool:
     """Evict what may be evicted, one after the other, and tell what still holds an address; whether none does."""
-    found = await survey(cluster, parts)
-    mover = Mover(cluster.client, parts, options.timeout, say)
+    await learnt()
+    mover = Mover(cluster, parts, options.timeout, runs, say)
+    is_whole = True
     try:
-        for holder in options.chosen(found.holders):
-            await mover.move(holder)
+        if options.moves:
+            await mover.until_gone(HolderKind.ENDING)
+            is_whole = await mover.move_all(options.chosen((await survey(cluster, parts)).holders))
+            await mover.until_gone(HolderKind.JOB)
+        for run in runs:
+            await run.check()
     except NotReady as error:
         say(f"stopped: {error.message}")
+        is_whole = False
     left = (await survey(cluster, parts)).holders
     for holder in left:
         say(f"still held: {left_text(holder)}")
-    return not left
+    return is_whole and not left

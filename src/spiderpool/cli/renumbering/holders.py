@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from spiderpool.api.evictable_pods import EvictablePod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, SpiderIPPool
+from spiderpool.api.kubevirt import GROUP as KUBEVIRT
+from spiderpool.api.meta import OwnerReference
 from spiderpool.cli.plan.pods import MIRROR, is_living
 from spiderpool.core import annotations as pod_annotations
 from spiderpool.core.addresses import AddressSet
@@ -25,6 +27,7 @@ class HolderKind(enum.StrEnum):
 
     MANAGED = "can be evicted: its controller makes another"
     NAMED = "its annotation names no pool that stays"
+    JOB = "pod of a Job, which counts its eviction as a failure: it ends by itself, or --move-jobs"
     UNMANAGED = "nobody makes it again: delete it, or --move-unmanaged"
     STATIC = "static: change its manifest on the node"
     MACHINE = "virtual machine: stop and start it"
@@ -66,8 +69,12 @@ class EmptiedPart:
 
     def covers(self, record: SpiderIP) -> bool:
         """Whether a record holds one of them. A released one, in its cooldown, holds nothing."""
+        return record.spec.releasedAt is None and self.has_address_of(record)
+
+    def has_address_of(self, record: SpiderIP) -> bool:
+        """Whether a record is of one of them, be it held or in its cooldown."""
         same = record.spec.pool == self.pool.name and family(record) == self.addresses.version
-        return same and record.spec.releasedAt is None and address_of(record) in self.addresses
+        return same and address_of(record) in self.addresses
 
     @property
     def annotation(self) -> dict[str, str]:
@@ -85,15 +92,20 @@ def holders_of(
     records: Iterable[SpiderIP],
     pods: Mapping[str, EvictablePod],
     pools: Iterable[SpiderIPPool],
+    machines: Collection[str] = (),
 ) -> list[AddressHolder]:
-    """The holders of the parts' addresses, in the order in which they are evicted; ``pods`` by namespace/name."""
+    """The holders of the parts' addresses, in the order in which they are evicted.
+
+    ``pods`` are by namespace/name, ``machines`` the UIDs of the virtual machines that there are.
+    """
     grouped: dict[str, list[SpiderIP]] = defaultdict(list)
     for record in held_records(parts, records):
         grouped[record.spec.podUID].append(record)
     closed = {part.pool.name for part in parts if part.closes_pool}
     staying = [pool for pool in pools if pool.name not in closed and not (pool.terminating or pool.spec.disable)]
     found = (
-        _holder(each, pods.get(f"{each[0].spec.namespace}/{each[0].spec.pod}"), staying) for each in grouped.values()
+        _holder(each, pods.get(f"{each[0].spec.namespace}/{each[0].spec.pod}"), staying, machines)
+        for each in grouped.values()
     )
     return eviction_order(found)
 
@@ -110,12 +122,14 @@ def _place(holder: AddressHolder) -> tuple[object, ...]:
     return holder.ready, holder.namespace, holder.controller or "", number, prefix, holder.pod
 
 
-def _holder(records: list[SpiderIP], pod: EvictablePod | None, staying: Collection[SpiderIPPool]) -> AddressHolder:
+def _holder(
+    records: list[SpiderIP], pod: EvictablePod | None, staying: Collection[SpiderIPPool], machines: Collection[str]
+) -> AddressHolder:
     spec = records[0].spec
     holding = pod if is_holder(pod, records[0]) else None
     owner = holding.controller if holding else None
     return AddressHolder(
-        _kind(records[0], holding, staying),
+        _kind(records[0], holding, staying, machines),
         f"{spec.namespace}/{spec.pod}",
         spec.podUID,
         spec.node,
@@ -131,17 +145,34 @@ def _owner_text(record: SpiderIP) -> str | None:
     return f"{record.spec.owner.kind} {record.spec.owner.name}" if record.spec.owner else None
 
 
-def _kind(record: SpiderIP, pod: EvictablePod | None, staying: Collection[SpiderIPPool]) -> HolderKind:
+def claims_machine(pod: EvictablePod) -> OwnerReference | None:
+    """The virtual machine that a pod says it is of."""
+    owner = pod.controller
+    return owner if owner and owner.kind in MACHINES and owner.apiVersion.startswith(f"{KUBEVIRT}/") else None
+
+
+def is_static(pod: EvictablePod) -> bool:
+    """Whether a pod is the mirror of a static one, as its kubelet makes it: owned by its Node, and annotated."""
+    owner = pod.controller
+    of_node = owner is not None and (owner.apiVersion, owner.kind, owner.name) == ("v1", "Node", pod.spec.nodeName)
+    return of_node and MIRROR in (pod.metadata.annotations or {})
+
+
+def _kind(
+    record: SpiderIP, pod: EvictablePod | None, staying: Collection[SpiderIPPool], machines: Collection[str]
+) -> HolderKind:
     if pod is None:
         return HolderKind.KEPT if record.spec.owner else HolderKind.LEFT_OVER
-    if MIRROR in (pod.metadata.annotations or {}):
+    if is_static(pod):
         return HolderKind.STATIC
     if not is_living(pod):
         return HolderKind.ENDING
     if pod.controller is None:
         return HolderKind.UNMANAGED
-    if pod.controller.kind in MACHINES:
+    if (machine := claims_machine(pod)) and machine.uid in machines:
         return HolderKind.MACHINE
+    if (pod.controller.apiVersion, pod.controller.kind) == ("batch/v1", "Job"):
+        return HolderKind.JOB
     return HolderKind.NAMED if names_only_closed(pod, staying) else HolderKind.MANAGED
 
 

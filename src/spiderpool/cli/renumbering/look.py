@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from msgspec.structs import replace as changed
 
-from spiderpool.api.evictable_pods import EvictablePod
-from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.subnet import IP_NUMBER_ANNOTATION, SUBNET_ANNOTATION, SpiderSubnet
 from spiderpool.cli.connection import Cluster
@@ -18,42 +16,12 @@ from spiderpool.cli.plan.answer import AddressPlan, Placement, address_plan
 from spiderpool.cli.plan.case import ClusterFacts, after_end, planned_groups, read_facts
 from spiderpool.cli.plan.pods import replacements
 from spiderpool.cli.policies import PolicyOptions, read_policies
-from spiderpool.cli.renumbering.holders import AddressHolder, EmptiedPart, held_records, holders_of
+from spiderpool.cli.renumbering.holders import EmptiedPart
 from spiderpool.cli.renumbering.moving import chosen
+from spiderpool.cli.renumbering.survey import PoolSurvey
 from spiderpool.core.ipam.owners import is_automatic
 from spiderpool.core.ipam.selection import version_of
 from spiderpool.core.ipam.subnets import is_cut_from
-from spiderpool.errors import Refused
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSurvey:
-    """All pools, and who holds the addresses that are to be empty."""
-
-    pools: tuple[SpiderIPPool, ...]
-    records: tuple[SpiderIP, ...]
-    """All that hold one of them."""
-    pods: Mapping[str, EvictablePod]
-    """Those of the holders' Namespaces, by namespace/name."""
-    holders: tuple[AddressHolder, ...]
-
-
-async def pool_named(cluster: Cluster, name: str) -> SpiderIPPool:
-    """A pool. Raises Refused when it does not exist, or may not be read."""
-    found = await cluster.find(SpiderIPPool, name)
-    if found is None:
-        raise Refused(f"SpiderIPPool {name} does not exist, or may not be read; see `kubectl get spiderippools`")
-    return found
-
-
-async def survey(cluster: Cluster, parts: Collection[EmptiedPart]) -> PoolSurvey:
-    """Who holds addresses of the parts: records are read before pods. Raises Refused where one may not be read."""
-    pools = await cluster.needed(SpiderIPPool)
-    records = held_records(parts, await cluster.needed(SpiderIP))
-    namespaces = sorted({record.spec.namespace for record in records})
-    pods = [pod for each in namespaces for pod in await cluster.needed(EvictablePod, each)]
-    by_name = {pod.key: pod for pod in pods}
-    return PoolSurvey(tuple(pools), tuple(records), by_name, tuple(holders_of(parts, records, by_name, pools)))
 
 
 def why_not_ours(pool: SpiderIPPool, subnets: Iterable[SpiderSubnet] = ()) -> str | None:
@@ -86,11 +54,12 @@ class RoomQuestion:
     """Pools that are made before."""
     unmanaged: bool = False
     """Whether pods without a controller are evicted too, for which none come."""
+    jobs: bool = False
     policies: PolicyOptions = field(default_factory=lambda: PolicyOptions(DEFAULT_NAMESPACE))
 
     async def answer(self, cluster: Cluster, found: PoolSurvey) -> AddressPlan | None:
         """Whether the pods that come in the place of evicted ones get addresses; None when none is evicted."""
-        evicted = [found.pods[each.pod] for each in chosen(found.holders, unmanaged=self.unmanaged)]
+        evicted = [found.pods[each.pod] for each in chosen(found.holders, unmanaged=self.unmanaged, jobs=self.jobs)]
         if not evicted:
             return None
         policies = await read_policies(cluster, self.policies)

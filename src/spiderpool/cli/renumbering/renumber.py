@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from spiderpool.api.ippool import SpiderIPPool
@@ -10,12 +11,21 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.printing import object_reference
-from spiderpool.cli.renumbering.counterparts import AddressSpace, PoolCounterpart, address_space, counterparts
+from spiderpool.cli.renumbering.counterparts import (
+    RENUMBERED_FROM,
+    AddressSpace,
+    PoolCounterpart,
+    address_space,
+    counterparts,
+)
 from spiderpool.cli.renumbering.drain import MoveOptions, drain_text, empty, holder_notes, whole
 from spiderpool.cli.renumbering.holders import EmptiedPart
-from spiderpool.cli.renumbering.look import RoomQuestion, survey, verdict, why_no_room, why_not_ours
+from spiderpool.cli.renumbering.look import verdict, why_no_room, why_not_ours
+from spiderpool.cli.renumbering.marks import MoveKind, is_moving_by, notes_of, why_another_move
 from spiderpool.cli.renumbering.places import places
 from spiderpool.cli.renumbering.report import MovePlan, PlannedPool
+from spiderpool.cli.renumbering.runs import PoolRun
+from spiderpool.cli.renumbering.survey import survey
 from spiderpool.cli.renumbering.writes import TIMEOUT, close_pool, reopen_pool
 from spiderpool.core.admission.ippool import PoolContext, validate_ippool
 from spiderpool.core.ipam.subnet_addresses import reserved_addresses
@@ -73,6 +83,8 @@ class SubnetRenumbering:
         pools = await cluster.needed(SpiderIPPool)
         mine = [pool for pool in pools if pool.spec.subnet == old.subnet]
         foreign = [why for pool in mine if (why := why_not_ours(pool, subnets or ()))]
+        if not mine and not any(RENUMBERED_FROM in notes_of(pool) and pool.spec.subnet == new.subnet for pool in pools):
+            raise BadRequest(f"no pool has the subnet {old.subnet}: see `kubectl get spiderippools`")
         reserved = reserved_addresses(await cluster.list(SpiderReservedIP) or (), new.addresses.version)
         plain = [pool for pool in mine if not why_not_ours(pool, subnets or ())]
         pairs = tuple(counterparts(plain, (old, new), pools, reserved))
@@ -90,10 +102,10 @@ class SubnetRenumbering:
         case = await self._case(cluster)
         found = await survey(cluster, case.parts)
         added = tuple(pair.new for pair in case.pairs)
-        question = RoomQuestion(case.parts, added, self.options.move_unmanaged, self.options.policies)
-        room = await question.answer(cluster, found) if self.options.moves else None
+        question = self.options.question(case.parts, added)
+        room = await question.answer(cluster, found)
         full = why_no_room(room)
-        forced = self.options.even_if_full
+        forced = self.options.even_if_full or not self.options.moves
         remedy = f"write {case.new.name}, or the pool of it, there"
         return MovePlan(
             objects=tuple(
@@ -106,6 +118,7 @@ class SubnetRenumbering:
             notes=(*holder_notes(self.options, found.holders), *_route_notes(case), *(full if forced else ())),
             refusals=(
                 *case.refusals,
+                *filter(None, (why_another_move(part.pool, MoveKind.DRAIN) for part in case.parts)),
                 *(() if forced else (f"{why}; --even-if-full begins all the same" for why in full)),
             ),
         )
@@ -124,17 +137,26 @@ class SubnetRenumbering:
         for pair in case.pairs:
             if not pair.exists:
                 await self._make(cluster, pair, say)
-        parts = [replace(part, pool=await close_pool(cluster.client, part)) for part in case.parts]
-        left = False
-        for part in parts:  # all are closed, so that no pod moves from one to the next
-            say(f"pool {part.pool.name} gives no new address")
-            left = not await empty(cluster, [part], self.options, say) or left
+        async with AsyncExitStack() as stack:
+            parts, runs = [], []
+            for part in case.parts:  # all are closed first, so that no pod moves from one to the next
+                run = PoolRun(cluster.client, part)
+                parts.append(replace(part, pool=await close_pool(cluster.client, part, run.mark())))
+                runs.append(run)
+                await stack.enter_async_context(run.kept())
+                say(f"pool {part.pool.name} gives no new address")
+            left = not await self._empty(cluster, parts, runs, say)
         if self.delete_old:
             for part in parts:
                 left = not await self._delete(cluster, part, say) or left
         for text in case.foreign:
             say(f"left: {text}")
         return not left and not case.foreign
+
+    async def _empty(self, cluster: Cluster, parts: Sequence[EmptiedPart], runs: Sequence[PoolRun], say: Say) -> bool:
+        """Empty the old pools one after the other; whether all are."""
+        outcomes = [await empty(cluster, [part], self.options, runs, say) for part in parts]
+        return all(outcomes)
 
     async def _make(self, cluster: Cluster, pair: PoolCounterpart, say: Say) -> None:
         try:
@@ -159,11 +181,15 @@ class SubnetRenumbering:
 
     async def undo(self, cluster: Cluster, say: Say) -> bool:
         """Have the old pools give addresses again; the new ones stay, since pods have addresses of them."""
-        for pair in (await self._case(cluster)).pairs:
-            say(await reopen_pool(cluster.client, pair.old))
-            if pair.exists:
-                back = f"spiderpoolctl pool drain {pair.new.name} --move"
-                say(f"pool {pair.new.name} stays; for pods to move back: {back}")
+        old = address_space(self.old, await cluster.list(SpiderSubnet) or ())
+        pools = await cluster.needed(SpiderIPPool)
+        for pool in pools:
+            if pool.spec.subnet != old.subnet or not is_moving_by(pool, MoveKind.DRAIN):
+                continue
+            say(await reopen_pool(cluster.client, pool))
+            for new in pools:
+                if notes_of(new).get(RENUMBERED_FROM) == pool.name:
+                    say(f"pool {new.name} stays; for pods to move back: spiderpoolctl pool drain {new.name} --move")
         return True
 
     @property

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as changed
 
 from msgspec.structs import replace
 
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, SpiderIPPool
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.printing import object_reference
 from spiderpool.cli.renumbering.drain import MoveOptions, empty, holder_notes
 from spiderpool.cli.renumbering.holders import EmptiedPart, held_records
-from spiderpool.cli.renumbering.look import (
-    PoolSurvey,
-    RoomQuestion,
-    pool_named,
-    survey,
-    verdict,
-    why_no_room,
-    why_not_ours,
-)
+from spiderpool.cli.renumbering.look import RoomQuestion, verdict, why_no_room, why_not_ours
+from spiderpool.cli.renumbering.marks import MoveKind, is_moving_by, why_another_move
 from spiderpool.cli.renumbering.report import MovePlan, PlannedPool
-from spiderpool.cli.renumbering.writes import change_pool, reserve, unreserve
+from spiderpool.cli.renumbering.runs import PoolRun, learnt
+from spiderpool.cli.renumbering.survey import PoolSurvey, pool_named, survey
+from spiderpool.cli.renumbering.writes import (
+    change_pool,
+    end_cooldowns,
+    mark_part,
+    reservation_of,
+    reserve,
+    unmark,
+    unreserve,
+)
 from spiderpool.core.addresses import AddressSet, parse_subnet
 from spiderpool.core.admission.ippool import PoolContext, default_ippool, validate_ippool
+from spiderpool.core.ipam import inheritance
 from spiderpool.core.ipam.allocation import address_text
 from spiderpool.errors import BadRequest, Refused
 
@@ -74,6 +79,15 @@ def resized(pool: SpiderIPPool, change: AddressChange) -> Resized:
     return Resized(pool, after, EmptiedPart(pool, listed - wanted, closes_pool=False))
 
 
+def with_additions(change: Resized) -> SpiderIPPool:
+    """The pool with what is added, and all that it had."""
+    version = change.part.addresses.version
+    before, after = (AddressSet.parse(each.spec.ips or (), version) for each in (change.before, change.after))
+    if after.issubset(before):
+        return change.before
+    return replace(change.before, spec=replace(change.before.spec, ips=(before | after).ranges()))
+
+
 def why_refused(
     change: Resized, others: Iterable[SpiderIPPool], subnets: Sequence[SpiderSubnet] | None
 ) -> tuple[str, ...]:
@@ -100,26 +114,39 @@ class PoolResize:
 
     async def plan(self, cluster: Cluster) -> MovePlan:
         """What would be done. Raises Refused and BadRequest for a change that cannot be made at all."""
-        change = resized(await pool_named(cluster, self.pool), self.change)
+        pool = await pool_named(cluster, self.pool)
+        if why := why_another_move(pool, MoveKind.RESIZE):
+            raise Refused(why)
+        if (done := await self._given_up(cluster, pool)) and self._is_done(pool, done):
+            return MovePlan((object_reference(SpiderIPPool, self.pool),), (), (), notes=(_finishing(pool, done),))
+        change = resized(pool, self.change)
         subnets = await cluster.list(SpiderSubnet)
         if why := why_not_ours(change.before, subnets or ()):
             raise Refused(why)
         found = await survey(cluster, [change.part])
         refusals = [*why_refused(change, found.pools, subnets), *self._why_held(found)]
-        room = await self._question(change).answer(cluster, found) if self.options.moves else None
+        room = await self._question(change).answer(cluster, found)
         full = why_no_room(room)
-        refusals += [] if self.options.even_if_full else [f"{why}; --even-if-full begins all the same" for why in full]
+        forced = self.options.even_if_full or not self.options.moves
+        refusals += [] if forced else [f"{why}; --even-if-full begins all the same" for why in full]
         return MovePlan(
             objects=(object_reference(SpiderIPPool, self.pool),),
             pools=tuple(_rows(change)),
             holders=found.holders,
             room=verdict(room, full),
-            notes=(*holder_notes(self.options, found.holders), *(full if self.options.even_if_full else ())),
+            notes=(
+                *([_finishing(pool, done)] if done else ()),
+                *holder_notes(self.options, found.holders),
+                *(full if forced else ()),
+            ),
             refusals=tuple(refusals),
         )
 
     def _question(self, change: Resized) -> RoomQuestion:
-        return RoomQuestion((change.part,), unmanaged=self.options.move_unmanaged, policies=self.options.policies)
+        part = changed(change.part, pool=with_additions(change))  # these are written first
+        return RoomQuestion(
+            (part,), unmanaged=self.options.move_unmanaged, jobs=self.options.move_jobs, policies=self.options.policies
+        )
 
     def _why_held(self, found: PoolSurvey) -> list[str]:
         held = len(found.records)
@@ -128,49 +155,104 @@ class PoolResize:
         return [f"{held} of the addresses that go are held: --move evicts the pods that have a controller"]
 
     async def carry_out(self, cluster: Cluster, say: Say) -> bool:
-        """Change the pool, after those that hold what goes have moved; whether it is changed."""
-        change = resized(await pool_named(cluster, self.pool), self.change)
+        """Change the pool, after those that hold what goes have moved; whether it is changed.
+
+        The annotations of the pool are there from before the first step to after the last one, so that each
+        interruption can be told.
+        """
+        pool = await pool_named(cluster, self.pool)
+        if why := why_another_move(pool, MoveKind.RESIZE):
+            raise Refused(why)
+        if done := await self._given_up(cluster, pool):
+            await self._finish(cluster, pool)
+            say(_finishing(pool, done))
+            if self._is_done(pool, done):
+                return True
+            pool = await pool_named(cluster, self.pool)
+        change = resized(pool, self.change)
+        run = PoolRun(cluster.client, change.part)
+        if change.part.addresses:
+            change = changed(change, before=await mark_part(cluster.client, change.part, run.mark()))
+        elif is_moving_by(pool, MoveKind.RESIZE):
+            raise Refused(f"pool {self.pool} is being resized: finish that, or take it back by --undo")
+        if with_additions(change).spec.ips != change.before.spec.ips:
+            await self._write(cluster, change.before, with_additions(change), say)
         if not change.part.addresses:
-            await self._write(cluster, change, say)
             return True
-        await reserve(cluster.client, change.part)
-        say(f"nobody gets {', '.join(change.part.addresses.ranges())} of pool {self.pool} any more")
-        if self.options.moves:
-            marked = {"metadata": {"annotations": change.part.annotation}}
-            pool = await change_pool(cluster.client, change.before, marked)
-            change = resized(pool, self.change)
-        if not await empty(cluster, [change.part], self.options, say):
+        async with run.kept():
+            return await self._remove(cluster, run, say)
+
+    async def _remove(self, cluster: Cluster, run: PoolRun, say: Say) -> bool:
+        """Take away a part that is marked already; whether it is, and nobody has got an address of it meanwhile."""
+        part = run.part
+        await reserve(cluster.client, part)
+        say(f"nobody gets {', '.join(part.addresses.ranges())} of pool {self.pool} any more")
+        if not await empty(cluster, [part], self.options, [run], say):
             return False
-        check_free(change.part, await cluster.needed(SpiderIP))
-        await self._write(cluster, change, say)
-        await unreserve(cluster.client, self.pool)
-        late = await survey(cluster, [change.part])  # an agent may not have known yet that they were reserved
+        records = await cluster.needed(SpiderIP)
+        check_free(part, records)
+        await end_cooldowns(cluster.client, part, records)
+        change = resized(await run.check(), self.change)
+        if change.part.addresses != part.addresses:
+            raise Refused(f"somebody else has changed pool {self.pool} meanwhile; look at it, and run this again")
+        await self._write(cluster, change.before, change.after, say)
+        await learnt()  # else an agent might hear that they are not reserved any more before it hears of the pool
+        late = await survey(cluster, [part])
         for holder in late.holders:
             say(f"pod {holder.pod} has got {', '.join(holder.addresses)} meanwhile: add it again, or evict the pod")
+        await self._finish(cluster, await pool_named(cluster, self.pool))
         return not late.holders
 
-    async def _write(self, cluster: Cluster, change: Resized, say: Say) -> None:
-        body = {"metadata": {"annotations": {POOL_MOVING_ANNOTATION: None}}, "spec": {"ips": change.after.spec.ips}}
-        await change_pool(cluster.client, change.before, body)
-        say(f"pool {self.pool} has {', '.join(change.after.spec.ips or ())}")
+    async def _finish(self, cluster: Cluster, pool: SpiderIPPool) -> None:
+        await unreserve(cluster.client, pool)
+        await unmark(cluster.client, pool)
+
+    async def _given_up(self, cluster: Cluster, pool: SpiderIPPool) -> AddressSet | None:
+        """What a resize that was interrupted has taken from the pool, and has left reserved or marked."""
+        found = await reservation_of(cluster.client, pool)
+        version = parse_subnet(pool.spec.subnet).version
+        marked = inheritance.moving_addresses(pool, version) if is_moving_by(pool, MoveKind.RESIZE) else None
+        part = AddressSet.parse(found.spec.ips or (), version) if found else marked
+        return part if part and not part & AddressSet.parse(pool.spec.ips or (), version) else None
+
+    def _is_done(self, pool: SpiderIPPool, done: AddressSet) -> bool:
+        """Whether what is asked for was done by the resize that was interrupted."""
+        listed = AddressSet.parse(pool.spec.ips or (), done.version)
+        ips, added, removed = (
+            AddressSet.parse(each, done.version) for each in (self.change.ips, self.change.added, self.change.removed)
+        )
+        return ips == listed if ips else bool(removed) and removed.issubset(done) and added.issubset(listed)
+
+    async def _write(self, cluster: Cluster, before: SpiderIPPool, after: SpiderIPPool, say: Say) -> None:
+        await change_pool(cluster.client, before, {"spec": {"ips": after.spec.ips}})
+        say(f"pool {self.pool} has {', '.join(after.spec.ips or ())}")
 
     async def undo(self, cluster: Cluster, say: Say) -> bool:
         """Give the part free again that was to go."""
         pool = await pool_named(cluster, self.pool)
-        if pool.spec.disable and POOL_MOVING_ANNOTATION in (pool.metadata.annotations or {}):
-            raise Refused(f"pool {self.pool} is drained, not resized: spiderpoolctl pool drain {self.pool} --undo")
-        await change_pool(cluster.client, pool, {"metadata": {"annotations": {POOL_MOVING_ANNOTATION: None}}})
-        was = await unreserve(cluster.client, self.pool)
-        say(f"pool {self.pool} gives all its addresses again" if was else f"pool {self.pool} is not being resized")
+        is_marked = is_moving_by(pool, MoveKind.RESIZE)
+        done = await self._given_up(cluster, pool)
+        if not is_marked and done is None and (why := why_another_move(pool, MoveKind.RESIZE)):
+            raise Refused(why)
+        await unmark(cluster.client, pool)
+        was = await unreserve(cluster.client, pool) or is_marked
+        if done:
+            say(_finishing(pool, done))
+        else:
+            say(f"pool {self.pool} gives all its addresses again" if was else f"pool {self.pool} is not being resized")
         return True
 
     @property
     def ways(self) -> str:
         """How to go on, and how to take it back."""
         return (
-            f"pool {self.pool} has its addresses still; go on: the same command; take it back: "
+            f"pool {self.pool} is as it says itself; go on: the same command; take it back: "
             f"spiderpoolctl pool resize {self.pool} --undo"
         )
+
+
+def _finishing(pool: SpiderIPPool, done: AddressSet) -> str:
+    return f"pool {pool.name} has given up {', '.join(done.ranges())} already; what was kept for that is removed"
 
 
 def _rows(change: Resized) -> Iterable[PlannedPool]:
