@@ -16,8 +16,8 @@ from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.cli.policies import PolicyOptions
 from spiderpool.cli.renumbering import moving, runs
 from spiderpool.cli.renumbering.drain import MoveOptions, PoolDrain
+from spiderpool.cli.renumbering.marks import MOVING_POOL_LABEL
 from spiderpool.cli.renumbering.resize import AddressChange, PoolResize, check_free, resized
-from spiderpool.cli.renumbering.writes import MOVING_POOL_LABEL
 from spiderpool.core.addresses import AddressSet, from_int
 from spiderpool.core.ipam.allocation import address_of
 from spiderpool.errors import ApiUnavailable, BadRequest, Refused

@@ -118,6 +118,9 @@ CHECKS: dict[str, Check] = {
         "nobody gets the address",
         "it is released once the agent of its node says that no sandbox has it; by hand: spiderpoolctl ip release",
     ),
+    "move-left-over": Check(
+        "warning", "addresses stay unused, or pods lose theirs, for a move that nobody makes", "take it back by --undo"
+    ),
     "certificate-ends": Check(
         "warning", "after that, the API server refuses each change of our kinds", "look at the leader's log"
     ),

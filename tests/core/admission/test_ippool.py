@@ -10,11 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.api.ippool import POOL_CIDR_LABEL, POOL_ENI_LABEL, POOL_NODE_LABEL, SpiderIPPool
+from spiderpool.api.ippool import (
+    POOL_CIDR_LABEL,
+    POOL_ENI_LABEL,
+    POOL_MOVING_ANNOTATION,
+    POOL_NODE_LABEL,
+    SpiderIPPool,
+)
 from spiderpool.api.meta import FINALIZER, OwnerReference
 from spiderpool.api.subnet import APPLICATION_NAME_LABEL, OWNER_SUBNET_LABEL, SpiderSubnet
 from spiderpool.core.addresses import from_int
-from spiderpool.core.admission.ippool import PoolContext, default_ippool, validate_ippool, why_ippool_in_use
+from spiderpool.core.admission.ippool import (
+    MOST_MOVING,
+    PoolContext,
+    default_ippool,
+    validate_ippool,
+    why_ippool_in_use,
+)
 from spiderpool.core.ipam.allocation import usable
 from tests.core.admission.objects import LEAVING, NET6, found, holder, paths, pool, subnet
 
@@ -359,3 +371,13 @@ class TestPoolOfASubnet:
         reason = why_ippool_in_use(pool({}), [holder("10.6.0.1")])
         assert reason is not None
         assert "10.6.0.1 (pod ns/web)" in reason
+
+
+def test_a_long_list_of_addresses_that_pods_move_away_from_is_refused_unless_it_was_there() -> None:
+    long, longer = (pool({}, annotations={POOL_MOVING_ANNOTATION: "1" * (MOST_MOVING + each)}) for each in (1, 2))
+    assert [each.path for each in validate_ippool(long, pool({}))] == [
+        f"metadata.annotations[{POOL_MOVING_ANNOTATION}]"
+    ]
+    assert len(validate_ippool(longer, long)) == 1
+    assert validate_ippool(long, long) == ()
+    assert validate_ippool(pool({}), long) == ()

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from spiderpool.api.coordinator import SpiderCoordinator
+from spiderpool.api.ippool import POOL_MOVING_ANNOTATION
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.core.admission.warnings import (
     coordinator_warnings,
@@ -46,6 +47,15 @@ def test_addresses_that_no_pod_gets(spec: dict[str, Any], left_out: str | None) 
 def test_a_pool_without_addresses(spec: dict[str, Any]) -> None:
     assert list(ippool_warnings(pool(spec)))[-1] == "spec.ips: the pool has no address that a pod could get"
     assert list(subnet_warnings(subnet({}))) == []  # its pools may come later, with their addresses
+
+
+@pytest.mark.parametrize(("text", "count"), [("10.0.0", 1), ("fd00::1", 1), ("10.6.0.5", 0)])
+def test_addresses_that_pods_move_away_from_and_that_cannot_be_read(text: str, count: int) -> None:
+    marked = pool({})
+    marked.metadata.annotations = {POOL_MOVING_ANNOTATION: text}
+    found = [each for each in ippool_warnings(marked) if POOL_MOVING_ANNOTATION in each]
+    assert len(found) == count
+    assert all("has no effect" in each for each in found)
 
 
 def test_the_objects_that_a_pool_is_for() -> None:

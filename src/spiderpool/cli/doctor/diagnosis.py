@@ -12,6 +12,7 @@ from spiderpool.cli import attention
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.doctor.checks_addresses import address_findings, suspects
 from spiderpool.cli.doctor.checks_definitions import definition_findings, version_findings
+from spiderpool.cli.doctor.checks_moves import move_findings
 from spiderpool.cli.doctor.checks_networks import network_findings
 from spiderpool.cli.doctor.checks_pods import UNREAD, Controllers, read_controllers, refusal_findings, waiting_pods
 from spiderpool.cli.doctor.checks_rights import right_findings
@@ -133,6 +134,7 @@ def diagnosis(
         *right_findings(snapshot.roles, _components(found), found.namespace),
         *address_findings(snapshot),
         *network_findings(snapshot, now),
+        *move_findings(found, now),
         *refusal_findings(snapshot, controllers, now),
     )
     chosen = (each for each in findings if snapshot.node is None or each.node in (None, snapshot.node))

@@ -14,6 +14,8 @@ MOVING_RUN = "ipam.spidernet.io/moving-run"
 """Annotation of a pool from which pods move: which run of a command does so now, and until when it says so."""
 DISABLED_BEFORE = "ipam.spidernet.io/disabled-before-drain"
 """Annotation of a pool that is drained: whether it was disabled before."""
+MOVING_POOL_LABEL = "ipam.spidernet.io/moving-pool"
+"""Label of a SpiderReservedIP that keeps a part of a pool which becomes empty: the UID of the pool."""
 RUN_LASTS = timedelta(seconds=60)
 """For how long a run that says nothing more keeps others away."""
 

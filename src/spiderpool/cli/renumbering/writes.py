@@ -14,6 +14,7 @@ from spiderpool.cli.renumbering.holders import EmptiedPart
 from spiderpool.cli.renumbering.marks import (
     DISABLED_BEFORE,
     MOVING_BY,
+    MOVING_POOL_LABEL,
     MOVING_RUN,
     MoveKind,
     is_moving_by,
@@ -28,8 +29,6 @@ TIMEOUT = 10.0
 """Seconds for each request."""
 CONFLICT_TRIES = 5
 """Tries to write a pool of which nothing but its status has changed, which the controller writes often."""
-MOVING_POOL_LABEL = "ipam.spidernet.io/moving-pool"
-"""Label of a SpiderReservedIP that keeps a part of a pool which becomes empty: the UID of the pool."""
 MARKS = {POOL_MOVING_ANNOTATION: None, MOVING_BY: None, MOVING_RUN: None, DISABLED_BEFORE: None}
 """The annotations of a move, as a patch that removes them."""
 RESERVING = "moving-"

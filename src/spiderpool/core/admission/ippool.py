@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from spiderpool.api.ip import SpiderIP
-from spiderpool.api.ippool import POOL_CIDR_LABEL, POOL_NODE_LABEL, IPPoolSpec, SpiderIPPool
+from spiderpool.api.ippool import POOL_CIDR_LABEL, POOL_MOVING_ANNOTATION, POOL_NODE_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import LabelSelector, OwnerReference
 from spiderpool.api.subnet import IP_NUMBER_ANNOTATION, SpiderSubnet
 from spiderpool.core.addresses import AddressSet, Network, from_int, parse_subnet
@@ -37,6 +37,9 @@ from spiderpool.core.ipam.owners import APPLICATION_KEYS, is_automatic
 from spiderpool.core.ipam.subnet_addresses import pool_addresses, subnet_addresses
 from spiderpool.core.ipam.subnets import adopted_pool, is_cut_from
 from spiderpool.core.labels import label_value
+
+MOST_MOVING = 32_768
+"""Characters of the annotation that lists addresses which pods move away from: about a thousand ranges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +103,27 @@ def validate_ippool(
 ) -> tuple[FieldError, ...]:
     """All faults of a new or changed pool; ``old`` is None for a new one.
 
-    A change that leaves ``spec`` as it is has none, so that labels and finalizers of a faulty pool can be changed.
+    A change that leaves ``spec`` as it is has none, so that labels and finalizers of a faulty pool can be changed; but
+    for an annotation that would cost each agent too much.
     """
     context = context or PoolContext()
+    if fault := _moving_fault(new, old):
+        return (fault,)
     if old is not None and old.spec == new.spec:
         return ()
     if new.terminating:
         return (FieldError(Fault.FORBIDDEN, "spec", None, "the pool is being deleted; create another one"),)
     identity = tuple(subnet_faults(new.spec.subnet, new.spec.ipVersion, context.families))
     return identity or first_faults(_pool_faults(new, old, context))
+
+
+def _moving_fault(new: SpiderIPPool, old: SpiderIPPool | None) -> FieldError | None:
+    """That of an annotation which was not so long before; agents read it at each ADD of the pool's pods."""
+    text, former = ((each.metadata.annotations or {}).get(POOL_MOVING_ANNOTATION, "") for each in (new, old or new))
+    if len(text) <= MOST_MOVING or (old is not None and text == former):
+        return None
+    field, said = f"metadata.annotations[{POOL_MOVING_ANNOTATION}]", f"{len(text)} characters"
+    return FieldError(Fault.INVALID, field, said, f"longer than {MOST_MOVING}: move away from fewer ranges at a time")
 
 
 def why_ippool_in_use(pool: SpiderIPPool, records: Iterable[SpiderIP]) -> str | None:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from spiderpool.api.coordinator import CoordinatorSpec, SpiderCoordinator
 from spiderpool.api.core_v1 import Namespace, Node
-from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, SpiderIPPool
 from spiderpool.api.meta import Object
 from spiderpool.api.multusconfig import (
     IpoibConfig,
@@ -24,6 +24,7 @@ from spiderpool.core.addresses import AddressSet, Network
 from spiderpool.core.admission.faults import parse_prefix, shown
 from spiderpool.core.admission.ranges import subnet_or_none
 from spiderpool.core.ipam.allocation import usable
+from spiderpool.core.ipam.inheritance import why_moving_unreadable
 from spiderpool.core.network.multusconfig import BLOCK_FIELDS, Block, interface_block
 from spiderpool.core.network.plumbing.foreign import NEVER
 from spiderpool.core.network.plumbing.values import DISABLED
@@ -54,6 +55,8 @@ def ippool_warnings(pool: SpiderIPPool) -> Iterator[str]:
     if subnet is None:
         return
     yield from _unassignable_warnings(pool.spec.ips, pool.spec.excludeIPs, subnet)
+    if why := why_moving_unreadable(pool):
+        yield f"metadata.annotations[{POOL_MOVING_ANNOTATION}]: has no effect: {why}"
     if not usable(pool):
         yield "spec.ips: the pool has no address that a pod could get"
 

@@ -72,6 +72,15 @@ def moving_addresses(pool: SpiderIPPool, version: int) -> AddressSet:
     return AddressSet(version) if is_left_over else listed
 
 
+def why_moving_unreadable(pool: SpiderIPPool) -> str | None:
+    """Why the annotation of a pool that lists addresses which pods move away from has no effect; None when it has."""
+    try:
+        _listed_addresses((pool.metadata.annotations or {}).get(POOL_MOVING_ANNOTATION, ""), selection.version_of(pool))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 @lru_cache(PARSED_TEXTS)
 def _listed_addresses(text: str, version: int) -> AddressSet:
     return AddressSet.parse(filter(None, (each.strip() for each in text.split(","))), version)
