@@ -245,10 +245,7 @@ class PoolResize:
     @property
     def ways(self) -> str:
         """How to go on, and how to take it back."""
-        return (
-            f"pool {self.pool} is as it says itself; go on: the same command; take it back: "
-            f"spiderpoolctl pool resize {self.pool} --undo"
-        )
+        return f"go on: the same command; take back what is not done: spiderpoolctl pool resize {self.pool} --undo"
 
 
 def _finishing(pool: SpiderIPPool, done: AddressSet) -> str:
