@@ -427,7 +427,13 @@ async def test_a_conflict_about_an_eviction_is_not_told_as_its_end(played: Playe
     played.server.inject(Fault("create", status=409, plural="pods"))
     assert await run(played)
     assert not any("gone already" in each for each in played.said)
-    assert played.far.evicted == ["web-a", "web-b"]
+    assert sorted(played.far.evicted) == ["web-a", "web-b"]
+
+
+async def test_a_pod_whose_budget_forbids_it_keeps_its_siblings_from_nothing(played: PlayedCluster) -> None:
+    played.server.inject(Fault("create", status=429, plural="pods"))
+    assert await run(played)
+    assert played.far.evicted == ["web-b", "web-a"]
 
 
 async def test_one_pod_that_may_not_be_evicted_keeps_others_from_nothing(played: PlayedCluster) -> None:

@@ -153,13 +153,12 @@ class Mover:
         return True
 
     async def _round(self, pending: list[AddressHolder], said: Mapping[str, str]) -> dict[str, str]:
-        """Try each controller's next pod; why one was not moved, by pod. Those that were are not pending any more."""
+        """Try each pod, as each may be under another budget; why one was not moved, by pod.
+
+        Those that were moved are not pending any more.
+        """
         reasons: dict[str, str] = {}
-        waiting: set[str] = set()
         for holder in tuple(pending):
-            key = holder.controller_uid or holder.uid
-            if key in waiting:
-                continue
             try:
                 await self._check()
                 why = await self.move(holder)
@@ -168,7 +167,6 @@ class Mover:
             if why is None:
                 pending.remove(holder)
                 continue
-            waiting.add(key)
             reasons[holder.pod] = why
             if said.get(holder.pod) != why:
                 self.say(f"pod {holder.pod} waits: {why}")
