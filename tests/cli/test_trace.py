@@ -33,6 +33,7 @@ from tests.cli.trace_cluster import (
     cluster,
     coordinator,
     endpoints,
+    nad,
     places,
     pod,
     pool,
@@ -145,6 +146,64 @@ def test_an_address_that_the_eni_does_not_have() -> None:
     assert found.drop is not None
     assert found.drop.place == "the cloud's network"
     assert "172.31.199.11 is not registered on ENI eni-n1-eth0" in found.drop.reason
+
+
+def test_an_address_of_the_server_that_its_eni_does_not_have() -> None:
+    objects = cluster(server("n2", without=address("far")))
+    for words, options in ((("web",), {}), ((), {"node": "n1"})):
+        found = traced(objects, *words, f"{address('far')}:80", **options)
+        assert found.drop is not None
+        assert found.drop.place == "the cloud's network"
+        assert "172.31.199.21 is not registered on ENI eni-n2-eth0 (eth0 of node n2)" in found.drop.reason
+        assert "delete pod shop/far" in found.drop.remedy
+    assert traced(objects, f"{address('far')}:80", node="n2").goes_through  # by the pair: the cloud sees nothing
+
+
+def test_what_stays_in_a_nic_needs_no_registration() -> None:
+    for name in ("web", "near"):
+        found = traced(cluster(server("n1", without=address(name))), "web", f"{address('near')}:80")
+        assert found.goes_through
+
+
+def test_a_balancer_with_a_pod_behind_it_whose_address_is_not_registered() -> None:
+    of_pods = service(type="LoadBalancer")
+    of_pods.metadata.annotations = {"service.beta.kubernetes.io/backend-type": "eni"}
+    objects = cluster(of_pods, endpoints("far"), server("n2", without=address("far")))
+    found = traced(objects, "svc/shop/api", outside=True)
+    assert found.drop is not None
+    assert "the cloud leads nothing to it" in found.drop.reason
+
+
+def test_answers_by_the_interface_of_another_address() -> None:
+    """Without rules for source addresses a pod answers by its default route, whichever address was asked."""
+    plain = coordinator()
+    assert plain.spec is not None
+    plain = replace(plain, spec=replace(plain.spec, tunePodRoutes=False))
+    found = traced(cluster(plain), "web", f"{address('two-far', 'net1')}:80")
+    assert found.drop is not None
+    assert "192.168.0.23 is not registered on ENI eni-n2-eth0" in found.drop.reason
+    assert "drops the answers, which leave by eth0" in found.drop.reason
+    assert "tunePodRoutes" in found.drop.remedy
+    outside_clouds = traced(cluster(plain, servers={}), "web", f"{address('two-far', 'net1')}:80")
+    assert (outside_clouds.outcome, outside_clouds.paths[0].asymmetric) == ("goes through", True)
+
+
+def test_answers_of_a_node_port_by_another_nic() -> None:
+    """A node that is not tuned sends answers from its second NIC's address by the first, also those of its pods."""
+    spec = {"type": "NodePort", "externalTrafficPolicy": "Local"}
+    objects = cluster(service(**spec), endpoints("far"))
+    found = traced(objects, "web", f"{NODES['n2']['eth1']}:30080")
+    assert found.drop is not None
+    assert "answers from 192.168.0.2 leave by eth0 and not by eth1" in found.drop.reason
+
+
+@pytest.mark.parametrize(("mode", "passes"), [("bridge", True), ("private", False), ("vepa", False)])
+def test_macvlan_interfaces_of_one_nic(mode: str, passes: bool) -> None:
+    objects = cluster(nad("eth0", "eth0", type="macvlan", mode=mode))
+    found = traced(objects, "web", f"{address('near')}:80")
+    assert found.goes_through is passes
+    assert (f"of mode {mode} on one NIC" in found.drop.reason) if found.drop else passes
+    assert traced(objects, "web", f"{address('far')}:80").goes_through
 
 
 def test_pods_of_an_allowed_namespace_reach_the_metadata_service() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address
 
+from spiderpool.cli.trace import cloud_network
 from spiderpool.cli.trace.node_sites import NodeSite
 from spiderpool.cli.trace.pod_sites import PodSite
 from spiderpool.cli.trace.sites import SiteMap
@@ -13,6 +14,7 @@ from spiderpool.core.addresses import Address
 from spiderpool.core.network.plumbing.lookup import Flow, RouteChoice, RoutingState, look_up
 from spiderpool.core.network.plumbing.naming import MARK, VETH
 from spiderpool.core.network.plumbing.nics import NIC_MARK_PRIORITY
+from spiderpool.core.network.plumbing.values import Attachment
 
 OUTSIDE = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
 """Stand for a client outside of the cluster (RFC 5737, RFC 3849)."""
@@ -23,6 +25,15 @@ STOPPED = "see spiderpoolctl explain pod {pod}, and its Events"
 def client_of(packet: Packet) -> Address:
     """The address to which answers go."""
     return packet.source or OUTSIDE[packet.destination.version]
+
+
+def by_network(sites: SiteMap, site: PodSite, packet: Packet, interface: Attachment) -> Path:
+    """The path of a packet that comes to a pod's NIC from the network."""
+    drop = cloud_network.drop_of_destination(sites.node(site.node), interface, packet, site)
+    path = in_pod(sites, site, packet, interface.ifname)
+    if drop is None or site.stopped:
+        return path
+    return Path(path.endpoint, packet.hops, drop=drop)
 
 
 def in_pod(sites: SiteMap, site: PodSite, packet: Packet, interface: str) -> Path:
@@ -39,8 +50,10 @@ def in_pod(sites: SiteMap, site: PodSite, packet: Packet, interface: str) -> Pat
     if choice is None:
         return replace(path, drop=_no_way_back(site, packet), seen_as="")
     hop = Hop(site.place, f"answers leave by {choice.route.link}").by(choice, packet.destination, mark)
-    back = (hop, *_on_the_node(sites, site, packet)) if choice.route.link == VETH else (hop,)
-    return replace(path, way_back=back, asymmetric=choice.route.link != interface)
+    path = replace(path, way_back=(hop,), asymmetric=choice.route.link != interface)
+    if choice.route.link == VETH:
+        return _back_by_the_node(sites, site, packet, path)
+    return replace(path, drop=_drop_of_answers(sites, site, packet, choice))
 
 
 def _no_way_back(site: PodSite, packet: Packet) -> Drop:
@@ -50,18 +63,30 @@ def _no_way_back(site: PodSite, packet: Packet) -> Drop:
     return Drop(site.place, reason, NO_GATEWAY.format(pool=pool))
 
 
-def _on_the_node(sites: SiteMap, site: PodSite, packet: Packet) -> tuple[Hop, ...]:
-    """What the node does with answers that come by the pod's path to it."""
+def _drop_of_answers(sites: SiteMap, site: PodSite, packet: Packet, choice: RouteChoice) -> Drop | None:
+    """Whether the cloud drops answers that leave by an interface on a NIC; it sees none that stay in the NIC."""
+    link = choice.route.link
+    client = sites.pod_with(packet.source) if packet.source is not None else None
+    held = client.interface_with(client_of(packet)) if client else None
+    same_nic = held is not None and client is not None and client.node == site.node
+    if same_nic and held is not None and held.master == site.attachments[link].master and choice.next_hop is None:
+        return None
+    return cloud_network.drop_of_answers(sites.node(site.node), link, site, packet.destination)
+
+
+def _back_by_the_node(sites: SiteMap, site: PodSite, packet: Packet, path: Path) -> Path:
+    """The path with what the node does with answers that come by the pod's path to it."""
     node = sites.node(site.node)
     if packet.source is not None and node.routing.holds(packet.source):
         does = "it translates them back, and passes them on" if packet.translated else "it is the client"
-        return (Hop(node.place, does),)
+        return replace(path, way_back=(*path.way_back, Hop(node.place, does)))
     routing = sites.routing(site.node, packet.source)
     choice = look_up(Flow(client_of(packet), packet.destination, nic_mark(routing, packet)), routing)
     if choice is None:
-        return ()
+        return path
     does = f"it {'translates them back and ' if packet.translated else ''}sends them by {choice.route.link}"
-    return (Hop(node.place, does).by(choice, packet.entered or packet.destination),)
+    hop = Hop(node.place, does).by(choice, packet.entered or packet.destination)
+    return replace(path, way_back=(*path.way_back, hop), drop=wrong_nic(node, packet, choice))
 
 
 def on_node(node: NodeSite, routing: RoutingState, packet: Packet, who: str) -> Path:

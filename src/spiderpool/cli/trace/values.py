@@ -109,7 +109,11 @@ class Packet:
 
     def dropped(self, place: str, reason: str, remedy: str) -> tuple[Path, ...]:
         """The path that ends here."""
-        return (Path(self.target, self.hops, drop=Drop(place, reason, remedy)),)
+        return self.dropped_by(Drop(place, reason, remedy))
+
+    def dropped_by(self, drop: Drop) -> tuple[Path, ...]:
+        """The path that ends by what drops it."""
+        return (Path(self.target, self.hops, drop=drop),)
 
     def lost(self, why: str) -> tuple[Path, ...]:
         """The path of which no more can be said."""

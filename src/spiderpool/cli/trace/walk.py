@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
 from spiderpool.api.core_v1 import Service
-from spiderpool.cli.trace import arrival
+from spiderpool.cli.trace import arrival, cloud_network
 from spiderpool.cli.trace.balancers import balancer_servers, source_note
 from spiderpool.cli.trace.node_sites import NodeSite
 from spiderpool.cli.trace.pod_sites import PodSite
 from spiderpool.cli.trace.sites import SiteMap, is_proxied
 from spiderpool.cli.trace.values import Hop, Packet, Path, with_port
 from spiderpool.cloud import registry
-from spiderpool.core.addresses import Address, canonical
+from spiderpool.core.addresses import Address
 from spiderpool.core.ipam.allocation import usable
 from spiderpool.core.network.plumbing.lookup import Flow, RouteChoice, look_up, look_up_unbound, source_of
 from spiderpool.core.network.plumbing.naming import VETH, host_interface
@@ -31,6 +31,9 @@ from spiderpool.core.network.service_proxy import (
 MOST_HOPS = 24
 """Beyond these a packet goes round in circles, as by Services whose endpoints are addresses of Services."""
 
+APART = ("private", "vepa")
+"""Modes of macvlan in which the kernel passes nothing from one interface of a NIC to another."""
+
 
 @dataclass(frozen=True, slots=True)
 class Departure:
@@ -41,6 +44,13 @@ class Departure:
     gateway: Address | None
     child: Attachment | None = None
     """The pod's interface on the NIC, past the node's own routing; None: the node sends it."""
+
+    def stays_in_nic(self, site: PodSite, address: Address) -> bool:
+        """Whether the receiver's interface is on the same NIC, so that nothing leaves by the wire."""
+        interface = site.interface_with(address)
+        if self.child is None or self.gateway is not None or interface is None:
+            return False
+        return (site.node, interface.master) == (self.node.name, self.nic)
 
 
 class Walker:
@@ -226,41 +236,44 @@ class Walker:
             if by.child is not None and self._is_kept_from_metadata(packet):
                 return self._metadata_drop(packet, f"NIC {by.nic} of {by.node.place}")
             return (self._end(packet, "metadata service", "it answers"),)
-        if dropped := self._unregistered(by, packet):
-            return dropped
+        site = self._sites.pod_with(packet.destination)
+        if site and by.stays_in_nic(site, packet.destination):
+            return self._within_nic(by, packet, site)
+        if drop := cloud_network.drop_of_source(by.node, by.nic, packet):
+            return packet.dropped_by(drop)
         if by.gateway:
             packet = packet.after(Hop(f"router {by.gateway}", f"it passes the packet on to {packet.destination}"))
-        if site := self._sites.pod_with(packet.destination):
-            return self._to_pod(by, packet, site)
+        return self._to_pod(packet, site) if site else self._past_pods(by, packet)
+
+    def _past_pods(self, by: Departure, packet: Packet) -> tuple[Path, ...]:
+        """The paths of a packet on the network to an address that no pod has."""
         if name := self._sites.node_with(packet.destination):
             return self._to_node(by, packet, name)
         found = self._sites.frontend(packet.destination, packet.port, packet.protocol)
-        if found is not None:
-            return self._to_service(by, packet, found)
-        return self._elsewhere(by, packet)
+        return self._elsewhere(by, packet) if found is None else self._to_service(by, packet, found)
 
-    def _unregistered(self, by: Departure, packet: Packet) -> tuple[Path, ...]:
-        """The cloud drops frames whose source address is not registered on the ENI."""
-        eni = by.node.enis.get(by.nic)
-        if eni is None or packet.source is None or by.node.routing.holds(packet.source):
-            return ()
-        known = {eni.primary_address, *eni.addresses, *map(canonical, eni.ipv6_addresses)}
-        if str(packet.source) in known:
-            return ()
-        reason = f"{packet.source} is not registered on ENI {eni.identity} ({by.nic} of {by.node.place})"
-        remedy = f"register it on the ENI, or delete {packet.sender}, so that it gets another"
-        return packet.dropped("the cloud's network", f"{reason}, so the cloud drops what has it as source", remedy)
+    def _within_nic(self, by: Departure, packet: Packet, site: PodSite) -> tuple[Path, ...]:
+        """The path between two pods on one NIC, of which the network outside sees nothing."""
+        interface = site.interface_with(packet.destination)
+        assert interface is not None
+        assert by.child is not None
+        place = f"NIC {by.nic} of {by.node.place}"
+        apart = next((each.mode for each in (by.child, interface) if each.mode in APART), None)
+        if interface.kind == "macvlan" and apart:
+            reason = (
+                f"macvlan interfaces of mode {apart} on one NIC do not reach each other: the kernel keeps them apart"
+            )
+            return packet.dropped(place, reason, "use mode bridge in the networks of both pods, or ipvlan")
+        hop = Hop(place, f"it stays in the NIC, from one {interface.kind} interface to the other")
+        return (arrival.in_pod(self._sites, site, packet.after(hop), interface.ifname),)
 
-    def _to_pod(self, by: Departure, packet: Packet, site: PodSite) -> tuple[Path, ...]:
+    def _to_pod(self, packet: Packet, site: PodSite) -> tuple[Path, ...]:
         if site.unknown:
             return packet.lost(site.unknown)
         interface = site.interface_with(packet.destination)
         if interface is None:
             return packet.lost(f"no interface of pod {site.pod.key} is known to have {packet.destination}")
-        if by.gateway is None and by.child is not None and (site.node, interface.master) == (by.node.name, by.nic):
-            does = f"it stays in the NIC, from one {interface.kind} interface to the other"
-            packet = packet.after(Hop(f"NIC {by.nic} of {by.node.place}", does))
-        return (arrival.in_pod(self._sites, site, packet, interface.ifname),)
+        return (arrival.by_network(self._sites, site, packet, interface),)
 
     def _to_node(self, by: Departure, packet: Packet, name: str) -> tuple[Path, ...]:
         if name == by.node.name and by.child is not None and by.gateway is None:
@@ -298,7 +311,7 @@ class Walker:
             if site is None or interface is None:
                 yield from sent.lost(f"no pod is known to have {endpoint.address}")
             else:
-                yield arrival.in_pod(self._sites, site, sent, interface.ifname)
+                yield arrival.by_network(self._sites, site, sent, interface)
         for name in servers.nodes:
             yield from self._node_port_of(packet, frontend, name, Hop(place, note))
 
