@@ -56,10 +56,10 @@ def node_site(name: str, objects: ClusterObjects) -> NodeSite:
 def _addresses(name: str, enis: Mapping[str, ENI], objects: ClusterObjects) -> Iterator[AddAddress]:
     """Those of its ENIs, the primary one first, and the others of its Node."""
     known: set[Address] = set()
+    subnets = [ip_network(pool.spec.subnet) for pool in (objects.pools or {}).values()]
     for device, eni in sorted(enis.items(), key=lambda each: not each[1].primary):
         known.add(ip_address(eni.primary_address))
-        yield _on_link(device, ip_address(eni.primary_address), [ip_network(eni.subnet)])
-    subnets = [ip_network(pool.spec.subnet) for pool in (objects.pools or {}).values()]
+        yield _on_link(device, ip_address(eni.primary_address), [ip_network(eni.subnet)] if eni.subnet else subnets)
     for each in objects.nodes[name].status.addresses or ():
         if each.type == "InternalIP" and (address := ip_address(each.address)) not in known:
             yield _on_link(_device(address, enis, objects.networks or {}), address, subnets)

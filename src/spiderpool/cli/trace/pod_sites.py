@@ -71,16 +71,28 @@ class PodSite:
 def pod_site(pod: Pod, node: NodeSite | None, objects: ClusterObjects, records: Sequence[SpiderIP]) -> PodSite:
     """A pod with the addresses that it holds by ``records``. ``node`` is None where it is on none."""
     site = PodSite(pod, pod.spec.nodeName or "")
-    if pod.spec.hostNetwork or node is None:
+    if node is None:
+        return replace(site, unknown=_without_node(site))
+    if pod.spec.hostNetwork:
         return site
     if not records:
         return replace(site, unknown=f"pod {pod.key} has no SpiderIP: another plugin attaches it, if it is attached")
+    for each in records:
+        if each.spec.pool not in (objects.pools or {}):
+            why = f"pool {each.spec.pool}, of which pod {pod.key} has {each.spec.address}, is gone or not understood"
+            return replace(site, unknown=f"{why}: its gateway and routes are not known")
     case = _case(pod, objects, records)
     try:
         attachment = attachment_of(case)
         return _attached(site, node, objects, _Interfaces(case, attachment, records))
     except SpiderpoolError as error:
         return replace(site, unknown=f"the interfaces of pod {pod.key} cannot be worked out: {error.message}")
+
+
+def _without_node(site: PodSite) -> str:
+    if not site.node:
+        return f"pod {site.pod.key} is on no node yet"
+    return f"node {site.node} of pod {site.pod.key} does not exist (any more), so its interfaces are not known"
 
 
 @dataclass(frozen=True, slots=True)

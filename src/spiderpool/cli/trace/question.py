@@ -16,6 +16,7 @@ from spiderpool.cli.policies import PolicyOptions
 from spiderpool.cli.trace.answer import Trace, trace_of, with_notes
 from spiderpool.cli.trace.case import ClusterObjects, read_objects
 from spiderpool.cli.trace.outside import from_outside
+from spiderpool.cli.trace.screening import screened
 from spiderpool.cli.trace.sites import SiteMap
 from spiderpool.cli.trace.values import Packet, Path, with_port
 from spiderpool.cli.trace.walk import Walker
@@ -115,6 +116,7 @@ class TraceQuestion:
 
     def decide(self, objects: ClusterObjects, namespace: str) -> Trace:
         """The trace in a cluster that has been read. Raises Refused likewise."""
+        objects = screened(objects)
         sites = SiteMap(objects)
         written = f"{self.written}/{self.protocol}"
         if not self.pod and not self.node:

@@ -69,11 +69,11 @@ class Walker:
         if site.stopped:
             remedy = arrival.STOPPED.format(pod=site.pod.key)
             return packet.dropped(site.place, f"{site.stopped}, so it sends nothing", remedy)
+        if site.unknown:
+            return packet.lost(site.unknown)
         if site.pod.spec.hostNetwork:
             hop = Hop(site.place, f"it is in the network of node {site.node} (hostNetwork)")
             return self.from_node(self._sites.node(site.node), packet.after(hop))
-        if site.unknown:
-            return packet.lost(site.unknown)
         version = packet.destination.version
         if not site.routing.held(version):
             remedy = f"give the pod an IPv{version} address (pools of that family), or use the server's other address"
