@@ -148,6 +148,30 @@ def test_which_endpoints_are_used(conditions: dict[str, Any], expected: list[str
     assert [each.node for each in usable_endpoints(frontend(CLUSTER_IP), slices(**conditions))] == expected
 
 
+@pytest.mark.parametrize(
+    ("kind", "place", "spec"),
+    [
+        (CLUSTER_IP, POD, {"internalTrafficPolicy": "Local"}),
+        (NODE_PORT, NETWORK, {"externalTrafficPolicy": "Local"}),
+        (BALANCER, NETWORK, {"externalTrafficPolicy": "Local"}),
+    ],
+)
+@pytest.mark.parametrize(("here", "expected"), [([ENDING], ["n1"]), ([{"ready": False}], []), ([], [])])
+def test_policy_local_takes_what_ends_here_though_another_node_has_a_ready_one(
+    kind: ServiceAddressKind, place: ClientPlace, spec: Any, here: list[Any], expected: list[str]
+) -> None:
+    """CategorizeEndpoints of kube-proxy chooses by the node first."""
+    known = [*(one for conditions in here for one in slices(n1=conditions)), *slices(n2={})]
+    client = ServiceClient(place, "n1", ip_address("10.0.0.99"))
+    assert nodes(decide(frontend(kind, **spec), client, known, ProxySettings())) == expected
+
+
+def test_policy_cluster_leaves_out_what_ends() -> None:
+    client = ServiceClient(POD, "n1", ip_address("10.0.0.99"))
+    found = decide(frontend(CLUSTER_IP), client, slices(n1=ENDING, n2={}), ProxySettings())
+    assert nodes(found) == ["n2"]
+
+
 def test_no_endpoint_of_the_family() -> None:
     client = ServiceClient(POD, "n1", ip_address("fd00::9"))
     assert "no ready endpoint" in decide(frontend(CLUSTER_IP, 6), client, BOTH, ProxySettings()).refusal

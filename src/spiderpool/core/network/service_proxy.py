@@ -115,27 +115,43 @@ def decide(
         return ProxyDecision(refusal=label, remedy="remove the label, or look at that proxy")
     if refusal := _source_refusal(frontend, client):
         return ProxyDecision(refusal=refusal, remedy="add the range to spec.loadBalancerSourceRanges of the Service")
-    found = usable_endpoints(frontend, slices)
+    known = tuple(slices)
+    found = usable_endpoints(frontend, known)
     if not found:
         return ProxyDecision(
             refusal=f"Service {name} has no ready endpoint for port {frontend.port.port}: the connection is refused",
             remedy="look at the pods that its selector selects, and their readiness: kubectl get endpointslices"
             f" -n {frontend.service.metadata.namespace} -l kubernetes.io/service-name={frontend.service.name}",
         )
+    local = usable_endpoints(frontend, known, client.node)
     if frontend.kind is ServiceAddressKind.CLUSTER_IP:
-        return _internal(frontend, client, found, settings)
-    return _external(frontend, client, found, settings)
+        return _internal(frontend, client, local if _is_internal_local(frontend) else found, settings)
+    return _external(frontend, client, _Reachable(found, local), settings)
 
 
-def usable_endpoints(frontend: ServiceFrontend, slices: Iterable[EndpointSlice]) -> tuple[ServiceEndpoint, ...]:
-    """Ready endpoints of the family; where there are none those that end and still serve."""
+@dataclass(frozen=True, slots=True)
+class _Reachable:
+    """The endpoints for policy Cluster, and those for policy Local."""
+
+    everywhere: tuple[ServiceEndpoint, ...]
+    local: tuple[ServiceEndpoint, ...]
+
+
+def usable_endpoints(
+    frontend: ServiceFrontend, slices: Iterable[EndpointSlice], node: str | None = None
+) -> tuple[ServiceEndpoint, ...]:
+    """Ready endpoints of the family, if need be of one node alone; where there are none those that end and still serve.
+
+    The node comes first (CategorizeEndpoints of pkg/proxy/topology.go): an endpoint that ends serves policy Local
+    where the node has no ready one, whatever other nodes have.
+    """
     known = [
         (endpoint, port)
         for each in slices
         if each.addressType == f"IPv{frontend.version}"
         for port in _numbers(each, frontend.port)
         for endpoint in each.endpoints or ()
-        if endpoint.addresses
+        if endpoint.addresses and node in (None, endpoint.nodeName)
     ]
     ready = [one for one in known if one[0].ready] or [one for one in known if one[0].ending]
     return tuple(dict.fromkeys(_endpoint(endpoint, port) for endpoint, port in ready))
@@ -167,11 +183,14 @@ def _source_refusal(frontend: ServiceFrontend, client: ServiceClient) -> str:
 def _internal(
     frontend: ServiceFrontend, client: ServiceClient, found: tuple[ServiceEndpoint, ...], settings: ProxySettings
 ) -> ProxyDecision:
-    if frontend.service.spec.internalTrafficPolicy == "Local":
-        found, name = _on(client.node, found), frontend.service.key
-        if not found:
-            return _none_here(f"internalTrafficPolicy Local: Service {name} has no endpoint on node {client.node}")
+    if not found:
+        name = frontend.service.key
+        return _none_here(f"internalTrafficPolicy Local: Service {name} has no endpoint on node {client.node}")
     return ProxyDecision(found, *_masquerade_by_cluster_ip(client, settings))
+
+
+def _is_internal_local(frontend: ServiceFrontend) -> bool:
+    return frontend.service.spec.internalTrafficPolicy == "Local"
 
 
 def _masquerade_by_cluster_ip(client: ServiceClient, settings: ProxySettings) -> tuple[bool, str]:
@@ -185,19 +204,19 @@ def _masquerade_by_cluster_ip(client: ServiceClient, settings: ProxySettings) ->
 
 
 def _external(
-    frontend: ServiceFrontend, client: ServiceClient, found: tuple[ServiceEndpoint, ...], settings: ProxySettings
+    frontend: ServiceFrontend, client: ServiceClient, found: _Reachable, settings: ProxySettings
 ) -> ProxyDecision:
     if frontend.service.spec.externalTrafficPolicy != "Local":
-        return ProxyDecision(found, True, "externalTrafficPolicy Cluster")
+        return ProxyDecision(found.everywhere, True, "externalTrafficPolicy Cluster")
     if client.place is ClientPlace.NODE:
-        return ProxyDecision(found, True, "the node itself is the client")
+        return ProxyDecision(found.everywhere, True, "the node itself is the client")
     if client.place is ClientPlace.POD and _is_pod(client, settings):
-        return ProxyDecision(found, False, "externalTrafficPolicy Local, and the client is a pod: all endpoints")
-    local = _on(client.node, found)
-    if not local:
+        because = "externalTrafficPolicy Local, and the client is a pod: all endpoints"
+        return ProxyDecision(found.everywhere, False, because)
+    if not found.local:
         name = frontend.service.key
         return _none_here(f"externalTrafficPolicy Local: Service {name} has no endpoint on node {client.node}")
-    return ProxyDecision(local, False, "externalTrafficPolicy Local: endpoints of this node")
+    return ProxyDecision(found.local, False, "externalTrafficPolicy Local: endpoints of this node")
 
 
 def _is_pod(client: ServiceClient, settings: ProxySettings) -> bool | None:
@@ -206,10 +225,6 @@ def _is_pod(client: ServiceClient, settings: ProxySettings) -> bool | None:
     if settings.detect_local_mode == "InterfaceNamePrefix" and client.place is ClientPlace.NETWORK:
         return False
     return settings.takes_for_pod(client.source) if client.source is not None else False
-
-
-def _on(node: str, found: Iterable[ServiceEndpoint]) -> tuple[ServiceEndpoint, ...]:
-    return tuple(each for each in found if each.node == node)
 
 
 def _none_here(why: str) -> ProxyDecision:
