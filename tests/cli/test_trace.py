@@ -439,6 +439,47 @@ def test_the_configuration_of_kube_proxy() -> None:
         assert len(notes) == 1
 
 
+@pytest.mark.parametrize(
+    ("config", "served"),
+    [
+        ("mode: iptables", ["eth0", "eth1"]),
+        ("mode: nftables", ["eth0"]),
+        ("nodePortAddresses: [primary]", ["eth0"]),
+        ("{mode: nftables, nodePortAddresses: [all]}", ["eth0", "eth1"]),
+        ('{mode: nftables, nodePortAddresses: ["0.0.0.0/0", "::/0"]}', ["eth0", "eth1"]),
+        ("nodePortAddresses: [192.168.0.0/24]", ["eth1"]),
+        ("nodePortAddresses: ['fd00::/8']", ["eth0", "eth1"]),  # of IPv4 nothing is named
+        ("nodePortAddresses: [localhost]", []),
+    ],
+)
+def test_on_which_addresses_node_ports_are_served(config: str, served: list[str]) -> None:
+    proxy, notes = proxy_settings(ConfigMap(data={"config.conf": config}))
+    objects = cluster(*api("far", type="NodePort"), proxy=proxy)
+    through = []
+    for nic in ("eth0", "eth1"):
+        found = traced(objects, "second", f"{NODES['n2'][nic]}:30080")
+        translated = any("kube-proxy: NodePort" in hop.does for hop in found.paths[0].hops)
+        through += [nic] if found.goes_through and translated else []
+        if nic not in served:
+            assert found.drop is not None
+            assert f"NodePort 30080 of Service shop/api is not served on {NODES['n2'][nic]}" in found.drop.reason
+    assert (through, notes) == (served, ())
+
+
+def test_from_outside_a_client_takes_an_address_where_node_ports_are_served() -> None:
+    proxy, _ = proxy_settings(ConfigMap(data={"config.conf": "nodePortAddresses: [192.168.0.0/24]"}))
+    found = traced(cluster(*api("far", type="NodePort"), proxy=proxy), "svc", "shop/api", outside=True)
+    assert f"it connects to {NODES['n1']['eth1']}:30080" in found.paths[0].hops[0].does
+
+
+def test_one_wrong_entry_leaves_the_rest_of_the_configuration() -> None:
+    config = CONFIG.replace("[192.168.0.0/24]", "[nonsense, 192.168.0.0/24]").replace("10.9.0.0/16", "10.9.0.0/99")
+    found, notes = proxy_settings(ConfigMap(data={"config.conf": config}))
+    cidrs = (ip_network("fd00:9::/64"),)
+    assert found == ProxySettings("ipvs", "ClusterCIDR", "", cidrs, True, (ip_network("192.168.0.0/24"),))
+    assert ["nonsense" in notes[0], "10.9.0.0/99" in notes[1]] == [True, True]
+
+
 # --- the question and the answer
 
 

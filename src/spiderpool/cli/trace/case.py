@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any, TypeVar
@@ -29,6 +29,10 @@ COORDINATOR = "default"
 """Name of the only SpiderCoordinator."""
 PROXY_NAMESPACE, PROXY_CONFIG, PROXY_FILE = "kube-system", "kube-proxy", "config.conf"
 """Where kubeadm keeps the configuration of kube-proxy."""
+PRIMARY = "primary"
+"""In ``nodePortAddresses``: the addresses that the Node names first; what mode nftables does unasked."""
+WORDS = {"all": ("0.0.0.0/0", "::/0"), "localhost": ("127.0.0.0/8", "::1/128")}
+"""Words that stand for networks in ``nodePortAddresses``."""
 
 O = TypeVar("O", bound=Object)  # noqa: E741
 
@@ -121,23 +125,45 @@ def proxy_settings(config: ConfigMap | None) -> tuple[ProxySettings, tuple[str, 
             f" detectLocalMode {assumed.detect_local_mode} and the prefix {assumed.interface_prefix}",
         )
     try:
-        return _parsed(yaml.safe_load(text)), ()
+        return _parsed(yaml.safe_load(text), where)
     except (yaml.YAMLError, ValueError, AttributeError, TypeError) as error:
         return ProxySettings(), (f"{where} cannot be understood ({error}): the recommended settings are assumed",)
 
 
-def _parsed(config: dict[str, Any]) -> ProxySettings:
+def _parsed(config: dict[str, Any], where: str) -> tuple[ProxySettings, tuple[str, ...]]:
     blocks = [config.get(name) or {} for name in ("linux", "iptables", "nftables")]
-    ports = [each for each in config.get("nodePortAddresses") or () if each != "primary"]
-    return ProxySettings(
-        mode=config.get("mode") or "iptables",
+    mode = config.get("mode") or "iptables"
+    ports, port_notes = _networks(_node_port_cidrs(config), f"nodePortAddresses in {where}")
+    cidrs, cidr_notes = _networks((config.get("clusterCIDR") or "").split(","), f"clusterCIDR in {where}")
+    listed = _listed(config.get("nodePortAddresses"))
+    parsed = ProxySettings(
+        mode=mode,
         detect_local_mode=config.get("detectLocalMode") or "ClusterCIDR",
         interface_prefix=(config.get("detectLocal") or {}).get("interfaceNamePrefix") or "",
-        cluster_cidrs=_networks((config.get("clusterCIDR") or "").split(",")),
+        cluster_cidrs=cidrs,
         masquerade_all=any(block.get("masqueradeAll") is True for block in blocks),
-        node_port_cidrs=_networks(ports),
+        node_port_cidrs=ports,
+        node_port_primary=PRIMARY in listed or (mode == "nftables" and not ports),
     )
+    return parsed, (*port_notes, *cidr_notes)
 
 
-def _networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    return tuple(ip_network(text.strip(), strict=False) for text in texts if text.strip())
+def _listed(value: Any) -> list[str]:
+    """A list of texts; a single text stands for a list of one."""
+    return [value] if isinstance(value, str) else [str(each) for each in value or ()]
+
+
+def _node_port_cidrs(config: dict[str, Any]) -> Iterator[str]:
+    for text in _listed(config.get("nodePortAddresses")):
+        yield from () if text == PRIMARY else WORDS.get(text, (text,))
+
+
+def _networks(texts: Iterable[str], where: str) -> tuple[tuple[Network, ...], tuple[str, ...]]:
+    """The networks, and a note of each text that is none."""
+    found, notes = list[Network](), list[str]()
+    for text in filter(None, (each.strip() for each in texts)):
+        try:
+            found.append(ip_network(text, strict=False))
+        except ValueError as error:
+            notes.append(f"{where} has an entry that cannot be understood, and is left out: {error}")
+    return tuple(found), tuple(notes)

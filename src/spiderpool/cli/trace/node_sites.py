@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
 
+from spiderpool.api.core_v1 import Node
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.spiderserver import ENI
 from spiderpool.cli.trace.case import ClusterObjects
@@ -30,6 +31,8 @@ class NodeSite:
     routing: RoutingState
     enis: Mapping[str, ENI] = field(default_factory=dict)
     """By device; empty outside of clouds."""
+    primary: tuple[Address, ...] = ()
+    """The address of each family that its Node names first."""
 
     @property
     def place(self) -> str:
@@ -50,7 +53,15 @@ def node_site(name: str, objects: ClusterObjects) -> NodeSite:
     gateways = {**_gateways_of_pools(objects), **_gateways_of_enis(enis)}
     routes = (*(connected_route(each) for each in held), *_default_routes(held, gateways))
     routing = RoutingState((), routes, held)
-    return NodeSite(name, _tuned(routing, gateways) if objects.policies.nodes.tune_node else routing, enis)
+    if objects.policies.nodes.tune_node:
+        routing = _tuned(routing, gateways)
+    return NodeSite(name, routing, enis, _primary(objects.nodes[name]))
+
+
+def _primary(node: Node) -> tuple[Address, ...]:
+    own = [ip_address(each.address) for each in node.status.addresses or () if each.type == "InternalIP"]
+    found = (next((each for each in own if each.version == version), None) for version in FAMILIES)
+    return tuple(each for each in found if each is not None)
 
 
 def _addresses(name: str, enis: Mapping[str, ENI], objects: ClusterObjects) -> Iterator[AddAddress]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from spiderpool.cli.trace.balancers import addresses_of_balancer, hostnames_of_balancer
+from spiderpool.cli.trace.node_sites import NodeSite
 from spiderpool.cli.trace.sites import SiteMap
 from spiderpool.cli.trace.values import Drop, Hop, Packet, Path
 from spiderpool.cli.trace.walk import Walker
@@ -56,7 +57,7 @@ def arrival_address(version: int) -> Address:
 
 def _by_node(walker: Walker, sites: SiteMap, frontend: ServiceFrontend, name: str) -> tuple[Path, ...]:
     node = sites.node(name)
-    held = [address for version in FAMILIES for address in node.routing.held(version)[:1]]
+    held = [address for version in FAMILIES for address in _node_port_addresses(sites, node, version)[:1]]
     found: list[Path] = []
     for address in held:
         if f"IPv{address.version}" in (frontend.service.spec.ipFamilies or ("IPv4", "IPv6")):
@@ -64,6 +65,12 @@ def _by_node(walker: Walker, sites: SiteMap, frontend: ServiceFrontend, name: st
             hop = Hop(CLIENT, f"it connects to {packet.target}, if routes and filters outside allow it")
             found += walker.on_node(node, packet.after(hop), ClientPlace.NETWORK)
     return tuple(found)
+
+
+def _node_port_addresses(sites: SiteMap, node: NodeSite, version: int) -> tuple[Address, ...]:
+    """Those where NodePorts are served, else all: then kube-proxy refuses."""
+    held = node.routing.held(version)
+    return tuple(each for each in held if sites.serves(node, each, ServiceAddressKind.NODE_PORT)) or held
 
 
 def _packet(address: Address, port: int, frontend: ServiceFrontend) -> Packet:

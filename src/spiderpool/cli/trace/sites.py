@@ -83,6 +83,11 @@ class SiteMap:
                     return ServiceFrontend(service, listed, ServiceAddressKind.NODE_PORT, version)
         return None
 
+    def serves(self, node: NodeSite, address: Address, kind: ServiceAddressKind) -> bool:
+        """Whether the kube-proxy of a node serves what clients name so; NodePorts on some of its addresses only."""
+        settings = self.objects.proxy
+        return kind is not ServiceAddressKind.NODE_PORT or settings.serves_node_ports(address, node.primary)
+
     @property
     def services(self) -> Iterator[Service]:
         """Those of the cluster."""

@@ -122,6 +122,11 @@ class Walker:
         if len(packet.hops) > MOST_HOPS:
             return packet.lost(f"it goes on for more than {MOST_HOPS} hops, perhaps in circles")
         match self._frontend(node, packet):
+            case ServiceFrontend() as frontend if not self._sites.serves(node, packet.destination, frontend.kind):
+                key = frontend.service.key
+                reason = f"NodePort {packet.port} of Service {key} is not served on {packet.destination} but on other"
+                reason += " addresses of the node (nodePortAddresses of kube-proxy): the connection is refused"
+                return packet.dropped(node.place, reason, "use another address of it, or set nodePortAddresses")
             case ServiceFrontend() as frontend:
                 return self._by_proxy(node, packet, place, frontend)
             case Service() as service:
@@ -139,8 +144,7 @@ class Walker:
         service = found.service if isinstance(found, ServiceFrontend) else found
         if service is not None:
             return found if is_proxied(service, address) else None
-        cidrs = self._sites.objects.proxy.node_port_cidrs
-        if node.routing.holds(address) and (not cidrs or any(address in each for each in cidrs)):
+        if node.routing.holds(address):
             return self._sites.node_port(packet.port, packet.protocol, version)
         return None
 

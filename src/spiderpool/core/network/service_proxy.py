@@ -45,7 +45,15 @@ class ProxySettings:
     cluster_cidrs: tuple[Network, ...] = ()
     masquerade_all: bool = False
     node_port_cidrs: tuple[Network, ...] = ()
-    """Where NodePorts are served; empty: on all addresses of a node."""
+    """Where NodePorts are served. A family of which nothing is named: on all addresses of a node."""
+    node_port_primary: bool = False
+    """Whether they are served on the addresses that a Node names first, one of each family."""
+
+    def serves_node_ports(self, address: Address, primary: Iterable[Address]) -> bool:
+        """Whether NodePorts are served on an address of a node whose first addresses are ``primary``."""
+        first = map(ip_network, primary) if self.node_port_primary else ()
+        of_family = [each for each in (*first, *self.node_port_cidrs) if each.version == address.version]
+        return not of_family or any(address in each for each in of_family)
 
     def takes_for_pod(self, address: Address) -> bool | None:
         """Whether a pod of ours with this address counts as one of the cluster; None: nobody is told apart."""
