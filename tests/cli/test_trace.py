@@ -323,6 +323,38 @@ def test_a_port_that_the_service_does_not_have() -> None:
     assert found.drop.reason == "Service shop/api has no port 81/TCP, only 80/TCP"
 
 
+def test_other_ports_of_an_external_ip_belong_to_the_machine_that_has_it() -> None:
+    """kube-proxy takes the ports of the Service and leaves the others alone."""
+    n2 = NODES["n2"]["eth0"]
+    objects = cluster(*api("far", externalIPs=[n2], type="NodePort"))
+    found = traced(objects, "web", f"{n2}:22")
+    assert (found.outcome, places(found)[-1]) == ("goes through", "node n2")
+    assert "kube-proxy" not in found.paths[0].hops[-1].does
+    assert "externalIP of Service shop/api" in traced(objects, "web", f"{n2}:80").paths[0].hops[1].does
+    assert "NodePort of Service shop/api" in traced(objects, "web", f"{n2}:30080").paths[0].hops[1].does
+    led = cluster(*api("far", externalIPs=[n2]), coordinator(n2))  # pods send it to their own node
+    assert traced(led, "web", f"{n2}:22").goes_through
+    assert traced(led, "far", f"{n2}:22").goes_through
+
+
+def test_other_ports_of_an_external_ip_that_no_object_has() -> None:
+    objects = cluster(*api("far", externalIPs=["203.0.113.5"]), coordinator("203.0.113.5"))
+    found = traced(objects, "web", "203.0.113.5:443")
+    assert found.drop is not None
+    assert found.drop.reason == "Service shop/api has no port 443/TCP, only 80/TCP"
+    found = traced(cluster(*api("far", externalIPs=["203.0.113.5"])), "web", "203.0.113.5:443")
+    assert places(found)[-1] == "outside"
+
+
+def test_a_port_that_the_balancer_does_not_have() -> None:
+    found = traced(cluster(*api("far", type="LoadBalancer")), "web", f"{BALANCER}:81")
+    assert found.drop is not None
+    assert (found.drop.place, found.drop.reason) == (
+        f"load balancer {BALANCER}",
+        "Service shop/api has no port 81/TCP, only 80/TCP",
+    )
+
+
 def test_an_endpoint_in_the_network_of_a_node() -> None:
     found = traced(cluster(*api("host")), "web", "api.shop:80")
     assert found.paths[0].endpoint == f"{NODES['n2']['eth0']}:8080 (pod shop/host)"

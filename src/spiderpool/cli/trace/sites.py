@@ -130,6 +130,11 @@ def addresses_of_service(service: Service) -> Iterator[tuple[ServiceAddressKind,
         yield ServiceAddressKind.EXTERNAL_IP, text
 
 
+def kind_of(service: Service, address: Address) -> ServiceAddressKind | None:
+    """Which address of a Service one is; None: it is none."""
+    return next((kind for kind, text in addresses_of_service(service) if ip_address(text) == address), None)
+
+
 def is_proxied(service: Service, address: Address) -> bool:
     """Whether kube-proxy serves an address of a balancer: not with ``ipMode`` Proxy."""
     ingresses = service.status.loadBalancer.ingress or ()

@@ -11,7 +11,7 @@ from spiderpool.cli.trace import arrival, cloud_network
 from spiderpool.cli.trace.balancers import balancer_servers, source_note
 from spiderpool.cli.trace.node_sites import NodeSite
 from spiderpool.cli.trace.pod_sites import PodSite
-from spiderpool.cli.trace.sites import SiteMap, is_proxied
+from spiderpool.cli.trace.sites import SiteMap, is_proxied, kind_of
 from spiderpool.cli.trace.values import Hop, Packet, Path, with_port
 from spiderpool.cloud import registry
 from spiderpool.core.addresses import Address
@@ -121,7 +121,7 @@ class Walker:
         """The paths of a packet that a node has: from one of its pods, from itself, or from the network."""
         if len(packet.hops) > MOST_HOPS:
             return packet.lost(f"it goes on for more than {MOST_HOPS} hops, perhaps in circles")
-        match self._frontend(node, packet):
+        match self._frontend(node, packet, place):
             case ServiceFrontend() as frontend if not self._sites.serves(node, packet.destination, frontend.kind):
                 key = frontend.service.key
                 reason = f"NodePort {packet.port} of Service {key} is not served on {packet.destination} but on other"
@@ -130,23 +130,31 @@ class Walker:
             case ServiceFrontend() as frontend:
                 return self._by_proxy(node, packet, place, frontend)
             case Service() as service:
-                ports = ", ".join(f"{each.port}/{each.protocol}" for each in service.spec.ports or ())
-                reason = f"Service {service.key} has no port {packet.port}/{packet.protocol}, only {ports}"
-                return packet.dropped(node.place, reason, "use one of its ports, or add the port to the Service")
+                return self._without_port(node.place, packet, service)
         if self._is_service_range(packet.destination):
             reason = f"no Service has {packet.destination}, which is in the cluster's Service CIDR"
             return packet.dropped(node.place, reason, "look for the Service's present address: kubectl get services -A")
         return self._forward(node, packet, place, masquerade="")
 
-    def _frontend(self, node: NodeSite, packet: Packet) -> ServiceFrontend | Service | None:
-        address, version = packet.destination, packet.destination.version
+    @staticmethod
+    def _without_port(place: str, packet: Packet, service: Service) -> tuple[Path, ...]:
+        ports = ", ".join(f"{each.port}/{each.protocol}" for each in service.spec.ports or ())
+        reason = f"Service {service.key} has no port {packet.port}/{packet.protocol}, only {ports}"
+        return packet.dropped(place, reason, "use one of its ports, or add the port to the Service")
+
+    def _frontend(self, node: NodeSite, packet: Packet, place: ClientPlace) -> ServiceFrontend | Service | None:
+        """What kube-proxy does something with; the Service alone where it refuses the port."""
+        address = packet.destination
         found = self._sites.frontend(address, packet.port, packet.protocol)
-        service = found.service if isinstance(found, ServiceFrontend) else found
-        if service is not None:
-            return found if is_proxied(service, address) else None
+        if isinstance(found, ServiceFrontend):
+            return found if is_proxied(found.service, address) else None
         if node.routing.holds(address):
-            return self._sites.node_port(packet.port, packet.protocol, version)
-        return None
+            return self._sites.node_port(packet.port, packet.protocol, address.version)
+        if found is None or kind_of(found, address) is ServiceAddressKind.CLUSTER_IP:
+            return found
+        somebody = self._sites.node_with(address) or self._sites.pod_with(address)
+        led_here = place is ClientPlace.POD and is_proxied(found, address) and not somebody
+        return found if led_here else None
 
     def _by_proxy(
         self, node: NodeSite, packet: Packet, place: ClientPlace, frontend: ServiceFrontend
@@ -290,6 +298,11 @@ class Walker:
         service = found.service if isinstance(found, ServiceFrontend) else found
         if isinstance(found, ServiceFrontend) and found.kind is ServiceAddressKind.BALANCER:
             return self.by_balancer(packet, found)
+        match None if isinstance(found, ServiceFrontend) else kind_of(service, packet.destination):
+            case ServiceAddressKind.EXTERNAL_IP:
+                return self._elsewhere(by, packet)
+            case ServiceAddressKind.BALANCER:
+                return self._without_port(f"load balancer {packet.destination}", packet, service)
         reason = f"{packet.destination} of Service {service.key} leaves by {by.nic}, where no kube-proxy translates it"
         remedy = "enable the coordinator on the network of the pod, which leads Services through the node"
         return packet.dropped(by.node.place, reason, remedy)
