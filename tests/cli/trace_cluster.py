@@ -246,4 +246,24 @@ def places(trace: Trace, path: int = 0) -> list[str]:
     return [hop.place for hop in trace.paths[path].hops]
 
 
+def address(name: str, interface: str = "eth0", place: int = 0) -> str:
+    """An address of a pod."""
+    return PODS[name][1][interface][place]
+
+
+def link(trace: Trace) -> str:
+    """The interface by which the client's packet leaves the first place."""
+    return trace.paths[0].hops[0].interface
+
+
+def seen(trace: Trace) -> list[str]:
+    """Whom servers see, one for each way."""
+    return [path.seen_as for path in trace.paths]
+
+
+def api(*names: str, **spec: Any) -> tuple[Service, EndpointSlice]:
+    """The Service with these pods."""
+    return service(**spec), endpoints(*names)
+
+
 __all__ = ["ip_interface", "replace"]

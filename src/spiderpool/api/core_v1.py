@@ -154,6 +154,8 @@ class ServiceSpec(msgspec.Struct, omit_defaults=True):
     clusterIP: str | None = None
     clusterIPs: list[str] | None = None
     externalIPs: list[str] | None = None
+    externalName: str | None = None
+    """What the name of a Service of type ExternalName stands for in DNS."""
     loadBalancerSourceRanges: list[str] | None = None
     loadBalancerIP: str | None = None
     allocateLoadBalancerNodePorts: bool | None = None

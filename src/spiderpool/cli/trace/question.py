@@ -29,6 +29,21 @@ SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 """A label of RFC 1035, as names of Services are: no IPv4 address is one."""
 
 
+def _leads_nowhere(address: Address) -> str:
+    """Why no machine is reached by an address alone; empty: one may be."""
+    if address.version == 6 and (address.scope_id or address.is_link_local):
+        return "is an address of one link (link-local)"
+    if address.version == 6 and address.ipv4_mapped:
+        return f"stands for {address.ipv4_mapped}"
+    kinds = {
+        "means the machine itself (loopback)": address.is_loopback,
+        "is no machine's address (unspecified)": address.is_unspecified,
+        "is the address of a group (multicast)": address.is_multicast,
+        "is reserved": address.version == 4 and address.is_reserved,
+    }
+    return next((why for why, holds in kinds.items() if holds), "")
+
+
 @dataclass(frozen=True, slots=True)
 class TraceTarget:
     """What a connection goes to: an address, or a Service by its name."""
@@ -50,9 +65,11 @@ class TraceTarget:
             address = ip_address(host.removeprefix("[").removesuffix("]"))
             if not colon or (address.version == 6) != host.startswith("[") or not 0 < int(port) < 65536:
                 raise click.UsageError(f"{text!r} is no address with a port: {FORMS}")
-            return cls(address, port=port)
         except ValueError:
             return cls._of_name(text)
+        if why := _leads_nowhere(address):
+            raise click.UsageError(f"{address} {why}, and no connection goes from place to place by it: {FORMS}")
+        return cls(address, port=port)
 
     @classmethod
     def _of_name(cls, text: str) -> Self:
@@ -183,6 +200,12 @@ class TraceQuestion:
         service = (objects.services or {}).get(key)
         if service is None:
             raise Refused(f"Service {key} does not exist; see `kubectl get services -A`")
+        if service.spec.type == "ExternalName":
+            name = service.spec.externalName or "another name"
+            raise Refused(
+                f"Service {key} has no address: it is a name (type ExternalName), for which DNS answers {name};"
+                " trace to an address that this has"
+            )
         return ServiceFrontend(service, self._port(service), kind, version)
 
     def _port(self, service: Service) -> ServicePort:
