@@ -173,12 +173,16 @@ def test_answers_by_the_interface_of_another_address() -> None:
 
 
 def test_answers_of_a_node_port_by_another_nic() -> None:
-    """A node that is not tuned sends answers from its second NIC's address by the first, also those of its pods."""
-    spec = {"type": "NodePort", "externalTrafficPolicy": "Local"}
-    objects = cluster(service(**spec), endpoints("far"))
-    found = traced(objects, "web", f"{NODES['n2']['eth1']}:30080")
-    assert found.drop is not None
-    assert "answers from 192.168.0.2 leave by eth0 and not by eth1" in found.drop.reason
+    """A node that is not tuned sends answers from its second NIC's address by the first, also those of endpoints."""
+    tuned = dataclasses.replace(POLICIES, nodes=dataclasses.replace(POLICIES.nodes, tune_node=True))
+    target = f"{NODES['n2']['eth1']}:30080"
+    for policy, pods in (("Local", ["far"]), ("Cluster", ["far"]), ("Cluster", ["near"])):
+        objects = api(*pods, type="NodePort", externalTrafficPolicy=policy)
+        found = traced(cluster(*objects), "web", target)
+        assert found.drop is not None
+        assert "answers from 192.168.0.2 leave by eth0 and not by eth1" in found.drop.reason
+        assert traced(cluster(*objects), "second", target).goes_through  # it is on the link of that NIC
+        assert traced(cluster(*objects, policies=tuned), "web", target).goes_through
 
 
 @pytest.mark.parametrize(("mode", "passes"), [("bridge", True), ("private", False), ("vepa", False)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from ipaddress import ip_network
 from typing import Any
 
@@ -14,6 +15,7 @@ from spiderpool.core.network.service_proxy import ProxySettings
 from tests.cli.trace_cluster import (
     BALANCER,
     NODES,
+    POLICIES,
     SERVICE_IP,
     address,
     api,
@@ -227,7 +229,8 @@ def test_the_configuration_of_kube_proxy() -> None:
 )
 def test_on_which_addresses_node_ports_are_served(config: str, served: list[str]) -> None:
     proxy, notes = proxy_settings(ConfigMap(data={"config.conf": config}))
-    objects = cluster(*api("far", type="NodePort"), proxy=proxy)
+    tuned = dataclasses.replace(POLICIES, nodes=dataclasses.replace(POLICIES.nodes, tune_node=True))
+    objects = cluster(*api("far", type="NodePort"), proxy=proxy, policies=tuned)
     through = []
     for nic in ("eth0", "eth1"):
         found = traced(objects, "second", f"{NODES['n2'][nic]}:30080")

@@ -86,7 +86,7 @@ def _back_by_the_node(sites: SiteMap, site: PodSite, packet: Packet, path: Path)
         return path
     does = f"it {'translates them back and ' if packet.translated else ''}sends them by {choice.route.link}"
     hop = Hop(node.place, does).by(choice, packet.entered or packet.destination)
-    return replace(path, way_back=(*path.way_back, hop), drop=wrong_nic(node, packet, choice))
+    return replace(path, way_back=(*path.way_back, hop))
 
 
 def on_node(node: NodeSite, routing: RoutingState, packet: Packet, who: str) -> Path:
@@ -103,6 +103,12 @@ def on_node(node: NodeSite, routing: RoutingState, packet: Packet, who: str) -> 
     back = Hop(node.place, f"answers leave by {choice.route.link}").by(choice, packet.destination)
     path = replace(path, way_back=(back,))
     return replace(path, drop=wrong_nic(node, packet, choice))
+
+
+def drop_of_translated(node: NodeSite, routing: RoutingState, packet: Packet) -> Drop | None:
+    """Whether the cloud drops answers that a node translates back: they are routed with the source of the endpoint."""
+    choice = look_up(Flow(client_of(packet), packet.destination, nic_mark(routing, packet)), routing)
+    return wrong_nic(node, packet, choice) if choice else None
 
 
 def wrong_nic(node: NodeSite, packet: Packet, choice: RouteChoice) -> Drop | None:

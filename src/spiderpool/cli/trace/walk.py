@@ -12,7 +12,7 @@ from spiderpool.cli.trace.balancers import balancer_servers, source_note
 from spiderpool.cli.trace.node_sites import NodeSite
 from spiderpool.cli.trace.pod_sites import PodSite
 from spiderpool.cli.trace.sites import SiteMap, is_proxied, kind_of
-from spiderpool.cli.trace.values import Hop, Packet, Path, with_port
+from spiderpool.cli.trace.values import Drop, Hop, Packet, Path, with_port
 from spiderpool.cloud import registry
 from spiderpool.core.addresses import Address
 from spiderpool.core.ipam.allocation import usable
@@ -171,8 +171,16 @@ class Walker:
             why = decision.because if decision.masquerades else "the client is the endpoint itself" if own else ""
             sent = packet.after(self._translation(node, frontend, endpoint, len(decision.endpoints)))
             sent = replace(sent, destination=endpoint.address, port=endpoint.port, translated=True, entered=entered)
-            paths += self._forward(node, sent, place, masquerade=why)
+            drop = self._drop_of_answers(node, packet.source, sent) if place is ClientPlace.NETWORK else None
+            ways = self._forward(node, sent, place, masquerade=why)
+            paths += [replace(way, drop=drop) if drop and way.goes_through else way for way in ways]
         return tuple(paths)
+
+    def _drop_of_answers(self, node: NodeSite, client: Address | None, sent: Packet) -> Drop | None:
+        """What drops answers to a client beyond the node, whether its address is masqueraded or not."""
+        if client is not None and node.routing.holds(client):
+            return None
+        return arrival.drop_of_translated(node, self._sites.routing(node.name, client), sent)
 
     @staticmethod
     def _translation(node: NodeSite, frontend: ServiceFrontend, endpoint: ServiceEndpoint, count: int) -> Hop:
