@@ -265,3 +265,26 @@ def test_pools_with_gateways_that_come_after_the_agent_are_waited_for(node: Atta
         assert (log.count("switch on node tuning"), log.count("its tuning lacks the gateway")) == (told, 0)
     finally:
         node.start_again()
+
+
+def test_a_gateway_outside_its_subnet_hides_no_other_fault(node: AttachingNode) -> None:
+    """The admission webhook refuses such a pool, and this API server has none."""
+    node.pool("outside", "192.168.0.0/24", NET1[4].pod, "192.168.77.1")
+    node.plane.kubectl("delete", "spiderippool", "eth1-v4")
+    words = ("172.31.199.187/20", "dev", "eth1")
+    node.world.ip(node.world.node, "address", "add", *words)
+    told = len(events(node, "PodAddressOnNode"))
+    try:
+        node.start_again(SPIDERPOOL_TUNE_NODE="true")
+        wait_until(lambda: len(events(node, "PodAddressOnNode")) > told, "the address is told", timeout=PATIENCE)
+        begin = "The tuning of the node's NICs has failed: gateway 192.168.77.1 lies in no subnet of eth1"
+        wait_until(
+            lambda: any(message.startswith(begin) for message in events(node, "NodeNetworkFault")),
+            "the gateway is told",
+            timeout=90,
+        )
+    finally:
+        node.world.ip(node.world.node, "address", "delete", *words)
+        node.plane.kubectl("delete", "spiderippool", "outside")
+        node.pool("eth1-v4", "192.168.0.0/24", NET1[4].pod, NET1[4].router)
+        node.start_again()

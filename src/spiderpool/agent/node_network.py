@@ -8,28 +8,25 @@ report faults as Events.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any
 
 from spiderpool.agent import interfaces
 from spiderpool.agent.attach import Attacher
 from spiderpool.agent.cluster import ClusterCache
 from spiderpool.agent.coordinator import CoordinatorPlugin
+from spiderpool.agent.node_faults import NodeFaults
 from spiderpool.api import event_reasons
 from spiderpool.api.coordinator import SpiderCoordinator
-from spiderpool.api.core_v1 import Node
-from spiderpool.api.event_reasons import EventReason
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.network.coordinator import rule_table
 from spiderpool.core.network.node_addresses import misplaced
 from spiderpool.core.network.plumbing.lasting_faults import FaultHistory
 from spiderpool.core.network.plumbing.nics import NIC_TABLES, diagnose, nics_with_gateways
 from spiderpool.core.network.plumbing.values import Address, Network
-from spiderpool.errors import is_bug
+from spiderpool.errors import SpiderpoolError, is_bug
 from spiderpool.kernel import masquerade, sources
 from spiderpool.kernel.events import address_changes, routing_losses
 from spiderpool.kernel.namespaces import run_inside
@@ -76,14 +73,14 @@ class NodeNetwork:
         self._cluster = cluster
         self._attacher = attacher
         self._coordinator = coordinator
-        self._recorder = recorder
         self._tuning = tuning
         self._stale = asyncio.Event()  # set when addresses of the node or of Services have changed: update the pods
         self._services: object = None  # the addresses and CIDRs of Services that were seen last
         self._tables: set[int] = set()  # the node's tables with routes to pods
         self._changed = asyncio.Event()  # set when addresses or gateways have changed: check the NICs
-        self._faults = FaultHistory()  # the faults of the last diagnosis
-        self._reported: set[tuple[EventReason[Node], Any]] = set()  # of the last diagnosis: each is reported once
+        self._history = FaultHistory()  # of the faults of the last diagnosis
+        self._faults = NodeFaults(lambda: cluster.nodes.get(cluster.node_name), recorder)
+        self._restored = 0  # rules and routes that were made again and of which no Event tells yet
 
     async def run(self) -> None:
         """Work until cancelled. The pool cache must be synced before, or tuning would remove the NICs' gateways."""
@@ -159,12 +156,14 @@ class NodeNetwork:
 
     def _report_restored(self, count: int) -> None:
         if count:
-            message = (
-                f"{count} rules and routes of this node to its pods were missing and have been made again: let"
-                " systemd-networkd, or whichever program removed them, leave those of others alone"
-            )
             log.warning("restored", count=count)
-            self._event(event_reasons.NODE_ROUTES_RESTORED, message)
+        self._restored += count
+        message = (
+            f"{self._restored} rules and routes of this node to its pods were missing and have been made again: let"
+            " systemd-networkd, or whichever program removed them, leave those of others alone"
+        )
+        if self._restored and self._faults.report(event_reasons.NODE_ROUTES_RESTORED, message):
+            self._restored = 0
 
     async def _tune_nics(self) -> None:
         """Tune and diagnose at the start, after every change, every minute, and again after a failure."""
@@ -172,14 +171,22 @@ class NodeNetwork:
         while True:
             self._changed.clear()
             try:
-                await self._apply_tuning()
-                await self._diagnose()
+                await self._tune_and_diagnose()
                 pause = PAUSE
                 await _set_or_timeout(self._changed, LOOK)
             except Exception as error:
                 log.warning("NICs of the node not tuned", error=str(error), pause=pause, exc_info=is_bug(error))
                 await _set_or_timeout(self._changed, pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _tune_and_diagnose(self) -> None:
+        """Diagnose whether or not the node can be tuned; that it cannot is a fault itself. Raises that error."""
+        try:
+            await self._apply_tuning()
+        except Exception as error:
+            await self._diagnose(error.message if isinstance(error, SpiderpoolError) else repr(error))
+            raise
+        await self._diagnose()
 
     async def _apply_tuning(self) -> None:
         """Tune the NICs if enabled; otherwise undo an earlier tuning."""
@@ -188,8 +195,8 @@ class NodeNetwork:
             marker.parent.mkdir(parents=True, exist_ok=True)
             marker.touch(mode=0o600)
             nics = nics_with_gateways(await interfaces.node_state(), self._gateways())
+            self._history = self._history.tuned(nics, asyncio.get_running_loop().time())
             await interfaces.tune_node(nics)
-            self._faults = self._faults.tuned(nics)
         elif marker.exists():
             steps = await interfaces.untune_node()
             marker.unlink(missing_ok=True)
@@ -206,31 +213,17 @@ class NodeNetwork:
                     log.debug("gateway of malformed pool ignored", pool=pool.name, error=str(error))
         return gateways
 
-    async def _diagnose(self) -> None:
-        """Report faults of the node's network, and addresses of pods that the node itself has: each once."""
+    async def _diagnose(self, failed: str = "") -> None:
+        """Report faults of the node's network, and addresses of pods that the node has; ``failed``: why not tuned."""
         state, now = await interfaces.node_state(), asyncio.get_running_loop().time()
-        faults = diagnose(state, tuning=self._tuning.enabled)
-        self._faults = self._faults.next(faults, now)
-        lasting = self._faults.lasting(SETTLING if self._tuning.enabled else 0.0, now)
-        self._report_new(event_reasons.NODE_NETWORK_FAULT, {fault: fault for fault in lasting})
+        faults = diagnose(state, tuning=self._tuning.enabled, failed=failed)
+        self._history = self._history.next(faults, now)
+        lasting = self._history.lasting(SETTLING if self._tuning.enabled else 0.0, now)
+        self._faults.look(event_reasons.NODE_NETWORK_FAULT, {fault: fault for fault in lasting}, now)
         cluster = self._cluster
         records = cluster.records.informer.items()
-        self._report_new(
-            event_reasons.POD_ADDRESS_ON_NODE, misplaced(state.addresses, cluster.pools(), records, cluster.reserved)
-        )
-
-    def _report_new(self, reason: EventReason[Node], found: Mapping[Any, str]) -> None:
-        """An Event for each of these sentences that was not reported the last time; found anew it is reported again."""
-        known = {key for of, key in self._reported if of == reason}
-        for key in found.keys() - known:
-            log.warning("fault of the node's network", fault=found[key])
-            self._event(reason, found[key])
-        self._reported = {each for each in self._reported if each[0] != reason} | {(reason, key) for key in found}
-
-    def _event(self, reason: EventReason[Node], message: str) -> None:
-        node = self._cluster.nodes.get(self._cluster.node_name)
-        if node is not None:
-            self._recorder.event(node, reason, message)
+        found = misplaced(state.addresses, cluster.pools(), records, cluster.reserved)
+        self._faults.look(event_reasons.POD_ADDRESS_ON_NODE, found, now)
 
 
 async def _keep(rules: RuleSet, consequence: str) -> None:

@@ -41,8 +41,8 @@ class Recorder:
         self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE)  # recorded, not yet written
         self._known: OrderedDict[Identity, Event] = OrderedDict()  # written events, least recently used first
 
-    def event(self, obj: T, reason: EventReason[T], message: str, *, name: str = "") -> None:
-        """Record an event about an object; dropped, with a log line, while QUEUE others wait.
+    def event(self, obj: T, reason: EventReason[T], message: str, *, name: str = "") -> bool:
+        """Record an event about an object; dropped, with a log line and False, while QUEUE others wait.
 
         With a ``name`` it is written once, also by other processes, as long as the API server keeps it.
         """
@@ -66,6 +66,8 @@ class Recorder:
             self._queue.put_nowait(event)
         except asyncio.QueueFull:
             log.warning("event dropped, too many wait", object=obj.key, reason=reason.name, message=message)
+            return False
+        return True
 
     async def run(self) -> None:
         """Write recorded events until cancelled."""

@@ -160,6 +160,15 @@ def test_diagnosis_of_a_node_that_is_tuned() -> None:
     )
 
 
+def test_diagnosis_of_a_node_whose_tuning_has_failed() -> None:
+    held = NICAddress("eth1", ip_interface("192.168.0.154/24"))
+    seen = NodeState(addresses=(held,), replies=(Reply("eth1", held.address.ip, "eth0"),), untracked=True)
+    failed, answers, untracked = diagnose(seen, tuning=True, failed="16 NICs are more than marks can tell apart")
+    assert failed == "The tuning of the node's NICs has failed: 16 NICs are more than marks can tell apart."
+    assert answers.endswith("mend what keeps the node from being tuned, or add its rules by hand.")
+    assert untracked.startswith("kube-proxy serves by IPVS"), "what has nothing to do with it is told as well"
+
+
 def test_nics_get_the_gateways_of_their_subnets() -> None:
     seen = state(Pretend())
     elsewhere = {ip_network("203.0.113.0/24"): ip_address("203.0.113.1")}

@@ -113,15 +113,17 @@ def undo_nics(observed: NodeState) -> tuple[Step, ...]:
     return (*(Remove(step) for step in _own_objects(observed)), DropNICMarks("node"))
 
 
-def diagnose(observed: NodeState, *, tuning: bool = False) -> tuple[str, ...]:
+def diagnose(observed: NodeState, *, tuning: bool = False, failed: str = "") -> tuple[str, ...]:
     """A sentence for each setting that keeps pods or NICs from being reached or from answering.
 
-    ``tuning`` says that the node is tuned by `plan_nics`, with the gateways that are known.
+    ``tuning`` says that the node is tuned by `plan_nics`, with the gateways that are known; ``failed`` says why
+    the tuning has failed.
     """
     return (
+        *((f"The tuning of the node's NICs has failed: {failed}.",) if failed else ()),
         *_forwarding_faults(observed),
         *_order_faults(observed),
-        *_reply_faults(observed, tuning),
+        *_reply_faults(observed, tuning, failed=bool(failed)),
         *_filter_faults(observed),
         *_service_faults(observed),
     )
@@ -195,14 +197,16 @@ def _order_faults(observed: NodeState) -> Iterator[str]:
             )
 
 
-def _reply_faults(observed: NodeState, tuning: bool) -> Iterator[str]:
+def _reply_faults(observed: NodeState, tuning: bool, *, failed: bool) -> Iterator[str]:
     for reply in observed.replies:
         if reply.leaves_by == reply.arrived_by:
             continue
         path = f"leave by {reply.leaves_by}" if reply.leaves_by else "have no route"
         what = "answers of pods to connections that arrived by it" if reply.for_pods else f"answers from {reply.source}"
         remedy = "switch on node tuning for this NIC, or add its rules by hand"
-        if tuning:
+        if tuning and failed:
+            remedy = "mend what keeps the node from being tuned, or add its rules by hand"
+        elif tuning:
             remedy = _remedy_when_tuned(observed, reply)
         yield f"On NIC {reply.arrived_by}, {what} {path}, where the network may drop them: {remedy}."
 

@@ -1,0 +1,45 @@
+"""Faults of a node as Events about its Node: told when they are found, and again while they last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from spiderpool.api.core_v1 import Node
+from spiderpool.api.event_reasons import EventReason
+from spiderpool.kube.events import Recorder
+from spiderpool.telemetry import logger
+
+AGAIN = 1800.0
+"""Seconds after which a fault that lasts is told again: kube-apiserver keeps an Event for an hour, and
+``spiderpoolctl doctor`` tells what was told in the last hour."""
+
+log = logger("upkeep")
+
+
+class NodeFaults:
+    """Tells the faults of a node. ``node`` returns its Node, None while that is not known."""
+
+    def __init__(self, node: Callable[[], Node | None], recorder: Recorder) -> None:
+        self._node = node
+        self._recorder = recorder
+        self._reported: dict[EventReason[Node], dict[Any, float]] = {}  # when, of those that the last look has found
+        self._found: dict[EventReason[Node], Mapping[Any, str]] = {}  # by the last look
+
+    def look(self, reason: EventReason[Node], found: Mapping[Any, str], now: float) -> None:
+        """Tell those of these sentences that are new, or that were last told half an hour ago; ``now`` in seconds."""
+        before = self._found.get(reason, {})
+        for key in found.keys() - before.keys():
+            log.warning("fault of the node's network", fault=found[key])
+        self._found[reason] = {**found}
+        reported = self._reported.get(reason, {})
+        self._reported[reason] = still = {key: reported[key] for key in found if key in reported}
+        for key, sentence in found.items():
+            if now - still.get(key, -math.inf) >= AGAIN and self.report(reason, sentence):
+                still[key] = now
+
+    def report(self, reason: EventReason[Node], message: str) -> bool:
+        """Record an Event about the Node; False where it is not known, or too many other Events wait."""
+        node = self._node()
+        return node is not None and self._recorder.event(node, reason, message)
