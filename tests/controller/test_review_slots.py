@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
-from spiderpool.controller.review_slots import ReviewSlots, ReviewTenant
+from spiderpool.controller.review_slots import MOST_OVERTAKING, ReviewSlots, ReviewTenant
 
 pytestmark = pytest.mark.unit
 
@@ -57,6 +58,44 @@ async def test_a_flood_of_one_namespace_leaves_slots_for_others() -> None:
     await reviews.close()
 
 
+async def test_floods_of_several_namespaces_leave_slots_for_others() -> None:
+    reviews = Reviews(ReviewSlots(32, 24, 1000))
+    for namespace in ("loud", "louder"):
+        await reviews.come(namespace, *(f"{namespace}-{number}" for number in range(64)))
+    assert len(reviews.handled) == 25, "the first slot of the second one is none of those that are shared"
+    await reviews.come("quiet", "quiet-0")
+    assert reviews.handled[25:] == ["quiet-0"], "at once"
+    await reviews.end(*(f"loud-{number}" for number in range(8)))
+    assert reviews.handled[26:] == [f"louder-{number}" for number in range(1, 7)], "the fewest first, 24 are shared"
+    await reviews.close()
+
+
+async def test_callers_that_go_leave_nothing_behind() -> None:
+    slots = ReviewSlots(4, 3, 100)
+    gone = Reviews(slots)
+    for namespace in ("a", "b", "c"):
+        await gone.come(namespace, *(f"{namespace}-{number}" for number in range(9)), size=10)
+    await gone.close()
+    reviews = Reviews(slots)
+    await reviews.come("a", "large", size=100)
+    await reviews.end("large")
+    await reviews.come("a", "1", "2", "3", "4", size=10)
+    assert reviews.handled == ["large", "1", "2", "3"]
+    await reviews.close()
+
+
+async def test_the_work_grows_with_the_number_that_wait_and_not_with_its_square() -> None:
+    slots = ReviewSlots(32, 24, 16 << 20)
+
+    async def handle() -> None:
+        async with slots.slot(ReviewTenant("10.0.0.1", "loud"), 1000):
+            await asyncio.sleep(0)
+
+    begun = time.process_time()
+    await asyncio.gather(*(handle() for _ in range(4000)))
+    assert time.process_time() - begun < 2.0, "seconds of CPU"
+
+
 async def test_the_namespace_with_the_fewest_is_next() -> None:
     reviews = Reviews(ReviewSlots(4, 4, 100))
     await reviews.come("loud", *(f"loud-{number}" for number in range(9)))
@@ -86,4 +125,16 @@ async def test_bytes_are_bounded_but_for_one_review_alone() -> None:
     assert reviews.handled == ["large"]
     await reviews.end("large")
     assert reviews.handled == ["large", "small"]
+    await reviews.close()
+
+
+async def test_small_ones_overtake_a_large_one_that_has_no_room_but_not_for_ever() -> None:
+    reviews = Reviews(ReviewSlots(99, 99, 50))
+    await reviews.come("a", "first", size=30)
+    await reviews.come("b", "large", size=30)
+    small = [f"small-{number}" for number in range(MOST_OVERTAKING + 2)]
+    await reviews.come("c", *small)
+    assert reviews.handled == ["first", *small[:MOST_OVERTAKING]]
+    await reviews.end("first")
+    assert reviews.handled[-3:] == ["large", *small[MOST_OVERTAKING:]]
     await reviews.close()

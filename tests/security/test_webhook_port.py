@@ -226,6 +226,32 @@ class TestTime:
                 assert await reader.read() == b""
             writer.close()
 
+    @pytest.mark.parametrize("query", ["?timeout=1s", "?a=b&timeout=1s"])
+    async def test_no_review_waits_for_longer_than_its_api_server_waits(self, query: str) -> None:
+        handled = []
+
+        async def hang(request: AdmissionRequest) -> Answer:
+            handled.append(request.uid)
+            await asyncio.Event().wait()
+            return ALLOWED
+
+        server = AdmissionServer({PATH: hang}, limits=AdmissionLimits(handled=1, answer=60.0))
+        async with server.listening("127.0.0.1", 0) as port, Callers(port) as on:
+            _, first = await on.connect("127.0.0.1")
+            first.write(head(len(review())) + review())
+            await eventually(lambda: handled == ["u"], "one is handled")
+            reader, second = await on.connect("127.0.0.1")
+            second.write(head(len(review())).replace(b" HTTP", query.encode() + b" HTTP", 1) + review())
+            async with asyncio.timeout(PATIENCE):
+                assert b"503" in await reader.readline()
+            assert (handled, server._slots.waiting) == (["u"], 0)
+
+    @pytest.mark.parametrize(
+        "query", ["", "?timeout=", "?timeout=0s", "?timeout=99999999999s", "?timeout=-1s", "?timeout=x"]
+    )
+    def test_a_time_that_no_api_server_gives_is_none(self, query: str) -> None:
+        assert parse_head(head(1).replace(b" HTTP", query.encode() + b" HTTP", 1)).timeout is None
+
     async def test_a_review_that_takes_too_long_is_answered_and_gives_its_slot_back(self) -> None:
         async def hang(_: AdmissionRequest) -> Answer:
             await asyncio.Event().wait()
@@ -257,8 +283,9 @@ async def asks(streams: Streams) -> int:
 class Callers:
     """Callers of a port, from addresses of loopback; all go at the end."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, context: ssl.SSLContext | None = None) -> None:
         self._port = port
+        self._context = context
         self._made: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> Self:
@@ -270,7 +297,13 @@ class Callers:
 
     async def connect(self, address: str, *, probe: bool = False) -> Streams:
         """A connection, on which one of the kubelet's probes was answered, if it may."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, local_addr=(address, 0))
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1",
+            self._port,
+            local_addr=(address, 0),
+            ssl=self._context,
+            server_hostname="127.0.0.1" if self._context else None,
+        )
         self._made.append(writer)
         if probe:
             writer.write(b"GET /webhook-health-check HTTP/1.1\r\n\r\n")
@@ -299,12 +332,40 @@ class TestFairness:
             callers = [await call("127.0.0.2", f"many-{number}") for number in range(10)]
             await eventually(lambda: len(begun) == 2, "two are handled")
             callers.append(await call("127.0.0.3", "few"))
-            await eventually(lambda: len(server._slots._waiting) == 9, "the others wait")
+            await eventually(lambda: server._slots.waiting == 9, "the others wait")
             release.set()
             await eventually(lambda: len(begun) == 11, "all are handled")
             assert begun.index("few") < 4
             for caller in callers:
                 caller.close()
+
+    @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+    async def test_reviews_of_callers_that_have_hung_up_are_not_handled(self, served: Served, tls: bool) -> None:
+        """API servers go when their webhook's time is over. Others, as a crowd of one Namespace, just go."""
+        handled = []
+
+        async def slow(request: AdmissionRequest) -> Answer:
+            handled.append(request.uid)
+            await asyncio.sleep(0.2)
+            return ALLOWED
+
+        limits = AdmissionLimits(handled=1, handled_shared=1)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(served.folder / "server.pem")
+        server = AdmissionServer({PATH: slow}, context if tls else None, limits=limits)
+        async with server.listening("127.0.0.1", 0) as port, Callers(port, served.context() if tls else None) as on:
+            crowd = [await on.connect("127.0.0.1") for _ in range(20)]
+            for _, writer in crowd:
+                writer.write(head(len(review())) + review())
+            await eventually(lambda: server._slots.waiting == 19, "the others wait")
+            for _, writer in crowd:
+                writer.close()
+            reader, writer = await on.connect("127.0.0.1")
+            body = review().replace(b'"u"', b'"live"')
+            writer.write(head(len(body)) + body)
+            async with asyncio.timeout(PATIENCE):
+                assert b"200" in await reader.readline()
+        assert handled == ["u", "live"], "the first one was handled already"
 
     async def test_a_crowd_of_one_address_drops_no_other(self) -> None:
         limits = AdmissionLimits(connections=5)
@@ -327,13 +388,13 @@ class TestFairness:
         def of(namespace: str) -> bytes:
             return review().replace(b'"u"', b'"u", "namespace": "' + namespace.encode() + b'"')
 
-        limits = AdmissionLimits(connections=8, handled=2, handled_of_tenant=1)
+        limits = AdmissionLimits(connections=8, handled=2, handled_shared=1)
         server = AdmissionServer({PATH: slow}, limits=limits)
         async with server.listening("127.0.0.1", 0) as port, Callers(port) as on:
             quiet = [await on.connect("127.0.0.1") for _ in range(2)]
             for _, writer in quiet:
                 writer.write(head(len(of("quiet"))) + of("quiet"))
-            await eventually(lambda: len(server._slots._waiting) == 1, "one is handled, one waits")
+            await eventually(lambda: server._slots.waiting == 1, "one is handled, one waits")
             for _ in range(20):
                 _, writer = await on.connect("127.0.0.1")
                 writer.write(head(len(of("loud"))) + of("loud"))

@@ -10,6 +10,7 @@ Connections on which a review was answered, as API servers' were, are lost to no
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import ssl
 import time
@@ -61,14 +62,15 @@ class AdmissionLimits:
     """Bytes of requests and of answers that wait to be taken. The process takes a few times as much meanwhile."""
     handled: int = 32
     """Reviews that are handled at the same time."""
-    handled_of_tenant: int = 24
-    """Of these, reviews from one address about objects of one Namespace."""
+    handled_shared: int = 24
+    """Of these, reviews that are handled beside another one from their address about an object of their Namespace."""
     handled_bytes: int = 16 << 20
     """Bytes of these, if there is more than one; decoded, they take a multiple."""
     handshake: float = 5.0
     request: float = 10.0
     """From the first byte to the last; the API server waits so long for an answer at most."""
     answer: float = 10.0
+    """Until a review is answered, if its caller does not say that it waits for less, and until its answer is taken."""
     idle: float = 120.0
     """Between two requests. API servers give an idle connection up after 90 s: whoever is first must be they."""
 
@@ -89,6 +91,31 @@ class _Caller:
     """Whether it has shown a client certificate."""
     tenant: ReviewTenant | None = None
     """Whose review it has given, and has no answer to yet."""
+    waiting: bool = False
+    """Whether that review waits for a slot."""
+    gone: bool = False
+
+    def hang_up(self) -> None:
+        """Note that it has gone: nobody is there to take an answer. A review of its that is handled goes on."""
+        self.gone = True
+        if self.waiting:
+            self.task.cancel()
+
+
+class _CallerProtocol(asyncio.StreamReaderProtocol):
+    """Tells when a caller hangs up, also while nothing is read of it."""
+
+    def __init__(self, caller: _Caller, reader: asyncio.StreamReader) -> None:
+        super().__init__(reader, loop=asyncio.get_running_loop())
+        self._caller = caller
+
+    def eof_received(self) -> bool | None:
+        self._caller.hang_up()
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._caller.hang_up()
+        super().connection_lost(exc)
 
 
 class AdmissionServer:
@@ -110,7 +137,7 @@ class AdmissionServer:
         self._known_only = known_only
         self._limits = limits or AdmissionLimits()
         limits = self._limits
-        self._slots = ReviewSlots(limits.handled, limits.handled_of_tenant, limits.handled_bytes)
+        self._slots = ReviewSlots(limits.handled, limits.handled_shared, limits.handled_bytes)
         self._callers: set[_Caller] = set()
 
     @asynccontextmanager
@@ -197,7 +224,7 @@ class AdmissionServer:
         """Serve one connection to its end. What goes wrong with it concerns nobody else."""
         caller = next(each for each in self._callers if each.task is asyncio.current_task())
         try:
-            reader, writer = await self._streams(connection)
+            reader, writer = await self._streams(caller, connection)
         except OSError:  # no handshake, or not in time
             return
         try:
@@ -216,10 +243,12 @@ class AdmissionServer:
         finally:
             writer.transport.abort()
 
-    async def _streams(self, connection: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _streams(
+        self, caller: _Caller, connection: socket.socket
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=MAX_HEAD, loop=loop)
-        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        protocol = _CallerProtocol(caller, reader)
         transport, _ = await loop.connect_accepted_socket(
             lambda: protocol,
             connection,
@@ -250,7 +279,7 @@ class AdmissionServer:
         except asyncio.LimitOverrunError:
             status, text = 431, b"the head of the request is too long"
         finally:
-            caller.held, caller.handled, caller.tenant = 0, False, None
+            caller.held, caller.handled, caller.waiting, caller.tenant = 0, False, False, None
         self._hold(caller, len(text))
         writer.write(response(status, text, keep_alive=keep))
         async with asyncio.timeout(self._limits.answer):
@@ -288,13 +317,12 @@ class AdmissionServer:
     async def _answer(self, caller: _Caller, head: RequestHead, body: bytes) -> tuple[int, bytes]:
         if head.path == HEALTH:
             return 200, b"ok"
+        if caller.gone:
+            raise EOFError
         try:
             caller.tenant = ReviewTenant(caller.address, namespace_of(body))
-            async with asyncio.timeout(self._limits.answer), self._slots.slot(caller.tenant, len(body)):
-                caller.handled = True
-                text = await answered(self._webhooks[head.path], body)
-                caller.answered = True
-                return 200, text
+            async with asyncio.timeout(min(self._limits.answer, head.timeout or math.inf)):
+                return 200, await self._handle(caller, caller.tenant, self._webhooks[head.path], body)
         except msgspec.DecodeError as error:
             raise BadCall(400, f"not an AdmissionReview: {error}") from error
         except TimeoutError:
@@ -302,6 +330,15 @@ class AdmissionServer:
         except Exception as error:
             log.exception("review failed", path=head.path)
             raise BadCall(500, "the review failed, see the log of the controller") from error
+
+    async def _handle(self, caller: _Caller, tenant: ReviewTenant, decide: Decide, body: bytes) -> bytes:
+        """The answer to a review, when it has a slot."""
+        caller.waiting = True
+        async with self._slots.slot(tenant, len(body)):
+            caller.waiting, caller.handled = False, True
+            text = await answered(decide, body)
+            caller.answered = True
+            return text
 
 
 def accept_client_certificates(context: ssl.SSLContext, authorities: Path) -> None:

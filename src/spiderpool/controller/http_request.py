@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException, HTTPMessage, parse_headers
@@ -11,6 +12,8 @@ MAX_HEAD = 16 << 10
 """Bytes of a request's head, at most."""
 MAX_REVIEW = 8 << 20
 """Bytes of a review, at most: the API server takes requests of 3 MiB, and etcd stores objects of 1.5 MiB by default."""
+
+_TIMEOUT = re.compile(r"(?:^|&)timeout=([1-9][0-9]?)s(?:&|$)", re.ASCII)
 
 
 class BadCall(Exception):
@@ -33,6 +36,8 @@ class RequestHead:
     keep_alive: bool
     expects: bool = False
     """Whether the caller waits for a word before it sends the body."""
+    timeout: float | None = None
+    """Seconds for which the caller waits for an answer; API servers say it in the query, as ``timeout=5s``."""
 
 
 def parse_head(text: bytes) -> RequestHead:
@@ -47,7 +52,14 @@ def parse_head(text: bytes) -> RequestHead:
         raise BadCall(505, "only HTTP/1.1 is served")
     keep_alive = version == "HTTP/1.1" and "close" not in fields.get("Connection", "").lower()
     expects = fields.get("Expect", "").lower() == "100-continue"
-    return RequestHead(method, target.partition("?")[0], _length(method, fields), keep_alive, expects)
+    path, _, query = target.partition("?")
+    return RequestHead(method, path, _length(method, fields), keep_alive, expects, _timeout(query))
+
+
+def _timeout(query: str) -> float | None:
+    """The seconds of a query, which webhooks have from 1 to 30."""
+    found = _TIMEOUT.search(query)
+    return float(found[1]) if found else None
 
 
 def _length(method: str, fields: HTTPMessage) -> int:
