@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Event, Namespace, Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.cli.connection import Cluster
@@ -100,7 +101,7 @@ class ProbeRun:
         fields = f"involvedObject.name={name}"
         events = await self.cluster.list(Event, self.frame.namespace, fields=fields) or ()
         ordered = sorted(events, key=lambda each: each.lastTimestamp or "")
-        refusals = [each for each in ordered if each.reason == "AddressRefused"]
+        refusals = [each for each in ordered if each.reason == event_reasons.ADDRESS_REFUSED.name]
         warnings = refusals or [each for each in ordered if each.type == "Warning"]
         if warnings:
             return f"{warnings[-1].reason}: {warnings[-1].message}"
