@@ -19,8 +19,10 @@ PAGE = ROOT / "docs" / "reference" / "events.md"
 INTRODUCTION = """\
 # Events
 
-What the daemons tell of an object where `kubectl describe` shows it. An Event that is told again raises the count of
-the first one; kube-apiserver keeps it for an hour (`--event-ttl`). Events of one reason, in all Namespaces:
+What the daemons tell of an object where `kubectl describe` shows it. A process that tells the same again raises the
+count of its first Event; one that has started or become the leader since makes another. `NotEnforced` is not counted:
+a leader tells it once for each generation of a policy, unless that Event is still there. kube-apiserver keeps an Event
+for an hour after it was last written (`--event-ttl`). Events of one reason, in all Namespaces:
 
     kubectl get events --all-namespaces --field-selector reason=AddressRefused
 

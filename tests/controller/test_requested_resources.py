@@ -158,6 +158,7 @@ async def test_a_namespace_has_room_for_so_many_and_gets_it_again(
 async def test_all_together_have_room_for_so_many_and_our_networks_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requested_resources, "MOST", 4)
     monkeypatch.setattr(requested_resources, "MOST_OF_OTHERS", 2)
+    monkeypatch.setattr(requested_resources, "LAST_ROOM", 0)
     monkeypatch.setattr(requested_resources, "PART_OF_FREE", 1)
     ours = [AddressRequirement(f"{OURS}/n{number}").resource for number in range(3)]
     async with requested() as made:
@@ -184,6 +185,18 @@ async def test_namespaces_that_take_what_they_can_leave_room_for_another() -> No
             told = [*server.stored(Event).values()]
             assert {(each.reason, each.type) for each in told} == {("TooManyPoolLists", "Warning")}
             assert {each.involvedObject.namespace for each in told} == {f"team{number}" for number in range(6)}
+
+
+async def test_the_last_room_is_for_namespaces_that_have_none() -> None:
+    async with ApiServer(Pod.KIND, Event.KIND) as server, server.client() as client:
+        made = Requested(client)
+        async with running(made.resources.run(), made.recorder.run()):
+            for number in range(20 * 26):
+                made.add(with_list(number, f"team{number % 20}"))
+            await eventually(lambda: len(made.resources.requirements) > 150, "as many as there may be")
+            late = {resource(1000 + number) for number in range(20)}
+            made.add(*(with_list(1000 + number, f"late{number}") for number in range(20)))
+            await eventually(lambda: late <= made.resources.requirements.keys(), "there is room for each of them")
 
 
 async def test_a_name_like_that_of_our_networks_is_none_of_them() -> None:

@@ -53,10 +53,9 @@ TOO_MANY_POOL_LISTS: EventReason[Pod] = EventReason(
     "Let the Namespace's pods name fewer different networks and lists of pools.",
     "usage/scheduling.md",
 )
-ANNOTATION_IGNORED: EventReason[Pod | Service] = EventReason(
+ANNOTATION_IGNORED: EventReason[Pod] = EventReason(
     "AnnotationIgnored",
-    "An annotation has no effect: it is misspelt, is about another interface or kind of load balancer, or is not"
-    " supported.",
+    "An annotation has no effect: it is misspelt, is about another interface, or is not supported.",
     "Correct or remove the annotation that the message names.",
     "usage/addresses.md",
 )
@@ -101,7 +100,8 @@ COLLECTED: EventReason[SpiderIP] = EventReason(
 
 NODE_NETWORK_FAULT: EventReason[Node] = EventReason(
     "NodeNetworkFault",
-    "A setting of the node's network keeps its NICs or pods from answering.",
+    "A setting of the node's network keeps its NICs or pods from answering, or its NICs cannot be tuned. While that"
+    " lasts it is told again every half hour.",
     "Change what the message names.",
     "usage/troubleshooting.md",
 )
@@ -113,7 +113,8 @@ NODE_ROUTES_RESTORED: EventReason[Node] = EventReason(
 )
 POD_ADDRESS_ON_NODE: EventReason[Node] = EventReason(
     "PodAddressOnNode",
-    "A NIC of the node has an address that a pool gives to pods, or that a pod has.",
+    "A NIC of the node has an address that a pool gives to pods, or that a pod has. While that lasts it is told again"
+    " every half hour.",
     "Remove it from the NIC, unless you reach the server by it; then take it out of the pool.",
     "usage/server-software.md",
 )
@@ -270,7 +271,7 @@ APPLICATION_UNKNOWN: EventReason[SpiderIPPool] = EventReason(
 CLOUD_PERMISSION_MISSING: EventReason[Node] = EventReason(
     "CloudPermissionMissing",
     "The cloud does not permit an action, which the message names.",
-    "Add it to the RAM policy; it is tried again after five minutes.",
+    "Add it to the RAM policy; it is tried again within five minutes.",
     "usage/cloud.md",
 )
 PROVIDER_ID_MISMATCH: EventReason[Node] = EventReason(
@@ -338,9 +339,17 @@ RETURNED_LOAD_BALANCER: EventReason[Service] = EventReason(
     page=_EVENTS,
     type="Normal",
 )
+SERVICE_ANNOTATION_IGNORED: EventReason[Service] = EventReason(
+    "AnnotationIgnored",
+    "An annotation has no effect: it is misspelt, is for the other kind of load balancer, or is not supported.",
+    "Correct or remove the annotation that the message names.",
+    _EVENTS,
+)
 INVALID_SERVICE: EventReason[Service] = EventReason(
     "InvalidService",
-    "The Service asks for what cannot be; only the servers of its balancer are kept up to date.",
+    "The Service asks for what cannot be. Only the servers of its balancer are kept up to date, and not even these"
+    " where the fault is about them: a port that is neither TCP nor UDP, an annotation about servers, an address"
+    " family.",
     "Correct what the message names.",
     _EVENTS,
 )

@@ -195,7 +195,7 @@ class ServiceReconciler:
 
     def _report_faults(self, service: Service, options: BalancerOptions) -> bool:
         """Records what must be corrected in the Service; returns whether anything must be."""
-        self._states.record(service, event_reasons.ANNOTATION_IGNORED, *options.remarks)
+        self._states.record(service, event_reasons.SERVICE_ANNOTATION_IGNORED, *options.remarks)
         faults = checking.faults(service, options, self._configuration)
         self._states.record(service, event_reasons.INVALID_SERVICE, *faults)
         return bool(faults)

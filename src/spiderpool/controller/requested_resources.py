@@ -28,8 +28,10 @@ LINGER = 600.0
 MOST_OF_NAMESPACE = 32
 """Resources that are advertised since pods of one Namespace request them, beside networks of our own Namespace."""
 PART_OF_FREE = 0.5
-"""A Namespace gets another one while it has less than this part of the room that is left: so some is always left for a
-Namespace that comes later, whoever has taken the rest. Six that take what they can have 24 of 192 each."""
+"""A Namespace gets another one while it has less than this part of the room that is left. Six that take what they can
+have 24 of 192 each."""
+LAST_ROOM = 32
+"""Of the room that is left at last, a Namespace gets one, and only if it has none: so the next 32 get one each."""
 MOST = 256
 """Resources that are advertised in all beside the default network: each is an entry in the status of Nodes."""
 MOST_OF_OTHERS = 192
@@ -223,7 +225,8 @@ class RequestedResources:
     def _has_room(self, namespace: str) -> bool:
         of_others = len(self._room_of) - self._of_namespace[""]
         free = min(MOST - len(self._room_of), MOST_OF_OTHERS - of_others)
-        return self._of_namespace[namespace] < min(MOST_OF_NAMESPACE, PART_OF_FREE * free)
+        share = PART_OF_FREE * free if free > LAST_ROOM else min(free, 1)
+        return self._of_namespace[namespace] < min(MOST_OF_NAMESPACE, share)
 
     def _take_room(self, resource: str) -> None:
         """Take the room of a resource, if it has any, for one that had none."""
