@@ -9,13 +9,13 @@ from itertools import pairwise
 
 import pytest
 
-from spiderpool.agent.node_faults import AGAIN, NodeFaults
+from spiderpool.agent.node_faults import NodeFaults
 from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Event, Node
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.cli.doctor.checks_networks import FRESH
 from spiderpool.kube import events
-from spiderpool.kube.events import Recorder
+from spiderpool.kube.events import AGAIN, Recorder
 from tests.support.api_server import ApiServer
 from tests.support.eventually import eventually
 

@@ -11,7 +11,7 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderserver import Instance
 from spiderpool.cloudcontroller.agent_delays import REPORT_AFTER, AgentDelays
 from spiderpool.cloudcontroller.eni_families import ENIFamily
-from spiderpool.kube.events import Recorder
+from spiderpool.kube.events import AGAIN, Recorder
 from tests.cloudcontroller.service_cluster import Clock
 from tests.core.servers import ETH0
 from tests.support.api_server import ApiServer
@@ -51,3 +51,15 @@ async def test_a_node_is_reported_once_until_none_of_its_enis_waits() -> None:
             await asyncio.sleep(0.05)
         assert [text.split(": ")[1].split(".")[0] for text in reports()] == ["first", "second"]
         assert all(f"ENI {ETH0.identity} stay registered" in text for text in reports())
+
+
+async def test_a_wait_that_lasts_is_reported_again() -> None:
+    clock = Clock()
+    async with ApiServer(Event.KIND) as server, server.client() as client:
+        recorder = Recorder(client, "test")
+        delays = AgentDelays(recorder, clock)
+        for _ in range(1 + int((REPORT_AFTER + AGAIN) / 60)):
+            delays.begin(FAMILIES[0], "its agent is silent")
+            clock.now += 60
+        async with running(recorder.run()):
+            await eventually(lambda: [each.count for each in server.stored(Event).values()] == [2])

@@ -20,13 +20,14 @@ from spiderpool.controller.accounts import SilenceReport
 from spiderpool.controller.gc import ClusterGC, GCTimings
 from spiderpool.core.ipam.gc import GCPolicy, ReleaseCandidate, ReleaseCause
 from spiderpool.kube.client import Client
-from spiderpool.kube.events import Recorder
+from spiderpool.kube.events import AGAIN, Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import COLLECTION_WAITING
 from tests.controller.collecting import listers_of
 from tests.support.api_server import ApiServer
 from tests.support.clients import answered_by
 from tests.support.eventually import eventually
+from tests.support.running import running
 
 pytestmark = pytest.mark.unit
 
@@ -64,12 +65,12 @@ async def test_a_silence_is_reported_once_with_its_remedies() -> None:
         nodes, recorder = Informer(client, Node), Recorder(client, "test")
         nodes.note(Node(metadata=ObjectMeta(name="n")))
         report = SilenceReport(recorder, nodes)
-        report.update({"n": candidates(5), "gone": candidates(1)})
-        report.update({"n": candidates(6)})
+        report.update({"n": candidates(5), "gone": candidates(1)}, 0.0)
+        report.update({"n": candidates(6)}, AGAIN - 1)
         assert waiting() == 6
-        report.update({})
+        report.update({}, AGAIN - 1)
         assert waiting() == 0
-        report.update({"n": candidates(1)})
+        report.update({"n": candidates(1)}, AGAIN - 1)
         task = asyncio.create_task(recorder.run())
 
         async def both() -> bool:
@@ -83,6 +84,18 @@ async def test_a_silence_is_reported_once_with_its_remedies() -> None:
     assert "and 2 more wait for" in first.message
     assert "spiderpoolctl node fence n" in first.message
     assert "more" not in second.message
+
+
+async def test_a_silence_that_lasts_is_reported_again_and_that_of_an_unknown_node_later() -> None:
+    async with ApiServer(Event.KIND) as server, server.client() as client:
+        nodes, recorder = Informer(client, Node), Recorder(client, "test")
+        report = SilenceReport(recorder, nodes)
+        report.update({"n": candidates(1)}, 0.0)
+        nodes.note(Node(metadata=ObjectMeta(name="n")))
+        for now in (60.0, AGAIN, AGAIN + 60.0, AGAIN + 120.0, 2 * AGAIN + 120.0):
+            report.update({"n": candidates(1)}, now)
+        async with running(recorder.run()):
+            await eventually(lambda: [each.count for each in server.stored(Event).values()] == [3])
 
 
 @asynccontextmanager

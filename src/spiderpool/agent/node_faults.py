@@ -8,12 +8,8 @@ from typing import Any
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.event_reasons import EventReason
-from spiderpool.kube.events import Recorder
+from spiderpool.kube.events import AGAIN, Recorder
 from spiderpool.telemetry import logger
-
-AGAIN = 1800.0
-"""Seconds after which a fault that lasts is told again: kube-apiserver keeps an Event for an hour, and
-``spiderpoolctl doctor`` tells what was told in the last hour."""
 
 log = logger("upkeep")
 

@@ -120,7 +120,8 @@ POD_ADDRESS_ON_NODE: EventReason[Node] = EventReason(
 )
 ACCOUNT_MISSING: EventReason[Node] = EventReason(
     "AccountMissing",
-    "Addresses wait for the node's agent to say what its sandboxes hold.",
+    "Addresses wait for the node's agent to say what its sandboxes hold. While they do, it is told again every half"
+    " hour.",
     "See why the agent's pod there does not answer; if the node is lost, say so.",
     "usage/lost-nodes.md",
 )
@@ -312,7 +313,8 @@ ADDRESSES_NOT_REGISTERED: EventReason[Node] = EventReason(
 )
 AGENT_POOLS_NOT_OBSERVED: EventReason[Node] = EventReason(
     "AgentPoolsNotObserved",
-    "Spare addresses stay registered, since the node's agent has not said for five minutes that it knows its pools.",
+    "Spare addresses stay registered, since the node's agent has not said for five minutes that it knows its pools."
+    " While they do, it is told again every half hour.",
     "Restart the node's agent, or update it.",
     "usage/cloud.md",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
@@ -11,7 +12,7 @@ from spiderpool.api.spidernode import SpiderNode
 from spiderpool.core.ipam.evidence import AccountRequest, NodeEvidence, is_disproved
 from spiderpool.core.ipam.gc import ReleaseCandidate, pod_key
 from spiderpool.kube.client import Client, Conflict, NotFound
-from spiderpool.kube.events import Recorder
+from spiderpool.kube.events import AGAIN, Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.node_accounts import read_evidence, request_account
 from spiderpool.telemetry import COLLECTION_WAITING, logger
@@ -83,22 +84,27 @@ class NodeAccounts:
 
 
 class SilenceReport:
-    """Says once per silence, by an Event on the Node, which addresses wait for a node that does not answer."""
+    """Says by an Event on the Node which addresses wait for a node that does not answer, and again while they do."""
 
     def __init__(self, recorder: Recorder, nodes: Informer[Node]) -> None:
         self._recorder = recorder
         self._nodes = nodes
-        self._reported: set[str] = set()
+        self._silent: set[str] = set()
+        self._reported: dict[str, float] = {}  # node → when
 
-    def update(self, waiting: Mapping[str, Sequence[ReleaseCandidate]]) -> None:
-        """Report what waits now, by node; a node that is no longer among them may be reported again."""
+    def update(self, waiting: Mapping[str, Sequence[ReleaseCandidate]], now: float) -> None:
+        """Report what waits now, by node; ``now`` in seconds. A node that is no longer among them is soon told anew."""
         COLLECTION_WAITING.set(len({each.record.name for candidates in waiting.values() for each in candidates}))
-        for name in waiting.keys() - self._reported:
-            text = f"{_addresses(waiting[name])} wait for the agent of this node to say what its sandboxes hold"
+        self._reported = {name: at for name, at in self._reported.items() if name in waiting}
+        for name in waiting.keys() - self._silent:
             log.warning("node does not answer", node=name, addresses=len(waiting[name]))
-            if node := self._nodes.get(name):
-                self._recorder.event(node, event_reasons.ACCOUNT_MISSING, f"{text}; {REMEDY.format(name=name)}")
-        self._reported = set(waiting)
+        self._silent = set(waiting)
+        for name in waiting:
+            if (node := self._nodes.get(name)) is None or now - self._reported.get(name, -math.inf) < AGAIN:
+                continue
+            text = f"{_addresses(waiting[name])} wait for the agent of this node to say what its sandboxes hold"
+            if self._recorder.event(node, event_reasons.ACCOUNT_MISSING, f"{text}; {REMEDY.format(name=name)}"):
+                self._reported[name] = now
 
 
 def _addresses(candidates: Sequence[ReleaseCandidate]) -> str:

@@ -142,7 +142,7 @@ class ClusterGC:
         try:
             await self._check_periodically()
         finally:
-            self._silence.update({})  # the next leader counts what waits
+            self._silence.update({}, 0.0)  # the next leader counts what waits
 
     async def _check_periodically(self) -> None:
         pause, next_full = self._timings.pause, 0.0
@@ -217,7 +217,7 @@ class ClusterGC:
         async for candidate in in_turns(candidates):
             for node in silent_nodes(candidate, self._accounts, self._policy, now):
                 waiting[node].append(candidate)
-        self._silence.update(waiting)
+        self._silence.update(waiting, now)
 
     def _look_at(self, key: str) -> dict[str, ReleaseCandidate]:
         """Candidates among the records of a pod, by their UID; the pod stays to be checked if time can make some."""

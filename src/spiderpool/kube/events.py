@@ -22,6 +22,9 @@ QUEUE = 1_000
 """Events that may wait to be written."""
 REMEMBERED = 4_096
 """Written events whose count can be raised; the least recently used one is forgotten first."""
+AGAIN = 1800.0
+"""Seconds after which what lasts is told again: kube-apiserver keeps an Event for an hour, and ``spiderpoolctl doctor``
+tells what was told in the last hour."""
 LONGEST_MESSAGE = 1024
 """Characters of a message, as events.k8s.io has it: it may repeat what users have written, and thousands are kept."""
 
