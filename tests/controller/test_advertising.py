@@ -21,8 +21,9 @@ from spiderpool.api.meta import Kind, ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
 from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.spiderserver import SpiderServer
-from spiderpool.controller import advertising, requested_resources
-from spiderpool.controller.advertising import AddressAdvertiser, AdvertisingListers, changes, withdraw
+from spiderpool.controller import advertising, requested_resources, shared_pools
+from spiderpool.controller.advertising import AddressAdvertiser, AdvertisingListers
+from spiderpool.controller.node_resources import changes, withdraw
 from spiderpool.core.annotations import NAMESPACE_POOLS, POOL
 from spiderpool.core.ipam.node_capacity import PLENTY
 from spiderpool.core.ipam.pod_context import AddressPolicy
@@ -229,7 +230,8 @@ async def test_addresses_that_cool_down() -> None:
 
 
 async def test_a_shared_pool_advertises_plenty_until_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(advertising, "SHARED_DEBOUNCE", 0.05)
+    for module in (advertising, shared_pools):
+        monkeypatch.setattr(module, "SHARED_DEBOUNCE", 0.05)
     async with cluster(node(), node("m"), network(), pool("p1", count=2), pod("a", "m")) as made:
         await made.reaches(PLENTY)
         await made.reaches(PLENTY, "m")
@@ -251,7 +253,8 @@ async def test_a_shared_pool_that_is_full_is_known_before_the_first_figure() -> 
 
 
 async def test_a_shared_pool_whose_cooldown_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(advertising, "SHARED_DEBOUNCE", 0.05)
+    for module in (advertising, shared_pools):
+        monkeypatch.setattr(module, "SHARED_DEBOUNCE", 0.05)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     cooling = record("10.1.0.1", "old", releasedAt=now)
     async with cluster(node(), network(), pool("p1", count=1, cooldownSeconds=2), cooling) as made:

@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from spiderpool.api.address_resources import OTHERS, AdvertisingNode, whole
+from spiderpool.api.address_resources import OTHERS, AdvertisingNode
 from spiderpool.api.core_v1 import Namespace, Node, Pod
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.controller.node_resources import changes, is_zeroed, part_of_node
 from spiderpool.controller.requested_resources import PodListers, RequestedResources, requested
+from spiderpool.controller.shared_pools import SHARED_DEBOUNCE, SharedPools, sole_node
 from spiderpool.core.addresses import FAMILIES
 from spiderpool.core.ipam.allocation import pools_of
 from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION, is_finished
@@ -39,29 +41,19 @@ from spiderpool.core.ipam.selection import AllocationRequest, version_of
 from spiderpool.core.ipam.subnet_addresses import reserved_addresses
 from spiderpool.core.network.address_requests import AddressRequirement, RequirementRules, requests_of
 from spiderpool.core.network.attachment import AttachmentPolicy
-from spiderpool.kube.attempts import on_all
-from spiderpool.kube.client import Client, Forbidden, NotFound
+from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.node_servers import NodeServers
 from spiderpool.kube.turns import in_turns
 from spiderpool.kube.workqueue import WorkQueue
-from spiderpool.telemetry import logger
 
 DEBOUNCE = 0.2
 """Seconds from a change on a node until what it has left is counted."""
 PAUSE = 0.01
 """Seconds after a write, so that a change which concerns all nodes makes at most a hundred writes a second."""
-WRITES_PER_SECOND = 100
-"""The same, to tell how long a shared pool that is full, or full no more, has to stay so before it is said again."""
-SHARED_DEBOUNCE = 1.0
-"""Seconds from a change in a pool of several nodes until it is looked at."""
 MOST_OTHERS = 64
 """Resources that are not advertised, by which pods of a node may get addresses of its pools, at most."""
-LARGE = 2_000
-"""Records of a pool from which on they are counted in another thread."""
-
-log = logger("advertising")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,53 +68,6 @@ class AdvertisingListers:
     reserved: Informer[SpiderReservedIP]
     networks: Informer[NetworkAttachmentDefinition]
     servers: NodeServers
-
-
-class SharedPools:
-    """The pools that are not of one node alone, and whether each has a free address, as far as it has been told."""
-
-    def __init__(self, listers: AdvertisingListers, count: Callable[[SpiderIPPool], FreeAddresses]) -> None:
-        self._nodes = listers.nodes
-        self._pools = listers.pools
-        self._records = listers.ips.index(pools_of)
-        self._count = count
-        self._not_before: dict[str, float] = {}  # pool → loop time until which what was told of it rests
-        self._has_free: dict[str, bool] = {}  # pool → whether it had a free address when nodes were told of it last
-        self.pools: dict[str, SpiderIPPool] = {}  # by name; followed by `follow`
-
-    def has_free(self, pool: SpiderIPPool) -> bool:
-        """Whether a shared pool had a free address when it was looked at last; one that is new may have."""
-        return self._has_free.get(pool.name, True)
-
-    def follow(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> bool:
-        """Take note of a change of a pool; whether it concerns nodes that share the pool."""
-        for pool in (old, new):
-            if pool is not None:
-                self.pools.pop(pool.name, None)
-        if new is not None and _sole_node(new) is None:
-            self.pools[new.name] = new
-        elif old is not None:
-            self._has_free.pop(old.name, None)
-            self._not_before.pop(old.name, None)
-        is_news = old is None or new is None or (old.spec, old.terminating) != (new.spec, new.terminating)
-        return is_news and any(pool is not None and _sole_node(pool) is None for pool in (old, new))
-
-    async def look(self, name: str) -> tuple[bool, float | None]:
-        """Whether something else is to be told of a shared pool now, and in how many seconds to look again."""
-        pool = self.pools.get(name)
-        if pool is None:
-            return False, None
-        is_large = len(self._records.get(name)) > LARGE
-        found = await asyncio.to_thread(self._count, pool) if is_large else self._count(pool)
-        again = max(found.more_at - time.time(), SHARED_DEBOUNCE) if found.more_at and not found.count else None
-        if (found.count > 0) == self.has_free(pool):
-            return False, again
-        now = asyncio.get_running_loop().time()
-        if (rest := self._not_before.get(name, 0.0) - now) > 0:
-            return False, rest
-        self._has_free[name] = found.count > 0
-        self._not_before[name] = now + len(self._nodes.items()) / WRITES_PER_SECOND
-        return True, again
 
 
 @dataclass(slots=True)
@@ -155,7 +100,7 @@ class AddressAdvertiser:
         self._shared_queue = WorkQueue(self._look_at_shared, "shared-pools")
         pods = PodListers(listers.pods, listers.namespaces)
         self._resources = RequestedResources(pods, self._rules, self._on_resources, recorder)
-        self._shared = SharedPools(listers, self._count)
+        self._shared = SharedPools(listers.nodes, listers.ips, self._count)
         self._requests: dict[str, tuple[AllocationRequest, ...]] = {}  # advertised resource → its requests
         self._shared_of: dict[str, list[SpiderIPPool]] = {}  # the same → the shared pools that it may come from
         self._default_pools: dict[int, dict[str, SpiderIPPool]] = defaultdict(dict)  # family → its default pools
@@ -214,9 +159,9 @@ class AddressAdvertiser:
         self._touch_all()
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
-        if new is None or (old is not None and _part_of_node(old) == _part_of_node(new)):
+        if new is None or (old is not None and part_of_node(old) == part_of_node(new)):
             return
-        if old is not None and _is_zeroed(old, new):  # it refuses its pods while it believes that
+        if old is not None and is_zeroed(old, new):  # it refuses its pods while it believes that
             self._queue.add(new.name)
         self._touch(new.name)
 
@@ -234,7 +179,7 @@ class AddressAdvertiser:
                 continue
             self._touch(record.spec.node)
             pool = self._listers.pools.get(record.spec.pool)
-            self._touch(_sole_node(pool) if pool else None)
+            self._touch(sole_node(pool) if pool else None)
             if record.spec.pool in self._shared.pools:
                 self._shared_queue.add(record.spec.pool, after=SHARED_DEBOUNCE)
 
@@ -248,7 +193,7 @@ class AddressAdvertiser:
             self._shared_queue.add(new.name)
         if old is None or new is None or (old.spec, old.terminating) != (new.spec, new.terminating):
             for pool in (old, new):
-                self._touch(_sole_node(pool) if pool else None)
+                self._touch(sole_node(pool) if pool else None)
 
     def _forget_shared(self, changed: Sequence[SpiderIPPool]) -> None:
         """Find the shared pools again of the resources that a change concerns: most pools of others concern none."""
@@ -412,38 +357,9 @@ class AddressAdvertiser:
         version = version_of(pool)
         if version not in self._reserved:
             self._reserved[version] = reserved_addresses(self._listers.reserved.items(), version)
-        node = _sole_node(pool)
+        node = sole_node(pool)
         records = [*self._records_of_pool.get(pool.name), *(self._records_of_node.get(node) if node else ())]
         return free_addresses(pool, records, self._reserved[version], time.time())
-
-
-def changes(node: AdvertisingNode, desired: Mapping[str, int]) -> dict[str, Any] | None:
-    """The merge patch of a Node's status; None where there is nothing to do.
-
-    A kubelet copies capacities to what is allocatable, but only at its next report.
-    """
-    body: dict[str, dict[str, str | None]] = {}
-    for part in ("capacity", "allocatable"):
-        present: dict[str, str] = getattr(node.status, part) or {}
-        wanted = {name: str(count) for name, count in desired.items() if whole(present.get(name, "-")) != count}
-        gone = dict.fromkeys(present.keys() - desired.keys())
-        if wanted or gone:
-            body[part] = {**wanted, **gone}
-    return {"status": body} if body else None
-
-
-async def withdraw(client: Client) -> None:
-    """Take our resources from all Nodes, as far as we may."""
-    try:
-        await on_all(await client.list(AdvertisingNode), partial(_withdraw_from, client), give_up=False)
-    except Forbidden:  # nodes have never advertised any, or somebody else has to take them away
-        log.info("what nodes advertise is left as it is: no right to change it")
-
-
-async def _withdraw_from(client: Client, node: AdvertisingNode) -> None:
-    if body := changes(node, {}):
-        with suppress(NotFound):
-            await client.patch(AdvertisingNode, node.name, body, sub="status")
 
 
 def _uids(pod: Pod) -> Iterable[str]:
@@ -452,13 +368,8 @@ def _uids(pod: Pod) -> Iterable[str]:
     return [each for each in (pod.metadata.uid, manifest) if each]
 
 
-def _sole_node(pool: SpiderIPPool) -> str | None:
-    names = pool.spec.nodeName or ()
-    return names[0] if len(names) == 1 else None
-
-
 def _sole_nodes(pool: SpiderIPPool) -> list[str]:
-    return [node] if (node := _sole_node(pool)) else []
+    return [node] if (node := sole_node(pool)) else []
 
 
 def _node_of_pod(pod: Pod) -> list[str]:
@@ -474,16 +385,3 @@ def _part_of_pod(pod: Pod) -> object:
     """The parts of a pod that decide what it needs of its node, and what it is counted for."""
     status = pod.status
     return pod.metadata.uid, pod.spec.nodeName, pod.terminating, is_finished(pod), bool(status.podIPs), requested(pod)
-
-
-def _is_zeroed(old: Node, new: Node) -> bool:
-    """Whether a kubelet that has started put to zero what its node had."""
-    if not (isinstance(old, AdvertisingNode) and isinstance(new, AdvertisingNode)):
-        return False
-    before, after = old.status.allocatable or {}, new.status.allocatable or {}
-    return any(after.get(name) == "0" != text for name, text in before.items())
-
-
-def _part_of_node(node: Node) -> object:
-    resources = (node.status.capacity, node.status.allocatable) if isinstance(node, AdvertisingNode) else ()
-    return node.metadata.uid, node.metadata.labels, resources

@@ -27,7 +27,7 @@ from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller import removal
 from spiderpool.controller.admission_server import AdmissionServer, accept_client_certificates
-from spiderpool.controller.advertising import AddressAdvertiser, AdvertisingListers, withdraw
+from spiderpool.controller.advertising import AddressAdvertiser, AdvertisingListers
 from spiderpool.controller.applications import ApplicationListers, ApplicationPoolReconciler
 from spiderpool.controller.certificates import CertificateLifetimes, Certificates, WebhookCertificates, erase
 from spiderpool.controller.cidr_detection import (
@@ -45,6 +45,7 @@ from spiderpool.controller.history import HistoryOptions, HistoryWriter
 from spiderpool.controller.network_policies import UnenforcedPolicyReporter
 from spiderpool.controller.network_status import NetworkStatusReconciler
 from spiderpool.controller.networks import NetworkListers, NetworkReconciler
+from spiderpool.controller.node_resources import withdraw
 from spiderpool.controller.pool_metrics import PoolMetrics
 from spiderpool.controller.pools import PoolListers, PoolReconciler
 from spiderpool.controller.preparation import prepare
