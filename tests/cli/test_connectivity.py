@@ -253,7 +253,7 @@ def test_junit_has_a_case_for_each_question() -> None:
 # --- objects
 
 
-FRAME = ProbeFrame("spiderpool-connectivity-0a1b2c", "image", 8080, 300)
+FRAME = ProbeFrame("spiderpool-connectivity-0a1b2c", "image", 8080, "0a1b", 300)
 
 
 def test_pods_are_restricted_and_end_by_themselves() -> None:

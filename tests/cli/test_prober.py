@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from tests.support.eventually import wait_until
 
 pytestmark = pytest.mark.unit
 
+TOKEN = "0123456789abcdef"
+
 
 def free_port() -> int:
     with socket.socket() as tried:
@@ -27,10 +29,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(file: Path, port: int, *addresses: str) -> Iterator[Path]:
+def running(file: Path, port: int, *addresses: str, measured: str = "no") -> Iterator[Path]:
     """A prober while the context lasts; its log."""
     log = file.with_name("log")
-    command = [sys.executable, "-I", prober.__file__, "pod-1", str(port), str(file), *addresses]
+    command = [sys.executable, "-I", prober.__file__, "pod-1", str(port), str(file), TOKEN, measured, *addresses]
     with log.open("wb") as output, subprocess.Popen(command, stdout=output) as process:
         try:
             wait_until(lambda: log.stat().st_size or process.poll() is not None, "it says something")
@@ -75,7 +77,7 @@ def test_it_answers_and_asks_in_both_protocols_and_families(tmp_path: Path) -> N
 
 def test_it_measures(tmp_path: Path) -> None:
     port, file = free_port(), tmp_path / "questions"
-    with running(file, port) as log:
+    with running(file, port, measured="yes") as log:
         asked = {"kind": "perf", "address": "127.0.0.1", "port": port, "seconds": 0.5}
         (found,) = answers(file, log, 1, asked)
     assert found["rate"] > 10
@@ -116,7 +118,7 @@ def test_large_packets_that_do_not_pass_are_told_from_no_answer(said: bytes, err
         asked = {"id": 1, "kind": "tcp", "address": "127.0.0.1", "port": server.getsockname()[1]}
         answering = threading.Thread(target=serve)
         answering.start()
-        found = prober.answer_to({**asked, "timeout": 0.5, "payload": 1 << 24})
+        found = prober.answer_to({**asked, "timeout": 0.5, "payload": 1 << 24, "token": TOKEN})
         answering.join(10)
         for each in connections:
             each.close()
@@ -136,3 +138,62 @@ def test_it_listens_on_the_addresses_that_it_is_given_alone(tmp_path: Path) -> N
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=1)
         socket.create_connection(("127.0.0.2", port), timeout=1).close()
+
+
+def said_by(port: int, *words: bytes) -> bytes:
+    """What comes over a TCP connection until the prober ends it, within seconds."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5 * prober.INTRODUCTION) as connection:
+        for word in words:
+            connection.sendall(word)
+        found = b""
+        with suppress(ConnectionResetError):
+            while data := connection.recv(4096):
+                found += data
+        return found
+
+
+@pytest.mark.parametrize("first", [b"echo 4\nabcd", b"0123456789abcdeX\n", b"send 5\n", b""])
+def test_who_does_not_know_the_token_is_not_answered(tmp_path: Path, first: bytes) -> None:
+    port = free_port()
+    with running(tmp_path / "questions", port, measured="yes"):
+        assert said_by(port, first) == b""
+
+
+def test_nothing_is_sent_for_seconds_unless_it_is_a_measurement(tmp_path: Path) -> None:
+    port = free_port()
+    with running(tmp_path / "questions", port):
+        assert said_by(port, prober.introduction(TOKEN), b"send 5\n").count(b"\n") == 1
+
+
+def test_an_answer_by_udp_is_no_longer_than_the_question(tmp_path: Path) -> None:
+    port, introduction = free_port(), prober.introduction(TOKEN)
+    with running(tmp_path / "questions", port), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(5)
+        asking.connect(("127.0.0.1", port))
+        for asked in (b"", b"?" * 512, introduction, introduction.ljust(400)):
+            asking.send(asked)
+        assert json.loads(asking.recv(2048))["by"] == "pod-1"
+        asking.settimeout(0.2)
+        with pytest.raises(TimeoutError):  # the others came before, and were not answered
+            asking.recv(2048)
+
+
+def test_clients_beyond_the_limit_wait_and_are_served_after_the_others(tmp_path: Path) -> None:
+    port, file = free_port(), tmp_path / "questions"
+    with running(file, port) as log, ExitStack() as stack:
+        for _ in range(prober.CLIENTS_AT_ONCE + 20):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+        (pid,) = [each.split()[0] for each in command_lines() if str(file) in each]
+        threads = Path(f"/proc/{pid}/task")
+        wait_until(lambda: len(list(threads.iterdir())) > prober.CLIENTS_AT_ONCE, "the first ones are served")
+        assert len(list(threads.iterdir())) <= prober.CLIENTS_AT_ONCE + 4
+        asked = {"kind": "tcp", "address": "127.0.0.1", "port": port, "timeout": 5 * prober.INTRODUCTION}
+        (found,) = answers(file, log, 1, asked)
+    assert found["ok"]
+
+
+def command_lines() -> Iterator[str]:
+    """Of each process, after its number."""
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield f"{each.parent.name} {each.read_bytes().replace(bytes(1), b' ').decode(errors='replace')}"

@@ -123,13 +123,14 @@ class ProbingKubelet:
 
     async def _start(self, pod: objects.ProbePodObject, uid: str) -> None:
         (container,) = pod.spec["containers"]
-        name, port, _, *addresses = container["args"]
+        name, port, _, token, measured, *addresses = container["args"]
         if not addresses:
             self._last += 1
             addresses = [f"{self.network}.{self._last}"]
         self._addresses[uid] = addresses[0]
         with (self.directory / f"{pod.name}.log").open("wb") as output:
-            command = [sys.executable, "-I", prober.__file__, name, port, str(self._file(pod)), *addresses]
+            words = [name, port, str(self._file(pod)), token, measured, *addresses]
+            command = [sys.executable, "-I", prober.__file__, *words]
             self.pods[uid] = await asyncio.create_subprocess_exec(*command, stdout=output)
         state = {"name": container["name"], "state": {"running": {}}, "ready": True, "restartCount": 0}
         status = {

@@ -90,7 +90,7 @@ class ConnectivityTest:
         image = self.image or await agent_image(cluster, self.policies.namespace)
         policies = await read_policies(cluster, self.policies)
         facts = await read_facts(cluster, policies, datetime.now(UTC).timestamp())
-        frame = ProbeFrame(run.new_name(), image, self.port, int(self.timeout) + BEYOND)
+        frame = self._frame(image)
         plan = await plan_test(cluster, facts, self.size, frame.namespace)
         say(str(plan))
         nodes = {each.name: each for each in facts.nodes}
@@ -101,6 +101,10 @@ class ConnectivityTest:
         return ConnectivityReport(
             tuple(rows), tuple(dict.fromkeys(each.node for each in plan.sites)), notes, plan.problems
         )
+
+    def _frame(self, image: str) -> ProbeFrame:
+        seconds = int(self.timeout) + BEYOND
+        return ProbeFrame(run.new_name(), image, self.port, run.new_token(), seconds, is_measured=self.perf)
 
     async def _rows(
         self, probes: run.ProbeRun, plan: ProbePlan, nodes: dict[str, Node], balancers: tuple[SocketAddress, ...]

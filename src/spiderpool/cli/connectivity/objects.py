@@ -65,8 +65,12 @@ class ProbeFrame:
     namespace: str
     image: str
     port: int
+    token: str
+    """Random: the pods of the test answer nobody who does not say it."""
     seconds: int
     """After which its pods end by themselves, and the Namespace may be removed by others."""
+    is_measured: bool = False
+    """Whether the pods send each other data for seconds."""
 
 
 def network_annotations(network: str) -> dict[str, str]:
@@ -136,7 +140,7 @@ def _container(frame: ProbeFrame, site: ProbeSite, addresses: Iterable[str]) -> 
         "image": frame.image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python3", "-I", f"{PLACES['program']}/prober.py"],
-        "args": [site.name, str(frame.port), file, *addresses],
+        "args": [site.name, str(frame.port), file, frame.token, "yes" if frame.is_measured else "no", *addresses],
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -156,7 +160,7 @@ def _questions_volume() -> Mapping[str, Any]:
     return {"name": "questions", "downwardAPI": {"items": [item]}}
 
 
-def questions_annotation(number: int, asked: Sequence[tuple[int, Question]], fields: Mapping[str, Any]) -> str:
+def questions_annotation(number: int, asked: Sequence[tuple[int, Question]], fields: dict[str, Any]) -> str:
     """One round of questions of a pod, as the prober reads it; ``fields`` are those that all of them have."""
     listed = [
         {
@@ -166,8 +170,7 @@ def questions_annotation(number: int, asked: Sequence[tuple[int, Question]], fie
             **({"name": question.address, "family": question.family} if question.kind == "dns" else {}),
             **({} if question.kind == "dns" else {"address": question.address}),
             **({"bind": question.bind} if question.bind else {}),
-            **fields,
         }
         for identity, question in asked
     ]
-    return json.dumps({"round": number, "questions": listed}, separators=(",", ":"))
+    return json.dumps({"round": number, "common": fields, "questions": listed}, separators=(",", ":"))

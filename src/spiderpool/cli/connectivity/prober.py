@@ -3,12 +3,14 @@
 Its text goes into a ConfigMap and is run by the Python of any image, so it imports the standard library alone. The
 questions arrive in a file when all pods have their addresses; what became of each is a line of JSON in the pod's log.
 
-``python3 -I prober.py NAME PORT FILE [ADDRESS...]`` listens on all addresses, or on those that are named.
+``python3 -I prober.py NAME PORT FILE TOKEN MEASURED [ADDRESS...]`` listens on all addresses, or on those named.
+Whoever does not begin with the token of the test is not answered, and data is sent only if MEASURED is ``yes``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import json
 import os
 import signal
@@ -18,6 +20,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 ATTEMPTS = 2
@@ -31,25 +34,50 @@ LONGEST_STREAM = 30.0
 """Seconds for which a client may have data sent."""
 IDLE = 10.0
 """Seconds after which a client that says nothing is left."""
+INTRODUCTION = 2.0
+"""Seconds within which a client has to begin with the token."""
+CLIENTS_AT_ONCE = 64
+"""TCP connections that are served side by side on an address; others wait in the kernel's queue, which has a bound."""
+LARGEST_ECHO = 65536
+"""Most bytes that are sent back at once."""
+DATAGRAM_BYTES = 512
+"""Bytes of a question by UDP: an answer is never longer, so that nobody is flooded by answers in another's name."""
 ROUND_TRIPS = 200
 """Most round trips by which latency is measured."""
 ADDRESS_BYTES = 16
 """Bytes of an IPv6 address, the first field of in6_pktinfo (RFC 3542)."""
 
 
+@dataclass(frozen=True)
+class ServedTest:
+    """Who answers, and whom."""
+
+    name: str
+    introduction: bytes
+    """The line with which clients of the same test begin."""
+    is_measured: bool
+    """Whether clients may have data sent for seconds."""
+
+
 def main() -> None:
     """Serve, and put questions, until the pod is stopped."""
-    name, port, file, *addresses = sys.argv[1:]
+    name, port, file, token, measured, *addresses = sys.argv[1:]
+    served = ServedTest(name, introduction(token), measured == "yes")
     for number in (signal.SIGTERM, signal.SIGINT):  # the first process of a container has no default for these
         signal.signal(number, lambda *_: os._exit(0))
     try:
         for address in addresses or ["::"]:
-            serve(name, address, int(port))
+            serve(served, address, int(port))
     except OSError as error:
         report({"fatal": f"port {port} cannot be served: {error}"})
         sys.exit(1)
     report({"serves": int(port)})
-    work_forever(file)
+    work_forever(file, token)
+
+
+def introduction(token: str) -> bytes:
+    """What each client says first."""
+    return f"{token}\n".encode()
 
 
 def report(line: dict[str, object]) -> None:
@@ -57,15 +85,16 @@ def report(line: dict[str, object]) -> None:
     print(json.dumps(line), flush=True)
 
 
-def work_forever(file: str) -> None:
-    """Put the questions of each round that the file has."""
+def work_forever(file: str, token: str) -> None:
+    """Put the questions of each round that the file has; ``common``: what all of a round have."""
     done = 0
     while True:
         work = read_round(file)
         if work["round"] > done:
             done = work["round"]
+            asked = [{"token": token, **work.get("common", {}), **each} for each in work["questions"]]
             with ThreadPoolExecutor(AT_ONCE) as threads:
-                for answer in threads.map(answer_to, work["questions"]):
+                for answer in threads.map(answer_to, asked):
                     report({"round": done, **answer})
             report({"round": done, "done": True})
         time.sleep(POLL_INTERVAL)
@@ -81,12 +110,12 @@ def read_round(file: str) -> dict[str, Any]:
 # --- answering
 
 
-def serve(name: str, address: str, port: int) -> None:
+def serve(served: ServedTest, address: str, port: int) -> None:
     """Answer TCP and UDP on a port of an address, in threads of their own; ``::`` stands for all of both families."""
     tcp, udp = bound(socket.SOCK_STREAM, address, port), bound(socket.SOCK_DGRAM, address, port)
     tcp.listen(128)
-    threading.Thread(target=serve_tcp, args=(name, tcp), daemon=True).start()
-    threading.Thread(target=serve_udp, args=(name, udp), daemon=True).start()
+    threading.Thread(target=serve_tcp, args=(served, tcp), daemon=True).start()
+    threading.Thread(target=serve_udp, args=(served, udp), daemon=True).start()
 
 
 def bound(kind: socket.SocketKind, address: str, port: int) -> socket.socket:
@@ -119,28 +148,50 @@ def identity(name: str, client: str) -> bytes:
     return json.dumps({"by": name, "seen": client.removeprefix("::ffff:").partition("%")[0]}).encode() + b"\n"
 
 
-def serve_tcp(name: str, listening: socket.socket) -> None:
-    """Accept connections, each in a thread of its own."""
+def serve_tcp(served: ServedTest, listening: socket.socket) -> None:
+    """Accept connections, each in a thread of its own, as many as may be served at once."""
+    free = threading.BoundedSemaphore(CLIENTS_AT_ONCE)
     while True:
-        with contextlib.suppress(OSError):
+        free.acquire()
+        try:
             connection, client = listening.accept()
-            threading.Thread(target=converse, args=(name, connection, client[0]), daemon=True).start()
+            threading.Thread(target=converse_once, args=(served, connection, client[0], free), daemon=True).start()
+        except (OSError, RuntimeError):  # also no further thread
+            free.release()
 
 
-def converse(name: str, connection: socket.socket, client: str) -> None:
-    """One connection: who we are, then what the client asks for, which is ``echo BYTES`` or ``send SECONDS``."""
-    with contextlib.suppress(OSError, ValueError), connection:
-        connection.settimeout(IDLE)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.sendall(identity(name, client))
-        with connection.makefile("rb") as lines:
-            while line := lines.readline(64):
-                word, _, number = line.decode().strip().partition(" ")
-                if word == "echo":
-                    connection.sendall(lines.read(min(int(number), 1 << 20)))
-                elif word == "send":
-                    send_for(connection, min(float(number), LONGEST_STREAM))
-                    return
+def converse_once(served: ServedTest, connection: socket.socket, client: str, free: threading.BoundedSemaphore) -> None:
+    """One connection, after which another one is served."""
+    try:
+        with contextlib.suppress(OSError, ValueError), connection:
+            if is_introduced(served, connection):
+                converse(served, connection, client)
+    finally:
+        free.release()
+
+
+def is_introduced(served: ServedTest, connection: socket.socket) -> bool:
+    """Whether a client begins with the token. It is short enough to come in one packet, so one look is enough."""
+    connection.settimeout(INTRODUCTION)
+    said = connection.recv(len(served.introduction))
+    return hmac.compare_digest(said, served.introduction)
+
+
+def converse(served: ServedTest, connection: socket.socket, client: str) -> None:
+    """Who we are, then what the client asks for, which is ``echo BYTES`` or ``send SECONDS``."""
+    connection.settimeout(IDLE)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sendall(identity(served.name, client))
+    with connection.makefile("rb") as lines:
+        while line := lines.readline(64):
+            word, _, number = line.decode().strip().partition(" ")
+            if word == "echo":
+                connection.sendall(lines.read(min(int(number), LARGEST_ECHO)))
+            elif word == "send" and served.is_measured:
+                send_for(connection, min(float(number), LONGEST_STREAM))
+                return
+            else:
+                return
 
 
 def send_for(connection: socket.socket, seconds: float) -> None:
@@ -150,13 +201,16 @@ def send_for(connection: socket.socket, seconds: float) -> None:
         connection.sendall(data)
 
 
-def serve_udp(name: str, sock: socket.socket) -> None:
+def serve_udp(served: ServedTest, sock: socket.socket) -> None:
     """Answer each datagram from the address that it was sent to, which may not be the first one of the pod."""
     while True:
         with contextlib.suppress(OSError):
-            _, ancillary, _, client = sock.recvmsg(2048, socket.CMSG_SPACE(ADDRESS_BYTES + 4))
+            asked, ancillary, _, client = sock.recvmsg(2048, socket.CMSG_SPACE(ADDRESS_BYTES + 4))
             source = [(level, kind, data[:ADDRESS_BYTES] + bytes(4)) for level, kind, data in ancillary]
-            sock.sendmsg([identity(name, client[0])], source, 0, client)
+            answer = identity(served.name, client[0])
+            said = asked[: len(served.introduction)]
+            if hmac.compare_digest(said, served.introduction) and len(answer) <= len(asked):
+                sock.sendmsg([answer], source, 0, client)
 
 
 # --- questions
@@ -204,6 +258,7 @@ def opened(question: dict[str, Any], kind: socket.SocketKind = socket.SOCK_STREA
 def by_tcp(question: dict[str, Any]) -> dict[str, object]:
     """Who answers, and whether large packets pass in both directions."""
     with opened(question) as connection, connection.makefile("rb") as lines:
+        connection.sendall(introduction(question["token"]))
         said = json.loads(lines.readline(4096) or b"null")
         if not isinstance(said, dict):
             raise ValueError("closed without an answer")  # noqa: TRY004
@@ -221,7 +276,7 @@ def by_tcp(question: dict[str, Any]) -> dict[str, object]:
 def by_udp(question: dict[str, Any]) -> dict[str, object]:
     """Who answers a datagram."""
     with opened(question, socket.SOCK_DGRAM) as sock:
-        sock.send(b"?")
+        sock.send(introduction(question["token"]).ljust(DATAGRAM_BYTES))
         return dict(json.loads(sock.recv(2048)))
 
 
@@ -243,6 +298,7 @@ def by_measuring(question: dict[str, Any]) -> dict[str, object]:
     seconds = question["seconds"]
     with opened(question) as connection, connection.makefile("rb") as lines:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(introduction(question["token"]))
         said = dict(json.loads(lines.readline(4096)))
         times: list[float] = []
         end = time.monotonic() + seconds / 3

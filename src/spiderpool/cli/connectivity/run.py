@@ -110,7 +110,7 @@ class ProbeRun:
                 return fatal[0]
         return "it does not run, and no Event says why"
 
-    async def put(self, asked: Sequence[Question], fields: Mapping[str, Any]) -> dict[int, ProbeLine]:
+    async def put(self, asked: Sequence[Question], fields: dict[str, Any]) -> dict[int, ProbeLine]:
         """The answers to a round of questions, by their place among ``asked``, as far as they come in time."""
         self.rounds += 1
         by_pod: dict[str, list[tuple[int, Question]]] = {}
@@ -154,7 +154,7 @@ class ProbeRun:
 
     async def put_all(self, asked: Sequence[Question]) -> list[ConnectivityRow]:
         """A row for each question; what fails is asked once more a moment later."""
-        fields = {"timeout": QUESTION_TIMEOUT, "payload": PAYLOAD}
+        fields: dict[str, Any] = {"timeout": QUESTION_TIMEOUT, "payload": PAYLOAD}
         answers = await self.put(asked, fields)
         rows = judge(asked, answers, self.silent)
         failed = [place for place, row in enumerate(rows) if not row.ok and asked[place].pod not in self.silent]
@@ -256,6 +256,11 @@ async def own_namespace(cluster: Cluster, frame: ProbeFrame, say: Say, *, keep: 
             say(f"removing Namespace {frame.namespace}")
             if not await remove(cluster, [frame.namespace]):
                 say(f"Namespace {frame.namespace} is still being removed")
+
+
+def new_token() -> str:
+    """What the pods of a test know of each other, and nobody else on the network."""
+    return secrets.token_hex(16)
 
 
 def new_name() -> str:
