@@ -141,7 +141,6 @@ CAUGHT_ELSEWHERE = {
 ENDS_WITH_ITS_CALL = {
     "agent/allocator.py: _undo",
     "agent/attach.py: _finish",
-    "cli/connectivity/run.py: _answers",
     "cli/connectivity/run.py: remove",
     "cli/connectivity/run.py: until_running",
     "cli/migration/steps.py: _until_old_agents_ended",

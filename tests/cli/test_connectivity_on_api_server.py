@@ -84,9 +84,13 @@ async def namespaces(client: Client) -> list[str]:
 async def test_pods_are_made_answer_each_other_and_are_removed(
     control_plane: ControlPlane, client: Client, nodes: list[ProbingKubelet]
 ) -> None:
+    """The programs of one node listen a while after its pods run: no question goes out before."""
+    nodes[1].listens_after = 5.0
     code, output, errors = await run(control_plane, *OPTIONS, *NO_SERVICES, "-o", "json")
     found = json.loads(output)
     assert (code, found["failed"]) == (0, False), (output, errors)
+    assert "questions failed; they are asked once more" not in errors
+    assert max(each for node in nodes for each in node.asked_lines) < 40  # a look reads the end of a log
     assert "6 pods on 2 nodes take 4 of pool probed (leaves 5)" in errors
     topics = {each["topic"] for each in found["rows"]}
     assert topics == {"address", "pod-same-node", "pod-other-node", "pod-to-node", "node-to-pod"}

@@ -38,6 +38,10 @@ class ProbingKubelet:
     """The first three bytes of its addresses; 1 is the node's, pods have the following ones."""
     starts_pods: bool = True
     pods: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+    asked_lines: list[int] = field(default_factory=list)
+    """How many lines of a log were asked for, each time."""
+    listens_after: float = 0.0
+    """Seconds after which programs begin though their pods run before."""
     _addresses: dict[str, str] = field(default_factory=dict)
     _last: int = 1
 
@@ -75,7 +79,9 @@ class ProbingKubelet:
     def _application(self) -> web.Application:
         async def log(request: web.Request) -> web.Response:
             file = self.directory / f"{request.match_info['pod']}.log"
-            return web.Response(body=file.read_bytes() if file.exists() else b"")
+            lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+            self.asked_lines.append(int(request.query["tailLines"]))
+            return web.Response(body=b"".join(lines[-self.asked_lines[-1] :]))
 
         application = web.Application()
         application.router.add_get("/containerLogs/{namespace}/{pod}/{container}", log)
@@ -131,7 +137,8 @@ class ProbingKubelet:
         with (self.directory / f"{pod.name}.log").open("wb") as output:
             words = [name, port, str(self._file(pod)), token, measured, *addresses]
             command = [sys.executable, "-I", prober.__file__, *words]
-            self.pods[uid] = await asyncio.create_subprocess_exec(*command, stdout=output)
+            wait = ["sh", "-c", f'sleep {self.listens_after}; exec "$@"', "sh"] if self.listens_after else []
+            self.pods[uid] = await asyncio.create_subprocess_exec(*wait, *command, stdout=output)
         state = {"name": container["name"], "state": {"running": {}}, "ready": True, "restartCount": 0}
         status = {
             "phase": "Running",

@@ -27,6 +27,7 @@ from spiderpool.cli.connectivity.matrix import (
     AskedServices,
     SocketAddress,
     Topic,
+    left_out,
     performance_pairs,
     questions,
 )
@@ -67,7 +68,12 @@ class ConnectivityTest:
     def of(cls, **options: Any) -> Self:
         """From the command line. Raises UsageError."""
         return cls(
-            size=ProbeSize(options["nodes"], options["networks"], options["addresses_per_network"]),
+            size=ProbeSize(
+                options["nodes"],
+                options["networks"],
+                options["addresses_per_network"],
+                outside=len(options["egress"]) + len(options["load_balancer"]),
+            ),
             policies=PolicyOptions(options["spiderpool_namespace"], options["values"], options["default_network"]),
             image=options["image"],
             port=options["port"],
@@ -97,7 +103,7 @@ class ConnectivityTest:
         async with run.own_namespace(cluster, frame, say, keep=self.keep):
             probes = run.ProbeRun(cluster, frame, time.monotonic() + self.timeout, say)
             rows = await self._rows(probes, plan, nodes, balancers)
-        notes = (*plan.notes, *policies.notes, *self._notes())
+        notes = (*plan.notes, *policies.notes, *probes.notes, *self._notes())
         return ConnectivityReport(
             tuple(rows), tuple(dict.fromkeys(each.node for each in plan.sites)), notes, plan.problems
         )
@@ -110,12 +116,13 @@ class ConnectivityTest:
         self, probes: run.ProbeRun, plan: ProbePlan, nodes: dict[str, Node], balancers: tuple[SocketAddress, ...]
     ) -> list[ConnectivityRow]:
         service = await probes.start(plan.sites, nodes)
-        running = await probes.until_running(plan.sites)
+        running = await probes.until_serving(await probes.until_running(plan.sites))
         pods = await run.with_addresses(probes.cluster, plan.sites, running, nodes)
         own = run.asked_services(probes.frame, service)
         asked = AskedServices(own.port, own.node_port, own.cluster_ips, own.name, balancers, self.egress)
         rows = run.address_rows(probes, plan.sites, pods)
         listed = questions(pods, asked, self.without)
+        probes.notes += [text for text in (left_out(pods),) if text]
         say(f"{len(pods)} of {len(plan.sites)} pods run, and put {len(listed)} questions")
         rows += await probes.put_all(listed)
         if self.perf:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
 MOST_NODES = 6
 """Other nodes to which each pod puts questions: those that follow its own one, so that every node is asked as well."""
+MOST_PARTNERS = 24
+"""Others that each pod puts questions to, so that these grow with the pods, and not with their square."""
+MOST_QUESTIONS = 50_000
+"""Of all pods: beyond that neither pods nor answers come within minutes."""
+MOST_OF_POD = 1000
+"""Of one pod: they are in an annotation, and all annotations of an object have at most 262,144 bytes."""
+OF_PARTNER, OF_SERVICES = 4, 12
+"""Questions to another pod, by both protocols in both families, and to Services, by all ways."""
 PAYLOAD = 16384
 """Bytes that each question by TCP sends and gets back: several packets, and more than one of any MTU holds."""
 
@@ -144,8 +153,14 @@ def family_of(address: str) -> int:
 def questions(pods: Sequence[ProbePod], services: AskedServices, without: Iterable[Topic] = ()) -> list[Question]:
     """All questions, in the order of their topics."""
     left_out, order = frozenset(without), list(Topic)
-    found = (each for pod in pods for each in _of_pod(pod, pods, services))
+    found = (question for each in partners(pods) for question in _of_pod(each, pods, services))
     return sorted((each for each in found if each.topic not in left_out), key=lambda each: order.index(each.topic))
+
+
+def most_questions(pods: int, outside: int) -> tuple[int, int]:
+    """About how many all pods put, and one of them, with so many servers outside."""
+    of_pod = min(pods - 1, MOST_PARTNERS) * OF_PARTNER + OF_SERVICES + outside
+    return pods * of_pod, of_pod
 
 
 def performance_pairs(pods: Sequence[ProbePod], services: AskedServices) -> list[Question]:
@@ -153,7 +168,7 @@ def performance_pairs(pods: Sequence[ProbePod], services: AskedServices) -> list
     found: dict[tuple[object, ...], Question] = {}
     own = [each for each in pods if not each.is_host and len(each.interfaces) == 1]
     for source, target in product(own, own):
-        followers = _following(source.node, own)[:1]
+        followers = _following(source.node, {each.node for each in own})[:1]
         if source == target or source.network != target.network or target.node not in (source.node, *followers):
             continue
         for address in _reachable(source, target.addresses):
@@ -164,10 +179,77 @@ def performance_pairs(pods: Sequence[ProbePod], services: AskedServices) -> list
     return list(found.values())
 
 
-def _of_pod(pod: ProbePod, pods: Sequence[ProbePod], services: AskedServices) -> Iterator[Question]:
-    near = {pod.node, *_following(pod.node, pods)}
-    others = [each for each in pods if each != pod and each.node in near]
-    for other in others:
+@dataclass(frozen=True, slots=True)
+class Partners:
+    """Whom a pod may put questions to."""
+
+    pod: ProbePod
+    place: int
+    """Its own among all pods, from which it begins: so that the samples of several differ."""
+    by_node: Mapping[str, Sequence[ProbePod]]
+    """Of its own node and of those that follow."""
+
+    @property
+    def others(self) -> list[ProbePod]:
+        """All of them."""
+        return [each for pods in self.by_node.values() for each in pods]
+
+    def sample(self) -> list[ProbePod]:
+        """All, or as many as it asks at most, the same ones each time."""
+        others = self.others
+        if len(others) <= MOST_PARTNERS:
+            return others
+        first = [each for pods in self.by_node.values() for each in self._of_node(pods)]
+        chosen = {each.name for each in first}
+        rest = [each for each in others if each.name not in chosen and not each.is_host]
+        room = max(MOST_PARTNERS - len(first), 0)
+        begin = self.place * room % max(len(rest), 1)
+        chosen.update(each.name for each in (*rest[begin:], *rest[:begin])[:room])
+        return [each for each in others if each.name in chosen]
+
+    def _of_node(self, pods: Sequence[ProbePod]) -> Iterator[ProbePod]:
+        """The node itself, and one of its pods, of the same network if there is one."""
+        yield from (each for each in pods if each.is_host and not self.pod.is_host)
+        own = [each for each in pods if not each.is_host]
+        same = [each for each in own if each.network == self.pod.network] or own
+        if same:
+            yield same[self.place % len(same)]
+
+
+def partners(pods: Sequence[ProbePod]) -> Iterator[Partners]:
+    """For each pod those that it may ask."""
+    by_node: dict[str, list[ProbePod]] = defaultdict(list)
+    for pod in pods:
+        by_node[pod.node].append(pod)
+    for place, pod in enumerate(pods):
+        near = (pod.node, *_following(pod.node, by_node))
+        # nodes do not ask each other: that is not what this test is about
+        yield Partners(
+            pod,
+            place,
+            {
+                node: [each for each in by_node[node] if each != pod and not (each.is_host and pod.is_host)]
+                for node in near
+            },
+        )
+
+
+def left_out(pods: Sequence[ProbePod]) -> str:
+    """What the questions of large tests leave out, in words; empty: nothing."""
+    counts = [(len(each.sample()), len(each.others)) for each in partners(pods)]
+    asked, possible = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
+    if asked == possible:
+        return ""
+    return (
+        f"of {possible} pairs of pods {asked} were asked, at most {MOST_PARTNERS} by each pod: each node, and a pod of"
+        " each node that is near, of its own network where there is one, and some others. To ask them all, take fewer"
+        " by --networks, --nodes or --addresses-per-network"
+    )
+
+
+def _of_pod(partners: Partners, pods: Sequence[ProbePod], services: AskedServices) -> Iterator[Question]:
+    pod = partners.pod
+    for other in partners.sample():
         yield from _to_node(pod, other, services) if other.is_host else _to_pod(pod, other, services)
     yield from _to_services(pod, pods, services)
     for server in services.egress:
@@ -175,9 +257,9 @@ def _of_pod(pod: ProbePod, pods: Sequence[ProbePod], services: AskedServices) ->
             yield _outside(Topic.EGRESS, pod, server)
 
 
-def _following(node: str, pods: Sequence[ProbePod]) -> list[str]:
+def _following(node: str, nodes: Iterable[str]) -> list[str]:
     """The nodes that come after one, in a ring."""
-    names = sorted({each.node for each in pods})
+    names = sorted(nodes)
     place = names.index(node)
     return [*names[place + 1 :], *names[:place]][:MOST_NODES]
 
@@ -235,7 +317,7 @@ def _to_node_ports(
     pod: ProbePod, pods: Sequence[ProbePod], services: AskedServices, endpoints: frozenset[str]
 ) -> Iterator[Question]:
     """By the own node, and by the next one."""
-    nodes = (pod.node, *_following(pod.node, pods)[:1])
+    nodes = (pod.node, *_following(pod.node, {each.node for each in pods})[:1])
     hosts = [each for each in pods if each.is_host and each.node in nodes]
     for host in hosts if services.node_port else ():
         for address in _reachable(pod, host.addresses):

@@ -11,6 +11,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.scheduling import ScheduledPod, SchedulingSpec, Toleration
 from spiderpool.cli.connection import Cluster
+from spiderpool.cli.connectivity.matrix import MOST_OF_POD, MOST_QUESTIONS, most_questions
 from spiderpool.cli.connectivity.objects import DEFAULT_NETWORK, ProbeSite, network_annotations
 from spiderpool.cli.manifests import NO_UID
 from spiderpool.cli.plan.case import ClusterFacts, PlannedGroup, Sites, planned_groups
@@ -36,6 +37,8 @@ class ProbeSize:
     """Empty: all."""
     pods: int
     """Of each network on each node; each takes an address of every family."""
+    outside: int = 0
+    """Servers outside that each pod asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ async def plan_test(cluster: Cluster, facts: ClusterFacts, size: ProbeSize, name
     """Which pods are made. Raises Refused where a pool would be filled, or a chosen network gives no address."""
     nodes, problems = chosen_nodes(facts.nodes, size.nodes)
     networks = chosen_networks(facts, size.networks)
+    check_questions(size, len(nodes), networks)
     then = replace(facts, namespaces={**facts.namespaces, namespace: Namespace(metadata=ObjectMeta(name=namespace))})
     planned = [_planned(network, node, namespace, size.pods) for network in networks for node in nodes]
     groups = await planned_groups(cluster, then, PlannedChange(tuple(planned)))
@@ -115,12 +119,35 @@ async def plan_test(cluster: Cluster, facts: ClusterFacts, size: ProbeSize, name
     return ProbePlan(tuple(named), taken, left, notes, (*problems, *(each.text for each in refused if each.exhausted)))
 
 
+def check_questions(size: ProbeSize, nodes: int, networks: Sequence[str]) -> None:
+    """Raises Refused where pods would put more questions than a test can have, and says what makes them fewer."""
+    pods = nodes * (1 + sum(_count(network, size.pods) for network in networks))
+    together, of_pod = most_questions(pods, size.outside)
+    if of_pod > MOST_OF_POD:
+        raise Refused(
+            f"each pod would put {of_pod} questions, of at most {MOST_OF_POD}: name fewer by --egress and"
+            " --load-balancer"
+        )
+    if together > MOST_QUESTIONS:
+        options = {"--nodes": nodes, "--networks": len(networks), "--addresses-per-network": size.pods}
+        largest = max(options, key=lambda each: options[each])
+        raise Refused(
+            f"about {together} questions would be put by {pods} pods, of at most {MOST_QUESTIONS}: take fewer by"
+            f" {largest}, which is {options[largest]} now"
+        )
+
+
+def _count(network: str, pods: int) -> int:
+    """One is enough of those with two networks, which take two addresses each."""
+    return 1 if "+" in network else pods
+
+
 def _planned(network: str, node: Node, namespace: str, count: int) -> PlannedPods:
-    """The pods of a network on a node; one is enough of those with two networks, which take two addresses each."""
+    """The pods of a network on a node."""
     metadata = ObjectMeta(name="pod", namespace=namespace, uid=NO_UID, annotations=network_annotations(network))
     spec = SchedulingSpec(nodeName=node.name, tolerations=[Toleration(operator="Exists")])
-    pods = 1 if "+" in network else count
-    return PlannedPods(f"{network}{ON}{node.name}", ScheduledPod(metadata=metadata, spec=spec), pods)
+    pod = ScheduledPod(metadata=metadata, spec=spec)
+    return PlannedPods(f"{network}{ON}{node.name}", pod, _count(network, count))
 
 
 def _served(facts: ClusterFacts, groups: Sequence[PlannedGroup]) -> tuple[list[PlannedGroup], list[_RefusedGroup]]:

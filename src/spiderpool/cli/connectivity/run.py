@@ -39,6 +39,10 @@ SETTLING = 3.0
 REMOVAL_TIMEOUT = 60.0
 """Seconds for the removal of the Namespace and its pods."""
 LOGS_AT_ONCE = 8
+TAIL = 5
+"""Last lines of a log that a look reads. The one that is waited for is the last; others may be an error's."""
+LINE_BYTES = 1024
+"""Bytes of a line that is read: more than the prober writes into one."""
 
 Say = Callable[[str], None]
 
@@ -54,8 +58,11 @@ class ProbeRun:
     say: Say
     silent: dict[str, str] = field(default_factory=dict)
     """Pods that cannot put questions, and why."""
+    notes: list[str] = field(default_factory=list)
+    """What the test left out."""
     rounds: int = 0
     _began: float = field(default_factory=time.monotonic)
+    _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOGS_AT_ONCE))
 
     async def start(self, sites: Sequence[ProbeSite], nodes: Mapping[str, Node]) -> objects.ProbeService:
         """Make everything but the Namespace; the Service as it is stored."""
@@ -105,10 +112,17 @@ class ProbeRun:
         warnings = refusals or [each for each in ordered if each.type == "Warning"]
         if warnings:
             return f"{warnings[-1].reason}: {warnings[-1].message}"
-        with suppress(SpiderpoolError):
-            if fatal := [each.fatal for each in await self._log(name) if each.fatal]:
-                return fatal[0]
+        if fatal := [each.fatal for each in (await self._log(name, TAIL))[0] if each.fatal]:
+            return fatal[0]
         return "it does not run, and no Event says why"
+
+    async def until_serving(self, running: Mapping[str, Pod]) -> dict[str, Pod]:
+        """Those of the pods that listen by now, which each says in its log; why others do not is in ``silent``."""
+        left, said = await self._until_said(running, lambda line: bool(line.serves or line.fatal), reserve=0.4)
+        dumb = {pod: "it runs, but did not say in time that it listens" for pod, fault in left.items() if not fault}
+        fatal = {pod: each.fatal for pod, lines in said.items() for each in lines if each.fatal}
+        self.silent |= {pod: fault for pod, fault in left.items() if fault} | dumb | fatal
+        return {name: pod for name, pod in running.items() if name not in dumb.keys() | fatal.keys()}
 
     async def put(self, asked: Sequence[Question], fields: dict[str, Any]) -> dict[int, ProbeLine]:
         """The answers to a round of questions, by their place among ``asked``, as far as they come in time."""
@@ -121,36 +135,54 @@ class ProbeRun:
             text = objects.questions_annotation(self.rounds, listed, fields)
             body = {"metadata": {"annotations": {objects.QUESTIONS: text}}}
             await self.cluster.client.patch(Pod, pod, body, self.frame.namespace, timeout=self.cluster.timeout)
-        return await self._answers(by_pod)
+        return await self._answers({pod: len(listed) for pod, listed in by_pod.items()})
 
-    async def _answers(self, pods: Iterable[str]) -> dict[int, ProbeLine]:
-        """What the logs of pods say, until all have said that they are done; pods that do not are silent from now."""
-        open_pods, found, limit = dict.fromkeys(pods, ""), dict[int, ProbeLine](), asyncio.Semaphore(LOGS_AT_ONCE)
-
-        async def look(pod: str) -> None:
-            try:
-                async with limit:
-                    lines = [each for each in await self._log(pod) if each.round == self.rounds]
-            except Forbidden:
-                raise
-            except SpiderpoolError as error:  # such as a kubelet that the API server does not reach
-                open_pods[pod] = f"the log of pod {pod} cannot be read: {error.message}"
-                return
-            found.update({each.id: each for each in lines if not each.done})
-            if any(each.done for each in lines):
-                del open_pods[pod]
-
-        while open_pods and not self._is_over():
-            await asyncio.sleep(POLL_INTERVAL)
-            await asyncio.gather(*map(look, tuple(open_pods)))
-        for pod, fault in open_pods.items():
+    async def _answers(self, counts: Mapping[str, int]) -> dict[int, ProbeLine]:
+        """What pods say of so many questions, once all are done or the time is over; who is not is silent from now."""
+        left, _ = await self._until_said(counts, lambda line: line.done and line.round == self.rounds)
+        for pod, fault in left.items():
             self.silent[pod] = fault or f"pod {pod} did not answer in time; a longer --timeout gives it more"
+        found: dict[int, ProbeLine] = {}
+
+        async def read(pod: str) -> None:
+            lines, fault = await self._log(pod, counts[pod] + TAIL)
+            found.update({each.id: each for each in lines if each.round == self.rounds and not each.done})
+            if fault:
+                self.silent[pod] = fault
+
+        await asyncio.gather(*(read(pod) for pod in counts if not left.get(pod)))
         return found
 
-    async def _log(self, pod: str) -> list[ProbeLine]:
+    async def _until_said(
+        self, pods: Iterable[str], is_said: Callable[[ProbeLine], bool], reserve: float = 0.0
+    ) -> tuple[dict[str, str], dict[str, list[ProbeLine]]]:
+        """Look at the ends of logs until each has a certain line: those without it, and why; the others' ends."""
+        left, said = dict.fromkeys(pods, ""), dict[str, list[ProbeLine]]()
+
+        async def look(pod: str) -> None:
+            lines, left[pod] = await self._log(pod, TAIL)
+            if any(map(is_said, lines)):
+                said[pod] = lines
+                del left[pod]
+
+        while True:
+            await asyncio.gather(*map(look, tuple(left)))
+            if not left or self._is_over(reserve):
+                return left, said
+            await asyncio.sleep(POLL_INTERVAL)
+
+    async def _log(self, pod: str, count: int) -> tuple[list[ProbeLine], str]:
+        """The last lines of a log, or why it cannot be read, such as a kubelet that the API server does not reach."""
         path = f"{Pod.KIND.object_path(self.frame.namespace, pod)}/log"
-        content = await self.cluster.client.get_raw(path, timeout=self.cluster.timeout)
-        return read_lines(content.decode(errors="replace"))
+        bounds = {"tailLines": str(count), "limitBytes": str(count * LINE_BYTES)}
+        try:
+            async with self._reading:
+                content = await self.cluster.client.get_raw(path, bounds, timeout=self.cluster.timeout)
+        except Forbidden:
+            raise
+        except SpiderpoolError as error:
+            return [], f"the log of pod {pod} cannot be read: {error.message}"
+        return read_lines(content.decode(errors="replace")), ""
 
     async def put_all(self, asked: Sequence[Question]) -> list[ConnectivityRow]:
         """A row for each question; what fails is asked once more a moment later."""
