@@ -5,13 +5,14 @@ The time is linear in the length of the text: what a form has looked at once, it
 
 from __future__ import annotations
 
-import base64
 import re
-from collections import deque
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-REDACTED = "REDACTED"
+from spiderpool.cli.bundle.secret_forms import REDACTED, without_known_forms
+
 _NAMES = "|".join(
     (
         *("passwo?r?d", "passphrase", "token", "secret", "credential", "signature", "authorization"),
@@ -29,6 +30,8 @@ _WORDS = "|".join(
     )
 )
 """The same, and short words that mean something else in sentences."""
+_WORDS = rf"(?=[aceidkpst.])(?:{_WORDS})"
+"""Their first characters are looked at first, which makes a search four times as fast."""
 _SECRET_KEY = re.compile(rf"(?i)({_WORDS})")
 _NO_SECRET = re.compile(
     r"(?i)(names?|refs?|namespace|path|file|folder|seconds|method|mode|types?|kind|audiences?|enabled|optional)$"
@@ -50,12 +53,7 @@ def says_where(key: str) -> bool:
 
 def text(value: str) -> str:
     """A text without what looks like a credential in it."""
-    for form, instead in _FORMS:
-        value = form.sub(instead, value)
-    value = _URL.sub(_without_user, value)
-    value = _BASE64_PEM.sub(_without_key, value)
-    if "PRIVATE KEY" in value:
-        value = _without_rest_of_key(value)
+    value = without_known_forms(value)
     if not has_hint(value):
         return value
     value = _XML.sub(_without_content, value)
@@ -68,58 +66,6 @@ def has_hint(value: str) -> bool:
     """Whether a text may have a key that names a credential."""
     lowered = value.lower()
     return any(hint in lowered for hint in _HINTS)
-
-
-# --- by their form
-
-_END = r"-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----"
-_FORMS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(rf"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?({_END}|\Z)", re.DOTALL), REDACTED),
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), REDACTED),  # a JSON Web Token
-    (re.compile(r"\b(LTAI|STS\.)[A-Za-z0-9]{10,}"), REDACTED),  # an access key of Alibaba Cloud
-    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {REDACTED}"),
-)
-_URL = re.compile(r"""://((?:(?!://)[^\s"'<>])+)""")
-_HOST = re.compile(r"(?:\[[^\]]*\]|[^:@]*)(?::\d{0,5})?")
-"""Host and port of a URL, without a user."""
-_BASE64_PEM = re.compile(r"LS0tLS1CRUdJTi[\w+/=-]*(?:(?:\\n|\s)+[\w+/=-]{40,})*")
-"""What begins with `-----BEGIN `, perhaps in several lines."""
-_NO_BASE64 = re.compile(r"\\n|[^\w+/-]")
-_KEY_LINE = re.compile(r"\s*[A-Za-z0-9+/=]+\s*")
-_KEY_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\\"
-
-
-def _without_user(found: re.Match[str]) -> str:
-    """A URL without user and password. These may hold a / or @ against the rules: then they end with the last @."""
-    rest = found[1]
-    authority = re.split("[/?#]", rest, maxsplit=1)[0]
-    if _HOST.fullmatch(authority):
-        return found[0]
-    end = rest.rfind("@") if ":" in authority.partition("@")[0] else authority.rfind("@")
-    return found[0] if end < 0 else f"://{REDACTED}{rest[end:]}"
-
-
-def _without_key(found: re.Match[str]) -> str:
-    """A PEM in base64, unless there is a private key in it."""
-    digits = _NO_BASE64.sub("", found[0])
-    decoded = base64.b64decode(digits[: len(digits) // 4 * 4], altchars=b"-_" if {*digits} & {*"-_"} else None)
-    return REDACTED if b"PRIVATE KEY" in decoded else found[0]
-
-
-def _without_rest_of_key(value: str) -> str:
-    """A text without the rest of a key whose beginning is not in it."""
-    kept: list[str] = []
-    for line in value.splitlines(keepends=True):
-        found = re.search(_END, line)
-        if found is None:
-            kept.append(line)
-            continue
-        before = line[: found.start()].rstrip(_KEY_CHARACTERS)
-        if not before.strip():
-            while kept and _KEY_LINE.fullmatch(kept[-1]):
-                kept.pop()
-        kept.append(f"{before}{REDACTED}{line[found.end() :]}")
-    return "".join(kept)
 
 
 # --- by their keys: lines of YAML and of JSON, with what is below them
@@ -154,21 +100,39 @@ class _Value:
 
 
 def _lines(lines: Iterable[str]) -> Iterator[str]:
-    """Lines without credentials, and without the rest of values that go on in several."""
+    """Lines without credentials; of values that go on in several, how many lines went."""
     value: _Value | None = None
+    gone: list[str] = []
     for whole in lines:
         line = whole.rstrip("\r\n")
         end = whole[len(line) :]
+        if value is not None and value.has(line) and not value.is_structure and line.strip():
+            gone.append(whole)
+            continue
+        yield from _counted(gone)
+        gone.clear()
         if value is None or not value.has(line):
             line, value = _opened(line)
             yield line + end
-        elif value.is_structure or not line.strip():
+        else:
             yield _leaf(line) + end
+    yield from _counted(gone)
+
+
+def _counted(gone: Sequence[str]) -> Iterator[str]:
+    """Instead of lines that went, one that says how many these were."""
+    if gone:
+        last = gone[-1]
+        end = last[len(last.rstrip("\r\n")) :]
+        lines = "line" if len(gone) == 1 else "lines"
+        yield f"{gone[0][: _indentation(gone[0])]}{REDACTED} ({len(gone)} {lines}){end}"
 
 
 def _opened(line: str) -> tuple[str, _Value | None]:
     """A line without credentials, and the value that goes on after it."""
-    found = _OPENING.fullmatch(line) if has_hint(line) else None
+    if not has_hint(line) or not _key_words(line):
+        return line, None
+    found = _OPENING.fullmatch(line)
     if found is None:
         return _opened_within(line)
     if says_where(found[3]) or (found[4] and _HARMLESS.fullmatch(found[4])):
@@ -184,7 +148,7 @@ def _opened(line: str) -> tuple[str, _Value | None]:
 
 def _opened_within(line: str) -> tuple[str, _Value | None]:
     """The same where the key is not the first of the line."""
-    found = _TAIL.search(line) if line.rstrip(" \t")[-1:] in (*":|>+-", *"0123456789") and has_hint(line) else None
+    found = _next(_TAIL, line) if line.rstrip(" \t")[-1:] in (*":|>+-", *"0123456789") else None
     if found and not says_where(found[1]):
         value = _Value(_indentation(line), is_structure=not found[2])
         return line[: found.start(2)] + (REDACTED if found[2] else ""), value
@@ -193,14 +157,14 @@ def _opened_within(line: str) -> tuple[str, _Value | None]:
 
 def _goes_on(line: str) -> bool:
     """Whether the value of the last key that names a credential may go on: open quotes, or words to the line's end."""
-    pairs = deque(_PAIR.finditer(line), maxlen=1) if has_hint(line) else ()
-    for last in pairs:
-        if says_where(last[1]):
-            return False
-        if _QUOTE.match(line, last.end()):
-            return _closing(line, last.end()) is None
-        return bool(_COLON.search(last[0])) and _value_end(line, last.end(), _PHRASE) == len(line)
-    return False
+    last = found = _next(_PAIR, line)
+    while found := _next(_PAIR, line, found.end()) if found else None:
+        last = found
+    if last is None or says_where(last[1]) or _SENTENCE.match(line, last.start(1)):
+        return False
+    if _QUOTE.match(line, last.end()):
+        return _closing(line, last.end()) is None
+    return bool(_COLON.search(last[0])) and _value_end(line, last.end(), _PHRASE) == len(line)
 
 
 def _indentation(line: str) -> int:
@@ -241,11 +205,25 @@ _VARIABLE = re.compile(
 )
 """A variable of a container, up to its value."""
 _SAID = re.compile(
-    rf"""(?i)((?<![\w.-])([\w.-]{{0,200}}(?:{_NAMES})[\w.-]{{0,200}})(?![\w.-])(?:[ ]+[\w.,/-]+){{0,6}}[ ]+)"""
-    r"""('[^']*'|"[^"]*"|`[^`]*`)"""
+    rf"""(?i)((?<![\w.-])([\w.-]{{0,200}}(?=[aceipst])(?:{_NAMES})[\w.-]{{0,200}})(?![\w.-])"""
+    r"""(?:[ ]+[\w.,/-]+){0,6}[ ]+)('[^']*'|"[^"]*"|`[^`]*`)"""
 )
 """A key, some words, and a text in quotes, as errors say it."""
+_SENTENCE = re.compile(
+    r"(?:(?<=[a-z] )|(?<=[a-z], )|(?<=\*)(?=\w+\.))(?:(?:tokens?|secrets?|credentials?|signatures?|cookies?)"
+    r"|\w+\.Secret\w*):[ ](?=[a-z]{1,20}[,:]?[ ]+\S)"
+)
+"""What is said of a token, or of a kind of the API such as `*v1.Secret`: a word before, and several ordinary ones after
+the colon. A password may have spaces, and a header is no sentence: they are not meant."""
+_CREDENTIAL = re.compile(
+    r"(?<![\w+/=~.-])(?=[\w+/=~.-]{0,200}[0-9])(?=[\w+/=~.-]{0,200}[a-z])(?=[\w+/=~.-]{0,200}[A-Z])[\w+/=~.-]{8,}"
+    r"|(?<![\w+/=~.-])(?=[a-z]{0,200}[0-9])(?=[0-9]{0,200}[a-z])[0-9a-z]{16,}(?![\w+/=~.-])"
+)
+"""A word of a sentence that looks like a token: letters of both cases and digits, or a long one without a break."""
+_OBJECT = re.compile(r"""(["'])(?:[a-z0-9.-]+/)?[a-z0-9.-]+\1 (?:not found|is forbidden|already exists)\b""")
+"""The name of a Secret, as the API server and the kubelet speak of one."""
 _COLON = re.compile(r":(?:\s|\\+[nrt])+$")
+_WORD_END = re.compile(r"[\w.-]*")
 _QUOTE = re.compile(r"""(\\*)(["'])""")
 _SINGLE_QUOTED = re.compile(r"'(?:[^']|'')*'")
 _TOKEN = re.compile(r'\\*"|\\+|[{}\[\]]')
@@ -261,13 +239,58 @@ _PUNCTUATION = ",;)}]\\"
 
 
 def _of_line(line: str) -> str:
-    if not has_hint(line):
+    if not has_hint(line) or not _key_words(line):
         return line
-    line = _SAID.sub(_said, line)
-    return _without_values(line, _PAIR)
+    return _without_values(_without_said(_without_tokens(line)), _PAIR)
+
+
+def _next(form: re.Pattern[str], line: str, start: int = 0) -> re.Match[str] | None:
+    """The next match of a form that begins with a key; it is tried where a word has a part that names a credential."""
+    words = _key_words(line)
+    for place in range(bisect_left(words, start), len(words)):
+        if found := form.match(line, words[place]):
+            return found
+    return None
+
+
+@lru_cache(maxsize=4)
+def _key_words(line: str) -> Sequence[int]:
+    """Where words begin that have a part that names a credential: all forms of a line share one search for them."""
+    found: list[int] = []
+    at = 0
+    while hint := _SECRET_KEY.search(line, at):
+        first = hint.start()
+        while first > at and (line[first - 1].isalnum() or line[first - 1] in "_.-"):
+            first -= 1
+        found.append(first)
+        at = _WORD_END.match(line, hint.start() + 1).end()  # type: ignore[union-attr]
+    return found
+
+
+def _without_tokens(line: str) -> str:
+    """A line whose sentences about tokens stay, without words that look like one."""
+    parts: list[str] = []
+    at = 0
+    while found := _SENTENCE.search(line, at):
+        end = _value_end(line, found.end(), _PHRASE)
+        parts += line[at : found.end()], _CREDENTIAL.sub(REDACTED, line[found.end() : end])
+        at = end
+    return "".join((*parts, line[at:]))
+
+
+def _without_said(line: str) -> str:
+    """A line without texts in quotes that errors say of a key."""
+    parts: list[str] = []
+    at = 0
+    while found := _next(_SAID, line, at):
+        parts += line[at : found.start()], _said(found)
+        at = found.end()
+    return "".join((*parts, line[at:]))
 
 
 def _said(found: re.Match[str]) -> str:
+    if found[2].lower() in ("secret", "secrets") and _OBJECT.match(found.string, found.start(3)):
+        return found[0]
     return found[0] if says_where(found[2]) or REDACTED in found[3] else f"{found[1]}'{REDACTED}'"
 
 
@@ -280,10 +303,10 @@ def _without_values(line: str, form: re.Pattern[str]) -> str:
     """A line, or several, without the values up to which a form goes."""
     parts: list[str] = []
     at = 0
-    while found := form.search(line, at):
+    while found := _next(form, line, at) if form is _PAIR else form.search(line, at):
         parts.append(line[at : found.end()])
         at = found.end()
-        if says_where(found[1]):
+        if says_where(found[1]) or (form is _PAIR and _SENTENCE.match(line, found.start(1))):
             continue
         quoted_key = line[found.start() - 1 : found.start()] in ('"', "'")
         is_phrase = not quoted_key and form is _PAIR and _COLON.search(found[0]) is not None
