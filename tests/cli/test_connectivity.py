@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -11,17 +10,6 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from spiderpool.api.applications import DaemonSet
-from spiderpool.api.core_v1 import ConfigMap, Namespace, Node, NodeCondition, NodeStatus
-from spiderpool.api.ip import SpiderIP
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.ipquota import SpiderIPQuota
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
-from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.api.spiderserver import SpiderServer
-from spiderpool.api.subnet import SpiderSubnet
-from spiderpool.cli.connection import Cluster
 from spiderpool.cli.connectivity import objects
 from spiderpool.cli.connectivity.answer import ConnectivityReport, junit
 from spiderpool.cli.connectivity.command import socket_address
@@ -37,16 +25,9 @@ from spiderpool.cli.connectivity.matrix import (
     questions,
 )
 from spiderpool.cli.connectivity.objects import ProbeFrame, ProbeSite
-from spiderpool.cli.connectivity.preparation import ProbePlan, ProbeSize, plan_test
 from spiderpool.cli.connectivity.run import is_expired
 from spiderpool.cli.main import cli
-from spiderpool.cli.plan.case import read_facts
-from spiderpool.cli.policies import PolicyOptions, read_policies
 from spiderpool.cli.printing import View, printed
-from spiderpool.errors import Refused
-from tests.cli.test_explain import NAD, agents
-from tests.cli.test_plan import node, pool, record
-from tests.support.api_server import ApiServer
 
 pytestmark = pytest.mark.unit
 
@@ -290,87 +271,17 @@ def test_the_program_imports_nothing_but_the_standard_library() -> None:
 
 
 def test_a_namespace_is_removed_by_others_once_its_time_is_over() -> None:
-    made = objects.namespace_object(FRAME, 1000.0)
-    assert not is_expired(made, 1299.0)
-    assert is_expired(made, 1300.0)
+    """By the API server's clock, whatever that of the one who made it says."""
+    made = objects.namespace_object(FRAME, is_privileged=True)
+    made.metadata.creationTimestamp = "2026-11-30T00:00:00Z"
+    assert not is_expired(made, "2026-11-30T00:04:59Z")
+    assert is_expired(made, "2026-11-30T00:05:00Z")
+    assert not is_expired(made, None)
 
 
-# --- before it begins
-
-
-KINDS = (
-    *(DaemonSet, Node, Namespace, ConfigMap, SpiderIP, SpiderIPPool, SpiderIPQuota, SpiderReservedIP, SpiderServer),
-    *(SpiderSubnet, NetworkAttachmentDefinition),
-)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ApiServer]:
-    """A cluster with a network and two nodes, with five and four addresses."""
-    async with ApiServer(*{kind.KIND for kind in KINDS}) as server:
-        metadata = ObjectMeta(name="underlay", namespace="kube-system")
-        server.put(NetworkAttachmentDefinition(metadata=metadata, spec=NADSpec(config=NAD)))
-        data = {"conf.yml": "enableIPv6: false", "clusterNetwork": "kube-system/underlay"}
-        server.put(ConfigMap(metadata=ObjectMeta(name="spiderpool-conf", namespace="kube-system"), data=data))
-        server.put(agents(), node("n1"), node("n2"))
-        server.put(pool("one", "10.0.0.1-10.0.0.5", "n1"), pool("two", "10.0.0.11-10.0.0.14", "n2"))
-        yield server
-
-
-async def planned(
-    server: ApiServer, nodes: tuple[str, ...] = (), networks: tuple[str, ...] = (), pods: int = 2
-) -> ProbePlan:
-    async with server.client() as client:
-        cluster = Cluster(client, 5.0)
-        policies = await read_policies(cluster, PolicyOptions("kube-system"))
-        facts = await read_facts(cluster, policies, 0.0)
-        return await plan_test(cluster, facts, ProbeSize(nodes, networks, pods), "test")
-
-
-async def test_it_says_what_it_takes_of_which_pool(server: ApiServer) -> None:
-    plan = await planned(server)
-    assert str(plan) == "6 pods on 2 nodes take 2 of pool one (leaves 3), 2 of pool two (leaves 2)"
-    assert [(each.name, each.node, each.network) for each in plan.sites] == [
-        ("pod-1", "n1", "kube-system/underlay"),
-        ("pod-2", "n1", "kube-system/underlay"),
-        ("pod-3", "n2", "kube-system/underlay"),
-        ("pod-4", "n2", "kube-system/underlay"),
-        ("host-1", "n1", ""),
-        ("host-2", "n2", ""),
-    ]
-
-
-async def test_it_takes_no_last_address(server: ApiServer) -> None:
-    server.put(record("10.0.0.11", pool="two", node="n2"), record("10.0.0.12", pool="two", node="n2"))
-    with pytest.raises(Refused, match=r"last address of SpiderIPPool two \(2 free, 2 needed\)"):
-        await planned(server)
-    assert (await planned(server, pods=1)).left == {"one": 4, "two": 1}
-
-
-async def test_a_full_pool_is_a_problem_of_its_node_alone(server: ApiServer) -> None:
-    server.put(*(record(f"10.0.0.{number}", pool="two", node="n2") for number in range(11, 15)))
-    plan = await planned(server)
-    assert plan.taken == {"one": 2}
-    assert plan.problems[0].startswith("no pod of network kube-system/underlay on n2: no IPv4 address")
-    with pytest.raises(Refused, match="no pod of network kube-system/underlay on n2"):
-        await planned(server, networks=("underlay",))
-
-
-async def test_nodes_that_are_not_ready_are_left_out(server: ApiServer) -> None:
-    sick = Node(metadata=ObjectMeta(name="n3"), status=NodeStatus([NodeCondition("Ready", "Unknown")]))
-    server.put(sick)
-    plan = await planned(server)
-    assert {each.node for each in plan.sites} == {"n1", "n2"}
-    assert plan.problems == ("node n3 is not ready, and was left out",)
-    with pytest.raises(Refused, match="none of 1 nodes is ready"):
-        await planned(server, nodes=("n3",))
-
-
-async def test_nodes_and_networks_that_do_not_exist_are_refused(server: ApiServer) -> None:
-    with pytest.raises(Refused, match="node n9 does not exist"):
-        await planned(server, nodes=("n9",))
-    with pytest.raises(Refused, match="network kube-system/none does not exist; there are kube-system/underlay"):
-        await planned(server, networks=("none",))
+def test_a_namespace_without_pods_on_the_host_network_is_not_privileged() -> None:
+    labels = [objects.namespace_object(FRAME, is_privileged=each).metadata.labels or {} for each in (True, False)]
+    assert ["pod-security.kubernetes.io/enforce" in each for each in labels] == [True, False]
 
 
 @pytest.mark.parametrize("text", ["203.0.113.10", "name:80", "[2001:db8::1]", "10.0.0.1:0", "10.0.0.1:65536"])

@@ -6,17 +6,19 @@ import asyncio
 import json
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from spiderpool.api.core_v1 import Namespace, Pod
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.cli.connection import Cluster
 from spiderpool.cli.connectivity import objects
-from spiderpool.kube.client import Client
+from spiderpool.cli.connectivity.objects import ProbeFrame, ProbeSite
+from spiderpool.cli.connectivity.run import remove
+from spiderpool.kube.client import Client, Forbidden, Invalid
 from spiderpool_lab.control_plane import ControlPlane
 from tests.support.eventually import eventually
 from tests.support.probing_kubelet import ProbingKubelet
@@ -30,6 +32,19 @@ kind: NetworkAttachmentDefinition
 metadata: {name: probed, namespace: default}
 spec:
   config: '{"cniVersion": "1.0.0", "name": "any", "type": "ipvlan", "master": "eth1", "ipam": {"type": "spiderpool"}}'
+"""
+NO_HOST_NETWORK = """
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: no-host-network}
+spec:
+  matchConstraints: {resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]}
+  validations: [{expression: "!(has(object.spec.hostNetwork) && object.spec.hostNetwork)", message: no host network}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: no-host-network}
+spec: {policyName: no-host-network, validationActions: [Deny]}
 """
 POOL = """
 apiVersion: spiderpool.spidernet.io/v2beta1
@@ -78,7 +93,7 @@ async def run(plane: ControlPlane, *words: str) -> tuple[int, str, str]:
 
 
 async def namespaces(client: Client) -> list[str]:
-    return [each.name for each in await client.list(Namespace, labels=objects.EXPIRES)]
+    return [each.name for each in await client.list(Namespace, labels=objects.LIFETIME)]
 
 
 async def test_pods_are_made_answer_each_other_and_are_removed(
@@ -110,7 +125,7 @@ async def test_what_fails_is_named_with_what_to_look_at(
     assert await namespaces(client) == []
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 async def test_an_interrupted_test_removes_what_it_made(
     control_plane: ControlPlane, client: Client, nodes: list[ProbingKubelet], number: int, status: int
 ) -> None:
@@ -131,17 +146,17 @@ async def test_an_interrupted_test_removes_what_it_made(
     assert await namespaces(client) == []
 
 
-async def put_namespace(client: Client, name: str, expires: float) -> None:
-    labels = {objects.EXPIRES: str(int(expires))}
-    await client.create(Namespace(metadata=ObjectMeta(name=name, labels=labels)))
+async def put_namespace(client: Client, name: str, seconds: int) -> Namespace:
+    labels = {objects.LIFETIME: str(seconds)}
+    return await client.create(Namespace(metadata=ObjectMeta(name=name, labels=labels)))
 
 
 async def test_leftovers_are_removed_by_the_next_test_once_their_time_is_over(
     control_plane: ControlPlane, client: Client, nodes: list[ProbingKubelet]
 ) -> None:
-    await put_namespace(client, f"{objects.PREFIX}0d", time.time() - 1)
-    await put_namespace(client, f"{objects.PREFIX}1d", time.time() + 600)
-    await put_namespace(client, "with-the-label-alone", time.time() - 1)
+    await put_namespace(client, f"{objects.PREFIX}0d", 0)
+    await put_namespace(client, f"{objects.PREFIX}1d", 600)
+    await put_namespace(client, "with-the-label-alone", 0)
     try:
         refused = await run(control_plane, *OPTIONS, "--addresses-per-network", "5")
         assert (refused[0], await namespaces(client)) == (1, [f"{objects.PREFIX}1d", "with-the-label-alone"])
@@ -151,3 +166,41 @@ async def test_leftovers_are_removed_by_the_next_test_once_their_time_is_over(
     finally:
         await client.delete(Namespace, "with-the-label-alone")
     assert "no pod of network default/probed" in refused[2]
+
+
+async def test_a_policy_that_forbids_the_host_network_costs_the_questions_of_nodes_alone(
+    control_plane: ControlPlane, client: Client, nodes: list[ProbingKubelet]
+) -> None:
+    control_plane.apply(NO_HOST_NETWORK)
+    try:
+
+        async def is_forbidden() -> bool:
+            host = objects.pod(ProbeFrame("default", "none", 1024, "", 60), ProbeSite("tried", "p1", ""))
+            with suppress(Invalid, Forbidden):
+                await client.create(host, is_dry=True)
+                return False
+            return True
+
+        await eventually(is_forbidden, "the policy holds", timeout=PATIENCE)
+        code, output, errors = await run(control_plane, *OPTIONS, *NO_SERVICES, "-o", "json")
+        found = json.loads(output)
+        assert (code, [each for each in found["rows"] if not each["ok"]]) == (1, []), errors
+        assert {each["topic"] for each in found["rows"]} == {"address", "pod-same-node", "pod-other-node"}
+        (problem,) = found["problems"]
+        assert "no host network" in problem
+        assert "--without pod-to-node --without node-to-pod" in problem
+        without = [word for topic in ("pod-to-node", "node-to-pod") for word in ("--without", topic)]
+        assert (await run(control_plane, *OPTIONS, *NO_SERVICES, *without))[0] == 0
+    finally:
+        for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
+            control_plane.kubectl("delete", kind, "no-host-network")
+
+
+async def test_a_namespace_of_the_same_name_that_was_made_since_stays(client: Client) -> None:
+    made = await put_namespace(client, f"{objects.PREFIX}2d", 0)
+    try:
+        earlier = Namespace(metadata=ObjectMeta(name=made.name, uid="00000000-0000-0000-0000-000000000000"))
+        assert await remove(Cluster(client, 5.0), [earlier])
+        assert (await client.get(Namespace, made.name)).terminating is False
+    finally:
+        await client.delete(Namespace, made.name)

@@ -134,6 +134,7 @@ class ProbingKubelet:
             self._last += 1
             addresses = [f"{self.network}.{self._last}"]
         self._addresses[uid] = addresses[0]
+        self._file(pod).unlink(missing_ok=True)  # of a pod of that name in an earlier test
         with (self.directory / f"{pod.name}.log").open("wb") as output:
             words = [name, port, str(self._file(pod)), token, measured, *addresses]
             command = [sys.executable, "-I", prober.__file__, *words]

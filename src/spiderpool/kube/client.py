@@ -288,9 +288,10 @@ class Client:
                 await turn.next()
         return Page(page.metadata.resourceVersion, objects, page.metadata.continue_)
 
-    async def create(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT) -> T:
-        """Create an object; returns it as stored. Raises AlreadyExists."""
-        request = Request("POST", obj.KIND.path(obj.metadata.namespace), {"fieldManager": FIELD_MANAGER}, encode(obj))
+    async def create(self, obj: T, *, timeout: float = DEFAULT_TIMEOUT, is_dry: bool = False) -> T:
+        """Create an object; returns it as stored, or as it would be (``is_dry``). Raises AlreadyExists."""
+        params = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if is_dry else {})
+        request = Request("POST", obj.KIND.path(obj.metadata.namespace), params, encode(obj))
         return decoded(await self._send(request, timeout), type(obj))
 
     async def create_sub(

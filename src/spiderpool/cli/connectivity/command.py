@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -24,6 +25,7 @@ from spiderpool.cli.connectivity import run
 from spiderpool.cli.connectivity.answer import ConnectivityReport, junit
 from spiderpool.cli.connectivity.judgement import ConnectivityRow
 from spiderpool.cli.connectivity.matrix import (
+    NODE_TOPICS,
     AskedServices,
     SocketAddress,
     Topic,
@@ -43,7 +45,8 @@ PORT = 18087
 """On which the pods of a test listen by default, also those on the host network."""
 BEYOND = 120
 """Seconds that pods and Namespace of a test outlive its timeout, if nobody removes them before."""
-TERMINATED = 128 + signal.SIGTERM
+SIGNALLED = 128
+"""The exit status of a command that a signal ended, less the number of the signal."""
 SERVER = re.compile(r"\[?(?P<address>[^\[\]]+?)\]?:(?P<port>\d{1,5})")
 
 
@@ -73,6 +76,8 @@ class ConnectivityTest:
                 options["networks"],
                 options["addresses_per_network"],
                 outside=len(options["egress"]) + len(options["load_balancer"]),
+                has_nodes=not frozenset(map(Topic, options["without"])) >= NODE_TOPICS,
+                kept=options["keep_free"],
             ),
             policies=PolicyOptions(options["spiderpool_namespace"], options["values"], options["default_network"]),
             image=options["image"],
@@ -88,9 +93,9 @@ class ConnectivityTest:
 
     async def answer(self, cluster: Cluster) -> ConnectivityReport:
         """Test, and remove all that was made for it, also after an interruption. Raises Refused, errors of the API."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _cancel, asyncio.current_task())
+        _cancel_at_signals(asyncio.current_task())
         if old := await run.leftovers(cluster, expired=True):
-            say(f"removing what a former test has left: {', '.join(old)}")
+            say(f"removing what a former test has left: {', '.join(each.name for each in old)}")
             await run.remove(cluster, old)
         balancers = tuple([each for name in self.balancers for each in await balancer_addresses(cluster, name)])
         image = self.image or await agent_image(cluster, self.policies.namespace)
@@ -105,25 +110,37 @@ class ConnectivityTest:
             rows = await self._rows(probes, plan, nodes, balancers)
         notes = (*plan.notes, *policies.notes, *probes.notes, *self._notes())
         return ConnectivityReport(
-            tuple(rows), tuple(dict.fromkeys(each.node for each in plan.sites)), notes, plan.problems
+            tuple(rows),
+            tuple(dict.fromkeys(each.node for each in plan.sites)),
+            notes,
+            (*plan.problems, *probes.problems),
         )
 
     def _frame(self, image: str) -> ProbeFrame:
         seconds = int(self.timeout) + BEYOND
-        return ProbeFrame(run.new_name(), image, self.port, run.new_token(), seconds, is_measured=self.perf)
+        return ProbeFrame(
+            run.new_name(),
+            image,
+            self.port,
+            run.new_token(),
+            seconds,
+            is_measured=self.perf,
+            has_nodes=self.size.has_nodes,
+        )
 
     async def _rows(
         self, probes: run.ProbeRun, plan: ProbePlan, nodes: dict[str, Node], balancers: tuple[SocketAddress, ...]
     ) -> list[ConnectivityRow]:
         service = await probes.start(plan.sites, nodes)
-        running = await probes.until_serving(await probes.until_running(plan.sites))
-        pods = await run.with_addresses(probes.cluster, plan.sites, running, nodes)
+        sites = tuple(each for each in plan.sites if each.network or not probes.refused)
+        running = await probes.until_serving(await probes.until_running(sites))
+        pods = await run.with_addresses(probes.cluster, sites, running, nodes)
         own = run.asked_services(probes.frame, service)
         asked = AskedServices(own.port, own.node_port, own.cluster_ips, own.name, balancers, self.egress)
-        rows = run.address_rows(probes, plan.sites, pods)
+        rows = run.address_rows(probes, sites, pods)
         listed = questions(pods, asked, self.without)
         probes.notes += [text for text in (left_out(pods),) if text]
-        say(f"{len(pods)} of {len(plan.sites)} pods run, and put {len(listed)} questions")
+        say(f"{len(pods)} of {len(sites)} pods run, and put {len(listed)} questions")
         rows += await probes.put_all(listed)
         if self.perf:
             pairs = performance_pairs(pods, asked)
@@ -139,13 +156,22 @@ class ConnectivityTest:
 
 
 def say(text: str) -> None:
-    """Say on standard error what is being done."""
-    click.echo(printable(text), err=True)
+    """Say on standard error what is being done. A terminal that has gone keeps nothing from being removed."""
+    with suppress(OSError):
+        click.echo(printable(text), err=True)
 
 
-def _cancel(task: asyncio.Task[Any] | None) -> None:
-    if task is not None:
-        task.cancel()
+def _cancel_at_signals(task: asyncio.Task[Any] | None) -> None:
+    """End a test as Ctrl-C does, when it is told to end or its terminal has gone; not where that is ignored (nohup)."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if task is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, _cancel, task, number)
+
+
+def _cancel(task: asyncio.Task[Any], number: signal.Signals) -> None:
+    """Once: a further signal must not end the removal."""
+    if not task.cancelling():
+        task.cancel(number)
 
 
 def socket_address(text: str) -> SocketAddress:
@@ -186,10 +212,10 @@ async def balancer_addresses(cluster: Cluster, name: str) -> list[SocketAddress]
 
 async def clean_up(cluster: Cluster) -> Done:
     """Remove what all former tests have left, also one that runs elsewhere."""
-    names = await run.leftovers(cluster, expired=False)
-    if not names:
+    found = await run.leftovers(cluster, expired=False)
+    if not found:
         return Done("", "no connectivity test has left anything")
-    gone = await run.remove(cluster, names)
+    gone, names = await run.remove(cluster, found), [each.name for each in found]
     said = f"{'removed' if gone else 'still being removed'}: {', '.join(names)}"
     return Done("\n".join(object_reference(Namespace, each) for each in names), said)
 
@@ -223,6 +249,12 @@ SIZE_OPTIONS = (
         show_default=True,
         metavar="N",
         help="Pods of each network on each node; with 1 no two pods of a network are on one node.",
+    ),
+    click.option(
+        "--keep-free",
+        type=click.IntRange(0),
+        metavar="N",
+        help="Addresses left free in each pool. Default: a tenth of it, at most 5.",
     ),
     click.option("--load-balancer", multiple=True, metavar="[NAMESPACE/]NAME", help="Service whose balancer is asked."),
     click.option("--egress", multiple=True, metavar="ADDRESS:PORT", help="Server outside that is asked by TCP."),
@@ -283,8 +315,8 @@ def run_connectivity_test(
     """Make pods on every node and network, have them put questions to each other, and remove them.
 
     Pod to pod, to nodes, from nodes, by ClusterIP and NodePort, names, two networks, and what you name outside, in
-    both families. Before it begins it says which addresses it takes, and refuses where it would take the last one of a
-    pool. Where an answer is wrong or missing, the exit status is 1.
+    both families. Before it begins it says which addresses it takes, and refuses where too few of a pool would be left.
+    Where an answer is wrong or missing, the exit status is 1.
     """
     if removes:
         show(connection.run(clean_up))
@@ -292,8 +324,8 @@ def run_connectivity_test(
     test = ConnectivityTest.of(**options)
     try:
         report = connection.run(test.answer)
-    except asyncio.CancelledError:
-        raise SystemExit(TERMINATED) from None
+    except asyncio.CancelledError as error:
+        raise SystemExit(SIGNALLED + int(error.args[0] if error.args else signal.SIGTERM)) from None
     show(report)
     if junit_file is not None:
         _write(junit_file, junit(report))

@@ -39,6 +39,8 @@ class Topic(enum.StrEnum):
     PERFORMANCE = "performance"
 
 
+NODE_TOPICS = frozenset({Topic.TO_NODE, Topic.FROM_NODE, Topic.NODE_PORT})
+"""These need pods on the host network, which stand for nodes."""
 TITLES = {
     Topic.ADDRESS: "pod gets its addresses",
     Topic.SAME_NODE: "pod to pod of the same node",

@@ -16,8 +16,8 @@ from spiderpool.api.meta import Kind, Object, ObjectMeta
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION
 from spiderpool.cli.connectivity.matrix import Question
 
-EXPIRES = "connectivity.spidernet.io/expires"
-"""Label of the Namespace: the second since 1970 from which on whoever tests next removes it."""
+LIFETIME = "connectivity.spidernet.io/lifetime-seconds"
+"""Label of the Namespace: the seconds after its creation, by the API server's clock, after which others remove it."""
 QUESTIONS = "connectivity.spidernet.io/questions"
 """Annotation of a pod with its questions, which the kubelet writes into a file of the pod as soon as it changes."""
 PREFIX = "spiderpool-connectivity-"
@@ -71,6 +71,8 @@ class ProbeFrame:
     """After which its pods end by themselves, and the Namespace may be removed by others."""
     is_measured: bool = False
     """Whether the pods send each other data for seconds."""
+    has_nodes: bool = True
+    """Whether pods on the host network stand for nodes."""
 
 
 def network_annotations(network: str) -> dict[str, str]:
@@ -80,13 +82,11 @@ def network_annotations(network: str) -> dict[str, str]:
     return found | ({NETWORKS_ANNOTATION: further} if further else {})
 
 
-def namespace_object(frame: ProbeFrame, now: float) -> core_v1.Namespace:
-    """The Namespace. Pods on the host network stand for nodes, which a policy for all Namespaces may forbid."""
-    labels = {
-        "app.kubernetes.io/managed-by": "spiderpoolctl",
-        EXPIRES: str(int(now) + frame.seconds),
-        "pod-security.kubernetes.io/enforce": "privileged",
-    }
+def namespace_object(frame: ProbeFrame, *, is_privileged: bool) -> core_v1.Namespace:
+    """The Namespace. ``is_privileged``: it may have pods on the host network, which a policy for all may forbid."""
+    labels = {"app.kubernetes.io/managed-by": "spiderpoolctl", LIFETIME: str(frame.seconds)}
+    if is_privileged:
+        labels["pod-security.kubernetes.io/enforce"] = "privileged"
     return core_v1.Namespace(metadata=ObjectMeta(name=frame.namespace, labels=labels))
 
 

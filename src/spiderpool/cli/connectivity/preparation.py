@@ -18,11 +18,15 @@ from spiderpool.cli.plan.case import ClusterFacts, PlannedGroup, Sites, planned_
 from spiderpool.cli.plan.pods import PlannedChange, PlannedPods
 from spiderpool.cli.plan.refusals import refusal_sentence
 from spiderpool.core.ipam.placement import RollOut, roll_out
+from spiderpool.core.ipam.selection import version_of
+from spiderpool.core.ipam.subnet_addresses import pool_addresses
 from spiderpool.core.network.pod_networks import qualified
 from spiderpool.errors import Refused
 
 ON_HOST = ""
 """Stands for the host network."""
+KEPT = 5
+"""Addresses that are left free in a large pool, for pods that come while a test runs."""
 ON = " on "
 """What is between network and node in the name of a group of pods."""
 
@@ -39,6 +43,10 @@ class ProbeSize:
     """Of each network on each node; each takes an address of every family."""
     outside: int = 0
     """Servers outside that each pod asks."""
+    has_nodes: bool = True
+    """Whether pods on the host network stand for nodes."""
+    kept: int | None = None
+    """Addresses that are left free in each pool. None: a tenth of it, but not more than KEPT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +119,18 @@ async def plan_test(cluster: Cluster, facts: ClusterFacts, size: ProbeSize, name
     if size.networks and refused:
         raise Refused(f"{refused[0].text}; leave it out by --networks or --nodes")
     sites = [site for group in served for site in _sites(group)]
+    hosts = [ProbeSite("host", each.name, ON_HOST) for each in nodes]
     numbers: Counter[str] = Counter()
-    named = [_named(site, numbers) for site in (*sites, *(ProbeSite("host", each.name, ON_HOST) for each in nodes))]
+    named = [_named(site, numbers) for site in (*sites, *(hosts if size.has_nodes else ()))]
     taken, left = _balance(then, served)
-    _check(taken, left)
+    _check(taken, left, kept_free(then, taken, size.kept))
     notes = tuple(each.text for each in refused if not each.exhausted)
     return ProbePlan(tuple(named), taken, left, notes, (*problems, *(each.text for each in refused if each.exhausted)))
 
 
 def check_questions(size: ProbeSize, nodes: int, networks: Sequence[str]) -> None:
     """Raises Refused where pods would put more questions than a test can have, and says what makes them fewer."""
-    pods = nodes * (1 + sum(_count(network, size.pods) for network in networks))
+    pods = nodes * (size.has_nodes + sum(_count(network, size.pods) for network in networks))
     together, of_pod = most_questions(pods, size.outside)
     if of_pod > MOST_OF_POD:
         raise Refused(
@@ -178,13 +187,24 @@ def _balance(facts: ClusterFacts, groups: Iterable[PlannedGroup]) -> tuple[dict[
     return taken, {pool: after[pool] for pool in taken}
 
 
-def _check(taken: dict[str, int], left: dict[str, int]) -> None:
-    full = [pool for pool in taken if left[pool] < 1]
+def kept_free(facts: ClusterFacts, pools: Iterable[str], kept: int | None) -> dict[str, int]:
+    """How many addresses of each pool are left free."""
+    sizes = {
+        each.name: (pool_addresses(each, version_of(each)) - facts.reserved[version_of(each)]).size
+        for each in facts.pools
+    }
+    return {pool: min(KEPT, -(-sizes[pool] // 10)) if kept is None else kept for pool in pools}
+
+
+def _check(taken: dict[str, int], left: dict[str, int], kept: dict[str, int]) -> None:
+    full = [pool for pool in taken if left[pool] < kept[pool]]
     if full:
-        named = ", ".join(f"{pool} ({taken[pool]} free, {taken[pool]} needed)" for pool in full)
+        named = ", ".join(
+            f"{pool} ({taken[pool] + left[pool]} free, {taken[pool]} needed, {kept[pool]} kept)" for pool in full
+        )
         raise Refused(
-            f"the test would take the last address of {SpiderIPPool.KIND.name} {named}, so that no other pod could"
-            " come: make it smaller by --addresses-per-network 1, --networks or --nodes"
+            f"the test would take addresses that are kept free for other pods, of {SpiderIPPool.KIND.name} {named}:"
+            " make it smaller by --addresses-per-network 1, --networks or --nodes, or keep fewer by --keep-free"
         )
 
 

@@ -13,10 +13,12 @@ from typing import Any
 from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Event, Namespace, Node, Pod
 from spiderpool.api.ip import SpiderIP
+from spiderpool.api.meta import ObjectMeta
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.connectivity import objects
 from spiderpool.cli.connectivity.judgement import ConnectivityRow, ProbeLine, judge, read_lines
 from spiderpool.cli.connectivity.matrix import (
+    NODE_TOPICS,
     PAYLOAD,
     TITLES,
     AskedServices,
@@ -27,8 +29,9 @@ from spiderpool.cli.connectivity.matrix import (
     family_of,
 )
 from spiderpool.cli.connectivity.objects import ProbeFrame, ProbeSite
+from spiderpool.core.ipam.history import seconds
 from spiderpool.errors import SpiderpoolError
-from spiderpool.kube.client import Conflict, Forbidden, NotFound
+from spiderpool.kube.client import Conflict, Forbidden, Invalid, NotFound
 
 POLL_INTERVAL = 0.5
 """Seconds between two looks at pods and their logs."""
@@ -60,6 +63,8 @@ class ProbeRun:
     """Pods that cannot put questions, and why."""
     notes: list[str] = field(default_factory=list)
     """What the test left out."""
+    refused: str = ""
+    """Why pods on the host network may not be made."""
     rounds: int = 0
     _began: float = field(default_factory=time.monotonic)
     _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOGS_AT_ONCE))
@@ -71,8 +76,24 @@ class ProbeRun:
         service = await client.create(objects.service(self.frame), timeout=timeout)
         for site in sites:
             addresses = () if site.network else node_addresses(nodes[site.node])
-            await self._create(objects.pod(self.frame, site, addresses))
+            try:
+                await self._create(objects.pod(self.frame, site, addresses))
+            except (Forbidden, Invalid) as error:
+                if site.network:
+                    raise
+                self.refused = error.message  # such as by a policy: the pods of networks can still be tested
         return service
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What keeps the answer from being whole."""
+        if not self.refused:
+            return ()
+        options = " ".join(f"--without {each.value}" for each in Topic if each in NODE_TOPICS)
+        text = (
+            f"pods on the host network were refused, so nodes were not asked: {self.refused}; without them: {options}"
+        )
+        return (text,)
 
     async def _create(self, pod: objects.ProbePodObject) -> None:
         """Make a pod. A new Namespace gets its service account after a moment; until then pods are refused."""
@@ -278,7 +299,7 @@ def _address_row(run: ProbeRun, site: ProbeSite, pod: ProbePod | None) -> Connec
 @asynccontextmanager
 async def own_namespace(cluster: Cluster, frame: ProbeFrame, say: Say, *, keep: bool) -> AsyncIterator[None]:
     """A Namespace while the context lasts, or longer if it is to be kept."""
-    await cluster.client.create(objects.namespace_object(frame, time.time()), timeout=cluster.timeout)
+    made = await _create_namespace(cluster, frame)
     try:
         yield
     finally:
@@ -286,8 +307,20 @@ async def own_namespace(cluster: Cluster, frame: ProbeFrame, say: Say, *, keep: 
             say(f"Namespace {frame.namespace} is kept; its pods end after {frame.seconds} s, or by --clean-up")
         else:
             say(f"removing Namespace {frame.namespace}")
-            if not await remove(cluster, [frame.namespace]):
+            if not await remove(cluster, [made]):
                 say(f"Namespace {frame.namespace} is still being removed")
+
+
+async def _create_namespace(cluster: Cluster, frame: ProbeFrame) -> Namespace:
+    """Make it; without the label for pods on the host network where a policy forbids that one."""
+    try:
+        made = objects.namespace_object(frame, is_privileged=frame.has_nodes)
+        return await cluster.client.create(made, timeout=cluster.timeout)
+    except (Forbidden, Invalid):
+        if not frame.has_nodes:
+            raise
+        made = objects.namespace_object(frame, is_privileged=False)
+        return await cluster.client.create(made, timeout=cluster.timeout)
 
 
 def new_token() -> str:
@@ -300,30 +333,46 @@ def new_name() -> str:
     return f"{objects.PREFIX}{secrets.token_hex(3)}"
 
 
-async def leftovers(cluster: Cluster, *, expired: bool) -> list[str]:
-    """Namespaces of former tests: all, or those whose time is over."""
-    found = await cluster.list(Namespace, labels=objects.EXPIRES) or ()
+async def leftovers(cluster: Cluster, *, expired: bool) -> list[Namespace]:
+    """Namespaces of former tests: all, or those whose time is over by the API server's clock."""
+    found = await cluster.list(Namespace, labels=objects.LIFETIME) or ()
     ours = [each for each in found if objects.NAME.fullmatch(each.name) and not each.terminating]
-    return [each.name for each in ours if not expired or is_expired(each, time.time())]
+    if not expired or not ours:
+        return ours
+    now = await _server_time(cluster)
+    return [each for each in ours if is_expired(each, now)]
 
 
-def is_expired(namespace: Namespace, now: float) -> bool:
-    """Whether the time of a test's Namespace is over."""
-    text = (namespace.metadata.labels or {}).get(objects.EXPIRES, "")
-    return not text.isdigit() or int(text) <= now
+async def _server_time(cluster: Cluster) -> str | None:
+    """The time of the API server: when an object would be made that is not made."""
+    wanted = Namespace(metadata=ObjectMeta(name=new_name()))
+    return (await cluster.client.create(wanted, timeout=cluster.timeout, is_dry=True)).metadata.creationTimestamp
 
 
-async def remove(cluster: Cluster, names: Sequence[str], timeout: float = REMOVAL_TIMEOUT) -> bool:
-    """Delete Namespaces with all that is in them; whether they are gone within the timeout."""
-    for name in names:
+def is_expired(namespace: Namespace, now: str | None) -> bool:
+    """Whether the time of a test's Namespace is over; ``now`` is a time of the API server."""
+    text = (namespace.metadata.labels or {}).get(objects.LIFETIME, "")
+    made, then = seconds(namespace.metadata.creationTimestamp), seconds(now)
+    if made is None or then is None:
+        return False
+    return not text.isdigit() or made + int(text) <= then
+
+
+async def remove(cluster: Cluster, namespaces: Sequence[Namespace], timeout: float = REMOVAL_TIMEOUT) -> bool:
+    """Delete Namespaces with all that is in them; whether they are gone within the timeout.
+
+    One of the same name that somebody made since is another one, and stays.
+    """
+    for each in namespaces:
         with suppress(NotFound, Conflict):
-            await cluster.client.delete(Namespace, name, timeout=cluster.timeout)
+            await cluster.client.delete(Namespace, each.name, timeout=cluster.timeout, uid=each.metadata.uid)
     end = time.monotonic() + timeout
-    remaining = set(names)
+    remaining = {each.name: each.metadata.uid for each in namespaces}
     while remaining and time.monotonic() < end:
-        for name in tuple(remaining):
-            if await cluster.client.find(Namespace, name, timeout=cluster.timeout) is None:
-                remaining.discard(name)
+        for name, uid in tuple(remaining.items()):
+            found = await cluster.client.find(Namespace, name, timeout=cluster.timeout)
+            if found is None or found.metadata.uid != uid:
+                del remaining[name]
         if remaining:
             await asyncio.sleep(POLL_INTERVAL)
     return not remaining
