@@ -29,7 +29,7 @@ from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.unit
 
-WRITES_A_FILE = {"bundle"}
+NO_TABLE = {"bundle", "ui"}
 """Commands whose answer is a file, and nothing to be formatted."""
 NO_CLUSTER = {"service plan", "policy print", "completion"}
 _READ: tuple[type[Object], ...] = (*STATUS_KINDS, Pod, SpiderIP)
@@ -72,7 +72,7 @@ def test_every_command_has_examples_and_the_options_of_its_kind(path: str, comma
     assert all(len(line) <= 80 for line in shown.output.splitlines()), shown.output
     names = {option for parameter in command.params for option in parameter.opts}
     if path not in NO_CLUSTER and not isinstance(command, click.Group):
-        assert path in WRITES_A_FILE or {"--output", "--no-headers"} <= names
+        assert path in NO_TABLE or {"--output", "--no-headers"} <= names
         assert {"--kubeconfig", "--context", "--request-timeout"} <= names
 
 

@@ -32,6 +32,7 @@ UNITS = (
     "waiting",
     "enforced",
     "pods",
+    "ippools",
 )
 """What a name may end with: its unit, or of a number of things, what these are."""
 

@@ -23,14 +23,30 @@ TRIES = 6
 """Connections to one target: kube-proxy chooses among its endpoints."""
 
 
+AGENTS = """
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: spiderpool-agent, namespace: kube-system, labels: {app.kubernetes.io/component: spiderpool-agent}}
+spec:
+  selector: {matchLabels: {app.kubernetes.io/component: spiderpool-agent}}
+  template:
+    metadata: {labels: {app.kubernetes.io/component: spiderpool-agent}}
+    spec:
+      nodeSelector: {nodes-of-this-lab: run-agents-as-processes}
+      containers: [{name: agent, image: agent, env: [{name: SPIDERPOOL_TUNE_NODE, value: "true"}]}]
+"""
+"""What a cluster says of its agents' settings, as the lab's are: its agents are processes."""
+
+
 @pytest.fixture(scope="module")
 def environment(cluster: LabCluster) -> Iterator[Environment]:
     """The pods and Services of the walkthrough."""
     manifests = [EXAMPLE / f"{name}.yaml" for name in ("apps", "two-cards", "services")]
-    with running(cluster, *manifests, pods=8):
+    with running(cluster, *manifests, AGENTS, pods=8):
         environment = walkthrough.observe(cluster)
         cluster.wait_for("kube-proxy serves", lambda: walkthrough.services_answer(cluster, environment), PATIENCE)
         yield environment
+        cluster.plane.kubectl("delete", "daemonset", "spiderpool-agent", "--namespace", "kube-system")
 
 
 def trace(cluster: LabCluster, *words: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from spiderpool.cli.bundle import redacted_text
-from spiderpool.cli.bundle.redacted_text import REDACTED, has_hint, is_secret, says_where
+from spiderpool.cli.bundle.redacted_text import has_hint, is_secret, says_where
+from spiderpool.cli.bundle.secret_forms import REDACTED
 
 T = TypeVar("T")
 
