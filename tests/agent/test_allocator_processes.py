@@ -68,6 +68,7 @@ class Tap:
         self.open = asyncio.Event()
         self.open.set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[int]:
@@ -75,12 +76,16 @@ class Tap:
         try:
             yield int(server.sockets[0].getsockname()[1])
         finally:
+            server.close()
             for task in self._tasks:
                 task.cancel()
-            server.close()
+            for writer in self._writers:  # a task that has not begun closes nothing
+                writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
         far_reader, far_writer = await asyncio.open_connection(*self._far)
+        self._writers.append(far_writer)
         asked = asyncio.Event()  # set when the client has said more than its first flight, the ClientHello
         for pump in (self._ask(reader, far_writer, asked), self._answer(far_reader, writer, asked)):
             task = asyncio.create_task(pump)
