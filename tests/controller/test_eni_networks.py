@@ -124,9 +124,9 @@ async def test_a_network_that_is_of_another_name_again_is_told_again() -> None:
         right = new_network("eth7", NAMESPACE, one.name, [])
         wrong = replace(right, metadata=replace(right.metadata), spec=new_network("eth8", NAMESPACE, one.name, []).spec)
         for version, network, said in ((1, wrong, 1), (2, right, 1), (3, wrong, 2)):
-            note(networks, network, version)
             note(servers, renamed(one, "x"), 2 * version)
-            await eventually(partial(running.names, "ipvlan-x"))
+            await eventually(partial(running.names, "ipvlan-x"))  # so whatever concerned eth7 is done
+            note(networks, network, version)
             note(servers, renamed(one, "eth7"), 2 * version + 1)
             await eventually(partial(running.names, "ipvlan-eth7"))
             await eventually(partial(running.has_said, "OtherCard", said))
