@@ -391,7 +391,6 @@ async def test_it_stops_when_it_is_taken_back(played: PlayedCluster) -> None:
         while not any("waits" in each for each in played.said):
             await asyncio.sleep(0.01)
     await undo(played)
-    played.server.forbid_evictions("")
     assert not await task
     assert "stopped: the move from pool one was taken back meanwhile" in played.said
     assert played.far.evicted == []

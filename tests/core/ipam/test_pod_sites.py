@@ -64,9 +64,11 @@ class TestOwners:
     def test_what_the_owner_keeps_is_not_needed(self) -> None:
         assert site(request(owner=WEB), record(1)) == PodSite()
 
+    @pytest.mark.parametrize("number", [8, 30], ids=["reserved since", "no longer in the pool"])
+    def test_a_released_one_that_nobody_may_have_any_more_is_replaced(self, number: int) -> None:
+        assert site(request(owner=WEB), released(record(number), NOW)) == needs("own", "blue")
+
     def test_nor_what_is_given_to_nobody_else(self) -> None:
-        for number in (8, 30):  # reserved since, no longer in the pool
-            assert site(request(owner=WEB), released(record(number), NOW)) == PodSite()
         off = pool(disable=True)
         assert site(request(owner=WEB), released(record(1, off), NOW), pools=(off,)) == PodSite()
 
