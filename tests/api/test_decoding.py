@@ -81,4 +81,4 @@ def test_the_cut_takes_time_in_proportion_to_the_text() -> None:
     text = b"[" + b",".join([b'{"name":"a\\"b","list":[1,2,3]}'] * 100_000) + b"]"
     begin = time.thread_time()
     assert without_depths(text) == text
-    assert time.thread_time() - begin < 1
+    assert time.thread_time() - begin < 5, "what is quadratic takes minutes"
