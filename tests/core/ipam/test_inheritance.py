@@ -126,3 +126,9 @@ def test_the_labels_of_the_node_as_they_are_now_decide() -> None:
     for later in (node("b", "False"), None):
         with pytest.raises(Refused, match="but some may be about to come, since it is not"):
             inheritance.why_labels_differ(REQUEST, RECORD, POOL, later)
+
+
+def test_an_annotation_that_cannot_be_read_is_told() -> None:
+    assert inheritance.why_moving_unreadable(POOL) is None
+    assert inheritance.why_moving_unreadable(moving("10.0.0.1")) is None
+    assert "10.0.0.x" in (inheritance.why_moving_unreadable(moving("10.0.0.x")) or "")

@@ -16,6 +16,7 @@ from spiderpool.core.network.service_proxy import (
     ProxySettings,
     ServiceAddressKind,
     ServiceClient,
+    ServiceEndpoint,
     ServiceFrontend,
     decide,
     usable_endpoints,
@@ -175,3 +176,41 @@ def test_policy_cluster_leaves_out_what_ends() -> None:
 def test_no_endpoint_of_the_family() -> None:
     client = ServiceClient(POD, "n1", ip_address("fd00::9"))
     assert "no ready endpoint" in decide(frontend(CLUSTER_IP, 6), client, BOTH, ProxySettings()).refusal
+
+
+@pytest.mark.parametrize(
+    ("settings", "address", "serves"),
+    [
+        (ProxySettings(), "10.1.0.9", True),
+        (ProxySettings(node_port_primary=True), "10.1.0.1", True),
+        (ProxySettings(node_port_primary=True), "10.1.0.9", False),
+        (ProxySettings(node_port_cidrs=(ip_network("10.2.0.0/16"),)), "10.1.0.1", False),
+        (ProxySettings(node_port_cidrs=(ip_network("10.2.0.0/16"),)), "fd00::1", True),
+    ],
+)
+def test_the_addresses_on_which_node_ports_are_served(settings: ProxySettings, address: str, serves: bool) -> None:
+    assert settings.serves_node_ports(ip_address(address), [ip_address("10.1.0.1")]) is serves
+
+
+@pytest.mark.parametrize(
+    ("settings", "counts"),
+    [
+        (ProxySettings(), True),
+        (ProxySettings(interface_prefix=""), None),
+        (CIDR, True),
+        (ProxySettings(detect_local_mode="ClusterCIDR"), None),
+        (ProxySettings(detect_local_mode="NodeCIDR"), False),
+    ],
+)
+def test_who_counts_as_a_pod_of_the_cluster(settings: ProxySettings, counts: bool | None) -> None:
+    assert settings.takes_for_pod(ip_address("10.9.0.1")) is counts
+
+
+@pytest.mark.parametrize(("address", "shown"), [("10.0.0.1", "10.0.0.1:80"), ("fd00::1", "[fd00::1]:80")])
+def test_an_endpoint_is_written_as_in_an_address_of_a_server(address: str, shown: str) -> None:
+    assert str(ServiceEndpoint(ip_address(address), 80, "n1", None)) == shown
+
+
+def test_a_client_of_the_network_is_no_pod_by_its_link() -> None:
+    client = ServiceClient(NETWORK, "n1", ip_address("10.9.0.1"))
+    assert decide(frontend(CLUSTER_IP), client, BOTH, ProxySettings()).endpoints

@@ -157,6 +157,12 @@ def test_a_pod_that_two_slices_name_weighs_once() -> None:
     assert found == PortBackends(nodes({"i-a": 2, "i-b": 1}))
 
 
+def test_a_node_without_instance_is_no_server() -> None:
+    (port,) = service(HTTP).spec.ports or ()
+    nowhere = [node("a", providerID=""), node("b")]
+    assert node_backends(service(HTTP), port, BackendSnapshot(nowhere), nowhere, PLAIN).servers == nodes({"i-b": 100})
+
+
 def test_a_port_without_node_port_has_no_nodes() -> None:
     requested = service({"port": 80, "nodePort": None})
     port = (requested.spec.ports or [])[0]

@@ -227,3 +227,12 @@ def test_what_else_is_asked_for() -> None:
     assert (requested().hostname, requested().keeps_weights) == ("", False)
     assert requested(hostname="web.example.com").hostname == "web.example.com"
     assert requested(ignore_weight_update="on").keeps_weights
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_model_says_whether_servers_only_wait_for_another(ready: bool) -> None:
+    conditions = {"ready": ready, "serving": True, "terminating": not ready}
+    requested = service(HTTP, externalTrafficPolicy="Local")
+    model = model_of(requested, BackendSnapshot([node("a")], [endpoints(("10.0.0.1", "a"), conditions=conditions)]))
+    assert model.has_ending is not ready
+    assert model.settling == 7.0

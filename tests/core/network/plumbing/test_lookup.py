@@ -163,3 +163,11 @@ def test_of_several_ipv6_addresses_that_with_the_longest_common_prefix() -> None
     state = RoutingState(addresses=tuple(AddAddress("pod", "eth0", ip_interface(each)) for each in held))
     route = AddRoute("pod", ip_network("::/0"), "eth0", ip_address("fd00:1::1"))
     assert str(source_of(route, ip_address("fd00:2::9"), state)) == "fd00:2::5"
+
+
+def test_nothing_is_found_where_there_is_no_route_and_addresses_are_held_by_family() -> None:
+    held = AddAddress("pod", "eth0", ip_interface("10.0.0.5/24"))
+    state = RoutingState(addresses=(held,))
+    assert look_up_unbound(ip_address("10.0.0.9"), state) is None
+    assert [state.holds(ip_address(each)) for each in ("10.0.0.5", "10.0.0.9")] == [True, False]
+    assert (state.held(4), state.held(6)) == ((ip_address("10.0.0.5"),), ())
