@@ -158,7 +158,7 @@ def test_a_pod_that_two_slices_name_weighs_once() -> None:
 
 
 def test_a_node_without_instance_is_no_server() -> None:
-    (port,) = service(HTTP).spec.ports or ()
+    port = (service(HTTP).spec.ports or [])[0]
     nowhere = [node("a", providerID=""), node("b")]
     assert node_backends(service(HTTP), port, BackendSnapshot(nowhere), nowhere, PLAIN).servers == nodes({"i-b": 100})
 
