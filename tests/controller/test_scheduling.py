@@ -238,7 +238,7 @@ async def test_pods_that_name_pools_and_pods_that_nothing_can_serve(
             return (await client.get(Pod, "some", NAMESPACE)).spec.nodeName == "middle"
 
         await eventually(is_on_its_node, "the pool's node is chosen", timeout=30)
-        words = await eventually(lambda: refusal_of_scheduler(client), timeout=30)
+        words = await eventually(lambda: refusal_of_scheduler(client, "none"), timeout=30)
         assert f"Insufficient {AddressRequirement(NETWORK, ((4, ('nowhere',)),)).resource}" in words
         assert (await client.get(Pod, "none", NAMESPACE)).spec.nodeName is None
 
@@ -247,10 +247,11 @@ async def advertises(client: Client, name: str, count: int) -> bool:
     return (await advertised(client, name)).get(RESOURCE, 0) == count
 
 
-async def refusal_of_scheduler(client: Client) -> str:
-    """What the scheduler says of a pod for which there is no node."""
+async def refusal_of_scheduler(client: Client, pod: str = "") -> str:
+    """What the scheduler says of a pod, or of any, for which there is no node."""
     events = await client.list(Event, NAMESPACE, fields="reason=FailedScheduling")
-    return next((each.message for each in events if "Insufficient addresses" in each.message), "")
+    of_pod = [each.message for each in events if pod in ("", each.involvedObject.name)]
+    return next((each for each in of_pod if "Insufficient addresses" in each), "")
 
 
 async def kubelet_restarts(client: Client, name: str) -> None:
