@@ -13,7 +13,7 @@ from spiderpool.cloudcontroller.balancer_grants import NotGranted
 from spiderpool.cloudcontroller.balancer_limits import TooManyLoadBalancers
 from spiderpool.cloudcontroller.service_inputs import ServiceTimings
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
-from spiderpool.core.cloud.loadbalancer.values import ServerGroup, ServerKey
+from spiderpool.core.cloud.loadbalancer.values import ServerGroup, ServerPlace
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.events import Recorder
 
@@ -28,15 +28,15 @@ class ServiceState:
     """Reason → messages that were recorded last."""
     missing_since: float | None = None
     """Time at which its balancer was first missing."""
-    servers_since: dict[tuple[str, ServerKey], float] = field(default_factory=dict)
-    """Name of a group and server in it → time since which its balancer is known to have it."""
+    servers_since: dict[ServerPlace, float] = field(default_factory=dict)
+    """Server → time since which its balancer is known to have it."""
 
     def note_servers(self, groups: Iterable[ServerGroup], now: float) -> None:
         """Notes the servers that the balancer has; forgets those that it has no more."""
         present = [(group.name, server.key) for group in groups for server in group.servers | group.ending]
         self.servers_since = {each: self.servers_since.get(each, now) for each in present}
 
-    def unsettled(self, now: float, settling: float) -> frozenset[tuple[str, ServerKey]]:
+    def unsettled(self, now: float, settling: float) -> frozenset[ServerPlace]:
         """Returns the servers that the balancer has had for less than ``settling`` seconds."""
         return frozenset(each for each, since in self.servers_since.items() if now - since < settling)
 

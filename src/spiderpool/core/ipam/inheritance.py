@@ -64,6 +64,8 @@ def moving_addresses(pool: SpiderIPPool, version: int) -> AddressSet:
     lists the whole pool and this gives addresses: it was enabled by hand, and the annotation is left over.
     """
     text = (pool.metadata.annotations or {}).get(POOL_MOVING_ANNOTATION, "")
+    if not text:  # as a rule
+        return AddressSet(version)
     try:
         listed = _listed_addresses(text, version)
         is_left_over = not pool.spec.disable and AddressSet.of_network(parse_subnet(pool.spec.subnet)).issubset(listed)

@@ -13,7 +13,7 @@ from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.planning import plan
-from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer, ServerKey
+from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer, ServerPlace
 from tests.core.pretend_balancers import HTTP, carried_out, endpoints, model_of, node, reached, service
 
 pytestmark = pytest.mark.unit
@@ -22,7 +22,7 @@ GROUP = "k8s/30698/web/default/c1"
 ENDING = {"ready": False, "serving": True, "terminating": True}
 ENI = {"service.beta.kubernetes.io/backend-type": "eni"}
 NODES = [node("a"), node("b"), node("excluded", labels={"type": "virtual-kubelet"})]
-NEW: tuple[str, ServerKey] = (GROUP, ("i-b", "", 30698))
+NEW: ServerPlace = (GROUP, ("i-b", "", 30698))
 
 
 def pods(*ready: tuple[str, str], ending: Iterable[tuple[str, str]] = ()) -> list[EndpointSlice]:

@@ -42,16 +42,17 @@ from spiderpool.core.cloud.loadbalancer.values import (
     ObservedLoadBalancer,
     ServerGroup,
     ServerKey,
+    ServerPlace,
     Settings,
 )
 
 
 def plan(
-    model: LoadBalancerModel, observed: ObservedLoadBalancer | None, unsettled: Collection[tuple[str, ServerKey]] = ()
+    model: LoadBalancerModel, observed: ObservedLoadBalancer | None, unsettled: Collection[ServerPlace] = ()
 ) -> tuple[Step, ...]:
     """Returns the steps that turn the observed balancer (None: there is none) into the desired one.
 
-    ``unsettled`` are servers, each with the name of its group, that the balancer may not have found well yet.
+    ``unsettled`` are servers that the balancer may not have found well yet.
     """
     # A new balancer is created with all its settings and tags, so that nothing is left to change but its parts.
     present = observed or ObservedLoadBalancer("", model.name, "", model.settings, model.tags)
@@ -164,7 +165,7 @@ def _with_ending(
     group: ServerGroup,
     model: LoadBalancerModel,
     observed: ObservedLoadBalancer,
-    unsettled: Collection[tuple[str, ServerKey]],
+    unsettled: Collection[ServerPlace],
 ) -> ServerGroup:
     """Returns a group with those of its ending servers that it is to have now, as ordinary ones."""
     if not group.servers:
@@ -180,7 +181,7 @@ def _with_ending(
 def _is_well(
     server: BackendServer,
     present: Mapping[ServerKey, BackendServer],
-    unsettled: Collection[tuple[str, ServerKey]],
+    unsettled: Collection[ServerPlace],
     group: str,
 ) -> bool:
     """Whether the balancer sends connections to a server by now, as far as can be known."""

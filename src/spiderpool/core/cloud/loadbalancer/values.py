@@ -105,6 +105,9 @@ class BackendServer:
 ServerKey: TypeAlias = tuple[str, str, int]
 """What identifies a server in its group: the cloud's identity of it, its address, and its port."""
 
+ServerPlace: TypeAlias = tuple[str, ServerKey]
+"""The name of a group, and a server in it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerGroup:
