@@ -150,12 +150,11 @@ class Inheritance:
             raise inheritance.missing_pool(request, record)
         if selection.fits_but_for_node_labels(request, pool):  # the cache may lack the Node, or labels set since
             return inheritance.why_labels_differ(request, record, pool, await self._reads.node(request.node))
-        reason = selection.why_unsuitable(request, pool) or inheritance.why_moving(request, record, pool)
-        return reason or self._search.why_not_given(record, pool)
+        return inheritance.why_lost(request, record, pool, self._search.reserved(record))
 
     def _suits_as_seen(self, request: AllocationRequest, record: SpiderIP) -> bool:
         """Whether an address that the pod may have again, but need not, fits it by the pools that this node sees."""
         pool = self._search.pool(record.spec.pool)
-        if pool is None or inheritance.why_moving(request, record, pool) or self._search.why_not_given(record, pool):
+        if pool is None:
             return False
-        return selection.why_unsuitable(request, pool) is None
+        return inheritance.why_lost(request, record, pool, self._search.reserved(record)) is None

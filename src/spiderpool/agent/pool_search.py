@@ -12,8 +12,8 @@ from spiderpool.agent.record_store import RecordStore
 from spiderpool.agent.record_writes import CALL_TIMEOUT, Progress, RecordWrites
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.core.addresses import from_int, object_name, to_int
-from spiderpool.core.ipam import allocation, inheritance, quota, selection
+from spiderpool.core.addresses import AddressSet, from_int, object_name, to_int
+from spiderpool.core.ipam import allocation, quota, selection
 from spiderpool.core.ipam.allocation import address_of
 from spiderpool.core.ipam.selection import AllocationRequest, Verdict
 from spiderpool.kube.client import Conflict, NotFound
@@ -251,9 +251,9 @@ class PoolSearch:
         cache = self._caches.known(record.spec.pool)
         return cache is not None and address_of(record) in cache.conflicting
 
-    def why_not_given(self, record: SpiderIP, pool: SpiderIPPool) -> str | None:
-        """Why a released address is for nobody any more, as far as this node knows; None when it is."""
-        return inheritance.why_not_given(record, pool, self._reserved(allocation.family(record)))
+    def reserved(self, record: SpiderIP) -> AddressSet:
+        """The reserved addresses of the family of a record."""
+        return self._reserved(allocation.family(record))
 
     def pool(self, name: str) -> SpiderIPPool | None:
         """A pool that this node may use; None for another one."""

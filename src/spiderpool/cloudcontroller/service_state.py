@@ -29,16 +29,7 @@ class ServiceState:
     missing_since: float | None = None
     """Time at which its balancer was first missing."""
     servers_since: dict[ServerPlace, float] = field(default_factory=dict)
-    """Server → time since which its balancer is known to have it."""
-
-    def note_servers(self, groups: Iterable[ServerGroup], now: float) -> None:
-        """Notes the servers that the balancer has; forgets those that it has no more."""
-        present = [(group.name, server.key) for group in groups for server in group.servers | group.ending]
-        self.servers_since = {each: self.servers_since.get(each, now) for each in present}
-
-    def unsettled(self, now: float, settling: float) -> frozenset[ServerPlace]:
-        """Returns the servers that the balancer has had for less than ``settling`` seconds."""
-        return frozenset(each for each, since in self.servers_since.items() if now - since < settling)
+    """Server with a weight → time since which its balancer is known to have it."""
 
 
 class ServiceStates:
@@ -61,6 +52,17 @@ class ServiceStates:
         """Has a Service compared with its balancer the next time, unless the Service was deleted meanwhile."""
         if key in self._states:
             self._states[key].applied = None
+
+    def note_servers(self, key: str, groups: Iterable[ServerGroup]) -> None:
+        """Notes the servers to which the balancer may send connections; forgets the others."""
+        state, now = self._states[key], self._timings.clock()
+        present = [(group.name, server.key) for group in groups for server in group.servers if server.weight]
+        state.servers_since = {each: state.servers_since.get(each, now) for each in present}
+
+    def unsettled(self, key: str, settling: float) -> frozenset[ServerPlace]:
+        """Returns the servers that the balancer has had for less than ``settling`` seconds."""
+        since, now = self._states[key].servers_since, self._timings.clock()
+        return frozenset(server for server, begin in since.items() if now - begin < settling)
 
     def is_confirmed_missing(self, key: str) -> bool:
         """Whether two answers, far enough apart, both lack the balancer; notes the time of the first one."""

@@ -59,9 +59,9 @@ class ServiceReconciler:
         self._states = ServiceStates(cluster.recorder, self._timings)
         self._effects = ServiceEffects(cluster.client, listers.services, balancers)
         self._removal = BalancerRemoval(self._effects, self._states, self._grants, self._limits, configuration)
+        self._backends = ServiceBackends(listers, balancers.enis, configuration, self._timings)
         first, last = self._timings.first_pause, self._timings.last_pause
         self._queue = WorkQueue(self._reconcile, "services", first_pause=first, last_pause=last)
-        self._backends = ServiceBackends(listers, balancers.enis, configuration, self._timings)
         listers.slices.subscribe(self._on_slice)
         listers.services.subscribe(self._on_service)
         listers.nodes.subscribe(self._on_node)
@@ -124,8 +124,7 @@ class ServiceReconciler:
                 self._queue_later(service.key)
 
     def _queue_later(self, key: str) -> None:
-        service = self._listers.services.get(key)
-        if service is not None and self._is_ours(service):
+        if (service := self._listers.services.get(key)) is not None and self._is_ours(service):
             self._queue.add(key, self._timings.gather)
 
     async def _reconcile(self, key: str) -> None:
@@ -223,7 +222,7 @@ class ServiceReconciler:
         self._report_grants(service, missing)
         observed = await self._apply(service, model, observed)
         published = await self._publish(service, model, observed)
-        if not model.has_ending:  # otherwise what is to be done changes with time
+        if not self._waits(service, model):
             self._states.of(service.key).applied = (model, published)
         self._report_unresolved(service, model)
         return True
@@ -350,15 +349,18 @@ class ServiceReconciler:
         self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer, *, only_backends: bool = False
     ) -> None:
         """Carries out a plan. While servers only wait for another to be well, looks again when it may be."""
-        state = self._states.of(service.key)
-        state.note_servers(observed.groups, self._timings.clock())
-        steps = planning.plan(model, observed, state.unsettled(self._timings.clock(), model.settling))
+        self._states.note_servers(service.key, observed.groups)
+        steps = planning.plan(model, observed, self._states.unsettled(service.key, model.settling))
         steps = planning.only_backends(steps) if only_backends else steps
         await self._effects.carry_out(service, model.kind, steps, observed)
-        state.note_servers(model.groups, self._timings.clock())
-        if model.has_ending:
-            state.applied = None
+        self._states.note_servers(service.key, model.groups)
+        if self._waits(service, model):
+            self._states.of(service.key).applied = None
             self._queue.add(service.key, model.settling)
+
+    def _waits(self, service: Service, model: LoadBalancerModel) -> bool:
+        """Whether what is to be done changes with time."""
+        return planning.waits(model, self._states.unsettled(service.key, model.settling))
 
     async def _create(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer:
         """Creates the balancer, records its identity at once, and reads it back; the caller plans the other steps."""

@@ -166,12 +166,10 @@ class _Search:
         if not (inheritance.was_of(record, request) and allocation.is_acceptable(record, request)):
             return False
         pool = next((each for each in self.seen.visible() if each.name == record.spec.pool), None)
-        if pool is None or inheritance.why_moving(request, record, pool) or self._why_not_given(record, pool):
-            return False
-        return selection.why_unsuitable(request, pool) is None
+        return pool is not None and self._why_lost(record, pool) is None
 
-    def _why_not_given(self, record: SpiderIP, pool: SpiderIPPool) -> str | None:
-        return inheritance.why_not_given(record, pool, self.seen.reserved[family(record)])
+    def _why_lost(self, record: SpiderIP, pool: SpiderIPPool) -> str | None:
+        return inheritance.why_lost(self.request, record, pool, self.seen.reserved[family(record)])
 
     def _from_owner(self) -> tuple[tuple[SpiderIP, GrantOrigin] | None, bool]:
         request = self.request
@@ -215,8 +213,7 @@ class _Search:
             raise inheritance.missing_pool(request, record)
         if selection.fits_but_for_node_labels(request, pool):
             return inheritance.why_labels_differ(request, record, pool, self.seen.node_object)
-        reason = selection.why_unsuitable(request, pool) or self._why_not_given(record, pool)
-        return reason or inheritance.why_moving(request, record, pool)
+        return self._why_lost(record, pool)
 
     def _check_given_up(self, record: SpiderIP) -> None:
         """Raises Refused while a sandbox of the former pod may have the address."""

@@ -117,6 +117,12 @@ def why_moving(request: AllocationRequest, record: SpiderIP, pool: SpiderIPPool)
     return f"pool {pool.name} says that pods move away from it ({POOL_MOVING_ANNOTATION})" if is_moving else None
 
 
+def why_lost(request: AllocationRequest, record: SpiderIP, pool: SpiderIPPool, reserved: AddressSet) -> str | None:
+    """Why a pod does not get the address again that its owner, or a former pod of its name, has; None when it does."""
+    reason = selection.why_unsuitable(request, pool) or why_moving(request, record, pool)
+    return reason or why_not_given(record, pool, reserved)
+
+
 def missing_pool(request: AllocationRequest, record: SpiderIP) -> Refused:
     """The refusal of a pod whose fixed address is from a pool that does not exist."""
     address = record.spec.address

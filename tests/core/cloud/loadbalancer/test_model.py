@@ -229,10 +229,5 @@ def test_what_else_is_asked_for() -> None:
     assert requested(ignore_weight_update="on").keeps_weights
 
 
-@pytest.mark.parametrize("ready", [True, False])
-def test_a_model_says_whether_servers_only_wait_for_another(ready: bool) -> None:
-    conditions = {"ready": ready, "serving": True, "terminating": not ready}
-    requested = service(HTTP, externalTrafficPolicy="Local")
-    model = model_of(requested, BackendSnapshot([node("a")], [endpoints(("10.0.0.1", "a"), conditions=conditions)]))
-    assert model.has_ending is not ready
-    assert model.settling == 7.0
+def test_a_model_says_how_long_its_servers_take_to_be_found_well() -> None:
+    assert model_of(service(HTTP), BackendSnapshot([node("a")])).settling == 7.0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
-from spiderpool.core.cloud.loadbalancer.planning import plan
+from spiderpool.core.cloud.loadbalancer.planning import plan, waits
 from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer, ServerPlace
 from tests.core.pretend_balancers import HTTP, carried_out, endpoints, model_of, node, reached, service
 
@@ -66,12 +66,15 @@ def after(model: LoadBalancerModel, observed: ObservedLoadBalancer, unsettled: A
 
 def test_a_rolling_update_always_has_a_server_that_is_well(before: ObservedLoadBalancer) -> None:
     update = local(pods(B, ending=[A]))
+    assert waits(update, {NEW})
     added = after(update, before)
     assert weights(added) == {"i-a": 1, "i-b": 1}
     assert plan(update, added, {NEW}) == ()
     drained = after(update, added)
     assert weights(drained) == {"i-a": 0, "i-b": 1}
     assert plan(update, drained) == ()
+    assert not waits(update, set())
+    assert not waits(local(pods(ending=[A])), set()), "an endpoint has to change first"
     assert weights(after(local(pods(B)), drained)) == {"i-b": 1}
 
 

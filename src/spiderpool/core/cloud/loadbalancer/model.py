@@ -57,11 +57,6 @@ class LoadBalancerModel:
     settling: float = 0.0
     """Seconds within which the balancer finds a new server well."""
 
-    @property
-    def has_ending(self) -> bool:
-        """Whether a server remains only until another is known to be well."""
-        return any(group.ending for group in self.groups)
-
 
 def owner_of(service: Service, configuration: BalancerConfiguration) -> BalancerOwner:
     """Returns the owner of the Service's balancer and of its parts."""

@@ -68,6 +68,14 @@ def plan(
     )
 
 
+def waits(model: LoadBalancerModel, unsettled: Collection[ServerPlace]) -> bool:
+    """Whether a server remains only until another one has been found well, which is a matter of time."""
+    return any(
+        group.ending and any((group.name, server.key) in unsettled for server in group.servers)
+        for group in model.groups
+    )
+
+
 def only_backends(steps: Iterable[Step]) -> tuple[Step, ...]:
     """Returns the steps about servers of existing groups: those that need not wait for a correction of the Service."""
     made = {step.group.name for step in steps if isinstance(step, CreateGroup)}
