@@ -15,6 +15,7 @@ from spiderpool.cli.connectivity.answer import ConnectivityReport, junit
 from spiderpool.cli.connectivity.command import socket_address
 from spiderpool.cli.connectivity.judgement import ConnectivityRow, ProbeLine, judge, read_lines, verdict
 from spiderpool.cli.connectivity.matrix import (
+    TITLES,
     AskedServices,
     ProbeInterface,
     ProbePod,
@@ -186,18 +187,55 @@ def test_lines_of_others_in_a_log_are_left_out() -> None:
     assert [(each.round, each.id, each.done) for each in read_lines(log)] == [(1, 3, False), (1, -1, True)]
 
 
-def row(source: str, question: str = "pod to node, IPv4", *, ok: bool = True) -> ConnectivityRow:
-    answer = "" if ok else "no answer"
-    return ConnectivityRow(Topic.TO_NODE, source, "node b 192.0.2.2", question, "tcp", ok, 0.5 if ok else None, answer)
+def row(source: str, family: int = 4, *, ok: bool = True) -> ConnectivityRow:
+    return ConnectivityRow(
+        topic=Topic.TO_NODE,
+        source=source,
+        target="node b 192.0.2.2",
+        question=f"pod to node, IPv{family}",
+        kind="tcp",
+        ok=ok,
+        milliseconds=0.5 if ok else None,
+        answer="" if ok else "no answer",
+        family=family,
+    )
+
+
+def addresses(source: str, pod: str, failure: str = "") -> ConnectivityRow:
+    """Whether a pod gets its addresses, which is no question of one family."""
+    remedy = f"`spiderpoolctl explain pod test/{pod}`" if failure else ""
+    title = TITLES[Topic.ADDRESS]
+    return ConnectivityRow(Topic.ADDRESS, source, pod, title, "start", not failure, None, failure or "ok", remedy)
 
 
 def test_the_verdict_names_what_all_failures_have_in_common() -> None:
     assert verdict([row("a"), row("b")]) == "All 2 questions were answered as they should be"
     assert verdict([row("a"), row("b", ok=False)]) == "1 of 2 questions failed: all of them from b"
-    six = "pod to node, IPv6"
-    failures = [row("a", six, ok=False), row("b", six, ok=False)]
+    failures = [row("a", 6, ok=False), row("b", 6, ok=False)]
     assert verdict([row("a"), row("b"), *failures]) == "2 of 4 questions failed: all of them by IPv6"
-    assert verdict([row("a"), row("b", six), row("b", ok=False), row("a", six, ok=False)]) == "2 of 4 questions failed"
+    assert verdict([row("a"), row("b", 6), row("b", ok=False), row("a", 6, ok=False)]) == "2 of 4 questions failed"
+
+
+def test_pods_that_do_not_start_are_named_in_verdict_table_and_junit() -> None:
+    failed = [addresses(f"one on {node}", f"pod-{node}", "AddressRefused: no IPv4 address") for node in "ab"]
+    report = ConnectivityReport((row("c"), *failed), ("a", "b", "c"))
+    lines = printed(report, "table", View()).splitlines()
+    assert lines[0] == "2 of 3 questions failed: all of them about pod gets its addresses"
+    assert lines[-3:] == [
+        "! pod gets its addresses: look at `spiderpoolctl explain pod test/pod-a`",
+        "",
+        "! pod gets its addresses: look at `spiderpoolctl explain pod test/pod-b`",
+    ]
+    (suite,) = ElementTree.fromstring(junit(report))
+    assert [each.get("classname") for each in suite] == ["pod-to-node.IPv4", "address", "address"]
+
+
+def test_addresses_have_no_family_in_common_with_what_else_failed() -> None:
+    failed = addresses("one on a", "pod-a", "AddressRefused: no IPv4 address")
+    assert verdict([addresses("one on c", "pod-c"), failed, replace(failed, source="one on b")]) == (
+        "2 of 3 questions failed"
+    )
+    assert verdict([row("c"), failed, row("b", 6, ok=False)]) == "2 of 3 questions failed"
 
 
 def test_the_table_has_each_failure_and_sums_up_what_passed() -> None:

@@ -10,12 +10,12 @@ from xml.etree import ElementTree  # it writes alone here, and reads nothing
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.cli.connectivity.judgement import ConnectivityRow, verdict
-from spiderpool.cli.connectivity.matrix import Topic
+from spiderpool.cli.connectivity.matrix import TITLES, Topic
 from spiderpool.cli.printing import Cell, View, alerts, object_reference, plain, printable, sentence, table
 
 SHOWN_FAILURES = 30
 """Failed questions that the table has; `wide` has all."""
-TITLES = ("SOURCE", "TARGET", "QUESTION", "ANSWER")
+COLUMNS = ("SOURCE", "TARGET", "QUESTION", "ANSWER")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class ConnectivityReport:
         shown = failed if view.wide else failed[:SHOWN_FAILURES]
         passed = [each for each in self.rows if each.ok]
         rows = [*map(_of_row, shown), *(map(_of_row, passed) if view.wide else _summarised(passed))]
-        yield from table(TITLES, rows, view)
+        yield from table(COLUMNS, rows, view)
         if len(shown) < len(failed):
             yield f"… and {len(failed) - len(shown)} more failures: -o wide"
         yield from self._more(failed, view)
@@ -50,7 +50,7 @@ class ConnectivityReport:
     def _more(self, failed: Iterable[ConnectivityRow], view: View) -> Iterator[str]:
         remedies: dict[str, dict[str, None]] = defaultdict(dict)
         for each in failed:
-            remedies[each.remedy][each.question.rpartition(", ")[0]] = None
+            remedies[each.remedy][TITLES[each.topic]] = None
         texts = [f"{', '.join(about)}: look at {remedy}" for remedy, about in remedies.items() if remedy]
         for text in (*texts, *self.problems):
             yield ""
@@ -105,9 +105,8 @@ def junit(report: ConnectivityReport) -> str:
     for row in report.rows:
         name = printable(f"{row.source} → {row.target} ({row.kind})")
         seconds = f"{(row.milliseconds or 0) / 1000:.4f}"
-        case = ElementTree.SubElement(
-            suite, "testcase", {"classname": f"{row.topic.value}.{row.question[-4:]}", "name": name, "time": seconds}
-        )
+        class_name = row.topic.value + (f".IPv{row.family}" if row.family else "")
+        case = ElementTree.SubElement(suite, "testcase", {"classname": class_name, "name": name, "time": seconds})
         if not row.ok:
             failure = ElementTree.SubElement(case, "failure", {"message": printable(row.answer)})
             failure.text = printable(f"look at {row.remedy}") if row.remedy else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from spiderpool.cli.connectivity.matrix import Question, Topic
+from spiderpool.cli.connectivity.matrix import TITLES, Question, Topic
 
 
 class ProbeLine(msgspec.Struct, frozen=True):
@@ -45,6 +45,8 @@ class ConnectivityRow:
     """What was measured, or what failed."""
     remedy: str = ""
     """What to look at where it failed."""
+    family: int | None = None
+    """4 or 6; None: the question is about both."""
 
 
 def read_lines(log: str) -> list[ProbeLine]:
@@ -81,6 +83,7 @@ def _row(question: Question, line: ProbeLine | None, silent: Mapping[str, str]) 
         milliseconds=line.ms if line and not failure else None,
         answer=failure or measured,
         remedy=_remedy(question, failure) if failure else "",
+        family=question.family,
     )
 
 
@@ -136,11 +139,11 @@ def _in_common(failed: Sequence[ConnectivityRow], passed: Sequence[ConnectivityR
     """What all failures have and no success has: a source, a family, a topic; empty where nothing is."""
     traits: dict[str, Callable[[ConnectivityRow], str]] = {
         "from": lambda each: each.source,
-        "about": lambda each: each.question.rpartition(", ")[0],
-        "by": lambda each: each.question.rpartition(", ")[2],
+        "about": lambda each: TITLES[each.topic],
+        "by": lambda each: f"IPv{each.family}" if each.family else "",
     }
     for word, trait in traits.items():
         values = {trait(each) for each in failed}
-        if len(values) == 1 and values.isdisjoint({trait(each) for each in passed}):
+        if len(values) == 1 and "" not in values and values.isdisjoint({trait(each) for each in passed}):
             return f"{word} {values.pop()}"
     return ""
