@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import sys
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -305,7 +307,16 @@ def test_a_pod_that_stands_for_its_node_listens_on_its_addresses_alone() -> None
 
 def test_the_program_imports_nothing_but_the_standard_library() -> None:
     text = (objects.program(FRAME).data or {})["prober.py"]
-    assert "spiderpool." not in text
+    imports = [each for each in ast.walk(ast.parse(text)) if isinstance(each, ast.Import | ast.ImportFrom)]
+    names = {name for each in imports for name in _imported(each)}
+    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
+
+
+def _imported(statement: ast.Import | ast.ImportFrom) -> list[str]:
+    """The modules that a statement imports; one that is named relative to its package begins with a dot."""
+    if isinstance(statement, ast.Import):
+        return [each.name for each in statement.names]
+    return ["." * statement.level + (statement.module or "")]
 
 
 def test_a_namespace_is_removed_by_others_once_its_time_is_over() -> None:
