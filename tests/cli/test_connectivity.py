@@ -28,6 +28,7 @@ from spiderpool.cli.connectivity.matrix import (
     questions,
 )
 from spiderpool.cli.connectivity.objects import ProbeFrame, ProbeSite
+from spiderpool.cli.connectivity.prober import LARGE_LOST
 from spiderpool.cli.connectivity.run import is_expired
 from spiderpool.cli.main import cli
 from spiderpool.cli.printing import View, printed
@@ -165,7 +166,7 @@ def test_a_right_answer() -> None:
         ),
         (ProbeLine(ok=True, by="b9", seen="10.0.0.1"), "answered by b9", "security groups"),
         (ProbeLine(ok=True, by="b1", seen="9.9.9.9"), "seen as 9.9.9.9 instead of 10.0.0.1 or fd00::1", "translates"),
-        (ProbeLine(error="small packets pass, large ones do not"), "small packets pass, large ones do not", "MTU"),
+        (ProbeLine(error=LARGE_LOST), LARGE_LOST, "MTU"),
     ],
 )
 def test_a_wrong_answer_says_what_to_look_at(line: ProbeLine, answer: str, remedy: str) -> None:

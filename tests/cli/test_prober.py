@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from spiderpool.cli.connectivity import prober
+from spiderpool.cli.connectivity.judgement import judge, read_lines
+from tests.cli.test_connectivity import ASKED
 from tests.support.eventually import wait_until
 
 pytestmark = pytest.mark.unit
@@ -99,14 +101,14 @@ def test_names_are_resolved_in_one_family(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "error"),
+    ("said", "error", "remedy"),
     [
-        (b"", "no answer"),
-        (b'{"by": "x"}\n', "small packets pass, large ones do not"),
-        (b"null\n", "closed without an answer"),
+        (b"", "no answer", "security groups"),
+        (b'{"by": "x"}\n', "small packets pass, large ones do not", "the MTUs on the way"),
+        (b"null\n", "closed without an answer", "security groups"),
     ],
 )
-def test_large_packets_that_do_not_pass_are_told_from_no_answer(said: bytes, error: str) -> None:
+def test_large_packets_that_do_not_pass_are_told_from_no_answer(said: bytes, error: str, remedy: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -115,7 +117,7 @@ def test_large_packets_that_do_not_pass_are_told_from_no_answer(said: bytes, err
                 connections[-1].sendall(said)
 
         connections: list[socket.socket] = []
-        asked = {"id": 1, "kind": "tcp", "address": "127.0.0.1", "port": server.getsockname()[1]}
+        asked = {"id": 0, "kind": "tcp", "address": "127.0.0.1", "port": server.getsockname()[1]}
         answering = threading.Thread(target=serve)
         answering.start()
         found = prober.answer_to({**asked, "timeout": 0.5, "payload": 1 << 24, "token": TOKEN})
@@ -123,6 +125,9 @@ def test_large_packets_that_do_not_pass_are_told_from_no_answer(said: bytes, err
         for each in connections:
             each.close()
     assert (found["ok"], found["error"]) == (False, error)
+    (row,) = judge([ASKED], dict(enumerate(read_lines(json.dumps(found)))), {})
+    assert (row.ok, row.answer) == (False, error)
+    assert remedy in row.remedy
 
 
 def test_a_port_that_is_taken_is_said_in_the_log(tmp_path: Path) -> None:

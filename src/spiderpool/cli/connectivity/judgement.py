@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from spiderpool.cli.connectivity.matrix import TITLES, Question, Topic
+from spiderpool.cli.connectivity.prober import LARGE_LOST
 
 
 class ProbeLine(msgspec.Struct, frozen=True):
@@ -97,7 +98,7 @@ def _wrong(question: Question, line: ProbeLine) -> str:
 
 
 def _remedy(question: Question, failure: str) -> str:
-    if failure == "small packets pass, large ones do not":
+    if failure == LARGE_LOST:
         return "the MTUs on the way: `ip link` on both nodes, and the MTU of the network"
     if failure.startswith("seen as"):
         return "who translates addresses on the way: rules of kube-proxy and of the cloud's gateway"

@@ -44,6 +44,8 @@ DATAGRAM_BYTES = 512
 """Bytes of a question by UDP: an answer is never longer, so that nobody is flooded by answers in another's name."""
 ROUND_TRIPS = 200
 """Most round trips by which latency is measured."""
+LARGE_LOST = "small packets pass, large ones do not"
+"""What is said where a server answers, and what is long does not come back."""
 ADDRESS_BYTES = 16
 """Bytes of an IPv6 address, the first field of in6_pktinfo (RFC 3542)."""
 
@@ -267,7 +269,7 @@ def by_tcp(question: dict[str, Any]) -> dict[str, object]:
             connection.sendall(f"echo {size}\n".encode() + bytes(size))
             came = len(lines.read(size))
         except TimeoutError:
-            raise TimeoutError("small packets pass, large ones do not") from None
+            raise TimeoutError(LARGE_LOST) from None
         if came != size:
             raise ValueError(f"{came} of {size} bytes came back")
         return said
