@@ -27,8 +27,6 @@ ON_HOST = ""
 """Stands for the host network."""
 KEPT = 5
 """Addresses that are left free in a large pool, for pods that come while a test runs."""
-ON = " on "
-"""What is between network and node in the name of a group of pods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +111,13 @@ async def plan_test(cluster: Cluster, facts: ClusterFacts, size: ProbeSize, name
     networks = chosen_networks(facts, size.networks)
     check_questions(size, len(nodes), networks)
     then = replace(facts, namespaces={**facts.namespaces, namespace: Namespace(metadata=ObjectMeta(name=namespace))})
-    planned = [_planned(network, node, namespace, size.pods) for network in networks for node in nodes]
-    groups = await planned_groups(cluster, then, PlannedChange(tuple(planned)))
+    chosen = [(_planned(network, node, namespace, size.pods), network) for network in networks for node in nodes]
+    network_of = {planned.workload: network for planned, network in chosen}
+    groups = await planned_groups(cluster, then, PlannedChange(tuple(planned for planned, _ in chosen)))
     served, refused = _served(then, groups)
     if size.networks and refused:
         raise Refused(f"{refused[0].text}; leave it out by --networks or --nodes")
-    sites = [site for group in served for site in _sites(group)]
+    sites = [site for group in served for site in _sites(group, network_of[group.planned.workload])]
     hosts = [ProbeSite("host", each.name, ON_HOST) for each in nodes]
     numbers: Counter[str] = Counter()
     named = [_named(site, numbers) for site in (*sites, *(hosts if size.has_nodes else ()))]
@@ -156,7 +155,7 @@ def _planned(network: str, node: Node, namespace: str, count: int) -> PlannedPod
     metadata = ObjectMeta(name="pod", namespace=namespace, uid=NO_UID, annotations=network_annotations(network))
     spec = SchedulingSpec(nodeName=node.name, tolerations=[Toleration(operator="Exists")])
     pod = ScheduledPod(metadata=metadata, spec=spec)
-    return PlannedPods(f"{network}{ON}{node.name}", pod, _count(network, count))
+    return PlannedPods(f"{network} on {node.name}", pod, _count(network, count))
 
 
 def _served(facts: ClusterFacts, groups: Sequence[PlannedGroup]) -> tuple[list[PlannedGroup], list[_RefusedGroup]]:
@@ -208,8 +207,7 @@ def _check(taken: dict[str, int], left: dict[str, int], kept: dict[str, int]) ->
         )
 
 
-def _sites(group: PlannedGroup) -> list[ProbeSite]:
-    network = group.planned.workload.rpartition(ON)[0]
+def _sites(group: PlannedGroup, network: str) -> list[ProbeSite]:
     return [ProbeSite("pod", node, network) for node in group.group.sites for _ in range(group.group.count)]
 
 
