@@ -112,6 +112,14 @@ async def test_a_full_pool_is_a_problem_of_its_node_alone(server: ApiServer) -> 
         await planned(server, networks=("underlay",))
 
 
+async def test_pods_that_are_left_out_take_nothing_where_a_pool_has_too_few_for_all_of_them(server: ApiServer) -> None:
+    server.put(*(record(f"10.0.0.{number}", pool="two", node="n2") for number in range(11, 14)))
+    plan = await planned(server)
+    assert (plan.taken, plan.left) == ({"one": 2}, {"one": 3})
+    assert plan.problems[0].startswith("no pod of network kube-system/underlay on n2: no IPv4 address")
+    assert [each.node for each in plan.sites if each.network] == ["n1", "n1"]
+
+
 async def test_nodes_that_are_not_ready_are_left_out(server: ApiServer) -> None:
     sick = Node(metadata=ObjectMeta(name="n3"), status=NodeStatus([NodeCondition("Ready", "Unknown")]))
     server.put(sick)

@@ -17,7 +17,7 @@ from spiderpool.cli.manifests import NO_UID
 from spiderpool.cli.plan.case import ClusterFacts, PlannedGroup, Sites, planned_groups
 from spiderpool.cli.plan.pods import PlannedChange, PlannedPods
 from spiderpool.cli.plan.refusals import refusal_sentence
-from spiderpool.core.ipam.placement import RollOut, roll_out
+from spiderpool.core.ipam.placement import Capacity, RollOut, roll_out
 from spiderpool.core.ipam.selection import version_of
 from spiderpool.core.ipam.subnet_addresses import pool_addresses
 from spiderpool.core.network.pod_networks import qualified
@@ -114,14 +114,15 @@ async def plan_test(cluster: Cluster, facts: ClusterFacts, size: ProbeSize, name
     chosen = [(_planned(network, node, namespace, size.pods), network) for network in networks for node in nodes]
     network_of = {planned.workload: network for planned, network in chosen}
     groups = await planned_groups(cluster, then, PlannedChange(tuple(planned for planned, _ in chosen)))
-    served, refused = _served(then, groups)
+    capacity = then.capacity()
+    served, refused, out = _served(then, capacity, groups)
     if size.networks and refused:
         raise Refused(f"{refused[0].text}; leave it out by --networks or --nodes")
     sites = [site for group in served for site in _sites(group, network_of[group.planned.workload])]
     hosts = [ProbeSite("host", each.name, ON_HOST) for each in nodes]
     numbers: Counter[str] = Counter()
     named = [_named(site, numbers) for site in (*sites, *(hosts if size.has_nodes else ()))]
-    taken, left = _balance(then, served)
+    taken, left = _balance(capacity, out)
     _check(taken, left, kept_free(then, taken, size.kept))
     notes = tuple(each.text for each in refused if not each.exhausted)
     return ProbePlan(tuple(named), taken, left, notes, (*problems, *(each.text for each in refused if each.exhausted)))
@@ -158,9 +159,11 @@ def _planned(network: str, node: Node, namespace: str, count: int) -> PlannedPod
     return PlannedPods(f"{network} on {node.name}", pod, _count(network, count))
 
 
-def _served(facts: ClusterFacts, groups: Sequence[PlannedGroup]) -> tuple[list[PlannedGroup], list[_RefusedGroup]]:
-    """The groups of which all pods get their addresses, and the others."""
-    out, sites = _rolled_out(facts, groups), Sites(facts)
+def _served(
+    facts: ClusterFacts, capacity: Capacity, groups: Sequence[PlannedGroup]
+) -> tuple[list[PlannedGroup], list[_RefusedGroup], RollOut]:
+    """The groups of which all pods get their addresses, the others, and what the served ones leave."""
+    out, sites = _rolled_out(capacity, groups), Sites(facts)
     by_group = {id(each.group): each for each in groups}
     failing = {id(each.group): each for each in out.refused}
     refused = [
@@ -170,20 +173,22 @@ def _served(facts: ClusterFacts, groups: Sequence[PlannedGroup]) -> tuple[list[P
         )
         for key, pods in failing.items()
     ]
-    return [each for each in groups if id(each.group) not in failing], refused
+    served = [each for each in groups if id(each.group) not in failing]
+    # of a group that lacks an address for one pod, no other pod is made either
+    return served, refused, _rolled_out(capacity, served) if refused else out
 
 
-def _rolled_out(facts: ClusterFacts, groups: Iterable[PlannedGroup]) -> RollOut:
+def _rolled_out(capacity: Capacity, groups: Iterable[PlannedGroup]) -> RollOut:
     """Each pod is bound to its node."""
     pods = [(each.group, node) for each in groups for node in each.group.sites for _ in range(each.group.count)]
-    return roll_out(facts.capacity(), pods)
+    return roll_out(capacity, pods)
 
 
-def _balance(facts: ClusterFacts, groups: Iterable[PlannedGroup]) -> tuple[dict[str, int], dict[str, int]]:
+def _balance(capacity: Capacity, out: RollOut) -> tuple[dict[str, int], dict[str, int]]:
     """What the pods take of each pool, and what is left there."""
-    before, after = _rolled_out(facts, ()).free, _rolled_out(facts, groups).free
-    taken = {pool: before[pool] - after[pool] for pool in sorted(before) if before[pool] != after[pool]}
-    return taken, {pool: after[pool] for pool in taken}
+    before = {name: each.free + each.cooling for name, each in capacity.pools.items()}
+    taken = {pool: before[pool] - out.free[pool] for pool in sorted(before) if before[pool] != out.free[pool]}
+    return taken, {pool: out.free[pool] for pool in taken}
 
 
 def kept_free(facts: ClusterFacts, pools: Iterable[str], kept: int | None) -> dict[str, int]:
