@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -26,7 +26,6 @@ from spiderpool.cli.connectivity.answer import ConnectivityReport, junit
 from spiderpool.cli.connectivity.judgement import ConnectivityRow
 from spiderpool.cli.connectivity.matrix import (
     NODE_TOPICS,
-    AskedServices,
     SocketAddress,
     Topic,
     left_out,
@@ -135,8 +134,7 @@ class ConnectivityTest:
         sites = tuple(each for each in plan.sites if each.network or not probes.refused)
         running = await probes.until_serving(await probes.until_running(sites))
         pods = await run.with_addresses(probes.cluster, sites, running, nodes)
-        own = run.asked_services(probes.frame, service)
-        asked = AskedServices(own.port, own.node_port, own.cluster_ips, own.name, balancers, self.egress)
+        asked = replace(run.asked_services(probes.frame, service), balancers=balancers, egress=self.egress)
         rows = run.address_rows(probes, sites, pods)
         listed = questions(pods, asked, self.without)
         probes.notes += [text for text in (left_out(pods),) if text]
