@@ -18,6 +18,8 @@ from spiderpool.core.addresses import (
     parse_address,
     parse_subnet,
     to_int,
+    version_of_text,
+    with_port,
 )
 
 pytestmark = pytest.mark.unit
@@ -200,3 +202,12 @@ def test_canonical_text(text: str, written: str) -> None:
     assert canonical(text) == written
     with pytest.raises(ValueError, match="not an IPv4 address"):
         canonical("10.0.0.01")
+
+
+@pytest.mark.parametrize(
+    ("address", "version", "written"),
+    [("10.0.0.1", 4, "10.0.0.1:80"), ("fd00::1", 6, "[fd00::1]:80")],
+)
+def test_families_of_texts_and_addresses_with_ports(address: str, version: int, written: str) -> None:
+    assert version_of_text(address) == version
+    assert with_port(address, 80) == with_port(ip_address(address), 80) == written

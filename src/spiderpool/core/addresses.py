@@ -45,10 +45,21 @@ def from_int(value: int, version: int) -> str:
     return socket.inet_ntop(_FAMILY[version], value.to_bytes(_BYTES[version]))
 
 
+def version_of_text(address: str) -> int:
+    """The family of an address as text, 4 or 6."""
+    return 6 if ":" in address else 4
+
+
 def canonical(text: str) -> str:
     """An address in canonical text. Raises ValueError."""
-    version = 6 if ":" in text else 4
+    version = version_of_text(text)
     return from_int(to_int(text, version), version)
+
+
+def with_port(address: Address | str, port: int) -> str:
+    """An address and a port as one writes them: IPv6 in brackets (RFC 3986, section 3.2.2)."""
+    text = str(address)
+    return f"[{text}]:{port}" if version_of_text(text) == 6 else f"{text}:{port}"
 
 
 def parse_address(text: str, version: int) -> Address:

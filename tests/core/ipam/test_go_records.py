@@ -19,7 +19,6 @@ from spiderpool.core.ipam.go_records import (
     entries,
     number,
     pod_name,
-    version_of_text,
     written,
 )
 from tests.support.go_cluster import GoCluster, pod
@@ -113,7 +112,6 @@ def test_an_endpoint_with_what_is_no_address_is_reported() -> None:
 
 def test_numbers_of_both_families() -> None:
     assert (number("0.0.1.0"), number("::1")) == (256, 1)
-    assert (version_of_text("0.0.1.0"), version_of_text("::1")) == (4, 6)
 
 
 def test_a_machine_is_named_by_its_instance() -> None:

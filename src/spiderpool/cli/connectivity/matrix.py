@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
+from spiderpool.core.addresses import version_of_text, with_port
+
 MOST_NODES = 6
 """Other nodes to which each pod puts questions: those that follow its own one, so that every node is asked as well."""
 MOST_PARTNERS = 24
@@ -88,7 +90,7 @@ class ProbePod:
     @property
     def families(self) -> frozenset[int]:
         """The families that it has an address of."""
-        return frozenset(map(family_of, self.addresses))
+        return frozenset(map(version_of_text, self.addresses))
 
     def __str__(self) -> str:
         return f"node {self.node}" if self.is_host else f"{self.network} on {self.node}"
@@ -102,7 +104,7 @@ class SocketAddress:
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+        return with_port(self.address, self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +149,6 @@ class Question:
         return f"{TITLES[self.topic]}, IPv{self.family}"
 
 
-def family_of(address: str) -> int:
-    """4 or 6."""
-    return 6 if ":" in address else 4
-
-
 def questions(pods: Sequence[ProbePod], services: AskedServices, without: Iterable[Topic] = ()) -> list[Question]:
     """All questions, in the order of their topics."""
     left_out, order = frozenset(without), list(Topic)
@@ -174,7 +171,7 @@ def performance_pairs(pods: Sequence[ProbePod], services: AskedServices) -> list
         if source == target or source.network != target.network or target.node not in (source.node, *followers):
             continue
         for address in _reachable(source, target.addresses):
-            key = (source.network, source.node, target.node, family_of(address))
+            key = (source.network, source.node, target.node, version_of_text(address))
             found.setdefault(
                 key, _question(Topic.PERFORMANCE, source, target, "perf", SocketAddress(address, services.port))
             )
@@ -255,7 +252,7 @@ def _of_pod(partners: Partners, pods: Sequence[ProbePod], services: AskedService
         yield from _to_node(pod, other, services) if other.is_host else _to_pod(pod, other, services)
     yield from _to_services(pod, pods, services)
     for server in services.egress:
-        if family_of(server.address) in pod.families:
+        if version_of_text(server.address) in pod.families:
             yield _outside(Topic.EGRESS, pod, server)
 
 
@@ -284,7 +281,7 @@ def _by_either(pod: ProbePod, other: ProbePod, services: AskedServices) -> Itera
     """From each of a pod's addresses to that of the same network."""
     for own, its in zip(pod.interfaces, other.interfaces, strict=False):
         for bind, address in product(own.addresses, its.addresses):
-            if family_of(bind) == family_of(address):
+            if version_of_text(bind) == version_of_text(address):
                 server = SocketAddress(address, services.port)
                 asked = _question(Topic.SECOND_NETWORK, pod, other, "tcp", server)
                 yield replace(asked, bind=bind, seen_as=frozenset({bind}))
@@ -307,11 +304,11 @@ def _to_services(pod: ProbePod, pods: Sequence[ProbePod], services: AskedService
         if not pod.is_host and services.name:
             asked = _question(Topic.DNS, pod, None, "dns", SocketAddress(services.name, 0))
             yield replace(
-                asked, family=family_of(address), answered_by=frozenset({address}), target=f"name {services.name}"
+                asked, family=version_of_text(address), answered_by=frozenset({address}), target=f"name {services.name}"
             )
     yield from _to_node_ports(pod, pods, services, endpoints)
     for server in services.balancers:
-        if family_of(server.address) in pod.families:
+        if version_of_text(server.address) in pod.families:
             yield _outside(Topic.LOAD_BALANCER, pod, server)
 
 
@@ -341,7 +338,7 @@ def _question(topic: Topic, pod: ProbePod, other: ProbePod | None, kind: str, se
         kind=kind,
         address=server.address,
         port=server.port,
-        family=family_of(server.address),
+        family=version_of_text(server.address),
         nodes=tuple(dict.fromkeys((pod.node, *((other.node,) if other else ())))),
         answered_by=frozenset({other.name}) if other else frozenset(),
     )
@@ -349,4 +346,4 @@ def _question(topic: Topic, pod: ProbePod, other: ProbePod | None, kind: str, se
 
 def _reachable(pod: ProbePod, addresses: Iterable[str]) -> list[str]:
     """The addresses of the families that the pod has."""
-    return [each for each in addresses if family_of(each) in pod.families]
+    return [each for each in addresses if version_of_text(each) in pod.families]

@@ -26,9 +26,9 @@ from spiderpool.cli.connectivity.matrix import (
     ProbePod,
     Question,
     Topic,
-    family_of,
 )
 from spiderpool.cli.connectivity.objects import ProbeFrame, ProbeSite
+from spiderpool.core.addresses import version_of_text
 from spiderpool.core.ipam.history import seconds
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Conflict, Forbidden, Invalid, NotFound
@@ -253,7 +253,7 @@ def _interfaces(pod: Pod, records: Iterable[SpiderIP]) -> tuple[ProbeInterface, 
         if record.spec.podUID == pod.metadata.uid:
             by_name.setdefault(record.spec.interface, []).append(record.spec.address.partition("/")[0])
     by_name = by_name or {"eth0": [each.ip or "" for each in pod.status.podIPs or ()]}
-    return tuple(ProbeInterface(name, tuple(sorted(by_name[name], key=family_of))) for name in sorted(by_name))
+    return tuple(ProbeInterface(name, tuple(sorted(by_name[name], key=version_of_text))) for name in sorted(by_name))
 
 
 def node_addresses(node: Node) -> tuple[str, ...]:

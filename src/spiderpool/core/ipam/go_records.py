@@ -14,7 +14,7 @@ from typing import Any
 from spiderpool.api.endpoint import InterfaceDetail, SpiderEndpoint
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.core.addresses import canonical, to_int
+from spiderpool.core.addresses import canonical, to_int, version_of_text
 from spiderpool.core.ipam.allocation import address_text
 from spiderpool.core.ipam.owners import MACHINES
 
@@ -62,11 +62,6 @@ class EndpointAddress:
 
     def __str__(self) -> str:
         return f"SpiderEndpoint {self.endpoint.key}"
-
-
-def version_of_text(address: str) -> int:
-    """The family of an address as text, 4 or 6."""
-    return 6 if ":" in address else 4
 
 
 def number(address: str) -> int:

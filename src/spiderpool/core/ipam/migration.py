@@ -21,7 +21,7 @@ from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ip import FormerPod, IPOwner, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
-from spiderpool.core.addresses import FAMILIES, AddressSet, object_name
+from spiderpool.core.addresses import FAMILIES, AddressSet, object_name, version_of_text
 from spiderpool.core.ipam.allocation import new_record, usable
 from spiderpool.core.ipam.gc import (
     MIRROR_POD_ANNOTATION,
@@ -38,7 +38,6 @@ from spiderpool.core.ipam.go_records import (
     endpoint_addresses,
     entries,
     number,
-    version_of_text,
 )
 from spiderpool.core.ipam.owners import (
     MACHINE_INSTANCE,

@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 
 from spiderpool.api.core_v1 import Service, ServicePort
 from spiderpool.api.discovery_v1 import Endpoint, EndpointSlice
-from spiderpool.core.addresses import Address, Network
+from spiderpool.core.addresses import Address, Network, with_port
 from spiderpool.core.network.plumbing.naming import host_interface
 from spiderpool.core.network.service_addresses import PROXY_NAME
 
@@ -78,8 +78,7 @@ class ServiceEndpoint:
     """``namespace/name``; None where it is no pod."""
 
     def __str__(self) -> str:
-        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
-        return f"{host}:{self.port}"
+        return with_port(self.address, self.port)
 
 
 @dataclass(frozen=True, slots=True)
