@@ -38,6 +38,7 @@ from spiderpool.cli.installation import AGENT, COMPONENT_LABEL
 from spiderpool.cli.plan.case import read_facts
 from spiderpool.cli.policies import AgentSet, PolicyOptions, read_policies
 from spiderpool.cli.printing import Done, object_reference, printable
+from spiderpool.cli.trace.balancers import addresses_of_balancer
 from spiderpool.errors import BadConfig, Refused
 
 PORT = 18087
@@ -202,7 +203,7 @@ async def balancer_addresses(cluster: Cluster, name: str) -> list[SocketAddress]
     if service is None:
         raise Refused(f"Service {name} does not exist, or may not be read")
     ports = [each.port for each in service.spec.ports or () if each.protocol == "TCP"]
-    addresses = [each.ip for each in service.status.loadBalancer.ingress or () if each.ip]
+    addresses = addresses_of_balancer(service)
     if not (ports and addresses):
         raise Refused(f"Service {name} has no address of a load balancer with a port of TCP; see `kubectl describe`")
     return [SocketAddress(address, port) for address in addresses for port in ports[:1]]
