@@ -31,7 +31,7 @@ from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
 from spiderpool.api.spiderserver import ENI, Instance, SpiderServer
 from spiderpool.cli.policies import AgentPolicies, NodePolicy, PolicyOptions
-from spiderpool.cli.trace.answer import Trace
+from spiderpool.cli.trace.answer import ConnectionTrace
 from spiderpool.cli.trace.case import ClusterObjects
 from spiderpool.cli.trace.question import TraceOptions, TraceQuestion
 from spiderpool.core.addresses import object_name
@@ -233,7 +233,7 @@ def cluster(*objects: Object, **changes: Any) -> ClusterObjects:
     return ClusterObjects(**{**fields, **changes})
 
 
-def traced(objects: ClusterObjects, *words: str, protocol: str = "TCP", **options: Any) -> Trace:
+def traced(objects: ClusterObjects, *words: str, protocol: str = "TCP", **options: Any) -> ConnectionTrace:
     """What the command finds."""
     chosen = TraceOptions(
         options.get("node", ""), options.get("outside", False), protocol, "shop", PolicyOptions("kube-system")
@@ -241,7 +241,7 @@ def traced(objects: ClusterObjects, *words: str, protocol: str = "TCP", **option
     return TraceQuestion.of(words, chosen).decide(objects, "shop")
 
 
-def places(trace: Trace, path: int = 0) -> list[str]:
+def places(trace: ConnectionTrace, path: int = 0) -> list[str]:
     """The places that a packet passes."""
     return [hop.place for hop in trace.paths[path].hops]
 
@@ -251,12 +251,12 @@ def address(name: str, interface: str = "eth0", place: int = 0) -> str:
     return PODS[name][1][interface][place]
 
 
-def link(trace: Trace) -> str:
+def link(trace: ConnectionTrace) -> str:
     """The interface by which the client's packet leaves the first place."""
     return trace.paths[0].hops[0].interface
 
 
-def seen(trace: Trace) -> list[str]:
+def seen(trace: ConnectionTrace) -> list[str]:
     """Whom servers see, one for each way."""
     return [path.seen_as for path in trace.paths]
 

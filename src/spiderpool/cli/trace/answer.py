@@ -10,7 +10,7 @@ from spiderpool.api.core_v1 import Pod
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION
 from spiderpool.cli.printing import View, alerts, object_reference, plain, sentence
 from spiderpool.cli.trace.case import ClusterObjects
-from spiderpool.cli.trace.values import Drop, Hop, Path
+from spiderpool.cli.trace.values import Drop, Hop, PacketPath
 from spiderpool.core.labels import matches
 
 SHOWN_PATHS = 3
@@ -20,7 +20,7 @@ DETAIL = "      "
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class ConnectionTrace:
     """How a connection goes to an address and port."""
 
     sender: str
@@ -30,7 +30,7 @@ class Trace:
     """``goes through``, ``is dropped`` or ``is not known``, with how many of the ways."""
     drop: Drop | None
     """What drops it first; None: nothing that can be read does."""
-    paths: tuple[Path, ...]
+    paths: tuple[PacketPath, ...]
     """One for each endpoint that it may get."""
     notes: tuple[str, ...]
 
@@ -66,7 +66,7 @@ class Trace:
         return (object_reference(Pod, name.partition("/")[2]) for name in pods)
 
 
-def _path_lines(path: Path, first: Path | None, view: View) -> Iterator[str]:
+def _path_lines(path: PacketPath, first: PacketPath | None, view: View) -> Iterator[str]:
     yield from sentence(f"{'Or to' if first else 'To'} {path.endpoint}", view)
     same = _shared(path.hops, first.hops) if first else 0
     for number, hop in enumerate(path.hops, 1):
@@ -102,21 +102,21 @@ def _hop_lines(number: str, hop: Hop, view: View) -> Iterator[str]:
         yield from sentence(f"{source}{mark}{hop.rule}; {hop.route}", view, DETAIL + " ")
 
 
-def trace_of(sender: str, target: str, paths: tuple[Path, ...], *, one_suffices: bool = False) -> Trace:
+def trace_of(sender: str, target: str, paths: tuple[PacketPath, ...], *, one_suffices: bool = False) -> ConnectionTrace:
     """The answer without notes. ``one_suffices``: the client chooses among the ways, and not the network."""
     through = [path for path in paths if path.goes_through]
     drop = next((path.drop for path in paths if path.drop), None)
     some = f" by {len(through)} of {len(paths)} ways" if 0 < len(through) < len(paths) else ""
     if paths and (len(through) == len(paths) or (through and one_suffices)):
-        return Trace(sender, target, f"goes through{some}", None, paths, ())
+        return ConnectionTrace(sender, target, f"goes through{some}", None, paths, ())
     if drop is None:
-        return Trace(sender, target, "is not known to arrive", None, paths, ())
+        return ConnectionTrace(sender, target, "is not known to arrive", None, paths, ())
     dropped = sum(path.drop is not None for path in paths)
     of = f" on {dropped} of {len(paths)} ways" if dropped < len(paths) else ""
-    return Trace(sender, target, f"is dropped{of}", drop, paths, ())
+    return ConnectionTrace(sender, target, f"is dropped{of}", drop, paths, ())
 
 
-def with_notes(trace: Trace, objects: ClusterObjects, sender: Pod | None) -> Trace:
+def with_notes(trace: ConnectionTrace, objects: ClusterObjects, sender: Pod | None) -> ConnectionTrace:
     """The answer with what was not considered, or only assumed."""
     keys = {key for path in trace.paths for hop in path.hops for key in [hop.place.removeprefix("pod ")]}
     pods = [pod for key in sorted(keys) if (pod := objects.pods.get(key))]

@@ -6,10 +6,10 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from spiderpool.cli.trace import cloud_network
-from spiderpool.cli.trace.node_sites import NodeSite
-from spiderpool.cli.trace.pod_sites import PodSite
+from spiderpool.cli.trace.node_sites import TracedNode
+from spiderpool.cli.trace.pod_sites import TracedPod
 from spiderpool.cli.trace.sites import SiteMap
-from spiderpool.cli.trace.values import Drop, Hop, Packet, Path
+from spiderpool.cli.trace.values import Drop, Hop, Packet, PacketPath
 from spiderpool.core.addresses import Address
 from spiderpool.core.network.plumbing.lookup import Flow, RouteChoice, RoutingState, look_up
 from spiderpool.core.network.plumbing.naming import MARK, VETH
@@ -27,18 +27,18 @@ def client_of(packet: Packet) -> Address:
     return packet.source or OUTSIDE[packet.destination.version]
 
 
-def by_network(sites: SiteMap, site: PodSite, packet: Packet, interface: Attachment) -> Path:
+def by_network(sites: SiteMap, site: TracedPod, packet: Packet, interface: Attachment) -> PacketPath:
     """The path of a packet that comes to a pod's NIC from the network."""
     drop = cloud_network.drop_of_destination(sites.node(site.node), interface, packet, site)
     path = in_pod(sites, site, packet, interface.ifname)
     if drop is None or site.stopped:
         return path
-    return Path(path.endpoint, packet.hops, drop=drop)
+    return PacketPath(path.endpoint, packet.hops, drop=drop)
 
 
-def in_pod(sites: SiteMap, site: PodSite, packet: Packet, interface: str) -> Path:
+def in_pod(sites: SiteMap, site: TracedPod, packet: Packet, interface: str) -> PacketPath:
     """The path of a packet that comes into a pod by one of its interfaces."""
-    path = Path(f"{packet.target} ({site.place})", packet.hops)
+    path = PacketPath(f"{packet.target} ({site.place})", packet.hops)
     if site.stopped:
         why = f"{site.stopped}, so nothing answers at {packet.destination}"
         return replace(path, drop=Drop(site.place, why, STOPPED.format(pod=site.pod.key)))
@@ -56,14 +56,14 @@ def in_pod(sites: SiteMap, site: PodSite, packet: Packet, interface: str) -> Pat
     return replace(path, drop=_drop_of_answers(sites, site, packet, choice))
 
 
-def _no_way_back(site: PodSite, packet: Packet) -> Drop:
+def _no_way_back(site: TracedPod, packet: Packet) -> Drop:
     pool = site.pools.get(packet.destination, "")
     where = f"pool {pool} of its address has no gateway" if pool else "its interfaces have no gateway"
     reason = f"its answers to {client_of(packet)} have no route: {where}"
     return Drop(site.place, reason, NO_GATEWAY.format(pool=pool))
 
 
-def _drop_of_answers(sites: SiteMap, site: PodSite, packet: Packet, choice: RouteChoice) -> Drop | None:
+def _drop_of_answers(sites: SiteMap, site: TracedPod, packet: Packet, choice: RouteChoice) -> Drop | None:
     """Whether the cloud drops answers that leave by an interface on a NIC; it sees none that stay in the NIC."""
     link = choice.route.link
     client = sites.pod_with(packet.source) if packet.source is not None else None
@@ -74,7 +74,7 @@ def _drop_of_answers(sites: SiteMap, site: PodSite, packet: Packet, choice: Rout
     return cloud_network.drop_of_answers(sites.node(site.node), link, site, packet.destination)
 
 
-def _back_by_the_node(sites: SiteMap, site: PodSite, packet: Packet, path: Path) -> Path:
+def _back_by_the_node(sites: SiteMap, site: TracedPod, packet: Packet, path: PacketPath) -> PacketPath:
     """The path with what the node does with answers that come by the pod's path to it."""
     node = sites.node(site.node)
     if packet.source is not None and node.routing.holds(packet.source):
@@ -89,11 +89,11 @@ def _back_by_the_node(sites: SiteMap, site: PodSite, packet: Packet, path: Path)
     return replace(path, way_back=(*path.way_back, hop))
 
 
-def on_node(node: NodeSite, routing: RoutingState, packet: Packet, who: str) -> Path:
+def on_node(node: TracedNode, routing: RoutingState, packet: Packet, who: str) -> PacketPath:
     """The path of a packet to the node itself, or to a pod in its network."""
     seen = str(packet.source or "the client")
     hop = Hop(node.place, f"it arrives for {who}, from {seen}")
-    path = Path(f"{packet.target} ({who})", (*packet.hops, hop), seen_as=seen)
+    path = PacketPath(f"{packet.target} ({who})", (*packet.hops, hop), seen_as=seen)
     if packet.source is not None and node.routing.holds(packet.source):
         return path
     choice = look_up(Flow(client_of(packet), packet.destination, 0), routing)
@@ -105,13 +105,13 @@ def on_node(node: NodeSite, routing: RoutingState, packet: Packet, who: str) -> 
     return replace(path, drop=wrong_nic(node, packet, choice))
 
 
-def drop_of_translated(node: NodeSite, routing: RoutingState, packet: Packet) -> Drop | None:
+def drop_of_translated(node: TracedNode, routing: RoutingState, packet: Packet) -> Drop | None:
     """Whether the cloud drops answers that a node translates back: they are routed with the source of the endpoint."""
     choice = look_up(Flow(client_of(packet), packet.destination, nic_mark(routing, packet)), routing)
     return wrong_nic(node, packet, choice) if choice else None
 
 
-def wrong_nic(node: NodeSite, packet: Packet, choice: RouteChoice) -> Drop | None:
+def wrong_nic(node: TracedNode, packet: Packet, choice: RouteChoice) -> Drop | None:
     """Whether the cloud drops answers of a node, which leave by another NIC than that of their source address."""
     entered = packet.entered
     held = next((each.link for each in node.addresses if each.address == entered), None)

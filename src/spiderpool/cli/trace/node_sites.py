@@ -24,7 +24,7 @@ UNNAMED_NIC = "its NIC"
 
 
 @dataclass(frozen=True, slots=True)
-class NodeSite:
+class TracedNode:
     """A node: its own rules and routes, without those to its pods."""
 
     name: str
@@ -45,7 +45,7 @@ class NodeSite:
         return tuple(NodeAddress(held.link, held.address.ip) for held in self.routing.addresses)
 
 
-def node_site(name: str, objects: ClusterObjects) -> NodeSite:
+def node_site(name: str, objects: ClusterObjects) -> TracedNode:
     """The node of that name; without routes where nothing says how it is connected."""
     server = (objects.servers or {}).get(name)
     enis = {each.device: each for each in server.spec.enis if each.device} if server else {}
@@ -55,7 +55,7 @@ def node_site(name: str, objects: ClusterObjects) -> NodeSite:
     routing = RoutingState((), routes, held)
     if objects.policies.nodes.tune_node:
         routing = _tuned(routing, gateways)
-    return NodeSite(name, routing, enis, _primary(objects.nodes[name]))
+    return TracedNode(name, routing, enis, _primary(objects.nodes[name]))
 
 
 def _primary(node: Node) -> tuple[Address, ...]:

@@ -6,9 +6,9 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from spiderpool.cli.trace.balancers import addresses_of_balancer, hostnames_of_balancer
-from spiderpool.cli.trace.node_sites import NodeSite
+from spiderpool.cli.trace.node_sites import TracedNode
 from spiderpool.cli.trace.sites import SiteMap
-from spiderpool.cli.trace.values import Drop, Hop, Packet, Path
+from spiderpool.cli.trace.values import Drop, Hop, Packet, PacketPath
 from spiderpool.cli.trace.walk import Walker
 from spiderpool.core.addresses import FAMILIES, Address
 from spiderpool.core.network.service_proxy import ClientPlace, ServiceAddressKind, ServiceFrontend, usable_endpoints
@@ -16,7 +16,7 @@ from spiderpool.core.network.service_proxy import ClientPlace, ServiceAddressKin
 CLIENT = "the client"
 
 
-def from_outside(walker: Walker, sites: SiteMap, frontend: ServiceFrontend) -> tuple[Path, ...]:
+def from_outside(walker: Walker, sites: SiteMap, frontend: ServiceFrontend) -> tuple[PacketPath, ...]:
     """The ways of a client that nobody has named to a Service."""
     service = frontend.service
     match service.spec.type:
@@ -29,7 +29,7 @@ def from_outside(walker: Walker, sites: SiteMap, frontend: ServiceFrontend) -> t
             return (_dropped(service.key, reason, "make it a Service of type LoadBalancer or NodePort"),)
 
 
-def _by_balancer(walker: Walker, sites: SiteMap, frontend: ServiceFrontend) -> tuple[Path, ...]:
+def _by_balancer(walker: Walker, sites: SiteMap, frontend: ServiceFrontend) -> tuple[PacketPath, ...]:
     service = frontend.service
     addresses = [ip_address(each) for each in addresses_of_balancer(service)]
     names = hostnames_of_balancer(service)
@@ -41,7 +41,7 @@ def _by_balancer(walker: Walker, sites: SiteMap, frontend: ServiceFrontend) -> t
         reason = f"Service {service.key} has no load balancer yet: its status has no address"
         remedy = f"see its Events: kubectl describe service -n {service.metadata.namespace} {service.name}"
         return (_dropped(service.key, reason, remedy),)
-    paths: list[Path] = []
+    paths: list[PacketPath] = []
     for address in addresses:
         packet = _packet(address, frontend.port.port, frontend)
         asked = replace(frontend, kind=ServiceAddressKind.BALANCER, version=address.version)
@@ -55,10 +55,10 @@ def arrival_address(version: int) -> Address:
     return ip_address("198.51.100.1" if version == 4 else "2001:db8::2")
 
 
-def _by_node(walker: Walker, sites: SiteMap, frontend: ServiceFrontend, name: str) -> tuple[Path, ...]:
+def _by_node(walker: Walker, sites: SiteMap, frontend: ServiceFrontend, name: str) -> tuple[PacketPath, ...]:
     node = sites.node(name)
     held = [address for version in FAMILIES for address in _node_port_addresses(sites, node, version)[:1]]
-    found: list[Path] = []
+    found: list[PacketPath] = []
     for address in held:
         if f"IPv{address.version}" in (frontend.service.spec.ipFamilies or ("IPv4", "IPv6")):
             packet = _packet(address, frontend.port.nodePort or 0, frontend)
@@ -67,7 +67,7 @@ def _by_node(walker: Walker, sites: SiteMap, frontend: ServiceFrontend, name: st
     return tuple(found)
 
 
-def _node_port_addresses(sites: SiteMap, node: NodeSite, version: int) -> tuple[Address, ...]:
+def _node_port_addresses(sites: SiteMap, node: TracedNode, version: int) -> tuple[Address, ...]:
     """Those where NodePorts are served, else all: then kube-proxy refuses."""
     held = node.routing.held(version)
     return tuple(each for each in held if sites.serves(node, each, ServiceAddressKind.NODE_PORT)) or held
@@ -77,5 +77,5 @@ def _packet(address: Address, port: int, frontend: ServiceFrontend) -> Packet:
     return Packet(address, port, frontend.port.protocol, None, CLIENT)
 
 
-def _dropped(endpoint: str, reason: str, remedy: str) -> Path:
-    return Path(endpoint, (), drop=Drop("Service", reason, remedy))
+def _dropped(endpoint: str, reason: str, remedy: str) -> PacketPath:
+    return PacketPath(endpoint, (), drop=Drop("Service", reason, remedy))

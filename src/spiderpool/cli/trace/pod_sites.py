@@ -11,7 +11,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.cli.explain.case import PodCase
 from spiderpool.cli.explain.pod_plan import attachment_of, plan_addresses
 from spiderpool.cli.trace.case import ClusterObjects
-from spiderpool.cli.trace.node_sites import NodeSite
+from spiderpool.cli.trace.node_sites import TracedNode
 from spiderpool.core.addresses import Address
 from spiderpool.core.annotations import custom_routes
 from spiderpool.core.ipam import allocation
@@ -32,7 +32,7 @@ UNKNOWN_CONTAINER = "…"
 
 
 @dataclass(frozen=True, slots=True)
-class PodSite:
+class TracedPod:
     """A pod with its interfaces as its agent makes them."""
 
     pod: Pod
@@ -68,9 +68,9 @@ class PodSite:
         return next((each for each in self.attachments.values() if address in each.of(address.version)), None)
 
 
-def pod_site(pod: Pod, node: NodeSite | None, objects: ClusterObjects, records: Sequence[SpiderIP]) -> PodSite:
+def pod_site(pod: Pod, node: TracedNode | None, objects: ClusterObjects, records: Sequence[SpiderIP]) -> TracedPod:
     """A pod with the addresses that it holds by ``records``. ``node`` is None where it is on none."""
-    site = PodSite(pod, pod.spec.nodeName or "")
+    site = TracedPod(pod, pod.spec.nodeName or "")
     if node is None:
         return replace(site, unknown=_without_node(site))
     if pod.spec.hostNetwork:
@@ -89,7 +89,7 @@ def pod_site(pod: Pod, node: NodeSite | None, objects: ClusterObjects, records: 
         return replace(site, unknown=f"the interfaces of pod {pod.key} cannot be worked out: {error.message}")
 
 
-def _without_node(site: PodSite) -> str:
+def _without_node(site: TracedPod) -> str:
     if not site.node:
         return f"pod {site.pod.key} is on no node yet"
     return f"node {site.node} of pod {site.pod.key} does not exist (any more), so its interfaces are not known"
@@ -125,7 +125,7 @@ def _case(pod: Pod, objects: ClusterObjects, records: Sequence[SpiderIP]) -> Pod
     )
 
 
-def _attached(site: PodSite, node: NodeSite, objects: ClusterObjects, of: _Interfaces) -> PodSite:
+def _attached(site: TracedPod, node: TracedNode, objects: ClusterObjects, of: _Interfaces) -> TracedPod:
     target = SandboxTarget(_container(site.pod, objects), "")
     granted = _grants(of, objects)
     state, steps, attachments = PodState((Link("lo", 1),)), list[Step](), dict[str, Attachment]()
@@ -146,7 +146,7 @@ def _attached(site: PodSite, node: NodeSite, objects: ClusterObjects, of: _Inter
     )
 
 
-def _observation(attachment: Attachment, plan: InterfacePlan, node: NodeSite, state: PodState) -> Observation:
+def _observation(attachment: Attachment, plan: InterfacePlan, node: TracedNode, state: PodState) -> Observation:
     """What the agent sees of the node when it adds the interface: its NIC, its addresses, the end of the pod's path."""
     container = attachment.container_id
     host = Link(host_interface(container), 0, "veth", mac=veth_mac(container, "node")) if state.link(VETH) else None
@@ -160,7 +160,7 @@ def _observation(attachment: Attachment, plan: InterfacePlan, node: NodeSite, st
     )
 
 
-def _sources(attachment: Attachment, node: NodeSite, state: PodState) -> Iterator[Address]:
+def _sources(attachment: Attachment, node: TracedNode, state: PodState) -> Iterator[Address]:
     """As `kernel.observing`: gateways of an earlier interface, else by the node's routes to the pod."""
     own = {held.address for held in node.addresses}
     chosen = dict.fromkeys(route.gateway for route in state.routes if route.gateway in own)
@@ -198,7 +198,7 @@ def _grants(of: _Interfaces, objects: ClusterObjects) -> dict[str, tuple[Grant, 
     return {name: found.get(name) or grants for name, grants in plain.items()}
 
 
-def with_pods(node: RoutingState, pods: Iterable[PodSite]) -> RoutingState:
+def with_pods(node: RoutingState, pods: Iterable[TracedPod]) -> RoutingState:
     """The routing of a node with the rules and routes that lead to some of its pods."""
     steps = [step for pod in pods for step in pod.on_node]
     rules = tuple(dict.fromkeys(step for step in steps if isinstance(step, AddRule)))

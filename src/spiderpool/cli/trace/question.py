@@ -13,12 +13,12 @@ import click
 from spiderpool.api.core_v1 import Pod, Service, ServicePort
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.policies import PolicyOptions
-from spiderpool.cli.trace.answer import Trace, trace_of, with_notes
+from spiderpool.cli.trace.answer import ConnectionTrace, trace_of, with_notes
 from spiderpool.cli.trace.case import ClusterObjects, read_objects
 from spiderpool.cli.trace.outside import from_outside
 from spiderpool.cli.trace.screening import screened
 from spiderpool.cli.trace.sites import SiteMap
-from spiderpool.cli.trace.values import Packet, Path, with_port
+from spiderpool.cli.trace.values import Packet, PacketPath, with_port
 from spiderpool.cli.trace.walk import Walker
 from spiderpool.core.addresses import Address
 from spiderpool.core.network.service_proxy import ServiceAddressKind, ServiceFrontend, usable_endpoints
@@ -126,12 +126,12 @@ class TraceQuestion:
         parsed = TraceTarget.parse(target)
         return cls(pod, options.node, parsed, target, options.protocol, options.namespace, options.policies)
 
-    async def answer(self, cluster: Cluster) -> Trace:
+    async def answer(self, cluster: Cluster) -> ConnectionTrace:
         """The trace. Raises Refused for a pod, node or Service that does not exist."""
         objects = await read_objects(cluster, self.policies)
         return self.decide(objects, self.namespace or cluster.namespace)
 
-    def decide(self, objects: ClusterObjects, namespace: str) -> Trace:
+    def decide(self, objects: ClusterObjects, namespace: str) -> ConnectionTrace:
         """The trace in a cluster that has been read. Raises Refused likewise."""
         objects = screened(objects)
         sites = SiteMap(objects)
@@ -155,7 +155,7 @@ class TraceQuestion:
         resolved = f" ({self._resolved(sites, pod, home)})" if shown else ""
         return with_notes(trace_of(sender, f"{written}{resolved}", paths), objects, pod)
 
-    def _walk(self, sites: SiteMap, pod: Pod | None, packet: Packet) -> tuple[Path, ...]:
+    def _walk(self, sites: SiteMap, pod: Pod | None, packet: Packet) -> tuple[PacketPath, ...]:
         walker = Walker(sites)
         if pod is None:
             return walker.from_node(sites.node(self.node), packet)

@@ -9,8 +9,8 @@ from ipaddress import ip_address
 from spiderpool.api.core_v1 import Pod, Service, ServicePort
 from spiderpool.api.ip import SpiderIP
 from spiderpool.cli.trace.case import ClusterObjects
-from spiderpool.cli.trace.node_sites import NodeSite, node_site
-from spiderpool.cli.trace.pod_sites import PodSite, pod_site, with_pods
+from spiderpool.cli.trace.node_sites import TracedNode, node_site
+from spiderpool.cli.trace.pod_sites import TracedPod, pod_site, with_pods
 from spiderpool.core.addresses import Address, object_name
 from spiderpool.core.ipam.gc import pod_uids
 from spiderpool.core.network.plumbing.lookup import RoutingState
@@ -22,16 +22,16 @@ class SiteMap:
 
     def __init__(self, objects: ClusterObjects) -> None:
         self.objects = objects
-        self._pods: dict[str, PodSite] = {}
-        self._nodes: dict[str, NodeSite] = {}
+        self._pods: dict[str, TracedPod] = {}
+        self._nodes: dict[str, TracedNode] = {}
 
-    def node(self, name: str) -> NodeSite:
+    def node(self, name: str) -> TracedNode:
         """A node of the cluster."""
         if name not in self._nodes:
             self._nodes[name] = node_site(name, self.objects)
         return self._nodes[name]
 
-    def pod(self, key: str) -> PodSite:
+    def pod(self, key: str) -> TracedPod:
         """A pod of the cluster."""
         if key not in self._pods:
             pod = self.objects.pods[key]
@@ -40,7 +40,7 @@ class SiteMap:
             self._pods[key] = pod_site(pod, node, self.objects, self._records_of(pod))
         return self._pods[key]
 
-    def pod_with(self, address: Address) -> PodSite | None:
+    def pod_with(self, address: Address) -> TracedPod | None:
         """The pod that has an address: by its SpiderIP, else by its status; never one in its node's network."""
         record = self._records.get(object_name(str(address)))
         key = f"{record.spec.namespace}/{record.spec.pod}" if record and not record.spec.releasedAt else ""
@@ -83,7 +83,7 @@ class SiteMap:
                     return ServiceFrontend(service, listed, ServiceAddressKind.NODE_PORT, version)
         return None
 
-    def serves(self, node: NodeSite, address: Address, kind: ServiceAddressKind) -> bool:
+    def serves(self, node: TracedNode, address: Address, kind: ServiceAddressKind) -> bool:
         """Whether the kube-proxy of a node serves what clients name so; NodePorts on some of its addresses only."""
         settings = self.objects.proxy
         return kind is not ServiceAddressKind.NODE_PORT or settings.serves_node_ports(address, node.primary)

@@ -54,7 +54,7 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class PacketPath:
     """The way to one endpoint, and back."""
 
     endpoint: str
@@ -107,14 +107,14 @@ class Packet:
         """The packet as that of a pod of a Namespace."""
         return replace(self, namespace=namespace)
 
-    def dropped(self, place: str, reason: str, remedy: str) -> tuple[Path, ...]:
+    def dropped(self, place: str, reason: str, remedy: str) -> tuple[PacketPath, ...]:
         """The path that ends here."""
         return self.dropped_by(Drop(place, reason, remedy))
 
-    def dropped_by(self, drop: Drop) -> tuple[Path, ...]:
+    def dropped_by(self, drop: Drop) -> tuple[PacketPath, ...]:
         """The path that ends by what drops it."""
-        return (Path(self.target, self.hops, drop=drop),)
+        return (PacketPath(self.target, self.hops, drop=drop),)
 
-    def lost(self, why: str) -> tuple[Path, ...]:
+    def lost(self, why: str) -> tuple[PacketPath, ...]:
         """The path of which no more can be said."""
-        return (Path(self.target, self.hops, unknown=why),)
+        return (PacketPath(self.target, self.hops, unknown=why),)

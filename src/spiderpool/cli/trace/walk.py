@@ -9,10 +9,10 @@ from ipaddress import ip_network
 from spiderpool.api.core_v1 import Service
 from spiderpool.cli.trace import arrival, cloud_network
 from spiderpool.cli.trace.balancers import balancer_servers, source_note
-from spiderpool.cli.trace.node_sites import NodeSite
-from spiderpool.cli.trace.pod_sites import PodSite
+from spiderpool.cli.trace.node_sites import TracedNode
+from spiderpool.cli.trace.pod_sites import TracedPod
 from spiderpool.cli.trace.sites import SiteMap, is_proxied, kind_of
-from spiderpool.cli.trace.values import Drop, Hop, Packet, Path, with_port
+from spiderpool.cli.trace.values import Drop, Hop, Packet, PacketPath, with_port
 from spiderpool.cloud import registry
 from spiderpool.core.addresses import Address
 from spiderpool.core.ipam.allocation import usable
@@ -39,13 +39,13 @@ APART = ("private", "vepa")
 class Departure:
     """How a packet leaves a node for the network: by a NIC, to a gateway or to a machine on the link."""
 
-    node: NodeSite
+    node: TracedNode
     nic: str
     gateway: Address | None
     child: Attachment | None = None
     """The pod's interface on the NIC, past the node's own routing; None: the node sends it."""
 
-    def stays_in_nic(self, site: PodSite, address: Address) -> bool:
+    def stays_in_nic(self, site: TracedPod, address: Address) -> bool:
         """Whether the receiver's interface is on the same NIC, so that nothing leaves by the wire."""
         interface = site.interface_with(address)
         if self.child is None or self.gateway is not None or interface is None:
@@ -64,7 +64,7 @@ class Walker:
 
     # --- where connections begin
 
-    def from_pod(self, site: PodSite, packet: Packet) -> tuple[Path, ...]:
+    def from_pod(self, site: TracedPod, packet: Packet) -> tuple[PacketPath, ...]:
         """The paths of a connection that a pod opens."""
         if site.stopped:
             remedy = arrival.STOPPED.format(pod=site.pod.key)
@@ -85,7 +85,7 @@ class Walker:
             return self._without_route(site, packet)
         return self._leave_pod(site, packet, *found)
 
-    def _without_route(self, site: PodSite, packet: Packet) -> tuple[Path, ...]:
+    def _without_route(self, site: TracedPod, packet: Packet) -> tuple[PacketPath, ...]:
         version = packet.destination.version
         pools = dict.fromkeys(pool for address, pool in site.pools.items() if address.version == version)
         named = ", ".join(pools)
@@ -93,8 +93,8 @@ class Walker:
         return packet.dropped(site.place, reason, arrival.NO_GATEWAY.format(pool=next(iter(pools), "")))
 
     def _leave_pod(
-        self, site: PodSite, packet: Packet, choice: RouteChoice, source: Address | None
-    ) -> tuple[Path, ...]:
+        self, site: TracedPod, packet: Packet, choice: RouteChoice, source: Address | None
+    ) -> tuple[PacketPath, ...]:
         link = choice.route.link
         to = f"to {choice.next_hop}" if choice.next_hop else "on the link"
         hop = Hop(site.place, f"it leaves by {link}, {to}").by(choice, source)
@@ -105,7 +105,7 @@ class Walker:
         child = site.attachments[link]
         return self._on_network(Departure(node, child.master, choice.next_hop, child), sent)
 
-    def from_node(self, node: NodeSite, packet: Packet) -> tuple[Path, ...]:
+    def from_node(self, node: TracedNode, packet: Packet) -> tuple[PacketPath, ...]:
         """The paths of a connection that a node itself opens."""
         version = packet.destination.version
         if not node.routing.held(version):
@@ -117,7 +117,7 @@ class Walker:
 
     # --- nodes
 
-    def on_node(self, node: NodeSite, packet: Packet, place: ClientPlace) -> tuple[Path, ...]:
+    def on_node(self, node: TracedNode, packet: Packet, place: ClientPlace) -> tuple[PacketPath, ...]:
         """The paths of a packet that a node has: from one of its pods, from itself, or from the network."""
         if len(packet.hops) > MOST_HOPS:
             return packet.lost(f"it goes on for more than {MOST_HOPS} hops, perhaps in circles")
@@ -137,12 +137,12 @@ class Walker:
         return self._forward(node, packet, place, masquerade="")
 
     @staticmethod
-    def _without_port(place: str, packet: Packet, service: Service) -> tuple[Path, ...]:
+    def _without_port(place: str, packet: Packet, service: Service) -> tuple[PacketPath, ...]:
         ports = ", ".join(f"{each.port}/{each.protocol}" for each in service.spec.ports or ())
         reason = f"Service {service.key} has no port {packet.port}/{packet.protocol}, only {ports}"
         return packet.dropped(place, reason, "use one of its ports, or add the port to the Service")
 
-    def _frontend(self, node: NodeSite, packet: Packet, place: ClientPlace) -> ServiceFrontend | Service | None:
+    def _frontend(self, node: TracedNode, packet: Packet, place: ClientPlace) -> ServiceFrontend | Service | None:
         """What kube-proxy does something with; the Service alone where it refuses the port."""
         address = packet.destination
         found = self._sites.frontend(address, packet.port, packet.protocol)
@@ -157,15 +157,15 @@ class Walker:
         return found if led_here else None
 
     def _by_proxy(
-        self, node: NodeSite, packet: Packet, place: ClientPlace, frontend: ServiceFrontend
-    ) -> tuple[Path, ...]:
+        self, node: TracedNode, packet: Packet, place: ClientPlace, frontend: ServiceFrontend
+    ) -> tuple[PacketPath, ...]:
         client = ServiceClient(place, node.name, packet.source)
         slices = self._sites.objects.slices_of(frontend.service)
         decision = decide(frontend, client, slices, self._sites.objects.proxy)
         if decision.refusal:
             return packet.dropped(node.place, f"kube-proxy: {decision.refusal}", decision.remedy)
         entered = packet.destination if node.routing.holds(packet.destination) else packet.entered
-        paths: list[Path] = []
+        paths: list[PacketPath] = []
         for endpoint in decision.endpoints:
             own = endpoint.address == packet.source
             why = decision.because if decision.masquerades else "the client is the endpoint itself" if own else ""
@@ -176,14 +176,14 @@ class Walker:
             paths += [replace(way, drop=drop) if drop and way.goes_through else way for way in ways]
         return tuple(paths)
 
-    def _drop_of_answers(self, node: NodeSite, client: Address | None, sent: Packet) -> Drop | None:
+    def _drop_of_answers(self, node: TracedNode, client: Address | None, sent: Packet) -> Drop | None:
         """What drops answers to a client beyond the node, whether its address is masqueraded or not."""
         if client is not None and node.routing.holds(client):
             return None
         return arrival.drop_of_translated(node, self._sites.routing(node.name, client), sent)
 
     @staticmethod
-    def _translation(node: NodeSite, frontend: ServiceFrontend, endpoint: ServiceEndpoint, count: int) -> Hop:
+    def _translation(node: TracedNode, frontend: ServiceFrontend, endpoint: ServiceEndpoint, count: int) -> Hop:
         service, port = frontend.service, frontend.port
         number = port.nodePort if frontend.kind is ServiceAddressKind.NODE_PORT else port.port
         one = f", one of {count} endpoints" if count > 1 else ", its only endpoint"
@@ -191,7 +191,9 @@ class Walker:
         does = f"kube-proxy: {frontend.kind} of Service {service.key}, port {number}: to {endpoint}{one}{kept}"
         return Hop(node.place, does)
 
-    def _forward(self, node: NodeSite, packet: Packet, place: ClientPlace, *, masquerade: str) -> tuple[Path, ...]:
+    def _forward(
+        self, node: TracedNode, packet: Packet, place: ClientPlace, *, masquerade: str
+    ) -> tuple[PacketPath, ...]:
         """The paths of a packet whose destination is final for this node. ``masquerade``: why kube-proxy does it."""
         routing = self._sites.routing(node.name, packet.destination, packet.source)
         if node.routing.holds(packet.destination):
@@ -214,7 +216,7 @@ class Walker:
         return self._on_network(Departure(node, choice.route.link, choice.next_hop), sent)
 
     @staticmethod
-    def _sent_by_node(node: NodeSite, packet: Packet, choice: RouteChoice, masquerade: str) -> Packet:
+    def _sent_by_node(node: TracedNode, packet: Packet, choice: RouteChoice, masquerade: str) -> Packet:
         source = packet.source
         if masquerade:
             source = source_of(replace(choice.route, source=None), packet.destination, node.routing)
@@ -244,14 +246,14 @@ class Walker:
         allowed = packet.namespace is None or packet.namespace in self._policy.metadata_namespaces
         return self._policy.block_metadata and not allowed
 
-    def _metadata_drop(self, packet: Packet, place: str) -> tuple[Path, ...]:
+    def _metadata_drop(self, packet: Packet, place: str) -> tuple[PacketPath, ...]:
         reason = f"{packet.destination} is the metadata service, which gives the keys of the server's role: agents keep"
         remedy = "add its Namespace to metadataService.allowedNamespaces, after a look at docs/security.md"
         return packet.dropped(place, f"{reason} pods of Namespace {packet.namespace} from it", remedy)
 
     # --- the network between
 
-    def _on_network(self, by: Departure, packet: Packet) -> tuple[Path, ...]:
+    def _on_network(self, by: Departure, packet: Packet) -> tuple[PacketPath, ...]:
         if packet.destination == self._metadata:
             if by.child is not None and self._is_kept_from_metadata(packet):
                 return self._metadata_drop(packet, f"NIC {by.nic} of {by.node.place}")
@@ -265,14 +267,14 @@ class Walker:
             packet = packet.after(Hop(f"router {by.gateway}", f"it passes the packet on to {packet.destination}"))
         return self._to_pod(packet, site) if site else self._past_pods(by, packet)
 
-    def _past_pods(self, by: Departure, packet: Packet) -> tuple[Path, ...]:
+    def _past_pods(self, by: Departure, packet: Packet) -> tuple[PacketPath, ...]:
         """The paths of a packet on the network to an address that no pod has."""
         if name := self._sites.node_with(packet.destination):
             return self._to_node(by, packet, name)
         found = self._sites.frontend(packet.destination, packet.port, packet.protocol)
         return self._elsewhere(by, packet) if found is None else self._to_service(by, packet, found)
 
-    def _within_nic(self, by: Departure, packet: Packet, site: PodSite) -> tuple[Path, ...]:
+    def _within_nic(self, by: Departure, packet: Packet, site: TracedPod) -> tuple[PacketPath, ...]:
         """The path between two pods on one NIC, of which the network outside sees nothing."""
         interface = site.interface_with(packet.destination)
         assert interface is not None
@@ -287,7 +289,7 @@ class Walker:
         hop = Hop(place, f"it stays in the NIC, from one {interface.kind} interface to the other")
         return (arrival.in_pod(self._sites, site, packet.after(hop), interface.ifname),)
 
-    def _to_pod(self, packet: Packet, site: PodSite) -> tuple[Path, ...]:
+    def _to_pod(self, packet: Packet, site: TracedPod) -> tuple[PacketPath, ...]:
         if site.unknown:
             return packet.lost(site.unknown)
         interface = site.interface_with(packet.destination)
@@ -295,14 +297,14 @@ class Walker:
             return packet.lost(f"no interface of pod {site.pod.key} is known to have {packet.destination}")
         return (arrival.by_network(self._sites, site, packet, interface),)
 
-    def _to_node(self, by: Departure, packet: Packet, name: str) -> tuple[Path, ...]:
+    def _to_node(self, by: Departure, packet: Packet, name: str) -> tuple[PacketPath, ...]:
         if name == by.node.name and by.child is not None and by.gateway is None:
             reason = f"{by.child.kind} on {by.nic} does not reach the node that has the NIC: the kernel separates them"
             return packet.dropped(by.node.place, reason, "enable the coordinator on the network of the pod")
         arriving = replace(packet, translated=False, entered=None)
         return self.on_node(self._sites.node(name), arriving, ClientPlace.NETWORK)
 
-    def _to_service(self, by: Departure, packet: Packet, found: ServiceFrontend | Service) -> tuple[Path, ...]:
+    def _to_service(self, by: Departure, packet: Packet, found: ServiceFrontend | Service) -> tuple[PacketPath, ...]:
         service = found.service if isinstance(found, ServiceFrontend) else found
         if isinstance(found, ServiceFrontend) and found.kind is ServiceAddressKind.BALANCER:
             return self.by_balancer(packet, found)
@@ -315,7 +317,7 @@ class Walker:
         remedy = "enable the coordinator on the network of the pod, which leads Services through the node"
         return packet.dropped(by.node.place, reason, remedy)
 
-    def by_balancer(self, packet: Packet, frontend: ServiceFrontend) -> tuple[Path, ...]:
+    def by_balancer(self, packet: Packet, frontend: ServiceFrontend) -> tuple[PacketPath, ...]:
         """The paths of a packet that the cloud's load balancer of a Service gets."""
         servers = balancer_servers(frontend, self._sites.objects)
         place = f"{servers.name} {packet.destination}"
@@ -325,7 +327,7 @@ class Walker:
             return packet.dropped(place, f"the balancer of Service {frontend.service.key} has no server{notes}", remedy)
         return tuple(self._from_balancer(packet, frontend, place))
 
-    def _from_balancer(self, packet: Packet, frontend: ServiceFrontend, place: str) -> Iterator[Path]:
+    def _from_balancer(self, packet: Packet, frontend: ServiceFrontend, place: str) -> Iterator[PacketPath]:
         servers = balancer_servers(frontend, self._sites.objects)
         note = source_note(frontend.service, packet.source)
         for endpoint in servers.pods:
@@ -340,7 +342,7 @@ class Walker:
         for name in servers.nodes:
             yield from self._node_port_of(packet, frontend, name, Hop(place, note))
 
-    def _node_port_of(self, packet: Packet, frontend: ServiceFrontend, name: str, hop: Hop) -> tuple[Path, ...]:
+    def _node_port_of(self, packet: Packet, frontend: ServiceFrontend, name: str, hop: Hop) -> tuple[PacketPath, ...]:
         node, port = self._sites.node(name), frontend.port.nodePort or 0
         address = next(iter(node.routing.held(packet.destination.version)), None)
         if address is None:
@@ -349,7 +351,7 @@ class Walker:
         sent = replace(packet.after(replace(hop, does=does)), destination=address, port=port)
         return self.on_node(node, sent, ClientPlace.NETWORK)
 
-    def _elsewhere(self, by: Departure, packet: Packet) -> tuple[Path, ...]:
+    def _elsewhere(self, by: Departure, packet: Packet) -> tuple[PacketPath, ...]:
         """An address that no object has: of a router, of a machine on the link, or of somebody outside."""
         if pool := self._sites.pool_of_gateway(packet.destination):
             return (self._end(packet, f"router {packet.destination}", f"it arrives at the gateway of pool {pool}"),)
@@ -369,6 +371,6 @@ class Walker:
         return None
 
     @staticmethod
-    def _end(packet: Packet, place: str, does: str) -> Path:
+    def _end(packet: Packet, place: str, does: str) -> PacketPath:
         seen = str(packet.source or "the client")
-        return Path(packet.target, (*packet.hops, Hop(place, does)), seen_as=seen)
+        return PacketPath(packet.target, (*packet.hops, Hop(place, does)), seen_as=seen)
