@@ -25,8 +25,6 @@ from spiderpool.cli.policies import AgentPolicies, PolicyOptions, read_policies
 from spiderpool.core.addresses import Network
 from spiderpool.core.network.service_proxy import ProxySettings
 
-COORDINATOR = "default"
-"""Name of the only SpiderCoordinator."""
 PROXY_NAMESPACE, PROXY_CONFIG, PROXY_FILE = "kube-system", "kube-proxy", "config.conf"
 """Where kubeadm keeps the configuration of kube-proxy."""
 PRIMARY = "primary"
@@ -87,6 +85,7 @@ async def read_objects(cluster: Cluster, options: PolicyOptions) -> ClusterObjec
     namespaces, servers, accounts = await asyncio.gather(
         cluster.list(Namespace), cluster.list(SpiderServer), cluster.list(SpiderNode)
     )
+    coordinators = await cluster.needed(SpiderCoordinator)
     policies = await read_policies(cluster, options)
     config = await cluster.find(ConfigMap, PROXY_CONFIG, PROXY_NAMESPACE)
     proxy, notes = proxy_settings(config)
@@ -102,7 +101,7 @@ async def read_objects(cluster: Cluster, options: PolicyOptions) -> ClusterObjec
         namespaces=_by_key(namespaces or ()),
         servers={each.name: each for each in servers or () if each.name in by_name and each.is_of(by_name[each.name])},
         accounts=_by_key(accounts or ()),
-        coordinator=await cluster.find(SpiderCoordinator, COORDINATOR),
+        coordinator=min(coordinators, key=lambda each: each.name, default=None),  # as agents choose theirs
         services=_by_key(services),
         slices=tuple(slices),
         network_policies=tuple(await cluster.list(NetworkPolicy) or ()),
