@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from spiderpool.api.coordinator import SYNCED, ClusterCoordinatorSpec, CoordinatorStatus, SpiderCoordinator
 from spiderpool.api.core_v1 import (
@@ -57,7 +56,7 @@ PODS = {
     "host": ("n2", {}),
     "pending": ("n1", {"eth0": ["172.31.199.15"]}),
 }
-SERVICE_IP, SERVICE_IP6 = "10.233.0.10", "fd00:10::10"
+SERVICE_IP = "10.233.0.10"
 BALANCER = "198.51.100.65"
 
 
@@ -124,7 +123,7 @@ def server(name: str, without: str = "") -> SpiderServer:
     return SpiderServer.of(node(name), instance)
 
 
-def pod(name: str, *, phase: str = "Running", annotations: Mapping[str, str] | None = None) -> Pod:
+def pod(name: str, *, annotations: Mapping[str, str] | None = None) -> Pod:
     on, held = PODS[name]
     ips = [PodIP(address) for address in held.get("eth0", ())] or [PodIP(NODES[on]["eth0"])]
     networks = {"k8s.v1.cni.cncf.io/networks": "kube-system/eth1"} if "net1" in held else {}
@@ -139,7 +138,7 @@ def pod(name: str, *, phase: str = "Running", annotations: Mapping[str, str] | N
             annotations={**networks, **(annotations or {})} or None,
         ),
         spec=PodSpec(nodeName=on, hostNetwork=True if name == "host" else None),
-        status=PodStatus(phase="Pending" if name == "pending" else phase, podIPs=ips),
+        status=PodStatus(phase="Pending" if name == "pending" else "Running", podIPs=ips),
     )
 
 
@@ -168,27 +167,27 @@ def service(name: str = "api", **spec: Any) -> Service:
     return msgspec.convert(text, Service)
 
 
-def endpoints(*names: str, of: str = "api", version: int = 4, ready: bool = True) -> EndpointSlice:
+def endpoints(*names: str, ready: bool = True) -> EndpointSlice:
     found = []
     for name in names:
         on, held = PODS[name]
-        address = next((one for one in held.get("eth0", ()) if ip_address(one).version == version), NODES[on]["eth0"])
+        address = next((one for one in held.get("eth0", ()) if ip_address(one).version == 4), NODES[on]["eth0"])
         target = {"kind": "Pod", "namespace": "shop", "name": name}
         found.append({"addresses": [address], "nodeName": on, "targetRef": target, "conditions": {"ready": ready}})
     text = {
-        "metadata": {"name": f"{of}-1", "namespace": "shop", "labels": {SERVICE_LABEL: of}},
-        "addressType": f"IPv{version}",
+        "metadata": {"name": "api-1", "namespace": "shop", "labels": {SERVICE_LABEL: "api"}},
+        "addressType": "IPv4",
         "ports": [{"port": 8080, "protocol": "TCP"}],
         "endpoints": found,
     }
     return msgspec.convert(text, EndpointSlice)
 
 
-def coordinator(*service_addresses: str, mode: str | None = None) -> SpiderCoordinator:
+def coordinator(*service_addresses: str) -> SpiderCoordinator:
     status = CoordinatorStatus(
         SYNCED, overlayPodCIDR=[], serviceCIDR=["10.233.0.0/18", "fd00:10::/108"], serviceAddresses=[*service_addresses]
     )
-    return SpiderCoordinator(metadata=ObjectMeta(name="default"), spec=ClusterCoordinatorSpec(mode=mode), status=status)
+    return SpiderCoordinator(metadata=ObjectMeta(name="default"), spec=ClusterCoordinatorSpec(), status=status)
 
 
 POLICIES = AgentPolicies(
@@ -264,6 +263,3 @@ def seen(trace: ConnectionTrace) -> list[str]:
 def api(*names: str, **spec: Any) -> tuple[Service, EndpointSlice]:
     """The Service with these pods."""
     return service(**spec), endpoints(*names)
-
-
-__all__ = ["ip_interface", "replace"]

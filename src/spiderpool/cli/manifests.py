@@ -60,7 +60,8 @@ def check(found: Iterable[dict[str, Any]], models: Iterable[type[Object]]) -> No
     for each in found:
         model = known.get(str(each.get("kind")))
         try:
-            _ = model and read(each, model)
+            if model:
+                read(each, model)
         except BadConfig as error:
             faults.append(error.message)
     if faults:

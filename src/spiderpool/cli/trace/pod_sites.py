@@ -53,11 +53,6 @@ class TracedPod:
         return f"pod {self.pod.key}"
 
     @property
-    def has_path(self) -> bool:
-        """Whether it has a path to its node, so that it reaches the node and Services."""
-        return any(route.link == VETH for route in self.routing.routes)
-
-    @property
     def stopped(self) -> str:
         """Why nothing runs in it; empty: it runs."""
         phase = self.pod.status.phase or "Pending"

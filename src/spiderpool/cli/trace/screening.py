@@ -50,11 +50,6 @@ def _each(objects: Mapping[str, O], screen: Callable[[O], O | None]) -> dict[str
     return {key: kept for key, each in objects.items() if (kept := screen(each)) is not None}
 
 
-def strict_network(text: str) -> Any:
-    """A subnet as our kinds write it. Raises ValueError, also for host bits."""
-    return ip_network(text)
-
-
 def loose_network(text: str) -> Any:
     """A subnet as Kubernetes reads it, with host bits or without. Raises ValueError."""
     return ip_network(text.strip(), strict=False)
@@ -97,7 +92,7 @@ class _Screen:
 
     def pool(self, pool: SpiderIPPool) -> SpiderIPPool | None:
         where, spec = f"pool {pool.name}", pool.spec
-        if not self._reads(spec.subnet, strict_network, where):
+        if not self._reads(spec.subnet, ip_network, where):
             return None
         gateway = self._one(spec.gateway, ip_address, f"the gateway of {where}")
         of_routes = f"a route of {where}"
@@ -118,11 +113,11 @@ class _Screen:
     def _eni(self, eni: ENI, where: str) -> ENI | None:
         if not self._reads(eni.primary_address, ip_address, f"the primary address of {where}"):
             return None
-        readable = self._reads(eni.subnet, strict_network, f"the subnet of {where}")
+        readable = self._reads(eni.subnet, ip_network, f"the subnet of {where}")
         return replace(
             eni,
             subnet=eni.subnet if readable else "",
-            subnet6=self._one(eni.subnet6, strict_network, f"the IPv6 subnet of {where}"),
+            subnet6=self._one(eni.subnet6, ip_network, f"the IPv6 subnet of {where}"),
             gateway=self._one(eni.gateway, ip_address, f"the gateway of {where}"),
             gateway6=self._one(eni.gateway6, ip_address, f"the IPv6 gateway of {where}"),
             addresses=tuple(self._kept(eni.addresses, ip_address, f"an address of {where}") or ()),
@@ -161,8 +156,8 @@ class _Screen:
         where = "a network in the status of the SpiderCoordinator"
         kept = replace(
             status,
-            overlayPodCIDR=self._kept(status.overlayPodCIDR, strict_network, where),
-            serviceCIDR=self._kept(status.serviceCIDR, strict_network, where),
+            overlayPodCIDR=self._kept(status.overlayPodCIDR, ip_network, where),
+            serviceCIDR=self._kept(status.serviceCIDR, ip_network, where),
             serviceAddresses=self._kept(status.serviceAddresses, ip_address, where),
         )
         return replace(coordinator, status=kept)

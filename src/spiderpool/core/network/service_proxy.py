@@ -60,7 +60,7 @@ class ProxySettings:
         match self.detect_local_mode:
             case "InterfaceNamePrefix":
                 return host_interface("").startswith(self.interface_prefix) if self.interface_prefix else None
-            case "ClusterCIDR" | "":
+            case "ClusterCIDR":
                 of_family = [cidr for cidr in self.cluster_cidrs if cidr.version == address.version]
                 return any(address in cidr for cidr in of_family) if of_family else None
             case _:
