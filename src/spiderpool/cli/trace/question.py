@@ -146,13 +146,14 @@ class TraceQuestion:
             raise Refused(f"node {self.node} does not exist; see `kubectl get nodes`")
         sender = f"pod {pod.key}" if pod else f"node {self.node}"
         home = (pod.metadata.namespace if pod else None) or namespace
+        destinations = self._destinations(sites, pod, home)
         paths = tuple(
             path
-            for address, port in self._destinations(sites, pod, home)
+            for address, port in destinations
             for path in self._walk(sites, pod, Packet(address, port, self.protocol, None, sender))
         )
         shown = paths[0].hops and self.target.service
-        resolved = f" ({self._resolved(sites, pod, home)})" if shown else ""
+        resolved = f" ({', '.join(with_port(*each) for each in destinations)})" if shown else ""
         return with_notes(trace_of(sender, f"{written}{resolved}", paths), objects, pod)
 
     def _walk(self, sites: SiteMap, pod: Pod | None, packet: Packet) -> tuple[PacketPath, ...]:
@@ -189,9 +190,6 @@ class TraceQuestion:
         if not found:
             raise Refused(f"Service {service.key} has no address and no ready endpoint, so its name leads nowhere")
         return found
-
-    def _resolved(self, sites: SiteMap, pod: Pod | None, namespace: str) -> str:
-        return ", ".join(with_port(address, port) for address, port in self._destinations(sites, pod, namespace))
 
     def _frontend(
         self, objects: ClusterObjects, namespace: str, kind: ServiceAddressKind, version: int

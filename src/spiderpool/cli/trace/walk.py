@@ -8,7 +8,7 @@ from ipaddress import ip_network
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.cli.trace import arrival, cloud_network
-from spiderpool.cli.trace.balancers import balancer_servers, source_note
+from spiderpool.cli.trace.balancers import BalancerServers, balancer_servers, source_note
 from spiderpool.cli.trace.node_sites import TracedNode
 from spiderpool.cli.trace.pod_sites import TracedPod
 from spiderpool.cli.trace.sites import SiteMap, is_proxied, kind_of
@@ -320,15 +320,17 @@ class Walker:
     def by_balancer(self, packet: Packet, frontend: ServiceFrontend) -> tuple[PacketPath, ...]:
         """The paths of a packet that the cloud's load balancer of a Service gets."""
         servers = balancer_servers(frontend, self._sites.objects)
-        place = f"{servers.name} {packet.destination}"
         if not servers.nodes and not servers.pods:
             notes = f" ({'; '.join(servers.notes)})" if servers.notes else ""
             remedy = "look at the Service's endpoints and Events, and at the labels and taints of nodes"
+            place = f"{servers.name} {packet.destination}"
             return packet.dropped(place, f"the balancer of Service {frontend.service.key} has no server{notes}", remedy)
-        return tuple(self._from_balancer(packet, frontend, place))
+        return tuple(self._from_balancer(packet, frontend, servers))
 
-    def _from_balancer(self, packet: Packet, frontend: ServiceFrontend, place: str) -> Iterator[PacketPath]:
-        servers = balancer_servers(frontend, self._sites.objects)
+    def _from_balancer(
+        self, packet: Packet, frontend: ServiceFrontend, servers: BalancerServers
+    ) -> Iterator[PacketPath]:
+        place = f"{servers.name} {packet.destination}"
         note = source_note(frontend.service, packet.source)
         for endpoint in servers.pods:
             hop = Hop(place, f"it chooses pod {endpoint}, past every kube-proxy{f'; {note}' if note else ''}")
