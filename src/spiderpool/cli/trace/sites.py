@@ -11,7 +11,8 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.cli.trace.case import ClusterObjects
 from spiderpool.cli.trace.node_sites import TracedNode, node_site
 from spiderpool.cli.trace.pod_sites import TracedPod, pod_site, with_pods
-from spiderpool.core.addresses import Address, object_name
+from spiderpool.core.addresses import Address, AddressSet, object_name
+from spiderpool.core.ipam.allocation import usable
 from spiderpool.core.ipam.gc import pod_uids
 from spiderpool.core.network.plumbing.lookup import RoutingState
 from spiderpool.core.network.service_proxy import ServiceAddressKind, ServiceFrontend
@@ -56,6 +57,11 @@ class SiteMap:
         pools = (self.objects.pools or {}).values()
         return next((pool.name for pool in pools if pool.spec.gateway == str(address)), None)
 
+    def pool_with(self, address: Address) -> str | None:
+        """A pool that gives an address to pods."""
+        of_family = ((name, given) for name, given in self._given if given.version == address.version)
+        return next((name for name, given in of_family if int(address) in given), None)
+
     def routing(self, node: str, *addresses: Address | None) -> RoutingState:
         """How a node routes, with its routes to those of its pods that have some addresses."""
         found = [self.pod_with(address) for address in addresses if address is not None]
@@ -67,12 +73,10 @@ class SiteMap:
     def frontend(self, address: Address, port: int, protocol: str) -> ServiceFrontend | Service | None:
         """The Service that has an address, by its port; the Service alone where it has no such port."""
         found: Service | None = None
-        for service in self.services:
-            for kind, text in addresses_of_service(service):
-                if ip_address(text) == address:
-                    found = service
-                    if listed := _port(service, port, protocol):
-                        return ServiceFrontend(service, listed, kind, address.version)
+        for service, kind in self._services_by_address.get(address, ()):
+            found = service
+            if listed := _port(service, port, protocol):
+                return ServiceFrontend(service, listed, kind, address.version)
         return found
 
     def node_port(self, port: int, protocol: str, version: int) -> ServiceFrontend | None:
@@ -110,6 +114,18 @@ class SiteMap:
             if not pod.spec.hostNetwork and pod.status.phase not in ("Succeeded", "Failed"):
                 found |= {ip_address(each.ip): pod.key for each in pod.status.podIPs or () if each.ip}
         return found
+
+    @cached_property
+    def _services_by_address(self) -> dict[Address, list[tuple[Service, ServiceAddressKind]]]:
+        found: dict[Address, list[tuple[Service, ServiceAddressKind]]] = {}
+        for service in self.services:
+            for kind, text in addresses_of_service(service):
+                found.setdefault(ip_address(text), []).append((service, kind))
+        return found
+
+    @cached_property
+    def _given(self) -> list[tuple[str, AddressSet]]:
+        return [(pool.name, usable(pool)) for pool in (self.objects.pools or {}).values()]
 
     @cached_property
     def _by_node(self) -> dict[Address, str]:

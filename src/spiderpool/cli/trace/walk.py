@@ -15,7 +15,6 @@ from spiderpool.cli.trace.sites import SiteMap, is_proxied, kind_of
 from spiderpool.cli.trace.values import Drop, Hop, Packet, PacketPath, with_port
 from spiderpool.cloud import registry
 from spiderpool.core.addresses import Address
-from spiderpool.core.ipam.allocation import usable
 from spiderpool.core.network.plumbing.lookup import Flow, RouteChoice, look_up, look_up_unbound, source_of
 from spiderpool.core.network.plumbing.naming import VETH, host_interface
 from spiderpool.core.network.plumbing.values import Attachment
@@ -357,7 +356,7 @@ class Walker:
         """An address that no object has: of a router, of a machine on the link, or of somebody outside."""
         if pool := self._sites.pool_of_gateway(packet.destination):
             return (self._end(packet, f"router {packet.destination}", f"it arrives at the gateway of pool {pool}"),)
-        if pool := self._free_in(packet.destination):
+        if pool := self._sites.pool_with(packet.destination):
             reason = f"nobody has {packet.destination}: pool {pool} gives it to pods, and none has it now"
             return packet.dropped("the network", reason, f"see spiderpoolctl who {packet.destination}")
         if by.gateway is None:
@@ -365,12 +364,6 @@ class Walker:
             return (self._end(packet, "the network", does),)
         does = "it goes on outside of the cluster: routes, NAT and filters there are not readable from here"
         return (self._end(packet, "outside", does),)
-
-    def _free_in(self, address: Address) -> str | None:
-        for pool in (self._sites.objects.pools or {}).values():
-            if ip_network(pool.spec.subnet).version == address.version and int(address) in usable(pool):
-                return pool.name
-        return None
 
     @staticmethod
     def _end(packet: Packet, place: str, does: str) -> PacketPath:
