@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
 from spiderpool.api.core_v1 import Namespace, Node, Pod, Service
+from spiderpool.cli.agent_options import as_agents_are_set
 from spiderpool.cli.completion import names_of
 from spiderpool.cli.connection import Connection, Show, connected, end, examples, shown
-from spiderpool.cli.installation import DEFAULT_NAMESPACE
 from spiderpool.cli.policies import PolicyOptions
 from spiderpool.cli.trace.question import TraceOptions, TraceQuestion
 
@@ -54,9 +53,7 @@ def trace_words(context: click.Context, parameter: click.Parameter, written: str
     shell_complete=names_of(Namespace),
     help="Namespace of the pod. Default: that of the context.",
 )
-@click.option("--values", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="conf.yml of the agents.")
-@click.option("--default-network", metavar="NAME", help="Network of pods that name none. Default: that of the agents.")
-@click.option("--spiderpool-namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Where Spiderpool is.")
+@as_agents_are_set
 @shown
 @connected
 def trace(words: Sequence[str], connection: Connection, show: Show, **options: Any) -> None:
