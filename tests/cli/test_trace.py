@@ -361,7 +361,9 @@ def test_how_it_is_printed() -> None:
     document = json.loads(printed(found, "json", View()))
     assert [hop["interface"] for hop in document["paths"][1]["hops"]] == ["veth0", "", "eth0", "eth0"]
     assert document["paths"][1]["hops"][2]["masquerade"] is True
-    assert printed(found, "name", View()).splitlines()[0] == "pod/web"
+    assert [hop["pod"] for hop in document["paths"][1]["hops"]] == ["shop/web", "", "", "shop/far"]
+    assert document["goes_through"] is True
+    assert printed(found, "name", View()).splitlines() == ["pod/web", "pod/near", "pod/far"]
 
 
 def test_words_are_completed_before_the_cluster_is_asked() -> None:

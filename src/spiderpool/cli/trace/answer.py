@@ -28,16 +28,13 @@ class ConnectionTrace:
     """As it was named, with the protocol."""
     outcome: str
     """``goes through``, ``is dropped`` or ``is not known``, with how many of the ways."""
+    goes_through: bool
+    """Whether it does, as far as that can be read."""
     drop: Drop | None
     """What drops it first; None: nothing that can be read does."""
     paths: tuple[PacketPath, ...]
     """One for each endpoint that it may get."""
     notes: tuple[str, ...]
-
-    @property
-    def goes_through(self) -> bool:
-        """Whether it does, as far as that can be read."""
-        return self.outcome.startswith("goes through")
 
     def lines(self, view: View) -> Iterator[str]:
         """The outcome first, then the way to the first endpoint, and where the ways to others differ."""
@@ -61,9 +58,8 @@ class ConnectionTrace:
 
     def names(self) -> Iterable[str]:
         """The pods that it passes, in order."""
-        places = (hop.place for path in self.paths for hop in path.hops)
-        pods = dict.fromkeys(place.removeprefix("pod ") for place in places if place.startswith("pod "))
-        return (object_reference(Pod, name.partition("/")[2]) for name in pods)
+        pods = dict.fromkeys(hop.pod for path in self.paths for hop in path.hops if hop.pod)
+        return (object_reference(Pod, key.partition("/")[2]) for key in pods)
 
 
 def _path_lines(path: PacketPath, first: PacketPath | None, view: View) -> Iterator[str]:
@@ -108,17 +104,17 @@ def trace_of(sender: str, target: str, paths: tuple[PacketPath, ...], *, one_suf
     drop = next((path.drop for path in paths if path.drop), None)
     some = f" by {len(through)} of {len(paths)} ways" if 0 < len(through) < len(paths) else ""
     if paths and (len(through) == len(paths) or (through and one_suffices)):
-        return ConnectionTrace(sender, target, f"goes through{some}", None, paths, ())
+        return ConnectionTrace(sender, target, f"goes through{some}", True, None, paths, ())
     if drop is None:
-        return ConnectionTrace(sender, target, "is not known to arrive", None, paths, ())
+        return ConnectionTrace(sender, target, "is not known to arrive", False, None, paths, ())
     dropped = sum(path.drop is not None for path in paths)
     of = f" on {dropped} of {len(paths)} ways" if dropped < len(paths) else ""
-    return ConnectionTrace(sender, target, f"is dropped{of}", drop, paths, ())
+    return ConnectionTrace(sender, target, f"is dropped{of}", False, drop, paths, ())
 
 
 def with_notes(trace: ConnectionTrace, objects: ClusterObjects, sender: Pod | None) -> ConnectionTrace:
     """The answer with what was not considered, or only assumed."""
-    keys = {key for path in trace.paths for hop in path.hops for key in [hop.place.removeprefix("pod ")]}
+    keys = {hop.pod for path in trace.paths for hop in path.hops}
     pods = [pod for key in sorted(keys) if (pod := objects.pods.get(key))]
     found = [*objects.notes, *_policy_notes(objects, pods)]
     unnamed = sender is not None and DEFAULT_NETWORK_ANNOTATION not in (sender.metadata.annotations or {})

@@ -43,13 +43,13 @@ def in_pod(sites: SiteMap, site: TracedPod, packet: Packet, interface: str) -> P
         why = f"{site.stopped}, so nothing answers at {packet.destination}"
         return replace(path, drop=Drop(site.place, why, STOPPED.format(pod=site.pod.key)))
     seen = str(packet.source or "the client")
-    hop = Hop(site.place, f"it arrives by {interface}, from {seen}", interface)
+    hop = site.hop(f"it arrives by {interface}, from {seen}", interface)
     path = replace(path, hops=(*packet.hops, hop), seen_as=seen)
     mark = MARK if interface == VETH else 0
     choice = look_up(Flow(client_of(packet), packet.destination, mark), site.routing)
     if choice is None:
         return replace(path, drop=_no_way_back(site, packet), seen_as="")
-    hop = Hop(site.place, f"answers leave by {choice.route.link}").by(choice, packet.destination, mark)
+    hop = site.hop(f"answers leave by {choice.route.link}").by(choice, packet.destination, mark)
     path = replace(path, way_back=(hop,), asymmetric=choice.route.link != interface)
     if choice.route.link == VETH:
         return _back_by_the_node(sites, site, packet, path)

@@ -12,6 +12,7 @@ from spiderpool.cli.explain.case import PodCase
 from spiderpool.cli.explain.pod_plan import attachment_of, plan_addresses
 from spiderpool.cli.trace.case import ClusterObjects
 from spiderpool.cli.trace.node_sites import TracedNode
+from spiderpool.cli.trace.values import Hop
 from spiderpool.core.addresses import Address
 from spiderpool.core.annotations import custom_routes
 from spiderpool.core.ipam import allocation
@@ -51,6 +52,10 @@ class TracedPod:
     def place(self) -> str:
         """How it is called."""
         return f"pod {self.pod.key}"
+
+    def hop(self, does: str, interface: str = "") -> Hop:
+        """What becomes of a packet in it."""
+        return Hop(self.place, does, interface, pod=self.pod.key)
 
     @property
     def stopped(self) -> str:

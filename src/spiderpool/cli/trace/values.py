@@ -31,6 +31,8 @@ class Hop:
     mark: str = ""
     masquerade: bool = False
     """Whether ``source`` replaces the address that the packet came with."""
+    pod: str = ""
+    """``namespace/name`` of the pod that the place is."""
 
     def by(self, choice: RouteChoice, source: Address | None, mark: int = 0) -> Hop:
         """The hop with the rule and route that the packet takes."""

@@ -71,14 +71,14 @@ class Walker:
         if site.unknown:
             return packet.lost(site.unknown)
         if site.pod.spec.hostNetwork:
-            hop = Hop(site.place, f"it is in the network of node {site.node} (hostNetwork)")
+            hop = site.hop(f"it is in the network of node {site.node} (hostNetwork)")
             return self.from_node(self._sites.node(site.node), packet.after(hop))
         version = packet.destination.version
         if not site.routing.held(version):
             remedy = f"give the pod an IPv{version} address (pools of that family), or use the server's other address"
             return packet.dropped(site.place, f"it has no IPv{version} address", remedy)
         if site.routing.holds(packet.destination):
-            return (self._end(replace(packet, source=packet.destination), site.place, "the address is its own"),)
+            return (self._end(replace(packet, source=packet.destination), site.hop("the address is its own")),)
         found = look_up_unbound(packet.destination, site.routing)
         if found is None:
             return self._without_route(site, packet)
@@ -96,7 +96,7 @@ class Walker:
     ) -> tuple[PacketPath, ...]:
         link = choice.route.link
         to = f"to {choice.next_hop}" if choice.next_hop else "on the link"
-        hop = Hop(site.place, f"it leaves by {link}, {to}").by(choice, source)
+        hop = site.hop(f"it leaves by {link}, {to}").by(choice, source)
         sent = replace(packet.after(hop), source=source)
         node = self._sites.node(site.node)
         if link == VETH:
@@ -256,7 +256,7 @@ class Walker:
         if packet.destination == self._metadata:
             if by.child is not None and self._is_kept_from_metadata(packet):
                 return self._metadata_drop(packet, f"NIC {by.nic} of {by.node.place}")
-            return (self._end(packet, "metadata service", "it answers"),)
+            return (self._end(packet, Hop("metadata service", "it answers")),)
         site = self._sites.pod_with(packet.destination)
         if site and by.stays_in_nic(site, packet.destination):
             return self._within_nic(by, packet, site)
@@ -355,17 +355,18 @@ class Walker:
     def _elsewhere(self, by: Departure, packet: Packet) -> tuple[PacketPath, ...]:
         """An address that no object has: of a router, of a machine on the link, or of somebody outside."""
         if pool := self._sites.pool_of_gateway(packet.destination):
-            return (self._end(packet, f"router {packet.destination}", f"it arrives at the gateway of pool {pool}"),)
+            hop = Hop(f"router {packet.destination}", f"it arrives at the gateway of pool {pool}")
+            return (self._end(packet, hop),)
         if pool := self._sites.pool_with(packet.destination):
             reason = f"nobody has {packet.destination}: pool {pool} gives it to pods, and none has it now"
             return packet.dropped("the network", reason, f"see spiderpoolctl who {packet.destination}")
         if by.gateway is None:
             does = "it arrives if a machine has the address: no object of the cluster says so"
-            return (self._end(packet, "the network", does),)
+            return (self._end(packet, Hop("the network", does)),)
         does = "it goes on outside of the cluster: routes, NAT and filters there are not readable from here"
-        return (self._end(packet, "outside", does),)
+        return (self._end(packet, Hop("outside", does)),)
 
     @staticmethod
-    def _end(packet: Packet, place: str, does: str) -> PacketPath:
+    def _end(packet: Packet, hop: Hop) -> PacketPath:
         seen = str(packet.source or "the client")
-        return PacketPath(packet.target, (*packet.hops, Hop(place, does)), seen_as=seen)
+        return PacketPath(packet.target, (*packet.hops, hop), seen_as=seen)
