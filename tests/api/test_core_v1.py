@@ -57,6 +57,14 @@ def test_a_node_without_conditions_is_not_ready() -> None:
     assert (node.ready_status, node.ready) == ("False", False)
 
 
+def test_the_internal_addresses_of_a_node() -> None:
+    listed = [("Hostname", "n1"), ("InternalIP", "fd00::1"), ("ExternalIP", "192.0.2.1"), ("InternalIP", "10.0.0.1")]
+    addresses = [{"type": kind, "address": text} for kind, text in listed]
+    node = read({"metadata": {"name": "n1"}, "status": {"addresses": addresses}}, Node)
+    assert node.internal_addresses == ("fd00::1", "10.0.0.1")
+    assert Node().internal_addresses == ()
+
+
 def test_service() -> None:
     service = read(
         {

@@ -130,6 +130,11 @@ class Node(Object, kw_only=True):
         """Whether the condition Ready is true."""
         return self.ready_status == "True"
 
+    @property
+    def internal_addresses(self) -> tuple[str, ...]:
+        """Its addresses of type InternalIP as they are written, in their order; a kubelet may have named anything."""
+        return tuple(each.address for each in self.status.addresses or () if each.type == "InternalIP")
+
 
 class ServicePort(msgspec.Struct, omit_defaults=True):
     """core/v1 ServicePort."""

@@ -75,7 +75,7 @@ class ProbeRun:
         await client.create(objects.program(self.frame), timeout=timeout)
         service = await client.create(objects.service(self.frame), timeout=timeout)
         for site in sites:
-            addresses = () if site.network else node_addresses(nodes[site.node])
+            addresses = () if site.network else nodes[site.node].internal_addresses
             try:
                 await self._create(objects.pod(self.frame, site, addresses))
             except (Forbidden, Invalid) as error:
@@ -241,7 +241,7 @@ async def with_addresses(
         if site.name in running:
             interfaces = _interfaces(running[site.name], records)
             if not site.network:
-                interfaces = (ProbeInterface("", node_addresses(nodes[site.node])),)
+                interfaces = (ProbeInterface("", nodes[site.node].internal_addresses),)
             found.append(ProbePod(site.name, site.node, site.network, interfaces))
     return found
 
@@ -254,11 +254,6 @@ def _interfaces(pod: Pod, records: Iterable[SpiderIP]) -> tuple[ProbeInterface, 
             by_name.setdefault(record.spec.interface, []).append(record.spec.address.partition("/")[0])
     by_name = by_name or {"eth0": [each.ip or "" for each in pod.status.podIPs or ()]}
     return tuple(ProbeInterface(name, tuple(sorted(by_name[name], key=version_of_text))) for name in sorted(by_name))
-
-
-def node_addresses(node: Node) -> tuple[str, ...]:
-    """The internal addresses of a node."""
-    return tuple(each.address for each in node.status.addresses or () if each.type == "InternalIP")
 
 
 def asked_services(frame: ProbeFrame, service: objects.ProbeService) -> AskedServices:

@@ -59,7 +59,7 @@ def node_site(name: str, objects: ClusterObjects) -> TracedNode:
 
 
 def _primary(node: Node) -> tuple[Address, ...]:
-    own = [ip_address(each.address) for each in node.status.addresses or () if each.type == "InternalIP"]
+    own = [ip_address(text) for text in node.internal_addresses]
     found = (next((each for each in own if each.version == version), None) for version in FAMILIES)
     return tuple(each for each in found if each is not None)
 
@@ -71,8 +71,8 @@ def _addresses(name: str, enis: Mapping[str, ENI], objects: ClusterObjects) -> I
     for device, eni in sorted(enis.items(), key=lambda each: not each[1].primary):
         known.add(ip_address(eni.primary_address))
         yield _on_link(device, ip_address(eni.primary_address), [ip_network(eni.subnet)] if eni.subnet else subnets)
-    for each in objects.nodes[name].status.addresses or ():
-        if each.type == "InternalIP" and (address := ip_address(each.address)) not in known:
+    for text in objects.nodes[name].internal_addresses:
+        if (address := ip_address(text)) not in known:
             yield _on_link(_device(address, enis, objects.networks or {}), address, subnets)
 
 

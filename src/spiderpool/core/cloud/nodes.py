@@ -33,9 +33,8 @@ def foreign_address(node: Node, addresses: Collection[str]) -> str | None:
 
     None: they agree, or one of them has no address.
     """
-    internal = [each.address for each in node.status.addresses or () if each.type == "InternalIP"]
     for is_ipv6 in (False, True):
-        own = [each for each in internal if (":" in each) == is_ipv6]
+        own = [each for each in node.internal_addresses if (":" in each) == is_ipv6]
         known = {each for each in addresses if (":" in each) == is_ipv6}
         if own and known and known.isdisjoint(own):
             return own[0]
