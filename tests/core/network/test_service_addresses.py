@@ -17,6 +17,8 @@ from spiderpool.core.network.service_addresses import (
     addresses_of,
     bounded,
     has_address,
+    has_family,
+    listed_addresses,
     objection,
     pool_addresses,
 )
@@ -56,6 +58,19 @@ def texts(found: Service, *kinds: str) -> list[str]:
 )
 def test_what_kube_proxy_serves(found: Service, expected: list[str]) -> None:
     assert texts(found) == expected
+
+
+@pytest.mark.parametrize(("left_to_balancer", "balancers"), [(True, ["10.0.0.1", BALANCER]), (False, [BALANCER])])
+def test_what_is_listed(left_to_balancer: bool, balancers: list[str]) -> None:
+    ingress = (LoadBalancerIngress(ip="10.0.0.1", ipMode="Proxy"), LoadBalancerIngress(ip=BALANCER))
+    found = service(*ingress, externalIPs=["nonsense"], clusterIP="None")
+    listed = [*(("LoadBalancer", text) for text in balancers), ("ExternalIP", "nonsense")]
+    assert list(listed_addresses(found, left_to_balancer=left_to_balancer)) == listed
+
+
+@pytest.mark.parametrize(("families", "versions"), [(None, [4, 6]), (["IPv6"], [6]), (["IPv4", "IPv6"], [4, 6])])
+def test_the_families_of_a_service(families: list[str] | None, versions: list[int]) -> None:
+    assert [version for version in (4, 6) if has_family(service(ipFamilies=families), version)] == versions
 
 
 def test_kinds_that_are_switched_off() -> None:

@@ -11,6 +11,7 @@ from spiderpool.cli.trace.sites import SiteMap
 from spiderpool.cli.trace.values import Drop, Hop, Packet, PacketPath
 from spiderpool.cli.trace.walk import Walker
 from spiderpool.core.addresses import FAMILIES, Address
+from spiderpool.core.network.service_addresses import has_family
 from spiderpool.core.network.service_proxy import ClientPlace, ServiceAddressKind, ServiceFrontend, usable_endpoints
 
 CLIENT = "the client"
@@ -60,7 +61,7 @@ def _by_node(walker: Walker, sites: SiteMap, frontend: ServiceFrontend, name: st
     held = [address for version in FAMILIES for address in _node_port_addresses(sites, node, version)[:1]]
     found: list[PacketPath] = []
     for address in held:
-        if f"IPv{address.version}" in (frontend.service.spec.ipFamilies or ("IPv4", "IPv6")):
+        if has_family(frontend.service, address.version):
             packet = _packet(address, frontend.port.nodePort or 0, frontend)
             hop = Hop(CLIENT, f"it connects to {packet.target}, if routes and filters outside allow it")
             found += walker.on_node(node, packet.after(hop), ClientPlace.NETWORK)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from ipaddress import ip_address
 
+from spiderpool.api.coordinator import EXTERNAL_IP, LOAD_BALANCER
 from spiderpool.api.core_v1 import Pod, Service, ServicePort
 from spiderpool.api.ip import SpiderIP
 from spiderpool.cli.trace.case import ClusterObjects
@@ -15,7 +16,11 @@ from spiderpool.core.addresses import Address, AddressSet, object_name
 from spiderpool.core.ipam.allocation import usable
 from spiderpool.core.ipam.gc import pod_uids
 from spiderpool.core.network.plumbing.lookup import RoutingState
+from spiderpool.core.network.service_addresses import has_family, listed_addresses
 from spiderpool.core.network.service_proxy import ServiceAddressKind, ServiceFrontend
+
+KINDS = {LOAD_BALANCER: ServiceAddressKind.BALANCER, EXTERNAL_IP: ServiceAddressKind.EXTERNAL_IP}
+"""How a client names a Service, by the kind that an address is listed as."""
 
 
 class SiteMap:
@@ -83,7 +88,7 @@ class SiteMap:
         """The Service that has a port of all nodes."""
         for service in self.services:
             for listed in service.spec.ports or ():
-                if (listed.nodePort, listed.protocol) == (port, protocol) and _serves(service, version):
+                if (listed.nodePort, listed.protocol) == (port, protocol) and has_family(service, version):
                     return ServiceFrontend(service, listed, ServiceAddressKind.NODE_PORT, version)
         return None
 
@@ -138,12 +143,8 @@ def addresses_of_service(service: Service) -> Iterator[tuple[ServiceAddressKind,
     for text in spec.clusterIPs or ([spec.clusterIP] if spec.clusterIP else []):
         if text != "None":
             yield ServiceAddressKind.CLUSTER_IP, text
-    if spec.type == "LoadBalancer":
-        for ingress in service.status.loadBalancer.ingress or ():
-            if ingress.ip:
-                yield ServiceAddressKind.BALANCER, ingress.ip
-    for text in spec.externalIPs or ():
-        yield ServiceAddressKind.EXTERNAL_IP, text
+    for kind, text in listed_addresses(service, left_to_balancer=True):
+        yield KINDS[kind], text
 
 
 def kind_of(service: Service, address: Address) -> ServiceAddressKind | None:
@@ -159,7 +160,3 @@ def is_proxied(service: Service, address: Address) -> bool:
 
 def _port(service: Service, port: int, protocol: str) -> ServicePort | None:
     return next((each for each in service.spec.ports or () if (each.port, each.protocol) == (port, protocol)), None)
-
-
-def _serves(service: Service, version: int) -> bool:
-    return f"IPv{version}" in (service.spec.ipFamilies or ("IPv4", "IPv6"))

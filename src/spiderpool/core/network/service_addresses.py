@@ -40,19 +40,28 @@ def addresses_of(service: Service, kinds: Collection[str]) -> Iterator[ServiceAd
     spec = service.spec
     if service.terminating or spec.clusterIP in (None, "", "None") or PROXY_NAME in (service.metadata.labels or {}):
         return
-    for kind, text in _texts(service):
+    for kind, text in listed_addresses(service):
         address = _parsed(text)
-        if kind in kinds and address is not None and f"IPv{address.version}" in (spec.ipFamilies or ("IPv4", "IPv6")):
+        if kind in kinds and address is not None and has_family(service, address.version):
             yield ServiceAddress(address, kind)
 
 
-def _texts(service: Service) -> Iterator[tuple[str, str]]:
+def listed_addresses(service: Service, *, left_to_balancer: bool = False) -> Iterator[tuple[str, str]]:
+    """Kind and text of each address of a Service beside its ClusterIPs, as they are written, balancers' first.
+
+    ``left_to_balancer``: also those of ``ipMode`` Proxy.
+    """
     if service.spec.type == "LoadBalancer":
         for ingress in service.status.loadBalancer.ingress or ():
-            if ingress.ip and ingress.ipMode != "Proxy":
+            if ingress.ip and (left_to_balancer or ingress.ipMode != "Proxy"):
                 yield LOAD_BALANCER, ingress.ip
     for text in service.spec.externalIPs or ():
         yield EXTERNAL_IP, text
+
+
+def has_family(service: Service, version: int) -> bool:
+    """Whether a Service has addresses of a family; one that names no families may have both."""
+    return f"IPv{version}" in (service.spec.ipFamilies or ("IPv4", "IPv6"))
 
 
 def _parsed(text: str) -> Address | None:
