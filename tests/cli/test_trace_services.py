@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.core_v1 import ConfigMap
+from spiderpool.api.core_v1 import ConfigMap, ServicePort
 from spiderpool.cli.trace.case import proxy_settings
 from spiderpool.core.network.service_proxy import ProxySettings
 from tests.cli.trace_cluster import (
@@ -106,6 +106,17 @@ def test_other_ports_of_an_external_ip_that_no_object_has() -> None:
     assert found.drop.reason == "Service shop/api has no port 443/TCP, only 80/TCP"
     found = traced(cluster(*api("far", externalIPs=["203.0.113.5"])), "web", "203.0.113.5:443")
     assert places(found)[-1] == "outside"
+
+
+def test_services_that_share_an_external_ip() -> None:
+    other = service("other", clusterIP="10.233.0.11", clusterIPs=["10.233.0.11"], externalIPs=["203.0.113.5"])
+    other = replace(other, spec=replace(other.spec, ports=[ServicePort(port=443)]))
+    objects = cluster(*api("far", externalIPs=["203.0.113.5"]), other, coordinator("203.0.113.5"))
+    assert "externalIP of Service shop/api" in traced(objects, "web", "203.0.113.5:80").paths[0].hops[1].does
+    for port, reason in ((443, "Service shop/other has no ready endpoint"), (81, "Service shop/other has no port 81")):
+        found = traced(objects, "web", f"203.0.113.5:{port}")
+        assert found.drop is not None
+        assert reason in found.drop.reason
 
 
 def test_a_port_that_the_balancer_does_not_have() -> None:
