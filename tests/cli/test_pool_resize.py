@@ -242,7 +242,7 @@ async def test_what_somebody_else_has_reserved_stays(played: PlayedCluster, labe
         await run(played, LAST, STAY)
     await undo(played)
     assert set(played.server.stored(SpiderReservedIP)) == {"moving-one"}
-    assert played.pool("one").metadata.annotations or {} == {}
+    assert (played.pool("one").metadata.annotations or {}) == {}
 
 
 async def test_what_is_added_counts_and_is_there_first(played: PlayedCluster) -> None:
