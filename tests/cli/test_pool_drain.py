@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -17,8 +18,9 @@ from msgspec.structs import replace as changed
 from spiderpool.api.evictable_pods import EvictablePod
 from spiderpool.api.ip import IPOwner, SpiderIP
 from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, SpiderIPPool
-from spiderpool.api.meta import ObjectMeta, OwnerReference
+from spiderpool.api.meta import Object, ObjectMeta, OwnerReference
 from spiderpool.api.subnet import APPLICATION_NAME_LABEL
+from spiderpool.cli.connection import REQUEST_TIMEOUT, Cluster
 from spiderpool.cli.main import cli
 from spiderpool.cli.plan.pods import MIRROR
 from spiderpool.cli.policies import PolicyOptions
@@ -29,7 +31,9 @@ from spiderpool.cli.renumbering.holders import AddressHolder, HolderKind, evicti
 from spiderpool.cli.renumbering.marks import DISABLED_BEFORE, MOVING_RUN, RUN_LASTS, run_mark, run_of
 from spiderpool.cli.renumbering.moving import MoveStage, chosen, move_state, why_incomplete
 from spiderpool.cli.renumbering.report import MovePlan
+from spiderpool.cli.renumbering.survey import survey
 from spiderpool.errors import NotReady, Refused
+from tests.cli.test_connection import kubeconfig
 from tests.cli.test_plan import pool, record
 from tests.support.api_server import Fault
 from tests.support.played_cluster import DB, OLD, VM, PlayedCluster, held, played_cluster, pod
@@ -310,9 +314,9 @@ async def test_a_change_of_somebody_else_is_told(played: PlayedCluster) -> None:
     stale = played.pool("one")
     played.server.put(changed(OLD, spec=changed(OLD.spec, ips=["10.0.0.1-10.0.0.9"])))
     with pytest.raises(Refused, match="somebody else has changed pool one meanwhile"):
-        await writes.close_pool(played.client, whole(stale))
+        await writes.close_pool(played.cluster, whole(stale))
     played.server.inject(Fault("patch", status=409))
-    assert (await writes.close_pool(played.client, whole(played.pool("one")))).spec.disable, (
+    assert (await writes.close_pool(played.cluster, whole(played.pool("one")))).spec.disable, (
         "a status is written all the time"
     )
 
@@ -374,8 +378,8 @@ async def test_a_run_that_was_killed_keeps_others_away_for_a_while_only(played: 
 
 
 async def test_a_run_keeps_others_away_for_as_long_as_it_lasts(played: PlayedCluster) -> None:
-    closing = runs.PoolRun(played.client, whole(OLD))
-    part = replace(closing.part, pool=await writes.close_pool(played.client, closing.part, closing.mark()))
+    closing = runs.PoolRun(played.cluster, whole(OLD))
+    part = replace(closing.part, pool=await writes.close_pool(played.cluster, closing.part, closing.mark()))
     mine = replace(closing, part=part)
     soon = (datetime.now(UTC) + timedelta(seconds=10)).isoformat()
     await played.client.patch(SpiderIPPool, "one", {"metadata": {"annotations": {MOVING_RUN: f"{mine.name} {soon}"}}})
@@ -461,6 +465,28 @@ async def test_a_pool_that_agents_learn_late_of_is_looked_at_again(
     monkeypatch.setattr(drain, "learnt", late)
     assert await run(played)
     assert "late" in played.far.evicted
+
+
+async def test_a_write_waits_no_longer_than_the_option_says(played: PlayedCluster, tmp_path: Path) -> None:
+    await run(played, replace(OPTIONS, move=False))
+    played.server.inject(Fault("patch", plural=SpiderIPPool.KIND.plural, until=asyncio.Event()))
+    words = ["pool", "drain", "one", "--undo", "--kubeconfig", str(kubeconfig(tmp_path, played.server.url))]
+    async with asyncio.timeout(REQUEST_TIMEOUT - 1.0):
+        result = await asyncio.to_thread(CliRunner().invoke, cli, [*words, "--request-timeout", "0.3"])
+    assert "no answer from the API server to PATCH" in result.stderr
+
+
+@pytest.mark.parametrize(("verb", "kind"), [("get", SpiderIPPool), ("create", EvictablePod)])
+async def test_checks_and_moves_wait_no_longer_either(played: PlayedCluster, verb: str, kind: type[Object]) -> None:
+    impatient = Cluster(played.client, 0.3)
+    mine = runs.PoolRun(impatient, whole(OLD))
+    mine = replace(mine, part=replace(mine.part, pool=await writes.close_pool(impatient, mine.part, mine.mark())))
+    (first, _) = (await survey(impatient, [mine.part])).holders
+    played.server.inject(Fault(verb, plural=kind.KIND.plural, until=asyncio.Event()))
+    mover = moving.Mover(impatient, [mine.part], 5.0, [mine], played.said.append)
+    async with asyncio.timeout(REQUEST_TIMEOUT - 1.0):
+        assert await mover.move_all([first])
+    assert played.server.has_no_faults
 
 
 async def test_room_is_asked_for_without_move_too(played: PlayedCluster) -> None:

@@ -91,15 +91,15 @@ class PoolDrain:
     async def carry_out(self, cluster: Cluster, say: Say) -> bool:
         """Close the pool, move its pods, tell what still holds an address; whether none does."""
         part = whole(await pool_named(cluster, self.pool))
-        run = PoolRun(cluster.client, part)
-        part = replace(part, pool=await close_pool(cluster.client, part, run.mark()))
+        run = PoolRun(cluster, part)
+        part = replace(part, pool=await close_pool(cluster, part, run.mark()))
         async with run.kept():
             say(f"pool {self.pool} gives no new address")
             return await empty(cluster, [part], self.options, [run], say)
 
     async def undo(self, cluster: Cluster, say: Say) -> bool:
         """Have the pool give addresses again."""
-        say(await reopen_pool(cluster.client, await pool_named(cluster, self.pool)))
+        say(await reopen_pool(cluster, await pool_named(cluster, self.pool)))
         return True
 
     @property

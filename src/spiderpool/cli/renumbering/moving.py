@@ -25,8 +25,6 @@ from spiderpool.errors import ApiUnavailable, NotReady
 from spiderpool.kube.client import Client, Conflict, Forbidden, NotFound
 from spiderpool.kube.evictions import evict
 
-REQUEST_TIMEOUT = 10.0
-"""Seconds for each request."""
 POLL = 1.0
 """Seconds between two looks, and between two tries of an eviction that a PodDisruptionBudget forbids."""
 
@@ -206,7 +204,7 @@ class Mover:
         namespace, _, name = holder.pod.partition("/")
         pod = Pod(metadata=ObjectMeta(name=name, namespace=namespace, uid=holder.uid))
         try:
-            await evict(self.client, pod, timeout=REQUEST_TIMEOUT)
+            await evict(self.client, pod, timeout=self.cluster.timeout)
         except (NotFound, Conflict, ApiUnavailable) as error:
             return error.message
         return None
@@ -218,7 +216,7 @@ class Mover:
         if kind is None or holder.controller_uid is None:
             return None
         try:
-            found = await self.client.find(kind, name, holder.namespace, timeout=REQUEST_TIMEOUT)
+            found = await self.client.find(kind, name, holder.namespace, timeout=self.cluster.timeout)
         except Forbidden:
             return None
         if found is None or found.metadata.uid != holder.controller_uid:
@@ -238,16 +236,18 @@ class Mover:
             await self._check()
 
     async def _pods(self, holder: AddressHolder) -> list[EvictablePod]:
-        return await self.client.list(EvictablePod, holder.namespace, timeout=REQUEST_TIMEOUT)
+        return await self.client.list(EvictablePod, holder.namespace, timeout=self.cluster.timeout)
 
     async def _records(self, holder: AddressHolder) -> list[SpiderIP]:
-        reads = (self.client.find(SpiderIP, object_name(each), timeout=REQUEST_TIMEOUT) for each in holder.addresses)
+        reads = (
+            self.client.find(SpiderIP, object_name(each), timeout=self.cluster.timeout) for each in holder.addresses
+        )
         return [record for record in [await each for each in reads] if record is not None]
 
     async def _records_of(self, pod: EvictablePod) -> list[SpiderIP]:
         """The records that a pod has."""
         label = f"{IP_NODE_LABEL}={label_value(pod.spec.nodeName or '')}"
-        near = await self.client.list(SpiderIP, labels=label, timeout=REQUEST_TIMEOUT)
+        near = await self.client.list(SpiderIP, labels=label, timeout=self.cluster.timeout)
         return [each for each in near if each.spec.podUID == pod.metadata.uid]
 
 

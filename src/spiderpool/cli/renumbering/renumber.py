@@ -26,7 +26,7 @@ from spiderpool.cli.renumbering.places import places
 from spiderpool.cli.renumbering.report import MovePlan, PlannedPool
 from spiderpool.cli.renumbering.runs import PoolRun
 from spiderpool.cli.renumbering.survey import survey
-from spiderpool.cli.renumbering.writes import TIMEOUT, close_pool, reopen_pool
+from spiderpool.cli.renumbering.writes import close_pool, reopen_pool
 from spiderpool.core.admission.ippool import PoolContext, validate_ippool
 from spiderpool.core.ipam.subnet_addresses import reserved_addresses
 from spiderpool.errors import BadRequest
@@ -140,8 +140,8 @@ class SubnetRenumbering:
         async with AsyncExitStack() as stack:
             parts, runs = [], []
             for part in case.parts:  # all are closed first, so that no pod moves from one to the next
-                run = PoolRun(cluster.client, part)
-                parts.append(replace(part, pool=await close_pool(cluster.client, part, run.mark())))
+                run = PoolRun(cluster, part)
+                parts.append(replace(part, pool=await close_pool(cluster, part, run.mark())))
                 runs.append(run)
                 await stack.enter_async_context(run.kept())
                 say(f"pool {part.pool.name} gives no new address")
@@ -160,7 +160,7 @@ class SubnetRenumbering:
 
     async def _make(self, cluster: Cluster, pair: PoolCounterpart, say: Say) -> None:
         try:
-            await cluster.client.create(pair.new, timeout=TIMEOUT)
+            await cluster.client.create(pair.new, timeout=cluster.timeout)
         except AlreadyExists:
             raise BadRequest(f"pool {pair.new.name} has been made meanwhile; run the same command again") from None
         say(f"pool {pair.new.name} is made with {', '.join(pair.new.spec.ips or ())}")
@@ -172,7 +172,7 @@ class SubnetRenumbering:
             say(f"pool {name} stays, since its addresses are held")
             return False
         try:
-            await cluster.client.delete(SpiderIPPool, name, uid=part.pool.metadata.uid, timeout=TIMEOUT)
+            await cluster.client.delete(SpiderIPPool, name, uid=part.pool.metadata.uid, timeout=cluster.timeout)
         except (NotFound, Conflict) as error:
             say(f"pool {name} is not deleted: {error.message}")
             return isinstance(error, NotFound)
@@ -186,7 +186,7 @@ class SubnetRenumbering:
         for pool in pools:
             if pool.spec.subnet != old.subnet or not is_moving_by(pool, MoveKind.DRAIN):
                 continue
-            say(await reopen_pool(cluster.client, pool))
+            say(await reopen_pool(cluster, pool))
             for new in pools:
                 if notes_of(new).get(RENUMBERED_FROM) == pool.name:
                     say(f"pool {new.name} stays; for pods to move back: spiderpoolctl pool drain {new.name} --move")

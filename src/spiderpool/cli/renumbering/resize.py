@@ -170,9 +170,9 @@ class PoolResize:
                 return True
             pool = await pool_named(cluster, self.pool)
         change = resized(pool, self.change)
-        run = PoolRun(cluster.client, change.part)
+        run = PoolRun(cluster, change.part)
         if change.part.addresses:
-            change = changed(change, before=await mark_part(cluster.client, change.part, run.mark()))
+            change = changed(change, before=await mark_part(cluster, change.part, run.mark()))
         elif is_moving_by(pool, MoveKind.RESIZE):
             raise Refused(f"pool {self.pool} is being resized: finish that, or take it back by --undo")
         if with_additions(change).spec.ips != change.before.spec.ips:
@@ -185,13 +185,13 @@ class PoolResize:
     async def _remove(self, cluster: Cluster, run: PoolRun, say: Say) -> bool:
         """Take away a part that is marked already; whether it is, and nobody has got an address of it meanwhile."""
         part = run.part
-        await reserve(cluster.client, part)
+        await reserve(cluster, part)
         say(f"nobody gets {', '.join(part.addresses.ranges())} of pool {self.pool} any more")
         if not await empty(cluster, [part], self.options, [run], say):
             return False
         records = await cluster.needed(SpiderIP)
         check_free(part, records)
-        await end_cooldowns(cluster.client, part, records)
+        await end_cooldowns(cluster, part, records)
         change = resized(await run.check(), self.change)
         if change.part.addresses != part.addresses:
             raise Refused(f"somebody else has changed pool {self.pool} meanwhile; look at it, and run this again")
@@ -204,12 +204,12 @@ class PoolResize:
         return not late.holders
 
     async def _finish(self, cluster: Cluster, pool: SpiderIPPool) -> None:
-        await unreserve(cluster.client, pool)
-        await unmark(cluster.client, pool)
+        await unreserve(cluster, pool)
+        await unmark(cluster, pool)
 
     async def _given_up(self, cluster: Cluster, pool: SpiderIPPool) -> AddressSet | None:
         """What a resize that was interrupted has taken from the pool, and has left reserved or marked."""
-        found = await reservation_of(cluster.client, pool)
+        found = await reservation_of(cluster, pool)
         version = parse_subnet(pool.spec.subnet).version
         marked = inheritance.moving_addresses(pool, version) if is_moving_by(pool, MoveKind.RESIZE) else None
         part = AddressSet.parse(found.spec.ips or (), version) if found else marked
@@ -224,7 +224,7 @@ class PoolResize:
         return ips == listed if ips else bool(removed) and removed.issubset(done) and added.issubset(listed)
 
     async def _write(self, cluster: Cluster, before: SpiderIPPool, after: SpiderIPPool, say: Say) -> None:
-        await change_pool(cluster.client, before, {"spec": {"ips": after.spec.ips}})
+        await change_pool(cluster, before, {"spec": {"ips": after.spec.ips}})
         say(f"pool {self.pool} has {', '.join(after.spec.ips or ())}")
 
     async def undo(self, cluster: Cluster, say: Say) -> bool:
@@ -234,8 +234,8 @@ class PoolResize:
         done = await self._given_up(cluster, pool)
         if not is_marked and done is None and (why := why_another_move(pool, MoveKind.RESIZE)):
             raise Refused(why)
-        await unmark(cluster.client, pool)
-        was = await unreserve(cluster.client, pool) or is_marked
+        await unmark(cluster, pool)
+        was = await unreserve(cluster, pool) or is_marked
         if done:
             say(_finishing(pool, done))
         else:

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, SpiderIPPool
+from spiderpool.cli.connection import Cluster
 from spiderpool.cli.renumbering.holders import EmptiedPart
 from spiderpool.cli.renumbering.marks import MOVING_RUN, RUN_LASTS, MoveKind, is_moving_by, notes_of, run_mark, run_of
 from spiderpool.errors import NotReady, SpiderpoolError
-from spiderpool.kube.client import Client, Conflict
+from spiderpool.kube.client import Conflict
 
-TIMEOUT = 10.0
-"""Seconds for each request."""
 LEARNING = 5.0
 """Seconds in which agents learn of a change of a pool or of what is reserved: their watches are that late at most."""
 
@@ -40,7 +39,7 @@ async def learnt() -> None:
 class PoolRun:
     """A run of one command for one pool."""
 
-    client: Client
+    cluster: Cluster
     part: EmptiedPart
     name: str = field(default_factory=_new_run)
 
@@ -55,7 +54,7 @@ class PoolRun:
 
     async def check(self) -> SpiderIPPool:
         """The pool as it is now; keeps others away for longer. Raises MoveEnded, and errors of the API."""
-        pool = await self.client.get(SpiderIPPool, self.part.pool.name, timeout=TIMEOUT)
+        pool = await self.cluster.client.get(SpiderIPPool, self.part.pool.name, timeout=self.cluster.timeout)
         if not self._goes_on(pool):
             raise MoveEnded(f"the move from pool {pool.name} was taken back meanwhile")
         run, until = run_of(pool)
@@ -65,7 +64,7 @@ class PoolRun:
             version = {"resourceVersion": pool.metadata.resourceVersion}
             mark = {"metadata": {**version, "annotations": run_mark(pool, self.name, datetime.now(UTC))}}
             with suppress(Conflict):  # the next check tries again
-                return await self.client.patch(SpiderIPPool, pool.name, mark, timeout=TIMEOUT)
+                return await self.cluster.client.patch(SpiderIPPool, pool.name, mark, timeout=self.cluster.timeout)
         return pool
 
     def _goes_on(self, pool: SpiderIPPool) -> bool:
@@ -84,7 +83,9 @@ class PoolRun:
                 await self._end()
 
     async def _end(self) -> None:
-        pool = await self.client.find(SpiderIPPool, self.part.pool.name, timeout=TIMEOUT)
+        pool = await self.cluster.client.find(SpiderIPPool, self.part.pool.name, timeout=self.cluster.timeout)
         if pool is not None and run_of(pool)[0] == self.name:
             metadata = {"resourceVersion": pool.metadata.resourceVersion, "annotations": {MOVING_RUN: None}}
-            await self.client.patch(SpiderIPPool, pool.name, {"metadata": metadata}, timeout=TIMEOUT)
+            await self.cluster.client.patch(
+                SpiderIPPool, pool.name, {"metadata": metadata}, timeout=self.cluster.timeout
+            )

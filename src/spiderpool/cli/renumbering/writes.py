@@ -10,6 +10,7 @@ from spiderpool.api.ip import RELEASE_ANNOTATION, SpiderIP
 from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
+from spiderpool.cli.connection import Cluster
 from spiderpool.cli.renumbering.holders import EmptiedPart
 from spiderpool.cli.renumbering.marks import (
     DISABLED_BEFORE,
@@ -23,10 +24,8 @@ from spiderpool.cli.renumbering.marks import (
 )
 from spiderpool.core.labels import NAME_LENGTH
 from spiderpool.errors import Refused
-from spiderpool.kube.client import AlreadyExists, Client, Conflict, NotFound
+from spiderpool.kube.client import AlreadyExists, Conflict, NotFound
 
-TIMEOUT = 10.0
-"""Seconds for each request."""
 CONFLICT_TRIES = 5
 """Tries to write a pool of which nothing but its status has changed, which the controller writes often."""
 MARKS = {POOL_MOVING_ANNOTATION: None, MOVING_BY: None, MOVING_RUN: None, DISABLED_BEFORE: None}
@@ -35,14 +34,16 @@ RESERVING = "moving-"
 """What the name of a SpiderReservedIP begins with that keeps the part of a pool which becomes empty."""
 
 
-async def change_pool(client: Client, pool: SpiderIPPool, body: Mapping[str, Any]) -> SpiderIPPool:
+async def change_pool(cluster: Cluster, pool: SpiderIPPool, body: Mapping[str, Any]) -> SpiderIPPool:
     """Patch a pool as it was looked at. Raises Refused when somebody else has changed it meanwhile, and API errors."""
     version = pool.metadata.resourceVersion
     for _ in range(CONFLICT_TRIES):
         metadata = {**body.get("metadata", {}), "resourceVersion": version}
         with suppress(Conflict):
-            return await client.patch(SpiderIPPool, pool.name, {**body, "metadata": metadata}, timeout=TIMEOUT)
-        now = await client.get(SpiderIPPool, pool.name, timeout=TIMEOUT)
+            return await cluster.client.patch(
+                SpiderIPPool, pool.name, {**body, "metadata": metadata}, timeout=cluster.timeout
+            )
+        now = await cluster.client.get(SpiderIPPool, pool.name, timeout=cluster.timeout)
         if not _is_unchanged(now, pool):
             break
         version = now.metadata.resourceVersion
@@ -54,7 +55,7 @@ def _is_unchanged(now: SpiderIPPool, before: SpiderIPPool) -> bool:
     return same and now.metadata.annotations == before.metadata.annotations and not now.terminating
 
 
-async def close_pool(client: Client, part: EmptiedPart, run: Mapping[str, str] | None = None) -> SpiderIPPool:
+async def close_pool(cluster: Cluster, part: EmptiedPart, run: Mapping[str, str] | None = None) -> SpiderIPPool:
     """Have a pool give no address any more, not even one that an owner keeps; it may be so already.
 
     ``run`` is the annotation of the run that does so. Raises Refused while another kind of move is not over.
@@ -67,16 +68,16 @@ async def close_pool(client: Client, part: EmptiedPart, run: Mapping[str, str] |
         added[DISABLED_BEFORE] = "true" if pool.spec.disable else "false"
     if pool.spec.disable and added.items() <= notes_of(pool).items():
         return pool
-    return await change_pool(client, pool, {"metadata": {"annotations": added}, "spec": {"disable": True}})
+    return await change_pool(cluster, pool, {"metadata": {"annotations": added}, "spec": {"disable": True}})
 
 
-async def reopen_pool(client: Client, pool: SpiderIPPool) -> str:
+async def reopen_pool(cluster: Cluster, pool: SpiderIPPool) -> str:
     """Take back what `close_pool` did; a sentence about it."""
     if not is_moving_by(pool, MoveKind.DRAIN):
         return f"pool {pool.name} is not being drained"
     before = notes_of(pool).get(DISABLED_BEFORE)
     disabled = bool(pool.spec.disable) and before != "false"
-    await change_pool(client, pool, {"metadata": {"annotations": MARKS}, "spec": {"disable": disabled}})
+    await change_pool(cluster, pool, {"metadata": {"annotations": MARKS}, "spec": {"disable": disabled}})
     if not disabled:
         return f"pool {pool.name} gives addresses again"
     if before == "true":
@@ -84,7 +85,7 @@ async def reopen_pool(client: Client, pool: SpiderIPPool) -> str:
     return f"pool {pool.name} stays disabled: its annotation {DISABLED_BEFORE} does not say that it was not before"
 
 
-async def mark_part(client: Client, part: EmptiedPart, run: Mapping[str, str]) -> SpiderIPPool:
+async def mark_part(cluster: Cluster, part: EmptiedPart, run: Mapping[str, str]) -> SpiderIPPool:
     """Have a pool say that pods move away from a part of it. Raises Refused while another move is not over."""
     pool = part.pool
     if why := why_another_move(pool, MoveKind.RESIZE):
@@ -96,13 +97,13 @@ async def mark_part(client: Client, part: EmptiedPart, run: Mapping[str, str]) -
             "or take it back by --undo"
         )
     added = {**part.annotation, MOVING_BY: MoveKind.RESIZE.value, **run}
-    return await change_pool(client, pool, {"metadata": {"annotations": added}})
+    return await change_pool(cluster, pool, {"metadata": {"annotations": added}})
 
 
-async def unmark(client: Client, pool: SpiderIPPool) -> None:
+async def unmark(cluster: Cluster, pool: SpiderIPPool) -> None:
     """Take back what `mark_part` did."""
     if is_moving_by(pool, MoveKind.RESIZE):
-        await change_pool(client, pool, {"metadata": {"annotations": MARKS}})
+        await change_pool(cluster, pool, {"metadata": {"annotations": MARKS}})
 
 
 def reservation_name(pool: str) -> str:
@@ -110,15 +111,15 @@ def reservation_name(pool: str) -> str:
     return f"{RESERVING}{pool}"[:NAME_LENGTH]
 
 
-async def reserve(client: Client, part: EmptiedPart) -> None:
+async def reserve(cluster: Cluster, part: EmptiedPart) -> None:
     """Have nobody get addresses of a part of a pool anew. Raises Refused where others are reserved by that name."""
     ranges, name = part.addresses.ranges(), reservation_name(part.pool.name)
     spec = ReservedIPSpec(part.addresses.version, ranges)
     metadata = ObjectMeta(name=name, labels={MOVING_POOL_LABEL: part.pool.metadata.uid or ""})
     try:
-        await client.create(SpiderReservedIP(metadata=metadata, spec=spec), timeout=TIMEOUT)
+        await cluster.client.create(SpiderReservedIP(metadata=metadata, spec=spec), timeout=cluster.timeout)
     except AlreadyExists:
-        found = await reservation_of(client, part.pool)
+        found = await reservation_of(cluster, part.pool)
         if found is None:
             raise Refused(
                 f"SpiderReservedIP {name} was not made by a resize of this pool {part.pool.name}: look who needs it, "
@@ -131,24 +132,24 @@ async def reserve(client: Client, part: EmptiedPart) -> None:
             ) from None
 
 
-async def reservation_of(client: Client, pool: SpiderIPPool) -> SpiderReservedIP | None:
+async def reservation_of(cluster: Cluster, pool: SpiderIPPool) -> SpiderReservedIP | None:
     """What `reserve` has made for this very pool, if it is there."""
-    found = await client.find(SpiderReservedIP, reservation_name(pool.name), timeout=TIMEOUT)
+    found = await cluster.client.find(SpiderReservedIP, reservation_name(pool.name), timeout=cluster.timeout)
     mine = {MOVING_POOL_LABEL: pool.metadata.uid or ""}
     return found if found is not None and mine.items() <= (found.metadata.labels or {}).items() else None
 
 
-async def unreserve(client: Client, pool: SpiderIPPool) -> bool:
+async def unreserve(cluster: Cluster, pool: SpiderIPPool) -> bool:
     """Take back what `reserve` did; whether there was something. What others have made stays."""
-    found = await reservation_of(client, pool)
+    found = await reservation_of(cluster, pool)
     if found is None:
         return False
     with suppress(NotFound):
-        await client.delete(SpiderReservedIP, found.name, uid=found.metadata.uid, timeout=TIMEOUT)
+        await cluster.client.delete(SpiderReservedIP, found.name, uid=found.metadata.uid, timeout=cluster.timeout)
     return True
 
 
-async def end_cooldowns(client: Client, part: EmptiedPart, records: Iterable[SpiderIP]) -> None:
+async def end_cooldowns(cluster: Cluster, part: EmptiedPart, records: Iterable[SpiderIP]) -> None:
     """Delete the records of a part that are in their cooldown, so that no agent gives their addresses to anybody again.
 
     One that changes meanwhile stays; a look at who holds addresses shows it.
@@ -159,6 +160,8 @@ async def end_cooldowns(client: Client, part: EmptiedPart, records: Iterable[Spi
         meta = record.metadata
         mark = {"metadata": {"resourceVersion": meta.resourceVersion, "annotations": {RELEASE_ANNOTATION: meta.uid}}}
         with suppress(NotFound, Conflict):
-            marked = await client.patch(SpiderIP, record.name, mark, timeout=TIMEOUT)
+            marked = await cluster.client.patch(SpiderIP, record.name, mark, timeout=cluster.timeout)
             version = marked.metadata.resourceVersion
-            await client.delete(SpiderIP, record.name, uid=meta.uid, resourceVersion=version, timeout=TIMEOUT)
+            await cluster.client.delete(
+                SpiderIP, record.name, uid=meta.uid, resourceVersion=version, timeout=cluster.timeout
+            )
