@@ -18,14 +18,14 @@ from msgspec.structs import replace as changed
 from spiderpool.api.evictable_pods import EvictablePod
 from spiderpool.api.ip import IPOwner, SpiderIP
 from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, SpiderIPPool
+from spiderpool.api.kubevirt import VirtualMachineInstance
 from spiderpool.api.meta import Object, ObjectMeta, OwnerReference
 from spiderpool.api.subnet import APPLICATION_NAME_LABEL
 from spiderpool.cli.connection import REQUEST_TIMEOUT, Cluster
 from spiderpool.cli.main import cli
 from spiderpool.cli.plan.pods import MIRROR
-from spiderpool.cli.policies import PolicyOptions
 from spiderpool.cli.printing import View, printed
-from spiderpool.cli.renumbering import drain, moving, runs, writes
+from spiderpool.cli.renumbering import moving, runs, writes
 from spiderpool.cli.renumbering.drain import MoveOptions, PoolDrain, whole
 from spiderpool.cli.renumbering.holders import AddressHolder, HolderKind, eviction_order, holders_of
 from spiderpool.cli.renumbering.marks import DISABLED_BEFORE, MOVING_RUN, RUN_LASTS, run_mark, run_of
@@ -36,15 +36,13 @@ from spiderpool.errors import NotReady, Refused
 from tests.cli.test_connection import kubeconfig
 from tests.cli.test_plan import pool, record
 from tests.support.api_server import Fault
-from tests.support.played_cluster import DB, OLD, VM, PlayedCluster, held, played_cluster, pod
+from tests.support.played_cluster import DB, MOVE, OLD, VM, PlayedCluster, held, played_cluster, pod
 from tests.support.successors import with_node_label
 
 pytestmark = pytest.mark.unit
 
-OPTIONS = MoveOptions(
-    move=True, move_unmanaged=False, even_if_full=False, timeout=5.0, policies=PolicyOptions("kube-system")
-)
 KEPT = IPOwner("StatefulSet", "default", "db")
+JOB = OwnerReference("batch/v1", "Job", "j", "uid-of-j", controller=True)
 
 
 class TestDecisions:
@@ -78,8 +76,7 @@ class TestDecisions:
         assert set(self.kinds(*pods).values()) == {HolderKind.MANAGED, HolderKind.KEPT, HolderKind.LEFT_OVER}
 
     def test_pods_of_jobs_are_evicted_only_when_asked_for(self) -> None:
-        job = OwnerReference("batch/v1", "Job", "j", "uid-of-j", controller=True)
-        assert self.kinds(pod("j-1", job))["j-1"] is HolderKind.JOB
+        assert self.kinds(pod("j-1", JOB))["j-1"] is HolderKind.JOB
         holder = AddressHolder(HolderKind.JOB, "a/b", "u", "n", None, None, (), ())
         assert (chosen([holder], unmanaged=True), chosen([holder], unmanaged=False, jobs=True)) == ([], [holder])
 
@@ -176,22 +173,20 @@ def test_a_wrong_command_line_asks_no_cluster(words: tuple[str, ...]) -> None:
 @pytest.fixture
 async def played(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PlayedCluster]:
     """Two pods with addresses of a pool; another pool has room."""
-    monkeypatch.setattr(moving, "POLL", 0.02)
-    monkeypatch.setattr(runs, "LEARNING", 0.0)
-    async with played_cluster() as found:
+    async with played_cluster(monkeypatch) as found:
         yield found
 
 
-async def plan(played: PlayedCluster, options: MoveOptions = OPTIONS) -> MovePlan:
+async def plan(played: PlayedCluster, options: MoveOptions = MOVE) -> MovePlan:
     return await PoolDrain("one", options).plan(played.cluster)
 
 
-async def run(played: PlayedCluster, options: MoveOptions = OPTIONS) -> bool:
+async def run(played: PlayedCluster, options: MoveOptions = MOVE) -> bool:
     return await PoolDrain("one", options).carry_out(played.cluster, played.said.append)
 
 
 async def undo(played: PlayedCluster) -> bool:
-    return await PoolDrain("one", OPTIONS).undo(played.cluster, played.said.append)
+    return await PoolDrain("one", MOVE).undo(played.cluster, played.said.append)
 
 
 async def test_a_pool_is_emptied_pod_by_pod(played: PlayedCluster) -> None:
@@ -212,7 +207,7 @@ async def test_a_pool_is_emptied_pod_by_pod(played: PlayedCluster) -> None:
 
 
 async def test_without_move_nobody_is_evicted(played: PlayedCluster) -> None:
-    assert not await run(played, replace(OPTIONS, move=False))
+    assert not await run(played, replace(MOVE, move=False))
     assert played.pool("one").spec.disable
     assert played.far.evicted == []
     assert played.said[-1] == "still held: 10.0.0.2 of pod default/web-b: can be evicted: its controller makes another"
@@ -231,15 +226,13 @@ async def test_it_is_not_begun_without_room(played: PlayedCluster) -> None:
     (why,) = (await plan(played)).refusals
     assert why.startswith("the pools that stay have no room for 1 of 2 pods: no IPv4 address for eth0")
     assert why.endswith("--even-if-full begins all the same")
-    assert (await plan(played, replace(OPTIONS, even_if_full=True))).refusals == ()
+    assert (await plan(played, replace(MOVE, even_if_full=True))).refusals == ()
 
 
 async def test_a_budget_is_waited_for_and_named(played: PlayedCluster) -> None:
     played.server.forbid_evictions("web-budget")
     task = asyncio.create_task(run(played))
-    async with asyncio.timeout(5):
-        while not any("waits" in each for each in played.said):
-            await asyncio.sleep(0.01)
+    await played.told("waits")
     assert "disruption budget web-budget" in played.said[-1]
     assert played.far.evicted == []
     played.server.forbid_evictions("")
@@ -248,7 +241,7 @@ async def test_a_budget_is_waited_for_and_named(played: PlayedCluster) -> None:
 
 async def test_a_budget_that_never_allows_it_ends_the_command(played: PlayedCluster) -> None:
     played.server.forbid_evictions("web-budget")
-    assert not await run(played, replace(OPTIONS, timeout=0.2))
+    assert not await run(played, replace(MOVE, timeout=0.2))
     assert any(each.startswith("stopped: pod default/web-a was not evicted within 0.2 s") for each in played.said)
     assert played.far.evicted == []
     assert set(played.holding) == {"10.0.0.1", "10.0.0.2"}
@@ -256,7 +249,7 @@ async def test_a_budget_that_never_allows_it_ends_the_command(played: PlayedClus
 
 async def test_it_stops_where_nobody_makes_another_pod(played: PlayedCluster) -> None:
     played.far.makes_pods = False
-    assert not await run(played, replace(OPTIONS, timeout=0.5))
+    assert not await run(played, replace(MOVE, timeout=0.5))
     assert any("after 0.5 s nobody has made another pod in its place" in each for each in played.said)
     assert played.far.evicted == ["web-a"], "the second one is left alone"
     played.far.makes_pods = True
@@ -277,21 +270,19 @@ async def test_bare_pods_are_evicted_only_when_asked_for(played: PlayedCluster) 
     played.put(pod("bare", None), "10.0.0.4")
     assert not await run(played)
     assert "still held: 10.0.0.4 of pod default/bare: nobody makes it again" in played.said[-1]
-    assert await run(played, replace(OPTIONS, move_unmanaged=True))
+    assert await run(played, replace(MOVE, move_unmanaged=True))
     assert played.far.evicted == ["web-a", "web-b", "bare"]
 
 
 async def test_an_interruption_leaves_the_pool_closed_and_it_goes_on(played: PlayedCluster) -> None:
     played.server.forbid_evictions("web-budget")
     task = asyncio.create_task(run(played))
-    async with asyncio.timeout(5):
-        while not any("waits" in each for each in played.said):
-            await asyncio.sleep(0.01)
+    await played.told("waits")
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
     assert played.pool("one").spec.disable
-    assert "--undo" in PoolDrain("one", OPTIONS).ways
+    assert "--undo" in PoolDrain("one", MOVE).ways
     played.server.forbid_evictions("")
     assert await run(played)
 
@@ -300,8 +291,8 @@ async def test_an_interruption_leaves_the_pool_closed_and_it_goes_on(played: Pla
 async def test_it_is_taken_back(played: PlayedCluster, disabled: bool) -> None:
     played.server.put(changed(OLD, spec=changed(OLD.spec, disable=disabled)))
     before = played.pool("one")
-    await run(played, replace(OPTIONS, move=False))
-    await run(played, replace(OPTIONS, move=False))
+    await run(played, replace(MOVE, move=False))
+    await run(played, replace(MOVE, move=False))
     assert played.pool("one").spec.disable
     await undo(played)
     assert (bool(played.pool("one").spec.disable), played.pool("one").metadata.annotations or {}) == (disabled, {})
@@ -326,7 +317,7 @@ async def test_pools_of_others_are_refused(played: PlayedCluster) -> None:
     with pytest.raises(Refused, match="pool one was made of SpiderSubnet"):
         await plan(played)
     with pytest.raises(Refused, match="SpiderIPPool nobody does not exist"):
-        await PoolDrain("nobody", OPTIONS).plan(played.cluster)
+        await PoolDrain("nobody", MOVE).plan(played.cluster)
 
 
 def ready(played: PlayedCluster) -> int:
@@ -339,16 +330,14 @@ async def test_run_again_it_evicts_no_second_pod_while_the_first_is_missing(play
 
     played.far.give = never
     for _ in range(2):
-        assert not await run(played, replace(OPTIONS, timeout=0.5))
+        assert not await run(played, replace(MOVE, timeout=0.5))
     assert (played.far.evicted, ready(played)) == (["web-a"], 1)
     assert "pod default/web-b waits: 1 of 2 pods of CustomSet web serve" in played.said
 
 
 async def test_no_answer_for_a_moment_ends_no_move(played: PlayedCluster) -> None:
     task = asyncio.create_task(run(played))
-    async with asyncio.timeout(5):
-        while not any("is evicted" in each for each in played.said):
-            await asyncio.sleep(0.01)
+    await played.told("is evicted")
     played.server.inject(Fault("list", status=500, plural="pods", times=2))
     assert await task
     assert played.far.evicted == ["web-a", "web-b"]
@@ -357,9 +346,7 @@ async def test_no_answer_for_a_moment_ends_no_move(played: PlayedCluster) -> Non
 async def test_two_runs_at_once_exclude_each_other(played: PlayedCluster) -> None:
     played.server.forbid_evictions("web-budget")
     first = asyncio.create_task(run(played))
-    async with asyncio.timeout(5):
-        while not any("waits" in each for each in played.said):
-            await asyncio.sleep(0.01)
+    await played.told("waits")
     with pytest.raises(Refused, match="another command moves pods of pool one now"):
         await run(played)
     played.server.forbid_evictions("")
@@ -391,9 +378,7 @@ async def test_a_run_keeps_others_away_for_as_long_as_it_lasts(played: PlayedClu
 async def test_it_stops_when_it_is_taken_back(played: PlayedCluster) -> None:
     played.server.forbid_evictions("web-budget")
     task = asyncio.create_task(run(played))
-    async with asyncio.timeout(5):
-        while not any("waits" in each for each in played.said):
-            await asyncio.sleep(0.01)
+    await played.told("waits")
     await undo(played)
     assert not await task
     assert "stopped: the move from pool one was taken back meanwhile" in played.said
@@ -402,14 +387,14 @@ async def test_it_stops_when_it_is_taken_back(played: PlayedCluster) -> None:
 
 
 async def test_it_is_taken_back_though_the_pool_was_enabled_by_hand(played: PlayedCluster) -> None:
-    await run(played, replace(OPTIONS, move=False))
+    await run(played, replace(MOVE, move=False))
     await played.client.patch(SpiderIPPool, "one", {"spec": {"disable": False}})
     await undo(played)
     assert (played.pool("one").spec.disable, played.pool("one").metadata.annotations or {}) == (False, {})
 
 
 async def test_what_was_before_is_not_guessed(played: PlayedCluster) -> None:
-    await run(played, replace(OPTIONS, move=False))
+    await run(played, replace(MOVE, move=False))
     await played.client.patch(SpiderIPPool, "one", {"metadata": {"annotations": {DISABLED_BEFORE: None}}})
     await undo(played)
     assert played.pool("one").spec.disable
@@ -444,14 +429,8 @@ async def test_one_pod_that_may_not_be_evicted_keeps_others_from_nothing(played:
     other = OwnerReference("apps/v1", "CustomSet", "evil", "uid-of-evil", controller=True)
     evil = pod("evil", other, finalizers=["x/y"], deletionTimestamp="2026-01-01T00:00:00Z")
     played.put(evil, "10.0.0.3")
-    end = played.far._end
-
-    async def keep(each: EvictablePod) -> None:
-        if each.name != "evil":
-            await end(each)
-
-    played.far._end = keep  # type: ignore[method-assign,assignment]
-    assert not await run(played, replace(OPTIONS, timeout=0.5))
+    played.far.keeps.add("evil")
+    assert not await run(played, replace(MOVE, timeout=0.5))
     assert played.far.evicted == ["web-a", "web-b"]
     assert "pod default/evil has not ended within 0.5 s" in played.said
 
@@ -459,16 +438,43 @@ async def test_one_pod_that_may_not_be_evicted_keeps_others_from_nothing(played:
 async def test_a_pool_that_agents_learn_late_of_is_looked_at_again(
     played: PlayedCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def late() -> None:
-        played.put(pod("late"), "10.0.0.6")
-
-    monkeypatch.setattr(drain, "learnt", late)
-    assert await run(played)
+    monkeypatch.setattr(runs, "LEARNING", 0.3)
+    task = asyncio.create_task(run(played))
+    await played.told("gives no new address")
+    played.put(pod("late"), "10.0.0.6")
+    assert await task
     assert "late" in played.far.evicted
 
 
+async def test_pods_of_jobs_are_given_time_to_end(played: PlayedCluster) -> None:
+    played.put(pod("j-1", JOB), "10.0.0.3")
+    task = asyncio.create_task(run(played))
+    await played.told("web-b-next serves in its place")
+    played.server.remove(played.server.stored(SpiderIP)["10.0.0.3"])
+    assert await task
+    assert played.far.evicted == ["web-a", "web-b"]
+
+
+async def test_a_pod_of_a_job_that_does_not_end_is_told(played: PlayedCluster) -> None:
+    played.put(pod("j-1", JOB), "10.0.0.3")
+    assert not await run(played, replace(MOVE, timeout=0.5))
+    assert "pod default/j-1 has not ended within 0.5 s" in played.said
+
+
+async def test_a_pod_counts_as_that_of_a_machine_while_machines_may_not_be_read(played: PlayedCluster) -> None:
+    played.put(pod("virt", VM), "10.0.0.3")
+
+    async def kind() -> HolderKind:
+        holders = (await survey(played.cluster, [whole(OLD)])).holders
+        return next(each.kind for each in holders if each.pod == "default/virt")
+
+    assert await kind() is HolderKind.MANAGED, "there is no such machine"
+    played.server.inject(Fault("list", status=403, plural=VirtualMachineInstance.KIND.plural))
+    assert await kind() is HolderKind.MACHINE
+
+
 async def test_a_write_waits_no_longer_than_the_option_says(played: PlayedCluster, tmp_path: Path) -> None:
-    await run(played, replace(OPTIONS, move=False))
+    await run(played, replace(MOVE, move=False))
     played.server.inject(Fault("patch", plural=SpiderIPPool.KIND.plural, until=asyncio.Event()))
     words = ["pool", "drain", "one", "--undo", "--kubeconfig", str(kubeconfig(tmp_path, played.server.url))]
     async with asyncio.timeout(REQUEST_TIMEOUT - 1.0):
@@ -491,7 +497,7 @@ async def test_checks_and_moves_wait_no_longer_either(played: PlayedCluster, ver
 
 async def test_room_is_asked_for_without_move_too(played: PlayedCluster) -> None:
     played.server.put(pool("two", "10.0.0.11"))
-    found = await plan(played, replace(OPTIONS, move=False))
+    found = await plan(played, replace(MOVE, move=False))
     assert found.refusals == ()
     assert any("no room for 1 of 2 pods" in each for each in found.notes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -13,8 +14,7 @@ from msgspec.structs import replace as changed
 from spiderpool.api.ippool import POOL_ENI_LABEL, POOL_MOVING_ANNOTATION
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
-from spiderpool.cli.policies import PolicyOptions
-from spiderpool.cli.renumbering import moving, runs
+from spiderpool.cli.renumbering import runs
 from spiderpool.cli.renumbering.drain import MoveOptions, PoolDrain
 from spiderpool.cli.renumbering.marks import MOVING_POOL_LABEL
 from spiderpool.cli.renumbering.resize import AddressChange, PoolResize, check_free, resized
@@ -22,13 +22,10 @@ from spiderpool.core.addresses import AddressSet, from_int
 from spiderpool.core.ipam.allocation import address_of
 from spiderpool.errors import ApiUnavailable, BadRequest, Refused
 from tests.support.api_server import Fault
-from tests.support.played_cluster import OLD, PlayedCluster, held, played_cluster
+from tests.support.played_cluster import MOVE, OLD, PlayedCluster, held, played_cluster, pod
 
 pytestmark = pytest.mark.unit
 
-MOVE = MoveOptions(
-    move=True, move_unmanaged=False, even_if_full=False, timeout=5.0, policies=PolicyOptions("kube-system")
-)
 STAY = replace(MOVE, move=False)
 FIRST = AddressChange(removed=("10.0.0.1",))
 
@@ -36,9 +33,7 @@ FIRST = AddressChange(removed=("10.0.0.1",))
 @pytest.fixture
 async def played(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PlayedCluster]:
     """Pod web-a has the first address of the pool, web-b the second."""
-    monkeypatch.setattr(moving, "POLL", 0.02)
-    monkeypatch.setattr(runs, "LEARNING", 0.0)
-    async with played_cluster() as found:
+    async with played_cluster(monkeypatch) as found:
         yield found
 
 
@@ -230,6 +225,19 @@ async def test_what_an_interruption_after_the_change_leaves_is_removed(played: P
         assert await run(played, AddressChange(added=("10.0.0.5-10.0.0.6",)), STAY)
     assert "pool one has given up 10.0.0.5-10.0.0.6 already; what was kept for that is removed" in played.said
     assert (played.pool("one").spec.ips, played.pool("one").metadata.annotations or {}) == (ips, {})
+    assert played.server.stored(SpiderReservedIP) == {}
+
+
+async def test_what_goes_stays_reserved_until_agents_have_learnt_of_the_pool(
+    played: PlayedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "LEARNING", 0.3)
+    task = asyncio.create_task(run(played, LAST, STAY))
+    await played.told("pool one has 10.0.0.1-10.0.0.4")
+    assert set(played.server.stored(SpiderReservedIP)) == {"moving-one"}
+    played.put(pod("late"), "10.0.0.6")
+    assert not await task
+    assert "pod default/late has got 10.0.0.6 meanwhile: add it again, or evict the pod" in played.said
     assert played.server.stored(SpiderReservedIP) == {}
 
 

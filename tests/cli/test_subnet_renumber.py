@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -12,22 +13,17 @@ from spiderpool.api.core_v1 import Namespace
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import LabelSelector, ObjectMeta
 from spiderpool.api.subnet import APPLICATION_NAME_LABEL, SpiderSubnet, SubnetSpec
-from spiderpool.cli.policies import PolicyOptions
-from spiderpool.cli.renumbering import moving, runs
+from spiderpool.cli.renumbering import runs
 from spiderpool.cli.renumbering.counterparts import address_space, counterpart_name, counterparts
-from spiderpool.cli.renumbering.drain import MoveOptions
 from spiderpool.cli.renumbering.places import named_in
 from spiderpool.cli.renumbering.renumber import SubnetRenumbering
 from spiderpool.core.addresses import AddressSet
 from spiderpool.errors import BadRequest, Refused
 from tests.cli.test_plan import pool
-from tests.support.played_cluster import PlayedCluster, played_cluster
+from tests.support.played_cluster import MOVE, PlayedCluster, played_cluster, pod
 
 pytestmark = pytest.mark.unit
 
-MOVE = MoveOptions(
-    move=True, move_unmanaged=False, even_if_full=False, timeout=5.0, policies=PolicyOptions("kube-system")
-)
 NEW = SpiderSubnet(
     metadata=ObjectMeta(name="new", uid="uid-of-new"),
     spec=SubnetSpec("10.0.1.0/24", ipVersion=4, ips=["10.0.1.0-10.0.1.99"], gateway="10.0.1.1"),
@@ -39,9 +35,7 @@ NOTHING = AddressSet(4)
 @pytest.fixture
 async def played(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PlayedCluster]:
     """Pods of a pool of 10.0.0.0/24, and a SpiderSubnet to which they are to move."""
-    monkeypatch.setattr(moving, "POLL", 0.02)
-    monkeypatch.setattr(runs, "LEARNING", 0.0)
-    async with played_cluster("one-new", "10.0.1.2") as found:
+    async with played_cluster(monkeypatch, "one-new", "10.0.1.2") as found:
         found.server.remove(found.pool("two"))
         found.server.put(NEW)
         yield found
@@ -123,6 +117,18 @@ async def test_it_goes_on_after_it_was_stopped_and_deletes_nothing_that_is_held(
     played.server.forbid_evictions("")
     assert await run(played, hurried)
     assert set(played.server.stored(SpiderIPPool)) == {"one-new"}
+
+
+async def test_pools_are_emptied_once_agents_have_learnt_that_all_are_closed(
+    played: PlayedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played.server.put(pool("other", "10.0.0.50-10.0.0.52"))
+    monkeypatch.setattr(runs, "LEARNING", 0.3)
+    task = asyncio.create_task(run(played))
+    await played.told("pool other gives no new address")
+    played.put(pod("late"), "10.0.0.6")
+    assert await task
+    assert "late" in played.far.evicted
 
 
 async def test_the_old_pools_are_opened_again(played: PlayedCluster) -> None:

@@ -7,18 +7,25 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 
+import pytest
+
 from spiderpool.api.core_v1 import ConfigMap, Namespace
 from spiderpool.api.evictable_pods import EvictablePod
 from spiderpool.api.ip import IPOwner, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.kubevirt import VirtualMachineInstance
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
 from spiderpool.cli.connection import Cluster
+from spiderpool.cli.policies import PolicyOptions
+from spiderpool.cli.renumbering import moving, runs
+from spiderpool.cli.renumbering.drain import MoveOptions
 from spiderpool.kube.client import Client
 from tests.cli.test_explain import NAD, agents
 from tests.cli.test_plan import KINDS, node, pool, record
 from tests.support.api_server import ApiServer
+from tests.support.eventually import eventually
 from tests.support.successors import FarEnd, running, with_node_label
 
 SET = OwnerReference("apps/v1", "CustomSet", "web", "uid-of-web", controller=True)
@@ -35,6 +42,9 @@ def held(address: str, name: str, **spec: object) -> SpiderIP:
 
 
 OLD = pool("one", "10.0.0.1-10.0.0.6")
+MOVE = MoveOptions(
+    move=True, move_unmanaged=False, even_if_full=False, timeout=5.0, policies=PolicyOptions("kube-system")
+)
 
 
 @dataclass
@@ -50,6 +60,10 @@ class PlayedCluster:
     def cluster(self) -> Cluster:
         """As commands read it."""
         return Cluster(self.client, 5.0)
+
+    async def told(self, words: str) -> None:
+        """Wait until a command has told something with these words."""
+        await eventually(lambda: any(words in each for each in self.said), f"a command tells: {words}")
 
     def pool(self, name: str) -> SpiderIPPool:
         """A pool as it is now."""
@@ -68,9 +82,16 @@ class PlayedCluster:
 
 
 @asynccontextmanager
-async def played_cluster(target: str = "two", first: str = "10.0.0.11") -> AsyncIterator[PlayedCluster]:
-    """Two pods with addresses of pool one. The agent gives those of the ``target`` from ``first`` on to new ones."""
-    kinds = {kind.KIND.plural: kind.KIND for kind in (*KINDS, SpiderMultusConfig, EvictablePod)}
+async def played_cluster(
+    monkeypatch: pytest.MonkeyPatch, target: str = "two", first: str = "10.0.0.11"
+) -> AsyncIterator[PlayedCluster]:
+    """Pod web-a has the first address of pool one, web-b the second. It looks often, and agents learn at once.
+
+    The agent gives new pods addresses of the ``target`` from ``first`` on.
+    """
+    monkeypatch.setattr(moving, "POLL", 0.02)
+    monkeypatch.setattr(runs, "LEARNING", 0.0)
+    kinds = {kind.KIND.plural: kind.KIND for kind in (*KINDS, SpiderMultusConfig, EvictablePod, VirtualMachineInstance)}
     async with ApiServer(*kinds.values()) as server, server.client() as client:
         metadata = ObjectMeta(name="underlay", namespace="kube-system")
         server.put(NetworkAttachmentDefinition(metadata=metadata, spec=NADSpec(config=NAD)))

@@ -34,6 +34,8 @@ class FarEnd:
     take: Callable[[EvictablePod], Awaitable[None]]
     makes_pods: bool = True
     """Whether the controllers of pods are played as well; else real ones make pods."""
+    keeps: set[str] = field(default_factory=set)
+    """The names of pods that do not end, as a finalizer holds them."""
     beat: Callable[[], Awaitable[None]] | None = None
     """What a kubelet tells of its node all the time."""
     evicted: list[str] = field(default_factory=list)
@@ -46,7 +48,8 @@ class FarEnd:
             await self.beat()
         for pod in await self.client.list(EvictablePod, self.namespace):
             if pod.terminating:
-                await self._end(pod)
+                if pod.name not in self.keeps:
+                    await self._end(pod)
             elif pod.spec.nodeName and not pod.ready:
                 await self.give(pod)
                 status = {"conditions": [{"type": "Ready", "status": "True"}], "phase": "Running"}
