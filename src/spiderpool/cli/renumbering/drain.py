@@ -95,6 +95,7 @@ class PoolDrain:
         part = replace(part, pool=await close_pool(cluster, part, run.mark()))
         async with run.kept():
             say(f"pool {self.pool} gives no new address")
+            await learnt()
             return await empty(cluster, [part], self.options, [run], say)
 
     async def undo(self, cluster: Cluster, say: Say) -> bool:
@@ -129,8 +130,10 @@ def holder_notes(options: MoveOptions, holders: Collection[AddressHolder]) -> li
 async def empty(
     cluster: Cluster, parts: Collection[EmptiedPart], options: MoveOptions, runs: Collection[PoolRun], say: Say
 ) -> bool:
-    """Evict what may be evicted, one after the other, and tell what still holds an address; whether none does."""
-    await learnt()
+    """Evict what may be evicted, one after the other, and tell what still holds an address; whether none does.
+
+    Agents have learnt by then that nobody gets an address of the parts any more.
+    """
     mover = Mover(cluster, parts, options.timeout, runs, say)
     is_whole = True
     try:

@@ -24,7 +24,7 @@ from spiderpool.cli.renumbering.look import verdict, why_no_room, why_not_ours
 from spiderpool.cli.renumbering.marks import MoveKind, is_moving_by, notes_of, why_another_move
 from spiderpool.cli.renumbering.places import places
 from spiderpool.cli.renumbering.report import MovePlan, PlannedPool
-from spiderpool.cli.renumbering.runs import PoolRun
+from spiderpool.cli.renumbering.runs import PoolRun, learnt
 from spiderpool.cli.renumbering.survey import survey
 from spiderpool.cli.renumbering.writes import close_pool, reopen_pool
 from spiderpool.core.admission.ippool import PoolContext, validate_ippool
@@ -145,6 +145,8 @@ class SubnetRenumbering:
                 runs.append(run)
                 await stack.enter_async_context(run.kept())
                 say(f"pool {part.pool.name} gives no new address")
+            if parts:
+                await learnt()
             left = not await self._empty(cluster, parts, runs, say)
         if self.delete_old:
             for part in parts:

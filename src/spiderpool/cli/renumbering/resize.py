@@ -187,6 +187,7 @@ class PoolResize:
         part = run.part
         await reserve(cluster, part)
         say(f"nobody gets {', '.join(part.addresses.ranges())} of pool {self.pool} any more")
+        await learnt()
         if not await empty(cluster, [part], self.options, [run], say):
             return False
         records = await cluster.needed(SpiderIP)
