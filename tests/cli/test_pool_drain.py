@@ -20,7 +20,7 @@ from spiderpool.api.ip import IPOwner, SpiderIP
 from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, SpiderIPPool
 from spiderpool.api.kubevirt import VirtualMachineInstance
 from spiderpool.api.meta import Object, ObjectMeta, OwnerReference
-from spiderpool.api.subnet import APPLICATION_NAME_LABEL
+from spiderpool.api.subnet import APPLICATION_KIND_LABEL, APPLICATION_NAME_LABEL, APPLICATION_NAMESPACE_LABEL
 from spiderpool.cli.connection import REQUEST_TIMEOUT, Cluster
 from spiderpool.cli.main import cli
 from spiderpool.cli.plan.pods import MIRROR
@@ -313,8 +313,9 @@ async def test_a_change_of_somebody_else_is_told(played: PlayedCluster) -> None:
 
 
 async def test_pools_of_others_are_refused(played: PlayedCluster) -> None:
-    played.server.put(changed(OLD, metadata=ObjectMeta(name="one", labels={APPLICATION_NAME_LABEL: "web"})))
-    with pytest.raises(Refused, match="pool one was made of SpiderSubnet"):
+    labels = {APPLICATION_KIND_LABEL: "Deployment", APPLICATION_NAMESPACE_LABEL: "shop", APPLICATION_NAME_LABEL: "web"}
+    played.server.put(changed(OLD, metadata=ObjectMeta(name="one", labels=labels)))
+    with pytest.raises(Refused, match=r"was made of SpiderSubnet .* for Deployment shop/web, which it follows"):
         await plan(played)
     with pytest.raises(Refused, match="SpiderIPPool nobody does not exist"):
         await PoolDrain("nobody", MOVE).plan(played.cluster)

@@ -72,10 +72,7 @@ class PoolDrain:
         if is_automatic(part.pool):
             raise Refused(why_not_ours(part.pool, await cluster.list(SpiderSubnet) or ()) or "")
         found = await survey(cluster, [part])
-        question = RoomQuestion(
-            (part,), unmanaged=self.options.move_unmanaged, jobs=self.options.move_jobs, policies=self.options.policies
-        )
-        room = await question.answer(cluster, found)
+        room = await self.options.question((part,)).answer(cluster, found)
         full = why_no_room(room)
         forced = self.options.even_if_full or not self.options.moves
         begun = filter(None, [why_another_move(part.pool, MoveKind.DRAIN)])

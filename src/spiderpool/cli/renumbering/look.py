@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from msgspec.structs import replace as changed
 
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.subnet import IP_NUMBER_ANNOTATION, SUBNET_ANNOTATION, SpiderSubnet
+from spiderpool.api.subnet import (
+    APPLICATION_KIND_LABEL,
+    APPLICATION_NAME_LABEL,
+    APPLICATION_NAMESPACE_LABEL,
+    IP_NUMBER_ANNOTATION,
+    SUBNET_ANNOTATION,
+    SpiderSubnet,
+)
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.installation import DEFAULT_NAMESPACE
 from spiderpool.cli.plan.answer import AddressPlan, Placement, address_plan
 from spiderpool.cli.plan.case import ClusterFacts, after_end, planned_groups, read_facts
 from spiderpool.cli.plan.pods import replacements
@@ -33,10 +39,8 @@ def why_not_ours(pool: SpiderIPPool, subnets: Iterable[SpiderSubnet] = ()) -> st
         )
     if is_automatic(pool):
         labels = pool.metadata.labels or {}
-        words = (
-            labels.get(f"ipam.spidernet.io/owner-application-{each}", "?") for each in ("kind", "namespace", "name")
-        )
-        kind, namespace, name = words
+        names = (APPLICATION_KIND_LABEL, APPLICATION_NAMESPACE_LABEL, APPLICATION_NAME_LABEL)
+        kind, namespace, name = (labels.get(each, "?") for each in names)
         subnet = next((each.name for each in subnets if is_cut_from(pool, each)), pool.spec.subnet)
         return (
             f"pool {pool.name} was made of SpiderSubnet {subnet} for {kind} {namespace}/{name}, which it follows: "
@@ -50,12 +54,13 @@ class RoomQuestion:
     """Which pods get other addresses, from what there is then."""
 
     parts: tuple[EmptiedPart, ...]
-    added: tuple[SpiderIPPool, ...] = ()
+    added: tuple[SpiderIPPool, ...]
     """Pools that are made before."""
-    unmanaged: bool = False
+    unmanaged: bool
     """Whether pods without a controller are evicted too, for which none come."""
-    jobs: bool = False
-    policies: PolicyOptions = field(default_factory=lambda: PolicyOptions(DEFAULT_NAMESPACE))
+    jobs: bool
+    """The same of pods of Jobs."""
+    policies: PolicyOptions
 
     async def answer(self, cluster: Cluster, found: PoolSurvey) -> AddressPlan | None:
         """Whether the pods that come in the place of evicted ones get addresses; None when none is evicted."""

@@ -144,9 +144,7 @@ class PoolResize:
 
     def _question(self, change: Resized) -> RoomQuestion:
         part = changed(change.part, pool=with_additions(change))  # these are written first
-        return RoomQuestion(
-            (part,), unmanaged=self.options.move_unmanaged, jobs=self.options.move_jobs, policies=self.options.policies
-        )
+        return self.options.question((part,))
 
     def _why_held(self, found: PoolSurvey) -> list[str]:
         held = len(found.records)
