@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 
 from spiderpool.api.core_v1 import Pod
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.cli.printing import View, age, alerts, facts, object_reference, printable, printed, table
+from spiderpool.cli.printing import View, age, alerts, facts, object_reference, printable, printed, say, table
 
 pytestmark = pytest.mark.unit
 
@@ -95,6 +98,20 @@ def test_facts_leave_out_what_is_not_known() -> None:
         "Pod:        a/b",
         "Interface:  eth0",
     ]
+
+
+def test_a_terminal_that_has_gone_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    say(EVIL)
+    assert capfd.readouterr().err == f"{printable(EVIL)}\n"
+    reader, writer = os.pipe()
+    os.close(reader)
+    with suppress(BrokenPipeError), os.fdopen(writer, "w") as gone:  # its close tries once more
+        monkeypatch.setattr(sys, "stderr", gone)
+        say("evicted")
+        with pytest.raises(BrokenPipeError):
+            gone.flush()
 
 
 class TestTerminals:

@@ -17,7 +17,7 @@ from spiderpool.cli.completion import names_of
 from spiderpool.cli.connection import Cluster, Connection, F, Show, connected, end, examples, shown
 from spiderpool.cli.installation import DEFAULT_NAMESPACE
 from spiderpool.cli.policies import PolicyOptions
-from spiderpool.cli.printing import printable
+from spiderpool.cli.printing import Say, say
 from spiderpool.cli.renumbering.drain import MoveOptions, PoolDrain
 from spiderpool.cli.renumbering.renumber import SubnetRenumbering
 from spiderpool.cli.renumbering.report import MovePlan
@@ -30,10 +30,10 @@ class Renumbering(Protocol):
     async def plan(self, cluster: Cluster) -> MovePlan:
         """What would be done."""
 
-    async def carry_out(self, cluster: Cluster, say: Callable[[str], None]) -> bool:
+    async def carry_out(self, cluster: Cluster, say: Say) -> bool:
         """Do it; whether nothing is left to do."""
 
-    async def undo(self, cluster: Cluster, say: Callable[[str], None]) -> bool:
+    async def undo(self, cluster: Cluster, say: Say) -> bool:
         """Take back what can be taken back."""
 
     @property
@@ -113,18 +113,14 @@ def carry_out(work: Renumbering, connection: Connection, show: Show, consent: Co
     end(not _finished(work, connection, work.carry_out))
 
 
-def _say(text: str) -> None:
-    click.echo(printable(text), err=True)
-
-
 def _finished(work: Renumbering, connection: Connection, step: Callable[..., Any]) -> bool:
     try:
-        is_done: bool = connection.run(lambda cluster: step(cluster, _say))
+        is_done: bool = connection.run(lambda cluster: step(cluster, say))
     except (KeyboardInterrupt, click.ClickException):
-        _say(work.ways)
+        say(work.ways)
         raise
     if not is_done:
-        _say(work.ways)
+        say(work.ways)
     return is_done
 
 

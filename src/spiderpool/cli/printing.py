@@ -10,11 +10,13 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 
+import click
 import msgspec
 import yaml
 from rich.cells import cell_len
@@ -31,6 +33,8 @@ UNKNOWN = "-"
 
 Cell: TypeAlias = str | int | None
 """Numbers are aligned to the right; None stands for what is not known."""
+Say: TypeAlias = Callable[[str], None]
+"""Tells whoever runs a command what it does meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,12 @@ def printable(text: str) -> str:
     if joined.isprintable():
         return joined
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in joined)
+
+
+def say(text: str) -> None:
+    """Say on standard error what is being done. A terminal that has gone keeps nothing from being done or removed."""
+    with suppress(OSError):
+        click.echo(printable(text), err=True)
 
 
 def plain(value: Any) -> Any:

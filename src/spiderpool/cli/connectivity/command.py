@@ -7,7 +7,6 @@ import re
 import signal
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -37,7 +36,7 @@ from spiderpool.cli.connectivity.preparation import ProbePlan, ProbeSize, plan_t
 from spiderpool.cli.installation import AGENT, COMPONENT_LABEL
 from spiderpool.cli.plan.case import read_facts
 from spiderpool.cli.policies import AgentSet, PolicyOptions, read_policies
-from spiderpool.cli.printing import Done, object_reference, printable
+from spiderpool.cli.printing import Done, object_reference, say
 from spiderpool.cli.trace.balancers import addresses_of_balancer
 from spiderpool.errors import BadConfig, Refused
 
@@ -152,12 +151,6 @@ class ConnectivityTest:
             yield "addresses of load balancers were not asked: name a Service by --load-balancer NAMESPACE/NAME"
         if not self.egress and Topic.EGRESS not in self.without:
             yield "nothing outside of the cluster was asked: name a server by --egress ADDRESS:PORT"
-
-
-def say(text: str) -> None:
-    """Say on standard error what is being done. A terminal that has gone keeps nothing from being removed."""
-    with suppress(OSError):
-        click.echo(printable(text), err=True)
 
 
 def _cancel_at_signals(task: asyncio.Task[Any] | None) -> None:

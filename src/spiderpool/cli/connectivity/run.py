@@ -28,6 +28,7 @@ from spiderpool.cli.connectivity.matrix import (
     Topic,
 )
 from spiderpool.cli.connectivity.objects import ProbeFrame, ProbeSite
+from spiderpool.cli.printing import Say
 from spiderpool.core.addresses import version_of_text
 from spiderpool.core.ipam.history import seconds
 from spiderpool.errors import SpiderpoolError
@@ -46,8 +47,6 @@ TAIL = 5
 """Last lines of a log that a look reads. The one that is waited for is the last; others may be an error's."""
 LINE_BYTES = 1024
 """Bytes of a line that is read: more than the prober writes into one."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(slots=True)

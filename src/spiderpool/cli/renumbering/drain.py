@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.policies import PolicyOptions
-from spiderpool.cli.printing import object_reference
+from spiderpool.cli.printing import Say, object_reference
 from spiderpool.cli.renumbering.holders import AddressHolder, EmptiedPart, HolderKind
 from spiderpool.cli.renumbering.look import RoomQuestion, verdict, why_no_room, why_not_ours
 from spiderpool.cli.renumbering.marks import MoveKind, is_moving_by, why_another_move
@@ -21,8 +21,6 @@ from spiderpool.cli.renumbering.writes import close_pool, reopen_pool
 from spiderpool.core.addresses import AddressSet, parse_subnet
 from spiderpool.core.ipam.owners import is_automatic
 from spiderpool.errors import NotReady, Refused
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from spiderpool.api.ip import IP_NODE_LABEL, SpiderIP
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.plan.pods import is_living
+from spiderpool.cli.printing import Say
 from spiderpool.cli.renumbering.holders import AddressHolder, EmptiedPart, HolderKind, held_records
 from spiderpool.cli.renumbering.runs import PoolRun
 from spiderpool.cli.renumbering.survey import survey
@@ -109,7 +110,7 @@ class Mover:
     parts: Collection[EmptiedPart]
     timeout: float
     runs: Collection[PoolRun]
-    say: Callable[[str], None]
+    say: Say
 
     @property
     def client(self) -> Client:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.printing import object_reference
+from spiderpool.cli.printing import Say, object_reference
 from spiderpool.cli.renumbering.counterparts import (
     RENUMBERED_FROM,
     AddressSpace,
@@ -31,8 +31,6 @@ from spiderpool.core.admission.ippool import PoolContext, validate_ippool
 from spiderpool.core.ipam.subnet_addresses import reserved_addresses
 from spiderpool.errors import BadRequest
 from spiderpool.kube.client import AlreadyExists, Conflict, NotFound
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

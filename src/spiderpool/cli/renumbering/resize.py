@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
 
@@ -12,7 +12,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.connection import Cluster
-from spiderpool.cli.printing import object_reference
+from spiderpool.cli.printing import Say, object_reference
 from spiderpool.cli.renumbering.drain import MoveOptions, empty, holder_notes
 from spiderpool.cli.renumbering.holders import EmptiedPart, held_records
 from spiderpool.cli.renumbering.look import RoomQuestion, verdict, why_no_room, why_not_ours
@@ -34,8 +34,6 @@ from spiderpool.core.admission.ippool import PoolContext, default_ippool, valida
 from spiderpool.core.ipam import inheritance
 from spiderpool.core.ipam.allocation import address_text
 from spiderpool.errors import BadRequest, Refused
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
