@@ -15,6 +15,7 @@ from spiderpool.controller import pool_metrics
 from spiderpool.controller.pool_metrics import PoolMetrics
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam import allocation
+from spiderpool.core.ipam.subnets import adopted_pool
 from spiderpool.kube.informer import Informer
 from tests.support.caches import note, unused_client
 
@@ -114,6 +115,18 @@ async def test_subnets(one: PoolMetrics) -> None:
     note(one.subnets, SpiderSubnet(metadata=ObjectMeta(name="s", uid="s"), spec=spec, status=status), 1)
     with one.exported():
         assert exported("spiderpool_subnet_") == {"addresses s": 100, "free_addresses s": 60, "full_ippools s": 0}
+
+
+async def test_full_pools_of_a_subnet_with_a_name_too_long_for_a_label(one: PoolMetrics) -> None:
+    spec = SubnetSpec(subnet="10.6.0.0/16", ips=["10.6.0.1-10.6.0.100"])
+    owner = SpiderSubnet(metadata=ObjectMeta(name="s" * 70, uid="s"), spec=spec)
+    full = adopted_pool(pool("a", 9), owner)
+    assert full is not None
+    full.metadata.labels = {**(full.metadata.labels or {}), APPLICATION_NAME_LABEL: "web"}
+    note(one.pools, full, 1)
+    note(one.subnets, owner, 2)
+    with one.exported():
+        assert exported("spiderpool_subnet_") == {f"full_ippools {owner.name}": 1}
 
 
 async def test_full_pools_of_applications_are_counted_by_their_subnet(one: PoolMetrics) -> None:

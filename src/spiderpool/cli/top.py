@@ -13,7 +13,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
 from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.api.subnet import OWNER_SUBNET_LABEL, SpiderSubnet
+from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.pool_growth import GROWTH_KEYS, PoolGrowth, growth_of_pools, pool_growth
 from spiderpool.cli.printing import Cell, View, object_reference, plain, table
@@ -23,7 +23,7 @@ from spiderpool.core.ipam.allocation import is_exclusive
 from spiderpool.core.ipam.forecast import Growth
 from spiderpool.core.ipam.selection import version_of
 from spiderpool.core.ipam.subnet_addresses import subnet_addresses
-from spiderpool.core.labels import label_value
+from spiderpool.core.ipam.subnets import owned_by_subnet
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +162,15 @@ def _of_node(name: str, own: Sequence[PoolUsage], used: int, shared: int) -> Usa
 
 def subnet_table(subnets: Iterable[SpiderSubnet], pools: Iterable[SpiderIPPool]) -> UsageTable:
     """How much of each subnet pools hold."""
-    owned = Counter((each.metadata.labels or {}).get(OWNER_SUBNET_LABEL) for each in pools)
+    known = list(subnets)
+    owned = owned_by_subnet(known, pools)
     items = []
-    for each in subnets:
+    for each in known:
         version = each.spec.ipVersion or (6 if ":" in each.spec.subnet else 4)
         total = subnet_addresses(each, version).size
         used = each.status.allocatedIPCount if each.status else None
         free = None if used is None else max(total - used, 0)
-        details = (version, each.spec.subnet, owned[label_value(each.name)])
+        details = (version, each.spec.subnet, len(owned[each.name]))
         items.append(Usage(each.name, used, free, total, percent(used, total), details=details))
     return UsageTable(SpiderSubnet, "SUBNET", ("VERSION", "CIDR", "POOLS"), tuple(sorted(items, key=_by_use)))
 

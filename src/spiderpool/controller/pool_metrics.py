@@ -8,19 +8,19 @@ prometheus.md).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.api.subnet import OWNER_SUBNET_LABEL, SpiderSubnet
+from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.core.addresses import FAMILIES, AddressSet
 from spiderpool.core.ipam.allocation import usable
 from spiderpool.core.ipam.owners import is_automatic
 from spiderpool.core.ipam.selection import version_of
 from spiderpool.core.ipam.subnet_addresses import reserved_addresses
+from spiderpool.core.ipam.subnets import owned_by_subnet
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import (
     POOL_ADDRESSES,
@@ -117,12 +117,8 @@ class PoolMetrics:
         }
 
     def _subnet_full_pools(self) -> Values:
-        full = Counter(
-            (each.metadata.labels or {}).get(OWNER_SUBNET_LABEL)
-            for each in self.pools.items()
-            if _is_full_of_application(each)
-        )
-        return {(each.name,): full[each.name] for each in self.subnets.items()}
+        full = owned_by_subnet(self.subnets.items(), filter(_is_full_of_application, self.pools.items()))
+        return {(name,): len(pools) for name, pools in full.items()}
 
 
 def _is_full_of_application(pool: SpiderIPPool) -> bool:

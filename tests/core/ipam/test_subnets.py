@@ -15,7 +15,7 @@ from spiderpool.core.ipam.applications import (
     PoolClaim,
 )
 from spiderpool.core.ipam.owners import Controller
-from spiderpool.core.ipam.subnets import adopted_pool, is_cut_from, owner_reference, subnet_status
+from spiderpool.core.ipam.subnets import adopted_pool, is_cut_from, owned_by_subnet, owner_reference, subnet_status
 from tests.core.ipam.objects import ETH0, UID, addresses, pool, subnet, web_claim
 
 pytestmark = pytest.mark.unit
@@ -51,6 +51,22 @@ class TestStatus:
     def test_sizes_beyond_int64_are_cut_off(self) -> None:
         spec = SubnetSpec("fd00::/64", 6, ["fd00::-fd00::ffff:ffff:ffff:ffff"])
         assert subnet_status(SpiderSubnet(spec=spec), []).totalIPCount == 2**63 - 1
+
+
+def test_pools_are_told_by_the_label_of_their_subnet_however_long_its_name_is() -> None:
+    long, short, bare = subnet(), subnet(), subnet()
+    long.metadata.name, short.metadata.name, bare.metadata.name = "l" * 70, "short", "bare"
+    owned = [
+        adopted
+        for name, owner in (("a", long), ("b", long), ("c", short))
+        if (adopted := adopted_pool(pool(name, "10.6.0.1"), owner))
+    ]
+    found = owned_by_subnet([long, short, bare], [*owned, pool("of-nobody", "10.6.0.2")])
+    assert {name: [each.name for each in pools] for name, pools in found.items()} == {
+        "l" * 70: ["a", "b"],
+        "short": ["c"],
+        "bare": [],
+    }
 
 
 class TestAdoption:

@@ -29,6 +29,14 @@ def is_cut_from(pool: SpiderIPPool, subnet: SpiderSubnet) -> bool:
     return pool.spec.subnet == subnet.spec.subnet
 
 
+def owned_by_subnet(subnets: Iterable[SpiderSubnet], pools: Iterable[SpiderIPPool]) -> dict[str, list[SpiderIPPool]]:
+    """The pools of each subnet, by its name: those with its label, as the subnet writes it when it adopts them."""
+    by_label: dict[str, list[SpiderIPPool]] = {}
+    for pool in pools:
+        by_label.setdefault((pool.metadata.labels or {}).get(OWNER_SUBNET_LABEL, ""), []).append(pool)
+    return {each.name: by_label.get(label_value(each.name), []) for each in subnets}
+
+
 def owner_reference(subnet: SpiderSubnet) -> OwnerReference:
     """The reference by which a pool names the subnet as its controller."""
     return subnet.as_owner(controller=True)
