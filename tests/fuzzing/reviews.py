@@ -22,7 +22,7 @@ from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.http_request import BadCall, parse_head
-from spiderpool.controller.reviews import answered
+from spiderpool.controller.reviews import answered, request_of
 from spiderpool.controller.webhooks import Webhooks
 from spiderpool.kube.client import Client
 from spiderpool.settings import ControllerSettings
@@ -83,7 +83,7 @@ def run(data: bytes) -> None:
         path = parse_head(head.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")).path
         decide = Webhooks(client, frozenset({4, 6}), SETTINGS).by_path().get(path)
         if decide is not None:
-            _check(loop.run_until_complete(answered(decide, body)))
+            _check(loop.run_until_complete(answered(decide, request_of(body))))
 
 
 def _check(answer: bytes) -> None:

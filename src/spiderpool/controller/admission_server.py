@@ -33,7 +33,7 @@ from spiderpool.controller.http_request import (
     response,
 )
 from spiderpool.controller.review_slots import ReviewSlots, ReviewTenant
-from spiderpool.controller.reviews import Decide, answered, namespace_of
+from spiderpool.controller.reviews import AdmissionRequest, Decide, answered, request_of
 from spiderpool.errors import BadConfig, is_bug
 from spiderpool.telemetry import WEBHOOK_DROPS, logger
 
@@ -320,9 +320,9 @@ class AdmissionServer:
         if caller.gone:
             raise EOFError
         try:
-            caller.tenant = ReviewTenant(caller.address, namespace_of(body))
+            request = request_of(body)
             async with asyncio.timeout(min(self._limits.answer, head.timeout or math.inf)):
-                return 200, await self._handle(caller, caller.tenant, self._webhooks[head.path], body)
+                return 200, await self._handle(caller, request, self._webhooks[head.path], len(body))
         except msgspec.DecodeError as error:
             raise BadCall(400, f"not an AdmissionReview: {error}") from error
         except TimeoutError:
@@ -331,12 +331,12 @@ class AdmissionServer:
             log.exception("review failed", path=head.path)
             raise BadCall(500, "the review failed, see the log of the controller") from error
 
-    async def _handle(self, caller: _Caller, tenant: ReviewTenant, decide: Decide, body: bytes) -> bytes:
-        """The answer to a review, when it has a slot."""
-        caller.waiting = True
-        async with self._slots.slot(tenant, len(body)):
+    async def _handle(self, caller: _Caller, request: AdmissionRequest, decide: Decide, size: int) -> bytes:
+        """The answer to a review of ``size`` bytes, when it has a slot."""
+        caller.tenant, caller.waiting = ReviewTenant(caller.address, request.namespace), True
+        async with self._slots.slot(caller.tenant, size):
             caller.waiting, caller.handled = False, True
-            text = await answered(decide, body)
+            text = await answered(decide, request)
             caller.answered = True
             return text
 

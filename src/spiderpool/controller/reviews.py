@@ -40,33 +40,20 @@ class AdmissionReview(msgspec.Struct):
     request: AdmissionRequest
 
 
-class NamespacedRequest(msgspec.Struct):
-    """The same, of which only the Namespace is read."""
-
-    namespace: str = ""
-
-
-class NamespacedReview(msgspec.Struct):
-    """admission.k8s.io/v1 AdmissionReview, in part: whose object it is about."""
-
-    request: NamespacedRequest
-
-
 Answer = dict[str, Any]
 """admission.k8s.io/v1 AdmissionResponse without its ``uid``."""
 ALLOWED: Answer = {"allowed": True}
 Decide = Callable[[AdmissionRequest], Awaitable[Answer]]
 
 
-def namespace_of(body: bytes) -> str:
-    """The Namespace that a review is about, empty for the cluster. Raises msgspec.DecodeError when the body is none."""
-    return decode(body, NamespacedReview, longest=LONGEST_OBJECT).request.namespace
+def request_of(body: bytes) -> AdmissionRequest:
+    """The request of a review, its objects not yet decoded. Raises msgspec.DecodeError when the body is none."""
+    return decode(body, AdmissionReview, longest=LONGEST_OBJECT).request
 
 
-async def answered(decide: Decide, body: bytes) -> bytes:
-    """The answer to a review. Raises msgspec.DecodeError when the body is none."""
-    review = decode(body, AdmissionReview, longest=LONGEST_OBJECT)
-    answer = {"uid": review.request.uid, **await decide(review.request)}
+async def answered(decide: Decide, request: AdmissionRequest) -> bytes:
+    """The review that answers a request."""
+    answer = {"uid": request.uid, **await decide(request)}
     return msgspec.json.encode({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": answer})
 
 
