@@ -6,11 +6,13 @@ import asyncio
 
 import pytest
 
+from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Event, Node
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderserver import Instance
 from spiderpool.cloudcontroller.agent_delays import REPORT_AFTER, AgentDelays
 from spiderpool.cloudcontroller.eni_families import ENIFamily
+from spiderpool.kube import events
 from spiderpool.kube.events import AGAIN, Recorder
 from tests.cloudcontroller.service_cluster import Clock
 from tests.core.servers import ETH0
@@ -63,3 +65,25 @@ async def test_a_wait_that_lasts_is_reported_again() -> None:
             clock.now += 60
         async with running(recorder.run()):
             await eventually(lambda: [each.count for each in server.stored(Event).values()] == [2])
+
+
+async def test_a_report_that_finds_no_place_among_other_events_is_made_later_and_logged_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(events, "QUEUE", 1)
+    clock = Clock()
+    async with ApiServer(Event.KIND) as server, server.client() as client:
+        recorder = Recorder(client, "test")
+        recorder.event(NODE, event_reasons.ACCOUNT_MISSING, "something else")
+        delays = AgentDelays(recorder, clock)
+
+        def wait() -> int:
+            delays.begin(FAMILIES[0], "its agent is silent")
+            clock.now += REPORT_AFTER
+            return capsys.readouterr().out.count("agent does not know the pools")
+
+        assert [wait() for _ in range(3)] == [0, 0, 0], "it has not been told"
+        async with running(recorder.run()):
+            await eventually(lambda: len(server.stored(Event)) == 1)
+            assert [wait() for _ in range(3)] == [1, 0, 0]
+            await eventually(lambda: len(server.stored(Event)) == 2)

@@ -13,7 +13,7 @@ from spiderpool.api.event_reasons import EventReason
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.kube import events
-from spiderpool.kube.events import Recorder
+from spiderpool.kube.events import AGAIN, Recorder, Reminders
 from tests.support.api_server import ApiServer, Fault
 from tests.support.eventually import eventually
 
@@ -140,3 +140,14 @@ async def test_an_event_with_a_name_is_written_once_by_all_processes(server: Api
             recorder.event(CONFIG, OTHER, "after it")
             await eventually(lambda: "after it" in counts(server), "both are written")
     assert [event.metadata.name for event in stored(server) if event.reason == "Wrong"] == ["once"]
+
+
+def test_what_lasts_is_due_again_after_half_an_hour_and_what_was_gone_at_once() -> None:
+    reminders: Reminders[str] = Reminders()
+    assert reminders.due("a", 0.0)
+    assert reminders.due("a", 1.0), "it was not told yet"
+    for key in ("a", "b"):
+        reminders.told(key, 1.0)
+    assert [reminders.due("a", now) for now in (AGAIN, AGAIN + 1.0)] == [False, True]
+    reminders.retain({"b"})
+    assert [reminders.due(key, 2.0) for key in ("a", "b")] == [True, False]

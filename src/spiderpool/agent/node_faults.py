@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.event_reasons import EventReason
-from spiderpool.kube.events import AGAIN, Recorder
+from spiderpool.kube.events import Recorder, Reminders
 from spiderpool.telemetry import logger
 
 log = logger("upkeep")
@@ -20,20 +20,19 @@ class NodeFaults:
     def __init__(self, node: Callable[[], Node | None], recorder: Recorder) -> None:
         self._node = node
         self._recorder = recorder
-        self._reported: dict[EventReason[Node], dict[Any, float]] = {}  # when, of those that the last look has found
-        self._found: dict[EventReason[Node], Mapping[Any, str]] = {}  # by the last look
+        self._reminders: defaultdict[EventReason[Node], Reminders[Any]] = defaultdict(Reminders)
+        self._found: dict[EventReason[Node], frozenset[Any]] = {}  # keys of what the last look has found
 
     def look(self, reason: EventReason[Node], found: Mapping[Any, str], now: float) -> None:
         """Tell those of these sentences that are new, or that were last told half an hour ago; ``now`` in seconds."""
-        before = self._found.get(reason, {})
-        for key in found.keys() - before.keys():
+        for key in found.keys() - self._found.get(reason, frozenset()):
             log.warning("fault of the node's network", fault=found[key])
-        self._found[reason] = {**found}
-        reported = self._reported.get(reason, {})
-        self._reported[reason] = still = {key: reported[key] for key in found if key in reported}
+        self._found[reason] = frozenset(found)
+        reminders = self._reminders[reason]
+        reminders.retain(found)
         for key, sentence in found.items():
-            if now - still.get(key, -math.inf) >= AGAIN and self.report(reason, sentence):
-                still[key] = now
+            if reminders.due(key, now) and self.report(reason, sentence):
+                reminders.told(key, now)
 
     def report(self, reason: EventReason[Node], message: str) -> bool:
         """Record an Event about the Node; False where it is not known, or too many other Events wait."""

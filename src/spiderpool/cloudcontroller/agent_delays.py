@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from spiderpool.api import event_reasons
 from spiderpool.cloudcontroller.eni_families import ENIFamily
-from spiderpool.kube.events import AGAIN, Recorder
+from spiderpool.kube.events import Recorder, Reminders
 from spiderpool.telemetry import logger
 
 REPORT_AFTER = 300.0
@@ -26,24 +25,23 @@ class AgentDelays:
         self._recorder = recorder
         self._clock = clock
         self._since: dict[tuple[str, int], tuple[str, float]] = {}  # key of a waiting ENIFamily → node, and since when
-        self._reported: dict[str, float] = {}  # node → when
+        self._reminders: Reminders[str] = Reminders()  # of nodes
 
     def begin(self, family: ENIFamily, reason: str) -> None:
         """Addresses wait, for this reason: for the first time or still."""
         node, now = family.node.name, self._clock()
         _, since = self._since.setdefault(family.key, (node, now))
-        if now - since < REPORT_AFTER or now - self._reported.get(node, -math.inf) < AGAIN:
+        if now - since < REPORT_AFTER or not self._reminders.due(node, now):
             return
         text = f"spare addresses of ENI {family.eni.identity} stay registered: {reason}. {REMEDY}"
         if self._recorder.event(family.node, event_reasons.AGENT_POOLS_NOT_OBSERVED, text):
-            self._reported[node] = now
-        log.warning("agent does not know the pools", node=node, eni=family.eni.identity, reason=reason)
+            self._reminders.told(node, now)
+            log.warning("agent does not know the pools", node=node, eni=family.eni.identity, reason=reason)
 
     def end(self, key: tuple[str, int]) -> None:
         """Nothing waits for the agent in this family, or the family is gone."""
-        node, _ = self._since.pop(key, ("", 0.0))
-        if node not in {each for each, _ in self._since.values()}:
-            self._reported.pop(node, None)
+        self._since.pop(key, None)
+        self._reminders.retain({node for node, _ in self._since.values()})
 
     def retain(self, keys: set[tuple[str, int]]) -> None:
         """End all families but these."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
@@ -12,7 +11,7 @@ from spiderpool.api.spidernode import SpiderNode
 from spiderpool.core.ipam.evidence import AccountRequest, NodeEvidence, is_disproved
 from spiderpool.core.ipam.gc import ReleaseCandidate, pod_key
 from spiderpool.kube.client import Client, Conflict, NotFound
-from spiderpool.kube.events import AGAIN, Recorder
+from spiderpool.kube.events import Recorder, Reminders
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.node_accounts import read_evidence, request_account
 from spiderpool.telemetry import COLLECTION_WAITING, logger
@@ -89,22 +88,22 @@ class SilenceReport:
     def __init__(self, recorder: Recorder, nodes: Informer[Node]) -> None:
         self._recorder = recorder
         self._nodes = nodes
-        self._silent: set[str] = set()
-        self._reported: dict[str, float] = {}  # node → when
+        self._silent: set[str] = set()  # nodes that the last update had
+        self._reminders: Reminders[str] = Reminders()  # of nodes
 
     def update(self, waiting: Mapping[str, Sequence[ReleaseCandidate]], now: float) -> None:
         """Report what waits now, by node; ``now`` in seconds. A node that is no longer among them is soon told anew."""
         COLLECTION_WAITING.set(len({each.record.name for candidates in waiting.values() for each in candidates}))
-        self._reported = {name: at for name, at in self._reported.items() if name in waiting}
+        self._reminders.retain(waiting)
         for name in waiting.keys() - self._silent:
             log.warning("node does not answer", node=name, addresses=len(waiting[name]))
         self._silent = set(waiting)
         for name in waiting:
-            if (node := self._nodes.get(name)) is None or now - self._reported.get(name, -math.inf) < AGAIN:
+            if (node := self._nodes.get(name)) is None or not self._reminders.due(name, now):
                 continue
             text = f"{_addresses(waiting[name])} wait for the agent of this node to say what its sandboxes hold"
             if self._recorder.event(node, event_reasons.ACCOUNT_MISSING, f"{text}; {REMEDY.format(name=name)}"):
-                self._reported[name] = now
+                self._reminders.told(name, now)
 
 
 def _addresses(candidates: Sequence[ReleaseCandidate]) -> str:

@@ -6,10 +6,12 @@ Events are a courtesy to users: losing one is logged and has no other consequenc
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
+from collections.abc import Collection, Hashable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from spiderpool.api.core_v1 import Event, EventSource, reference
 from spiderpool.api.event_reasons import EventReason
@@ -31,8 +33,28 @@ LONGEST_MESSAGE = 1024
 log = logger("events")
 
 T = TypeVar("T", bound=Object)
+K = TypeVar("K", bound=Hashable)
 
 Identity = tuple[str, str, str]  # UID or name of the object, reason, message
+
+
+class Reminders(Generic[K]):
+    """When each of the things that last was last told by an Event, so that it is told again. Times are seconds."""
+
+    def __init__(self) -> None:
+        self._told: dict[K, float] = {}
+
+    def due(self, key: K, now: float) -> bool:
+        """Whether it has never been told, or not for AGAIN."""
+        return now - self._told.get(key, -math.inf) >= AGAIN
+
+    def told(self, key: K, now: float) -> None:
+        """Note that it was told: its Event waits to be written."""
+        self._told[key] = now
+
+    def retain(self, keys: Collection[K]) -> None:
+        """Forget all but these: when they come back, they are told at once."""
+        self._told = {key: at for key, at in self._told.items() if key in keys}
 
 
 class Recorder:
