@@ -57,5 +57,4 @@ def service_of(item: EndpointSlice) -> str | None:
 
 def deciding_part(node: Node) -> Iterable[object]:
     """Returns what of a node decides whether it is a backend; its heartbeats change other parts all the time."""
-    ready = [condition.status for condition in node.status.conditions or () if condition.type == "Ready"]
-    return node.metadata.labels, node.spec, ready
+    return node.metadata.labels, node.spec, node.ready_status
