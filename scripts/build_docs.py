@@ -116,11 +116,11 @@ def configuration() -> str:
     return FOLDER_IN_NAV.sub(expanded, text).replace(": dist/", ": ")
 
 
-def build(arguments: Iterable[str]) -> int:
+def build() -> int:
     """Build the site strictly; returns the exit status, and prints the verdict."""
     began, count = time.monotonic(), collect(DIST / SOURCE)
     (DIST / "mkdocs.yml").write_text(configuration())
-    zensical = [str(Path(sys.executable).with_name("zensical")), "build", "--clean", "--strict", *arguments]
+    zensical = [str(Path(sys.executable).with_name("zensical")), "build", "--clean", "--strict"]
     environment = {**os.environ, "NO_COLOR": "1"}
     done = subprocess.run([*zensical, "--config-file", "mkdocs.yml"], cwd=DIST, env=environment, check=False)
     site = sorted((DIST / "docs").rglob("*.html")) if done.returncode == 0 else []
@@ -133,4 +133,4 @@ def build(arguments: Iterable[str]) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(build(sys.argv[1:]))
+    raise SystemExit(build())

@@ -106,8 +106,8 @@ def _section(daemon: str, reasons: list[EmittedReason]) -> Iterator[str]:
 
 def _row(each: EmittedReason) -> str:
     reason = each.reason
-    more = f" [More](../{reason.page})".replace("../reference/", "") if reason.page else ""
-    cells = (f"`{reason.name}`", reason.type, ", ".join(each.kinds), reason.meaning, f"{reason.remedy}{more}")
+    more = f"[More](../{reason.page})".replace("../reference/", "")
+    cells = (f"`{reason.name}`", reason.type, ", ".join(each.kinds), reason.meaning, f"{reason.remedy} {more}")
     return f"| {' | '.join(cells)} |"
 
 

@@ -29,10 +29,13 @@ _LONGEST_DELAY = 2.0
 _NETWORK_POLL_INTERVAL = 0.2
 """Seconds between two looks at whether the node's network is ready."""
 
+_REMEDY, _PAGE = "Do what the error in the message asks for.", "usage/troubleshooting.md"
 FAILED_CREATE: EventReason[KubeletPod] = EventReason(
-    "FailedCreatePodSandBox", "The pod has no sandbox yet: its ADD failed."
+    "FailedCreatePodSandBox", "The pod has no sandbox yet: its ADD failed.", _REMEDY, _PAGE
 )
-FAILED_KILL: EventReason[KubeletPod] = EventReason("FailedKillPod", "The pod's sandbox is still there: its DEL failed.")
+FAILED_KILL: EventReason[KubeletPod] = EventReason(
+    "FailedKillPod", "The pod's sandbox is still there: its DEL failed.", _REMEDY, _PAGE
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,12 @@ pytestmark = [pytest.mark.unit, pytest.mark.timeout(30)]
 
 POOL = SpiderIPPool(metadata=ObjectMeta(name="p", uid="u"), spec=IPPoolSpec("10.0.0.0/24"))
 CONFIG = ConfigMap(metadata=ObjectMeta(name="c", namespace="ns", uid="v"))
-WRONG: EventReason[ConfigMap] = EventReason("Wrong", "The ConfigMap is.")
-OTHER: EventReason[ConfigMap] = EventReason("Other", "Something else is.")
-RIGHT: EventReason[SpiderIPPool] = EventReason("Right", "The pool is.", type="Normal")
-SAID: EventReason[SpiderIPPool] = EventReason("Said", "Something of the pool.", type="Normal")
-BROKEN: EventReason[SpiderIPPool] = EventReason("Broken", "The text is.", type="Normal")
+MORE = ("Correct it.", "usage/page.md")
+WRONG: EventReason[ConfigMap] = EventReason("Wrong", "The ConfigMap is.", *MORE)
+OTHER: EventReason[ConfigMap] = EventReason("Other", "Something else is.", *MORE)
+RIGHT: EventReason[SpiderIPPool] = EventReason("Right", "The pool is.", *MORE, type="Normal")
+SAID: EventReason[SpiderIPPool] = EventReason("Said", "Something of the pool.", *MORE, type="Normal")
+BROKEN: EventReason[SpiderIPPool] = EventReason("Broken", "The text is.", *MORE, type="Normal")
 
 
 @pytest.fixture

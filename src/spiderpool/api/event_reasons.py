@@ -22,6 +22,8 @@ from spiderpool.api.networking_v1 import NetworkPolicy
 from spiderpool.api.subnet import SpiderSubnet
 
 K = TypeVar("K", bound=Object, contravariant=True)
+NOTHING = "Nothing."
+"""The remedy where there is nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,9 @@ class EventReason(Generic[K]):
     name: str
     """The Event's ``reason``."""
     meaning: str
-    remedy: str = "Nothing."
+    remedy: str
     """What the reader of such an Event does."""
-    page: str = ""
+    page: str
     """The page below docs/ that says more, with its heading."""
     type: Literal["Normal", "Warning"] = "Warning"
 
@@ -92,7 +94,8 @@ ADDRESS_IN_USE_TWICE: EventReason[Pod | SpiderIP] = EventReason(
 COLLECTED: EventReason[SpiderIP] = EventReason(
     "Collected",
     "The address was released without its pod asking; the message has the evidence.",
-    page="reference/collection.md",
+    NOTHING,
+    "reference/collection.md",
     type="Normal",
 )
 
@@ -185,7 +188,8 @@ ADDRESS_NOT_REGISTERED: EventReason[SpiderIPPool | Pod] = EventReason(
 ADDRESS_REGISTERED: EventReason[SpiderIPPool | Pod] = EventReason(
     "AddressRegistered",
     "The address of a pod, which was not registered, is registered on its ENI again.",
-    page="usage/discovery.md",
+    NOTHING,
+    "usage/discovery.md",
     type="Normal",
 )
 
@@ -258,7 +262,8 @@ QUOTA_EXHAUSTED: EventReason[Workload | Pod | SpiderIPQuota] = EventReason(
 APPLICATION_SUBNET_CHANGED: EventReason[SpiderIPPool] = EventReason(
     "ApplicationSubnetChanged",
     "The pool is deleted: its application no longer asks for it.",
-    page="usage/subnet.md",
+    NOTHING,
+    "usage/subnet.md",
 )
 APPLICATION_UNKNOWN: EventReason[SpiderIPPool] = EventReason(
     "ApplicationUnknown",
@@ -290,13 +295,15 @@ SERVER_NOT_CONFIRMED: EventReason[Node] = EventReason(
 SERVER_STOPPED: EventReason[Node] = EventReason(
     "ServerStopped",
     "The node's server is stopped: addresses that no pod holds there are free.",
-    page="usage/lost-nodes.md",
+    NOTHING,
+    "usage/lost-nodes.md",
     type="Normal",
 )
 SERVER_GONE: EventReason[Node] = EventReason(
     "ServerGone",
     "The node's server no longer exists, and the Node was deleted.",
-    page="usage/lost-nodes.md",
+    NOTHING,
+    "usage/lost-nodes.md",
     type="Normal",
 )
 VSWITCH_FULL: EventReason[Node] = EventReason(
@@ -324,21 +331,23 @@ AGENT_POOLS_NOT_OBSERVED: EventReason[Node] = EventReason(
 _EVENTS = "usage/load-balancers.md#events"
 
 ENSURED_LOAD_BALANCER: EventReason[Service] = EventReason(
-    "EnsuredLoadBalancer", "The Service has its load balancer.", page=_EVENTS, type="Normal"
+    "EnsuredLoadBalancer", "The Service has its load balancer.", NOTHING, _EVENTS, type="Normal"
 )
 DELETED_LOAD_BALANCER: EventReason[Service] = EventReason(
-    "DeletedLoadBalancer", "The Service's load balancer was deleted.", page=_EVENTS, type="Normal"
+    "DeletedLoadBalancer", "The Service's load balancer was deleted.", NOTHING, _EVENTS, type="Normal"
 )
 PRESERVED_LOAD_BALANCER: EventReason[Service] = EventReason(
     "PreservedLoadBalancer",
     "The Service no longer has its load balancer, which stays, as `preserve-lb-on-delete` asks.",
-    page=_EVENTS,
+    NOTHING,
+    _EVENTS,
     type="Normal",
 )
 RETURNED_LOAD_BALANCER: EventReason[Service] = EventReason(
     "ReturnedLoadBalancer",
     "The Service no longer uses a load balancer that is not ours, and stays.",
-    page=_EVENTS,
+    NOTHING,
+    _EVENTS,
     type="Normal",
 )
 SERVICE_ANNOTATION_IGNORED: EventReason[Service] = EventReason(

@@ -52,11 +52,6 @@ class ReviewSlots:
         self._of_address: Counter[str] = Counter()  # how many of them are handled, without zeros
         self._of_tenant: Counter[ReviewTenant] = Counter()
 
-    @property
-    def waiting(self) -> int:
-        """How many reviews wait."""
-        return sum(len(line) for line in self._lines.values())
-
     @asynccontextmanager
     async def slot(self, tenant: ReviewTenant, size: int) -> AsyncIterator[None]:
         """Wait for a slot, and have it while the context lasts."""
