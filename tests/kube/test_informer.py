@@ -18,7 +18,7 @@ from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.errors import NotReady
 from spiderpool.kube import informer as informer_module
-from spiderpool.kube.client import Client
+from spiderpool.kube.client import Client, Forbidden
 from spiderpool.kube.informer import Informer
 from tests.support.api_server import ApiServer, Fault
 from tests.support.eventually import eventually
@@ -474,6 +474,35 @@ class TestPauses:
         server.inject(Fault("watch", status=410))
         async with running(Informer(client, SpiderIP)):
             await eventually(lambda: server.requests["watch"] == 2)
+
+
+class TestInterruptions:
+    """Whoever asks for it hears why nothing arrives, and when it does again."""
+
+    async def test_of_lists_end_with_the_first_list(
+        self, server: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(informer_module, "FIRST_PAUSE", 0.01)
+        server.inject(Fault("list", status=403, times=2))
+        heard: list[Exception | None] = []
+        async with running(informer := Informer(client, SpiderIP, interrupted=heard.append)):
+            await informer.synced(5)
+        assert [type(each) for each in heard] == [Forbidden, Forbidden, type(None)]
+
+    async def test_of_watches_that_are_refused_later_end_with_the_next_change(
+        self, server: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(informer_module, "FIRST_PAUSE", 0.01)
+        heard: list[Exception | None] = []
+        async with running(informer := Informer(client, SpiderIP, interrupted=heard.append)):
+            await informer.synced(5)
+            await eventually(lambda: server.requests["watch"] == 1)
+            server.inject(Fault("watch", status=403, times=2))
+            server.cut_watches()
+            await eventually(lambda: [each for each in heard if isinstance(each, Forbidden)])
+            server.put(record("10.0.0.1"))
+            await equal(informer, server)
+        assert heard[-1] is None
 
 
 class TestLongLists:

@@ -95,6 +95,7 @@ class ApiServer:
         self.requests: Counter[str] = Counter()
         self.url = ""
         self.most_per_page = 500
+        self.knows_nobody = False  # whether credentials are refused with 401, as a token that has expired
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -190,7 +191,7 @@ class ApiServer:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         verb = VERBS.get(request.method, "get")
         try:
-            target = find_target(self._kinds, request.path)
+            target = self._target(request.path)
             if target is None:
                 return web.json_response(discover(self._kinds, request.path))
             if verb == "get" and not target.name:
@@ -212,6 +213,11 @@ class ApiServer:
             return _break(request) if fault.lose_answer else web.json_response(answer)
         except Refusal as error:
             return web.json_response(error.status(), status=error.code)
+
+    def _target(self, path: str) -> Target | None:
+        if self.knows_nobody:
+            raise Refusal(401, "Unauthorized", "Unauthorized")
+        return find_target(self._kinds, path)
 
     def _next_fault(self, verb: str, plural: str) -> Fault:
         """The first fault that waits for this request, used once; without one, a fault that does nothing."""

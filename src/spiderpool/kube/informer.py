@@ -49,6 +49,7 @@ class InformerOptions(TypedDict, total=False):
     labels: str | None
     fields: str | None
     optional: bool  # the server may not serve the kind, or no longer: there are no objects until it does
+    interrupted: Callable[[Exception | None], None]  # in place of a line of the log; None: lists, or watches, again
     from_cache: bool  # lists may come from an API server's cache: cheap, and older than etcd, but never than our own
 
 
@@ -133,6 +134,8 @@ class Informer(Generic[T]):
         self._labels = options.get("labels")
         self._fields = options.get("fields")
         self._optional = options.get("optional", False)
+        self._on_interruption = options.get("interrupted")
+        self._is_interrupted = False  # whether the last list or watch was broken by an error
         self._from_cache = options.get("from_cache", False)
         self._not_older: str | None = "0" if self._from_cache else None  # what the next list must not be older than
         self._objects: dict[str, T] = {}  # object key → object
@@ -253,12 +256,27 @@ class Informer(Generic[T]):
                 absences = absences + 1 if self._optional and isinstance(error, NotFound) else 0
                 if error is None and asyncio.get_running_loop().time() - self._watch_began >= STEADY:
                     pause = FIRST_PAUSE
+                    self._note_answer()
                     continue
                 if absences:
                     pause = await self._on_absence(absences)
-                text = str(error) if error else "the API server ended the watch at once"
-                log.warning("watch interrupted", kind=self._kind.KIND.plural, error=text, pause=pause)
+                self._note_interruption(error, pause)
                 pause = await self._wait(pause)
+
+    def _note_interruption(self, error: Exception | None, pause: float) -> None:
+        self._is_interrupted = error is not None
+        if self._on_interruption:
+            self._on_interruption(error)
+            return
+        text = str(error) if error else "the API server ended the watch at once"
+        log.warning("watch interrupted", kind=self._kind.KIND.plural, error=text, pause=pause)
+
+    def _note_answer(self) -> None:
+        """The API server lists or watches: what has kept us from it is over."""
+        if self._is_interrupted:
+            self._is_interrupted = False
+            if self._on_interruption:
+                self._on_interruption(None)
 
     def _age(self) -> Values:
         """Seconds since the API server was last heard; none while it serves no such objects."""
@@ -350,6 +368,7 @@ class Informer(Generic[T]):
         self._confirm(complete)
         self._version = self._listed = complete.version
         self._synced.set()
+        self._note_answer()
 
     def _confirm(self, complete: PartialList) -> None:
         """Take note that a list lacks what we deleted ourselves, and what is older than the list: no event says it."""
@@ -376,6 +395,7 @@ class Informer(Generic[T]):
         async with aclosing(events):
             async for event, obj in events:
                 self._heard = asyncio.get_running_loop().time()
+                self._note_answer()
                 self._version = obj.metadata.resourceVersion or self._version
                 if self._from_cache:
                     self._not_older = self._version

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from spiderpool.api.core_v1 import Node, NodeCondition, NodeStatus, NodeSystemInfo
 from spiderpool.api.ip import SpiderIP
@@ -10,7 +10,15 @@ from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface, SpiderNode, SpiderNodeSpec
-from spiderpool.cli.ui.pool_map import MapInput
+from spiderpool.cli.ui.pool_map import (
+    AddressState,
+    HolderIndex,
+    MapInput,
+    MapPiece,
+    PoolAddresses,
+    PoolMap,
+    sandboxed_by,
+)
 from spiderpool.core.addresses import from_int, to_int
 from spiderpool.core.ipam.allocation import new_record, released
 from spiderpool.core.ipam.selection import AllocationRequest
@@ -84,4 +92,22 @@ def objects(
     accounts: Sequence[SpiderNode] = (),
     nodes: Sequence[Node] = (),
 ) -> MapInput:
-    return MapInput(pools, records, reserved, accounts, nodes)
+    """Of what maps are made."""
+    index = HolderIndex()
+    for each in records:
+        index.note(None, each)
+    return MapInput(pools, index.copy(), reserved, accounts, nodes, sandboxed_by, PoolAddresses.of)
+
+
+def records_of(found: MapInput) -> list[SpiderIP]:
+    return [each for records in found.holders.values() for each in records.values()]
+
+
+def states_of(pieces: Iterable[MapPiece]) -> dict[int, AddressState]:
+    """The state of each address; for maps of few addresses."""
+    return {address: each.state for each in pieces for address in range(each.first, each.last + 1)}
+
+
+def state_of(found: PoolMap, address: int) -> AddressState | None:
+    """The state of an address; None where the pool does not have it."""
+    return next((each.state for each in found.pieces if each.first <= address <= each.last), None)

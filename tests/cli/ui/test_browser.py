@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import random
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -23,11 +25,14 @@ from spiderpool.api.ippool import Route, SpiderIPPool
 from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NADSpec, NetworkAttachmentDefinition
 from spiderpool.api.spiderserver import ENI, Instance, SpiderServer
+from spiderpool.cli.ui import documents
+from spiderpool.cli.ui.pool_map import AddressState, MapPiece, PoolMap, changes
 from spiderpool.core.addresses import to_int
 from spiderpool.core.ipam.history import BEGUN, ENDED, Tenure, moment, pack
-from tests.cli.ui.objects import BASE, account, node, pool, record, reserved
+from tests.cli.ui.objects import BASE, account, node, pool, record, reserved, state_of
 from tests.cli.ui.visiting import KINDS, Visitor, settled, visiting
 from tests.support.api_server import ApiServer
+from tests.support.eventually import eventually
 
 playwright = pytest.importorskip("playwright.async_api", reason="`make browser` installs Playwright")
 
@@ -50,10 +55,17 @@ KEYS = """
 Promise.all([import("/static/words_en.js"), import("/static/words_zh.js")])
   .then(([one, other]) => [one.ENGLISH, other.CHINESE].map(each => Object.keys(each).sort()))
 """
+LAY_OVER = """
+async pairs => {
+  const { layOver, pieces } = await import("/static/ranges.js");
+  return pairs.map(([version, known, changes]) => layOver(pieces(known, version), pieces(changes, version), version)
+    .flatMap(({ first, last, state }) => [first, last, state].map(String)));
+}
+"""
 MANY = 150_000
 LONGEST_LOAD = 2.0
 """Seconds of processors that the browser may need until a pool of so many addresses is drawn."""
-MOST_MEMORY = 300_000_000
+MOST_MEMORY = 40_000_000
 """Bytes of JavaScript of the page that shows it."""
 
 
@@ -92,7 +104,7 @@ def pools_and_records(uid: str) -> Iterator[Object]:
 
 
 def surroundings() -> Iterator[Object]:
-    """Nodes, a network card, a Service, reserved addresses, and what was before."""
+    """Nodes, an ENI, a Service, reserved addresses, and what was before."""
     yield from (reserved("10.0.0.240-10.0.0.245"), node(), node("n2", ready=False))
     mac, network = "02:00:00:aa:00:01", "10.0.0.0/24"
     eni = ENI("eni-1", mac, True, "10.0.0.252", ("10.0.0.3",), (), "vsw-1", network, device="eth0")
@@ -210,6 +222,108 @@ async def test_a_change_of_the_cluster_arrives_without_loading_again(
     await page.get_by_role("gridcell", name="10.0.0.220, free").wait_for()
 
 
+async def revision(page: Any, visitor: Visitor) -> None:
+    """Wait until the page has taken in the last change of a map."""
+    number = str(visitor.server.keeper.revision)
+    await page.wait_for_function("number => document.documentElement.dataset.revision === number", arg=number)
+
+
+async def is_held(visitor: Visitor, *addresses: int) -> None:
+    """Wait until the server has published that addresses of the pool are held."""
+
+    def shown() -> bool:
+        found = visitor.server.keeper.maps["blue"]
+        return all(state_of(found, each) is AddressState.HELD for each in addresses)
+
+    await eventually(shown, timeout=30.0)
+
+
+async def test_a_change_before_the_stream_begins_is_shown(browser: Any, visitor: Visitor, server: ApiServer) -> None:
+    context, begin = await browser.new_context(), asyncio.Event()
+
+    async def held_back(route: Any) -> None:
+        await begin.wait()
+        await route.continue_()
+
+    await context.route("**/api/stream", held_back)
+    page = await context.new_page()
+    await page.goto(visitor.server.access.address)
+    await show(page, "pools/blue")
+    await page.get_by_role("gridcell", name="10.0.0.220, free").wait_for()
+    server.put(record(BASE + 220, pool(), uid="new"))
+    await is_held(visitor, BASE + 220)
+    begin.set()
+    await page.get_by_role("gridcell", name="10.0.0.220, held").wait_for()
+
+
+async def test_a_change_that_is_not_sent_while_the_map_is_loaded_has_it_loaded_again(
+    browser: Any, visitor: Visitor, server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, asked, answer = await opened(browser, visitor), asyncio.Event(), asyncio.Event()
+
+    async def late(route: Any) -> None:
+        response = await route.fetch()
+        asked.set()
+        await answer.wait()
+        await route.fulfill(response=response)
+
+    await page.route("**/api/pools/blue", late, times=1)
+    await page.evaluate("location.hash = '#/pools/blue'")
+    await asked.wait()
+    monkeypatch.setattr(documents, "MOST_CHANGED", 0)
+    server.put(record(BASE + 220, pool(), uid="new"))
+    await is_held(visitor, BASE + 220)
+    await revision(page, visitor)
+    monkeypatch.undo()
+    server.put(record(BASE + 221, pool(), uid="newer"))
+    await is_held(visitor, BASE + 220, BASE + 221)
+    await revision(page, visitor)
+    answer.set()
+    for each in (220, 221):
+        await page.get_by_role("gridcell", name=f"10.0.0.{each}, held").wait_for()
+    assert page.errors == []
+
+
+async def test_a_pool_that_is_deleted_is_said_to_be_gone_and_shown_when_it_is_made_again(
+    browser: Any, visitor: Visitor, server: ApiServer
+) -> None:
+    page = await opened(browser, visitor)
+    await show(page, "pools/blue")
+    await page.get_by_role("gridcell", name="10.0.0.220, free").wait_for()
+    server.remove(pool())
+    await page.locator("main .alert", has_text="there is no pool blue").wait_for()
+    assert await page.get_by_role("gridcell").count() == 0
+    server.put(pool(ips=["10.0.0.1-10.0.0.250"], disable=True))
+    await page.get_by_role("gridcell", name="10.0.0.220, free").wait_for()
+    await page.get_by_text("10.0.0.0/24, IPv4, disabled").wait_for()
+    assert [each for each in page.errors if "404" not in each] == []
+
+
+async def test_the_page_lays_changes_over_a_map_as_the_server_does(browser: Any, visitor: Visitor) -> None:
+    chosen = random.Random(20)
+    pairs, expected = [], []
+    for version, base in ((4, BASE), (6, to_int("fd00::", 6))) * 200:
+        before, after = (random_map(chosen, version, base) for _ in range(2))
+        pairs.append((version, documents.flat(before.pieces, version), documents.flat(changes(before, after), version)))
+        expected.append([str(each) for each in documents.flat(after.pieces, version)])
+    page = await opened(browser, visitor)
+    assert await page.evaluate(LAY_OVER, pairs) == expected
+    states = await page.evaluate('import("/static/states.js").then(each => each.STATES)')
+    assert states == list(documents.STATES)
+
+
+def random_map(chosen: random.Random, version: int, base: int) -> PoolMap:
+    """A map of some of forty addresses, in runs of the same state."""
+    found: list[MapPiece] = []
+    first = base + chosen.randrange(4)
+    while first < base + 40:
+        last, state = first + chosen.randrange(6), chosen.choice(documents.STATES)
+        if not found or found[-1].state is not state or found[-1].last + 1 < first:
+            found.append(MapPiece(first, last, state))
+        first = last + chosen.choice((1, 1, 1, 3))
+    return PoolMap.of(pool(subnet="10.0.0.0/24" if version == 4 else "fd00::/64"), tuple(found))
+
+
 async def test_chinese_and_dark_by_the_browser_and_by_the_switches(browser: Any, visitor: Visitor) -> None:
     page = await opened(browser, visitor, locale="zh-CN", color_scheme="dark")
     await show(page, "pools/blue")
@@ -259,10 +373,12 @@ async def test_many_addresses_are_drawn_quickly_and_in_little_memory(browser: An
     for each in range(MANY):
         records.note(record(first + each + each // 7, many, uid=f"m{each}"))  # a gap after every seven
     await visitor.server.keeper.look()
+    made = visitor.server.keeper.maps["many"]
     page, session = await opened(browser, visitor), await browser.new_browser_cdp_session()
     used, begun = await processor_seconds(session), await page.evaluate("performance.now()")
     await show(page, "pools/many")
     await page.locator(".tile").nth(500).wait_for()
+    tiles = await page.locator(".tile").count()
     spent = await page.evaluate("performance.now()") - begun
     used = await processor_seconds(session) - used
     memory = await page.evaluate("performance.memory.usedJSHeapSize")
@@ -270,6 +386,6 @@ async def test_many_addresses_are_drawn_quickly_and_in_little_memory(browser: An
     print(
         f"{MANY} addresses: {spent:.0f} ms, {used:.2f} s of processors, {memory / 1e6:.0f} MB of JavaScript,", end=" "
     )
-    print(f"{sent / 1e6:.1f} MB sent")
+    print(f"{sent / 1e6:.1f} MB sent, {len(made.pieces)} intervals, {tiles} blocks")
     assert memory < MOST_MEMORY
     assert used < LONGEST_LOAD

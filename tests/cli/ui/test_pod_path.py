@@ -42,8 +42,8 @@ def test_interfaces_have_what_the_endpoint_says() -> None:
     endpoint = SpiderEndpoint(metadata=ObjectMeta(name="web", namespace="shop"), status=status)
     first, other = interface_paths(explained(), endpoint, {"blue": "eni-1"})
     assert (first.addresses, first.pools, first.gateways) == (("10.0.0.3/24",), ("blue",), ("10.0.0.253",))
-    assert (first.routes, first.card, first.made_as) == ((Route("10.9.0.0/16", "10.0.0.1"),), "eni-1", "ipvlan on eth1")
-    assert (other.addresses, other.gateways, other.card) == (("fd00::3/64",), (), None)
+    assert (first.routes, first.eni, first.made_as) == ((Route("10.9.0.0/16", "10.0.0.1"),), "eni-1", "ipvlan on eth1")
+    assert (other.addresses, other.gateways, other.eni) == (("fd00::3/64",), (), None)
 
 
 def test_without_an_endpoint_they_have_what_the_pod_holds() -> None:
@@ -59,14 +59,21 @@ def service(name: str, selector: dict[str, str] | None, **spec: object) -> Servi
 
 def test_services_lead_to_pods_with_their_labels() -> None:
     ports = [ServicePort(80, targetPort=8080, nodePort=30080)]
-    public = service("public", {"app": "web"}, type="LoadBalancer", clusterIP="10.96.0.7", ports=ports)
+    public = service(
+        "public",
+        {"app": "web"},
+        type="LoadBalancer",
+        clusterIP="10.96.0.7",
+        clusterIPs=["10.96.0.7", "fd00:96::7"],
+        ports=ports,
+    )
     public.status = ServiceStatus(LoadBalancerStatus([LoadBalancerIngress("47.0.0.1")]))
     services = [service("other", {"app": "web", "tier": "db"}), public, service("all", None), service("none", {})]
     headless = service("headless", {"app": "web"}, clusterIP="None")
     second, first = leading_services([*services, headless], {"app": "web", "version": "2"})
     assert (first.name, first.addresses, first.ports) == (
         "public",
-        ("10.96.0.7", "47.0.0.1"),
+        ("10.96.0.7", "fd00:96::7", "47.0.0.1"),
         ("80 → 8080/TCP, node 30080",),
     )
     assert (second.name, second.addresses) == ("headless", ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +21,6 @@ from spiderpool.cli.ui.pool_map import (
     MapPiece,
     PoolMap,
     changes,
-    laid_over,
     pool_maps,
 )
 from spiderpool.cli.usage import pool_usage, reserved_by_family
@@ -29,7 +29,19 @@ from spiderpool.controller.pools import status_of
 from spiderpool.core.addresses import from_int
 from spiderpool.core.ipam.allocation import address_of
 from spiderpool.core.ipam.pool_capacity import pool_capacities
-from tests.cli.ui.objects import BASE, NOW, account, node, objects, pool, record, reserved
+from tests.cli.ui.objects import (
+    BASE,
+    NOW,
+    account,
+    node,
+    objects,
+    pool,
+    record,
+    records_of,
+    reserved,
+    state_of,
+    states_of,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -114,8 +126,8 @@ def test_a_network_of_ipv6_costs_what_is_used_of_it() -> None:
     base = 0xFD00 << 112
     found = pool_maps(objects([wide], [record(base + 7, wide)]), NOW)["blue"]
     assert [(each.size, each.state) for each in found.pieces] == [(7, S.FREE), (1, S.HELD), ((1 << 64) - 8, S.FREE)]
-    assert found.state_of(base + 7) is S.HELD
-    assert found.state_of(base - 1) is None
+    assert state_of(found, base + 7) is S.HELD
+    assert state_of(found, base - 1) is None
 
 
 SOME = st.lists(st.integers(0, 9), unique=True, max_size=6)
@@ -125,7 +137,12 @@ SOME = st.lists(st.integers(0, 9), unique=True, max_size=6)
 def clusters(draw: st.DrawFn) -> MapInput:
     """Two pools of one network, which may overlap, with records, reserved addresses, accounts and nodes."""
     pools = [
-        pool(name, ips=[from_int(BASE + each, 4) for each in sorted(draw(SOME))], excludeIPs=_texts(draw(SOME)))
+        pool(
+            name,
+            ips=[from_int(BASE + each, 4) for each in sorted(draw(SOME))],
+            excludeIPs=_texts(draw(SOME)),
+            disable=draw(st.booleans()),
+        )
         for name in ("blue", "red")
     ]
     records = []
@@ -145,7 +162,7 @@ def _texts(numbers: list[int]) -> list[str]:
 
 def who(found: MapInput, address: str) -> tuple[str, bool, bool]:
     """What `who` says of an address, whether of another user, and whether its node stopped."""
-    records = {from_int(address_of(each), 4): each for each in found.records}
+    records = {from_int(address_of(each), 4): each for each in records_of(found)}
     holder = records.get(address)
     nodes = {each.name: each for each in found.nodes}
     of_record: Node | None = nodes.get(holder.spec.node) if holder else None
@@ -183,8 +200,10 @@ def test_each_address_is_what_who_says_of_it(found: MapInput) -> None:
         state, is_used_twice, is_stopped = who(found, from_int(number, 4))
         expected = SAID.get(state) or {S.FENCED if is_stopped else S.HELD}
         for drawing in maps.values():
-            known = drawing.state_of(number)
-            if known is not None:
+            known = state_of(drawing, number)
+            if known is S.FREE and drawing.is_disabled:
+                assert state in ("free", "given by no pool", "released, free for any pod"), (from_int(number, 4), state)
+            elif known is not None:
                 assert known in ({S.CONFLICTING} if is_used_twice else expected), (from_int(number, 4), state)
 
 
@@ -192,12 +211,12 @@ def test_each_address_is_what_who_says_of_it(found: MapInput) -> None:
 @given(clusters())
 def test_as_many_are_free_and_cool_down_as_the_allocator_counts(found: MapInput) -> None:
     """Of addresses that one pool has alone: admission refuses the others, and the allocator counts them as held."""
-    records = [each for each in found.records if not _is_elsewhere(found, each)]
-    maps = pool_maps(MapInput(found.pools, records, found.reserved, (), ()), NOW)
+    records = [each for each in records_of(found) if not _is_elsewhere(found, each)]
+    maps = pool_maps(objects([*found.pools], records, [*found.reserved]), NOW)
     for name, capacity in pool_capacities(found.pools, records, reserved_by_family(found.reserved), NOW).items():
         usable = {each for each in range(BASE, BASE + 10) if _may_give(found, name, each)}
-        states = [maps[name].state_of(each) for each in usable]
-        assert maps[name].counts()[S.FREE] == states.count(S.FREE) == capacity.free
+        states = [state_of(maps[name], each) for each in usable]
+        assert maps[name].counts[S.FREE] == states.count(S.FREE) == capacity.free
         assert states.count(S.COOLING) == capacity.cooling
 
 
@@ -219,7 +238,7 @@ def test_as_many_are_free_as_top_pools_says(taken: list[int], kept: list[int]) -
     records = [record(BASE + each, blue) for each in taken]
     counted = SpiderIPPool(metadata=ObjectMeta(name="blue"), spec=blue.spec, status=status_of(blue, records, THEN))
     usage = pool_usage(counted, reserved_by_family(rest))
-    counts = pool_maps(objects([blue], records, rest), NOW)["blue"].counts()
+    counts = pool_maps(objects([blue], records, rest), NOW)["blue"].counts
     assert (usage.free, usage.used) == (counts[S.FREE], counts[S.HELD])
     assert usage.total == sum(counts.values())
 
@@ -228,7 +247,14 @@ def test_as_many_are_free_as_top_pools_says(taken: list[int], kept: list[int]) -
 @given(clusters(), clusters())
 def test_changes_laid_over_the_old_map_give_the_new_one(old: MapInput, new: MapInput) -> None:
     before, after = pool_maps(old, NOW)["blue"], pool_maps(new, NOW)["blue"]
-    assert laid_over(before.pieces, changes(before, after)) == after.pieces
+    laid = states_of(before.pieces)
+    for each in changes(before, after):
+        for address in range(each.first, each.last + 1):
+            if each.state is None:
+                del laid[address]
+            else:
+                laid[address] = each.state
+    assert laid == states_of(after.pieces)
 
 
 @settings(max_examples=40)
@@ -241,9 +267,9 @@ def test_pieces_are_sorted_and_as_long_as_they_can_be(found: MapInput) -> None:
 
 
 def test_nothing_has_changed_of_a_map_that_is_the_same() -> None:
-    found = PoolMap("blue", 4, "10.0.0.0/24", (MapPiece(1, 9, S.FREE),))
+    found = PoolMap.of(pool(), (MapPiece(1, 9, S.FREE),))
     assert changes(found, found) == []
-    longer = PoolMap("blue", 4, "10.0.0.0/24", (MapPiece(1, 4, S.FREE), MapPiece(5, 5, S.HELD), MapPiece(6, 9, S.FREE)))
+    longer = PoolMap.of(pool(), (MapPiece(1, 4, S.FREE), MapPiece(5, 5, S.HELD), MapPiece(6, 9, S.FREE)))
     assert [(each.first, each.last, each.state) for each in changes(found, longer)] == [(5, 5, S.HELD)]
 
 
@@ -251,12 +277,11 @@ def test_nothing_has_changed_of_a_map_that_is_the_same() -> None:
 @given(clusters(), clusters())
 def test_records_that_are_followed_give_the_same_map(old: MapInput, new: MapInput) -> None:
     index = HolderIndex()
-    before, after = ({each.name: each for each in found.records} for found in (old, new))
+    before, after = ({each.name: each for each in records_of(found)} for found in (old, new))
     for name in {**before, **after}:
         index.note(None, before.get(name))
         index.note(before.get(name), after.get(name))
-    followed = MapInput(new.pools, (), new.reserved, new.accounts, new.nodes, holders=index.copy())
-    assert pool_maps(followed, NOW) == pool_maps(new, NOW)
+    assert pool_maps(replace(new, holders=index.copy()), NOW) == pool_maps(new, NOW)
 
 
 def test_holders_that_a_machine_moves_from_do_not_conflict() -> None:

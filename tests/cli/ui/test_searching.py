@@ -16,10 +16,11 @@ pytestmark = pytest.mark.unit
 BLUE = pool(ips=["10.0.0.1-10.0.0.200"])
 HOLDER = record(BASE + 3, BLUE)
 POD = f"shop/{HOLDER.spec.pod}"
-CARD = ENI("eni-1", "02:00:00:AA:00:01", True, "10.9.0.5", ("10.9.0.6",), (), "vsw-1", "10.9.0.0/24")
-SERVER = SpiderServer(metadata=ObjectMeta(name="n1"), spec=Instance("alibaba", "r", "z", "i-1", "t", (CARD,)))
+OWN_ENI = ENI("eni-1", "02:00:00:AA:00:01", True, "10.9.0.5", ("10.9.0.6",), (), "vsw-1", "10.9.0.0/24")
+SERVER = SpiderServer(metadata=ObjectMeta(name="n1"), spec=Instance("alibaba", "r", "z", "i-1", "t", (OWN_ENI,)))
 SIX = pool("six", subnet="fd00::/64", ips=["fd00::1-fd00::9"])
-CLUSTER = SearchInput([HOLDER], [BLUE, SIX], [node("n1")], [account([(BASE + 3, "uid-a")])], [SERVER])
+BY_NAME = {HOLDER.name: HOLDER}
+CLUSTER = SearchInput([HOLDER], BY_NAME.get, [BLUE, SIX], [node("n1")], [account([(BASE + 3, "uid-a")])], [SERVER])
 
 
 def found(query: str) -> list[tuple[str, str]]:
@@ -38,7 +39,7 @@ def test_an_address_of_nobody_leads_to_the_pool_that_has_it() -> None:
 
 
 @pytest.mark.parametrize("address", ["10.9.0.5", "10.9.0.6"])
-def test_an_address_of_a_card_leads_to_its_node(address: str) -> None:
+def test_an_address_of_an_eni_leads_to_its_node(address: str) -> None:
     assert found(address) == [("node", "n1")]
 
 
@@ -47,7 +48,7 @@ def test_a_mac_address_or_its_beginning_leads_to_a_pod(mac: str) -> None:
     assert found(mac) == [("pod", "shop/a")]
 
 
-def test_a_mac_address_of_a_card_leads_to_its_node() -> None:
+def test_a_mac_address_of_an_eni_leads_to_its_node() -> None:
     assert found("02:00:00:aa:00:01") == [("node", "n1")]
 
 
@@ -59,7 +60,7 @@ def test_a_part_of_a_name_leads_to_nodes_pools_and_pods() -> None:
 
 
 def test_of_many_hits_some_are_shown() -> None:
-    many = SearchInput([record(BASE + each, BLUE) for each in range(1, 190)], [], [], [], [])
+    many = SearchInput([record(BASE + each, BLUE) for each in range(1, 190)], BY_NAME.get, [], [], [], [])
     result = search(many, "web")
     assert (len(result.hits), result.more) == (MOST_HITS, True)
     assert not search(CLUSTER, "web").more

@@ -10,6 +10,7 @@ from typing import Any, Self, TextIO
 
 import click
 
+from spiderpool.api.core_v1 import Pod
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.explain.answer import Explanation, explain
 from spiderpool.cli.explain.case import find_pod, pod_of_manifest, read_case, with_records
@@ -54,6 +55,10 @@ class PodQuestion:
             pod = await find_pod(cluster, first if slash else namespace, rest if slash else first)
         else:
             pod = pod_of_manifest(self.manifest, namespace)
+        return await self.answer_about(cluster, pod)
+
+    async def answer_about(self, cluster: Cluster, pod: Pod) -> Explanation:
+        """The explanation of a pod that has been read."""
         policies = await read_policies(cluster, self.policies)
         case = await read_case(cluster, pod, self.node, policies, exists=self.manifest is None)
         case = await with_records(cluster, case, *needed_records(case))

@@ -46,7 +46,7 @@ class PageAccess:
 
     port: int = 0
     _token: str | None = field(default_factory=lambda: secrets.token_urlsafe(TOKEN_BYTES))
-    _sessions: set[str] = field(default_factory=set)
+    _session: str | None = None
 
     @property
     def address(self) -> str:
@@ -77,14 +77,14 @@ class PageAccess:
         if self._token is None or not hmac.compare_digest(token.encode(), self._token.encode()):
             return None
         self._token = None
-        session = secrets.token_urlsafe(TOKEN_BYTES)
-        self._sessions.add(session)
-        return session
+        self._session = secrets.token_urlsafe(TOKEN_BYTES)
+        return self._session
 
     def knows(self, session: str | None) -> bool:
-        """Whether a session is one of ours."""
-        given = (session or "").encode()
-        return any(hmac.compare_digest(given, each.encode()) for each in self._sessions)
+        """Whether a session is ours."""
+        if session is None or self._session is None:
+            return False
+        return hmac.compare_digest(session.encode(), self._session.encode())
 
 
 def _is_visit(headers: Mapping[str, str]) -> bool:

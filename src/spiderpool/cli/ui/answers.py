@@ -21,7 +21,6 @@ from spiderpool.cli.connection import Cluster
 from spiderpool.cli.history import HistorySubject, history_table, look_back
 from spiderpool.cli.installation import DEFAULT_NAMESPACE
 from spiderpool.cli.policies import PolicyOptions
-from spiderpool.cli.printing import plain
 from spiderpool.cli.status import read_status
 from spiderpool.cli.ui import cluster_views, documents
 from spiderpool.cli.ui.addresses import look_at_address
@@ -38,7 +37,8 @@ AT_A_TIME = 2
 """Answers at a time for which something is read of the API server; others wait."""
 MOST_QUERY = 253
 """Characters of a search."""
-MOST_HOURS = 24 * 14
+MOST_HOURS = 24 * 7
+"""The longest time line, in hours: the history of a large cluster is not read for longer."""
 STATUS_SECONDS, FORECAST_SECONDS = 5.0, 60.0
 """Seconds for which an answer serves all pages that are open: what it is made from is much."""
 
@@ -47,7 +47,7 @@ Read = Callable[[Cluster], Awaitable[Any]]
 
 def as_json(value: Any, status: int = 200) -> web.Response:
     """An answer."""
-    return web.Response(body=msgspec.json.encode(plain(value)), status=status, content_type="application/json")
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
 
 
 class Answers:
@@ -61,7 +61,7 @@ class Answers:
         self._keeper = keeper
         self._namespace = namespace
         self._turns = asyncio.Semaphore(AT_A_TIME)
-        self._remembered: dict[str, tuple[float, bytes]] = {}
+        self._remembered: dict[str, tuple[float, bytes]] = {}  # question → until when it serves all pages, the answer
 
     def register(self, router: web.UrlDispatcher) -> None:
         """Add the routes."""
@@ -89,7 +89,7 @@ class Answers:
 
     async def _pools(self, _: web.Request) -> web.Response:
         pools = documents.pool_documents(self._watched.items(SpiderIPPool), self._reserved(), self._keeper.maps)
-        return as_json({"revision": self._keeper.revision, "states": documents.STATES, "pools": pools})
+        return as_json({"pools": pools})
 
     async def _pool(self, request: web.Request) -> web.Response:
         found = self._keeper.maps.get(request.match_info["name"])
@@ -112,6 +112,7 @@ class Answers:
         watched = self._watched
         objects = SearchInput(
             watched.items(SpiderIP),
+            watched.informer(SpiderIP).get,
             watched.items(SpiderIPPool),
             watched.items(Node),
             watched.items(SpiderNode),
@@ -132,7 +133,7 @@ class Answers:
                 found = await work(cluster)
         except SpiderpoolError as error:
             return as_json({"error": error.message}, 502)
-        answer = as_json({"answer": plain(found), "leftOut": cluster.left_out})
+        answer = as_json({"answer": found, "leftOut": cluster.left_out})
         if remember and isinstance(answer.body, bytes):
             self._remembered[remember] = (asyncio.get_running_loop().time() + seconds, answer.body)
         return answer
@@ -160,7 +161,7 @@ class Answers:
 
     async def _changes(self, request: web.Request) -> web.Response:
         text = request.query.get("hours", "6")
-        hours = min(max(int(text), 1), MOST_HOURS) if text.isascii() and text.isdigit() and len(text) < 6 else 6
+        hours = min(max(int(text[:6]), 1), MOST_HOURS) if text.isascii() and text.isdigit() else 6
         return await self._read(lambda cluster: read_time_line(cluster, hours, datetime.now(UTC)))
 
     async def _growth(self, _: web.Request) -> web.Response:

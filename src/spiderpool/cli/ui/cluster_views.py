@@ -13,15 +13,15 @@ from spiderpool.api.ipquota import SpiderIPQuota
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.spiderserver import ENI, SpiderServer
-from spiderpool.api.subnet import APP_NAME, APP_NAMESPACE, OWNER_SUBNET_LABEL, SpiderSubnet
+from spiderpool.api.subnet import OWNER_SUBNET_LABEL, SpiderSubnet
 from spiderpool.cli.printing import seconds_since
 from spiderpool.cli.top import Usage, node_table, subnet_table
 from spiderpool.cli.ui.documents import counts
 from spiderpool.cli.ui.pool_map import PoolMap
 from spiderpool.cli.ui.watching import WatchedCluster
 from spiderpool.cli.usage import reserved_by_family
+from spiderpool.core.ipam.applications import pool_application
 from spiderpool.core.ipam.evidence import why_stopped
-from spiderpool.core.ipam.selection import version_of
 from spiderpool.core.labels import label_value
 
 MOST_RANGES = 8
@@ -32,7 +32,7 @@ MOST_REFUSALS = 200
 
 
 def node_documents(watched: WatchedCluster) -> list[dict[str, Any]]:
-    """The nodes with their addresses, as `top nodes` counts them, their network cards and their agents' accounts."""
+    """The nodes with their addresses, as `top nodes` counts them, their ENIs and their agents' accounts."""
     nodes = {each.name: each for each in watched.items(Node)}
     accounts = {each.name: each for each in watched.items(SpiderNode)}
     pools, records = watched.items(SpiderIPPool), watched.items(SpiderIP)
@@ -43,7 +43,7 @@ def node_documents(watched: WatchedCluster) -> list[dict[str, Any]]:
     usages = node_table([*nodes, *accounts], pools, records, reserved).items
     return [
         _node_document(each, nodes.get(each.name), accounts.get(each.name))
-        | _cards(watched.informer(SpiderServer).get(each.name), by_eni)
+        | _enis(watched.informer(SpiderServer).get(each.name), by_eni)
         for each in usages
     ]
 
@@ -64,13 +64,13 @@ def _node_document(usage: Usage, node: Node | None, account: SpiderNode | None) 
     }
 
 
-def _cards(server: SpiderServer | None, by_eni: Mapping[str, list[str]]) -> dict[str, Any]:
+def _enis(server: SpiderServer | None, by_eni: Mapping[str, list[str]]) -> dict[str, Any]:
     if server is None:
-        return {"type": None, "cards": []}
-    return {"type": server.spec.instance_type, "cards": [_card(each, by_eni) for each in server.spec.enis]}
+        return {"type": None, "enis": []}
+    return {"type": server.spec.instance_type, "enis": [_eni(each, by_eni) for each in server.spec.enis]}
 
 
-def _card(eni: ENI, by_eni: Mapping[str, list[str]]) -> dict[str, Any]:
+def _eni(eni: ENI, by_eni: Mapping[str, list[str]]) -> dict[str, Any]:
     return {
         "id": eni.identity,
         "mac": eni.mac,
@@ -105,7 +105,6 @@ def subnet_documents(watched: WatchedCluster, maps: Mapping[str, PoolMap]) -> li
             "name": each.name,
             "subnet": by_name[each.name].spec.subnet,
             "used": each.used,
-            "free": each.free,
             "total": each.total,
             "percent": each.percent,
             "pools": [_pool_of_subnet(pool, maps.get(pool.name)) for pool in _owned(pools, each.name)],
@@ -121,20 +120,19 @@ def _owned(pools: Iterable[SpiderIPPool], subnet: str) -> list[SpiderIPPool]:
 
 
 def _pool_of_subnet(pool: SpiderIPPool, found: PoolMap | None) -> dict[str, Any]:
-    application = (pool.spec.podAffinity.matchLabels if pool.spec.podAffinity else None) or {}
+    application = pool_application(pool)
     ranges = list(pool.spec.ips or ())
     more = [f"… (+{len(ranges) - MOST_RANGES})"] if len(ranges) > MOST_RANGES else []
     return {
         "name": pool.name,
-        "version": version_of(pool),
-        "application": "/".join(filter(None, map(application.get, (APP_NAMESPACE, APP_NAME)))) or None,
+        "application": f"{application.namespace}/{application.name}" if application else None,
         "counts": counts(found) if found else None,
         "ranges": [*ranges[:MOST_RANGES], *more],
     }
 
 
 def refusal_documents(events: Iterable[Event], now: datetime) -> list[dict[str, Any]]:
-    """Warnings of agents in the last hour, the last one first, in their own words."""
+    """Refusals of agents in the last hour, the last one first, in their own words."""
     recent = [each for each in events if _is_recent(each, now)]
     recent.sort(key=lambda each: each.lastTimestamp or "", reverse=True)
     return [

@@ -27,6 +27,10 @@ def _number(value: int, version: int) -> Number:
     return value if version == 4 else str(value)
 
 
+def _size(value: int | None, version: int) -> Number | None:
+    return None if value is None else _number(value, version)
+
+
 def flat(pieces: Iterable[MapPiece | MapChange], version: int) -> list[Number]:
     """First address, last address and number of the state of each piece, one after the other."""
     found: list[Number] = []
@@ -38,8 +42,7 @@ def flat(pieces: Iterable[MapPiece | MapChange], version: int) -> list[Number]:
 
 def counts(found: PoolMap) -> list[Number]:
     """How many addresses a map has of each state, in the order of STATES."""
-    known = found.counts()
-    return [_number(known[state], found.version) for state in STATES]
+    return [_number(found.counts[state], found.version) for state in STATES]
 
 
 def map_document(found: PoolMap, revision: int) -> dict[str, Any]:
@@ -49,17 +52,21 @@ def map_document(found: PoolMap, revision: int) -> dict[str, Any]:
         "version": found.version,
         "subnet": found.subnet,
         "revision": revision,
-        "counts": counts(found),
+        **_summary(found),
         "pieces": flat(found.pieces, found.version),
     }
 
 
 def change_document(found: PoolMap, changed: Sequence[MapChange]) -> dict[str, Any]:
     """What has changed of a map, or nothing of it where that is more than the map is worth."""
-    document: dict[str, Any] = {"version": found.version, "counts": counts(found)}
+    document = _summary(found)
     if len(changed) <= MOST_CHANGED:
         document["pieces"] = flat(changed, found.version)
     return document
+
+
+def _summary(found: PoolMap) -> dict[str, Any]:
+    return {"disabled": found.is_disabled, "terminating": found.is_terminating, "counts": counts(found)}
 
 
 def pool_documents(pools: Iterable[SpiderIPPool], reserved: Reserved, maps: dict[str, PoolMap]) -> list[dict[str, Any]]:
@@ -71,21 +78,16 @@ def pool_documents(pools: Iterable[SpiderIPPool], reserved: Reserved, maps: dict
 
 def _pool_document(pool: SpiderIPPool, usage: PoolUsage, found: PoolMap | None) -> dict[str, Any]:
     version = version_of(pool)
-    sizes = (usage.used, usage.free, usage.total)
     return {
         "name": pool.name,
         "version": version,
         "subnet": pool.spec.subnet,
-        **dict(
-            zip(("used", "free", "total"), (None if n is None else _number(n, version) for n in sizes), strict=True)
-        ),
-        "percent": usage.percent,
+        "used": _size(usage.used, version),
+        "free": _size(usage.free, version),
+        "total": _size(usage.total, version),
         "default": bool(pool.spec.default),
         "disabled": bool(pool.spec.disable),
         "terminating": pool.terminating,
-        "gateway": pool.spec.gateway,
-        "eni": pool.eni,
-        "nodes": pool.spec.nodeName or [],
         "for": restrictions(pool).removeprefix("for "),
         "counts": counts(found) if found else None,
     }

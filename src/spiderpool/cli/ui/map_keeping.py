@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import Object
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.cli.ui.documents import change_document
@@ -17,8 +18,8 @@ from spiderpool.cli.ui.pool_map import (
     AddressState,
     HolderIndex,
     MapInput,
+    PoolAddresses,
     PoolMap,
-    Sandboxed,
     changes,
     pool_maps,
     sandboxed_by,
@@ -34,20 +35,48 @@ SHARE = 4
 COOLDOWN_LOOK = 2.0
 """Seconds between two looks while addresses cool down, whose end no event says."""
 
+MAPPED: frozenset[type[Object]] = frozenset({SpiderIPPool, SpiderIP, SpiderReservedIP, SpiderNode, Node})
+"""Kinds from which maps are made."""
+
+T = TypeVar("T", bound=Object)
+V = TypeVar("V")
+
 log = logger("ui")
+
+
+class ComputedOnce(Generic[T, V]):
+    """What is computed of objects of a kind without Namespaces, once for each object that has been read."""
+
+    def __init__(self, compute: Callable[[T], V]) -> None:
+        self._compute = compute
+        self._known: dict[str, tuple[T, V]] = {}  # name → the object as it was read, and its value
+
+    def of(self, obj: T) -> V:
+        """The value of an object."""
+        known = self._known.get(obj.name)
+        if known is None or known[0] is not obj:
+            known = self._known[obj.name] = (obj, self._compute(obj))
+        return known[1]
+
+    def keep(self, objects: Iterable[T]) -> None:
+        """Forget all others: they have gone."""
+        names = {each.name for each in objects}
+        self._known = {name: known for name, known in self._known.items() if name in names}
 
 
 class MapKeeper:
     """The maps of all pools. Each look that finds a change has a number, the revision."""
 
     def __init__(self, cluster: WatchedCluster, streams: EventStreams) -> None:
-        self.maps: dict[str, PoolMap] = {}
+        self.maps: dict[str, PoolMap] = {}  # by pool, as the last look made them
         self.revision = 0
+        self._cools = False  # whether an address of a map cools down
         self._cluster = cluster
         self._streams = streams
-        self._sandboxed: dict[str, tuple[SpiderNode, tuple[Sandboxed, ...]]] = {}
-        self._state: dict[str, Any] = {}
-        self._holders = HolderIndex()
+        self._sandboxed = ComputedOnce(sandboxed_by)
+        self._addresses = ComputedOnce(PoolAddresses.of)
+        self._state: dict[str, Any] = {}  # what browsers were told last of the state of the page
+        self._holders = HolderIndex()  # follows the SpiderIPs that are watched
         cluster.informer(SpiderIP).subscribe(self._holders.note)
 
     @property
@@ -73,44 +102,42 @@ class MapKeeper:
 
     async def _wait(self) -> None:
         """Wait for a change, or for the end of a cooldown."""
-        cools = any(each.state is AddressState.COOLING for found in self.maps.values() for each in found.pieces)
         try:
-            async with asyncio.timeout(COOLDOWN_LOOK if cools or self._cluster.reading else None):
+            async with asyncio.timeout(COOLDOWN_LOOK if self._cools or self._cluster.reading else None):
                 await self._cluster.changed.wait()
         except TimeoutError:
             pass
         self._cluster.changed.clear()
 
     async def look(self) -> None:
-        """Make all maps anew, off the event loop, and publish what is different."""
+        """Make all maps anew where they may be others, off the event loop, and publish what is different."""
         topics, self._cluster.topics = self._cluster.topics, set()
-        now = datetime.now(UTC).timestamp()
-        objects = self._objects()
-        found = await asyncio.to_thread(pool_maps, objects, now)
-        self._publish_maps(found)
+        if topics & MAPPED or self._cools:
+            await self._make_maps()
         if topics:
             self._streams.publish("topics", sorted(each.KIND.name for each in topics))
         if self.state != self._state:
             self._state = self.state
             self._streams.publish("state", self._state)
 
-    def _objects(self) -> MapInput:
-        cluster = self._cluster
-        return MapInput(
-            cluster.items(SpiderIPPool),
-            (),
-            cluster.items(SpiderReservedIP),
-            cluster.items(SpiderNode),
-            cluster.items(Node),
-            self._sandboxed_by,
-            self._holders.copy(),
-        )
+    async def _make_maps(self) -> None:
+        found = await asyncio.to_thread(pool_maps, self._objects(), datetime.now(UTC).timestamp())
+        self._cools = any(each.counts[AddressState.COOLING] for each in found.values())
+        self._publish_maps(found)
 
-    def _sandboxed_by(self, account: SpiderNode) -> tuple[Sandboxed, ...]:
-        known = self._sandboxed.get(account.name)
-        if known is None or known[0] is not account:
-            known = self._sandboxed[account.name] = (account, sandboxed_by(account))
-        return known[1]
+    def _objects(self) -> MapInput:
+        pools, accounts = self._cluster.items(SpiderIPPool), self._cluster.items(SpiderNode)
+        self._addresses.keep(pools)
+        self._sandboxed.keep(accounts)
+        return MapInput(
+            pools,
+            self._holders.copy(),
+            self._cluster.items(SpiderReservedIP),
+            accounts,
+            self._cluster.items(Node),
+            self._sandboxed.of,
+            self._addresses.of,
+        )
 
     def _publish_maps(self, found: Mapping[str, PoolMap]) -> None:
         former, self.maps = self.maps, dict(found)

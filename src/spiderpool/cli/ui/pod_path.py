@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from spiderpool.api.core_v1 import Pod, Service
+from spiderpool.api.core_v1 import Service
 from spiderpool.api.endpoint import InterfaceDetail, SpiderEndpoint
 from spiderpool.api.ippool import Route, SpiderIPPool
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.explain.answer import Explanation
+from spiderpool.cli.explain.case import find_pod
 from spiderpool.cli.explain.question import PodQuestion
 from spiderpool.cli.policies import PolicyOptions
 
@@ -29,7 +30,7 @@ class InterfacePath:
     pools: tuple[str, ...]
     gateways: tuple[str, ...]
     routes: tuple[Route, ...]
-    card: str | None
+    eni: str | None
     """ID of the ENI whose addresses it has."""
 
 
@@ -60,25 +61,25 @@ class PodPath:
 async def look_at_pod(cluster: Cluster, key: str, pools: Iterable[SpiderIPPool], options: PolicyOptions) -> PodPath:
     """The path of a pod, by ``namespace/name``. Raises Refused for one that does not exist, ApiUnavailable."""
     namespace, _, name = key.partition("/")
-    explained = await PodQuestion(key, None, None, None, options).answer(cluster)
+    pod = await find_pod(cluster, namespace, name)
+    explained = await PodQuestion(key, None, None, None, options).answer_about(cluster, pod)
     endpoint = await cluster.find(SpiderEndpoint, name, namespace)
-    pod = await cluster.find(Pod, name, namespace)
     services = await cluster.list(Service, namespace)
-    cards = {each.name: each.eni for each in pools if each.eni}
+    enis = {each.name: each.eni for each in pools if each.eni}
     return PodPath(
         explained.pod,
         explained.node,
         explained.outcome,
         explained.refusal,
-        tuple(interface_paths(explained, endpoint, cards)),
-        tuple(leading_services(services or (), (pod.metadata.labels if pod else None) or {})),
+        tuple(interface_paths(explained, endpoint, enis)),
+        tuple(leading_services(services or (), pod.metadata.labels or {})),
         explained.advice,
         explained.notes,
     )
 
 
 def interface_paths(
-    explained: Explanation, endpoint: SpiderEndpoint | None, cards: Mapping[str, str]
+    explained: Explanation, endpoint: SpiderEndpoint | None, enis: Mapping[str, str]
 ) -> Iterable[InterfacePath]:
     """Each interface with its addresses: those of the SpiderEndpoint, or else those that the pod holds."""
     details = {each.interface: each for each in (endpoint.status.current.ips if endpoint and endpoint.status else ())}
@@ -96,7 +97,7 @@ def interface_paths(
             tuple(dict.fromkeys(_known(*pools))),
             () if detail.cleanGateway else _known(detail.ipv4Gateway, detail.ipv6Gateway),
             tuple(detail.routes or ()),
-            next((cards[name] for name in _known(*pools) if name in cards), None),
+            next((enis[name] for name in _known(*pools) if name in enis), None),
         )
 
 
@@ -113,8 +114,8 @@ def leading_services(services: Iterable[Service], labels: Mapping[str, str]) -> 
 
 
 def _addresses(service: Service) -> Iterable[str]:
-    if service.spec.clusterIP not in (None, "", UNSELECTED):
-        yield service.spec.clusterIP or ""
+    spec = service.spec
+    yield from (each for each in spec.clusterIPs or _known(spec.clusterIP) if each != UNSELECTED)
     yield from service.spec.externalIPs or ()
     for each in service.status.loadBalancer.ingress or ():
         yield each.ip or each.hostname or ""

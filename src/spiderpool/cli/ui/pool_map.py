@@ -1,7 +1,7 @@
 """Pools as maps: for each address a state, as intervals. Values in, values out.
 
-The states are those of `who` and of the allocator: a free address is one that a pod may get now, a cooling one is
-released and waits for the cooldown of its pool.
+The states are those of `who` and of the allocator: a free address is one that a pod may get now, if the pool is neither
+disabled nor being deleted; a cooling one is released and waits for the cooldown of its pool.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
+from typing import Self
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
-from spiderpool.cli.attention import why_past
+from spiderpool.cli.attention import present_accounts
 from spiderpool.core.addresses import FAMILIES, AddressSet, to_int
 from spiderpool.core.ipam.allocation import address_of, cooldown_is_over, family, usable
 from spiderpool.core.ipam.evidence import why_stopped
@@ -63,20 +64,20 @@ class PoolMap:
     name: str
     version: int
     subnet: str
+    is_disabled: bool
+    is_terminating: bool
     pieces: tuple[MapPiece, ...]
+    counts: Mapping[AddressState, int] = field(compare=False)
+    """How many addresses there are of each state."""
 
-    def counts(self) -> dict[AddressState, int]:
-        """How many addresses there are of each state."""
-        found = dict.fromkeys(AddressState, 0)
-        for each in self.pieces:
-            found[each.state] += each.size
-        return found
-
-    def state_of(self, address: int) -> AddressState | None:
-        """The state of an address; None where the pool does not have it."""
-        place = bisect_right(self.pieces, address, key=lambda each: each.first) - 1
-        found = self.pieces[place] if place >= 0 else None
-        return found.state if found is not None and address <= found.last else None
+    @classmethod
+    def of(cls, pool: SpiderIPPool, pieces: tuple[MapPiece, ...]) -> Self:
+        """The map of a pool with these pieces."""
+        counts = dict.fromkeys(AddressState, 0)
+        for each in pieces:
+            counts[each.state] += each.size
+        spec = pool.spec
+        return cls(pool.name, version_of(pool), spec.subnet, bool(spec.disable), pool.terminating, pieces, counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,50 +133,61 @@ class HolderIndex:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolAddresses:
+    """What the spec of a pool says of addresses."""
+
+    listed: AddressSet
+    """Of spec.ips."""
+    usable: AddressSet
+    """Of these the ones that pods may get, reserved or not."""
+
+    @classmethod
+    def of(cls, pool: SpiderIPPool) -> Self:
+        """None of a pool that cannot be read: agents take none of them either."""
+        version = version_of(pool)
+        return cls(_listed(pool, version), pool_addresses(pool, version))
+
+
+@dataclass(frozen=True, slots=True)
 class MapInput:
     """The objects from which maps are made; what may not be read is empty."""
 
     pools: Collection[SpiderIPPool]
-    records: Collection[SpiderIP]
+    holders: Holders
     reserved: Collection[SpiderReservedIP]
     accounts: Collection[SpiderNode]
     nodes: Collection[Node]
-    sandboxed: Callable[[SpiderNode], Iterable[Sandboxed]] = field(default=sandboxed_by)
-    """The addresses in an account; callers may remember them."""
-    holders: Holders | None = None
-    """The records by their addresses, where the caller keeps them like that; None: made from ``records``."""
+    sandboxed: Callable[[SpiderNode], Iterable[Sandboxed]]
+    """`sandboxed_by`, or the same from memory."""
+    addresses: Callable[[SpiderIPPool], PoolAddresses]
+    """`PoolAddresses.of`, or the same from memory."""
 
 
 def pool_maps(objects: MapInput, now: float) -> dict[str, PoolMap]:
     """The map of each pool at ``now`` (seconds since 1970), by its name."""
-    holders = objects.holders if objects.holders is not None else _holders(objects.records)
-    taken = {version: _runs(states) for version, states in _taken(objects, holders, now).items()}
+    taken = {version: _runs(states) for version, states in _taken(objects, now).items()}
     reserved = {version: reserved_addresses(objects.reserved, version) for version in FAMILIES}
-    strays = _strays(objects.pools, holders)
-    return {
-        pool.name: _map(pool, taken[version_of(pool)], reserved[version_of(pool)], strays.get(pool.name, ()))
-        for pool in objects.pools
-        if version_of(pool) in FAMILIES
-    }
+    addresses = {each.name: objects.addresses(each) for each in objects.pools}
+    strays = _strays(addresses, objects.holders)
+    found: dict[str, PoolMap] = {}
+    for pool in objects.pools:
+        if (version := version_of(pool)) in FAMILIES:
+            outside = AddressSet.of_addresses(strays.get(pool.name, ()), version)
+            pieces = _pieces(addresses[pool.name], taken[version], reserved[version], outside)
+            found[pool.name] = PoolMap.of(pool, pieces)
+    return found
 
 
-def _holders(records: Iterable[SpiderIP]) -> Holders:
-    found = HolderIndex()
-    for record in records:
-        found.note(None, record)
-    return found.copy()
-
-
-def _taken(objects: MapInput, holders: Holders, now: float) -> dict[int, dict[int, AddressState]]:
+def _taken(objects: MapInput, now: float) -> dict[int, dict[int, AddressState]]:
     """By family, the state of each address that is not free for any pod."""
     pools = {each.name: each for each in objects.pools}
     accounts = {each.name: each for each in objects.accounts}
     stopped = {each.name for each in objects.nodes if why_stopped(each, accounts.get(each.name))}
     found: dict[int, dict[int, AddressState]] = {}
-    for version, records in holders.items():
+    for version, records in objects.holders.items():
         states = ((address, _state_of(record, pools, stopped, now)) for address, record in records.items())
         found[version] = {address: state for address, state in states if state is not AddressState.FREE}
-    for each in _conflicts(objects, holders):
+    for each in _conflicts(objects):
         found[each.version][each.address] = AddressState.CONFLICTING
     return found
 
@@ -190,14 +202,11 @@ def _state_of(
     return AddressState.FENCED if spec.node in stopped else AddressState.HELD
 
 
-def _conflicts(objects: MapInput, holders: Holders) -> Iterator[Sandboxed]:
+def _conflicts(objects: MapInput) -> Iterator[Sandboxed]:
     """The addresses of sandboxes that may run and are not those of their record, as `who` judges them."""
-    nodes = {each.name: each for each in objects.nodes}
-    for account in objects.accounts:
-        if why_past(nodes.get(account.name), account) is not None:
-            continue
+    for account in present_accounts(objects.accounts, objects.nodes):
         for each in objects.sandboxed(account):
-            record = holders[each.version].get(each.address)
+            record = objects.holders[each.version].get(each.address)
             if record is None or not _is_holder(each.pod_uid, record):
                 yield each
 
@@ -226,21 +235,18 @@ def _joined(pieces: Iterable[MapPiece]) -> Iterator[MapPiece]:
         yield MapPiece(first, last, state)
 
 
-def _strays(pools: Iterable[SpiderIPPool], holders: Holders) -> dict[str, list[int]]:
-    """Addresses that records say are of a pool, and that the pool does not list any more."""
-    listed = {each.name: listed_addresses(each) for each in pools}
+def _strays(pools: Mapping[str, PoolAddresses], holders: Holders) -> dict[str, list[int]]:
+    """By pool, the addresses that records say are of it, and that it does not list any more."""
     found: dict[str, list[int]] = {}
     for version, records in holders.items():
         for address, record in records.items():
-            addresses = listed.get(record.spec.pool)
-            if addresses is not None and addresses.version == version and address not in addresses:
+            known = pools.get(record.spec.pool)
+            if known is not None and known.listed.version == version and address not in known.listed:
                 found.setdefault(record.spec.pool, []).append(address)
     return found
 
 
-def listed_addresses(pool: SpiderIPPool) -> AddressSet:
-    """The addresses of spec.ips; none of a pool that cannot be read: agents take none of them either."""
-    version = version_of(pool)
+def _listed(pool: SpiderIPPool, version: int) -> AddressSet:
     try:
         is_readable = usable(pool).version == version
         listed = AddressSet.parse(pool.spec.ips or (), version)
@@ -249,20 +255,20 @@ def listed_addresses(pool: SpiderIPPool) -> AddressSet:
     return listed if is_readable else AddressSet(version)
 
 
-def _map(pool: SpiderIPPool, taken: Sequence[MapPiece], reserved: AddressSet, strays: Iterable[int]) -> PoolMap:
-    version, listed = version_of(pool), listed_addresses(pool)
-    may_give = pool_addresses(pool, version)
+def _pieces(
+    pool: PoolAddresses, taken: Sequence[MapPiece], reserved: AddressSet, outside: AddressSet
+) -> tuple[MapPiece, ...]:
+    """What is taken, laid over what the pool says of its addresses; those outside are no longer its own."""
     parts = {
-        AddressState.FREE: may_give - reserved,
-        AddressState.RESERVED: may_give & reserved,
-        AddressState.EXCLUDED: listed - may_give,
+        AddressState.FREE: pool.usable - reserved,
+        AddressState.RESERVED: pool.usable & reserved,
+        AddressState.EXCLUDED: pool.listed - pool.usable,
     }
     base = sorted(
         (MapPiece(first, last, state) for state, part in parts.items() for first, last in part.intervals), key=_start
     )
-    outside = AddressSet.of_addresses(strays, version)
-    pieces = chain(_over(base, within(taken, listed)), within(taken, outside))
-    return PoolMap(pool.name, version, pool.spec.subnet, tuple(_joined(sorted(pieces, key=_start))))
+    pieces = chain(_over(base, within(taken, pool.listed)), within(taken, outside))
+    return tuple(_joined(sorted(pieces, key=_start)))
 
 
 def _start(piece: MapPiece) -> int:
@@ -324,16 +330,3 @@ def _by_state(found: PoolMap) -> dict[AddressState, AddressSet]:
 
 def _all(sets: Mapping[AddressState, AddressSet], version: int) -> AddressSet:
     return AddressSet.of(version, (interval for each in sets.values() for interval in each.intervals))
-
-
-def laid_over(pieces: Sequence[MapPiece], changed: Iterable[MapChange]) -> tuple[MapPiece, ...]:
-    """Pieces with changes laid over them, as the page does it."""
-    news = list(changed)
-    covered = AddressSet.of(0, ((each.first, each.last) for each in news))
-    kept = (
-        MapPiece(first, last, each.state)
-        for each in pieces
-        for first, last in (AddressSet(0, ((each.first, each.last),)) - covered).intervals
-    )
-    added = (MapPiece(each.first, each.last, each.state) for each in news if each.state is not None)
-    return tuple(_joined(sorted(chain(kept, added), key=_start)))

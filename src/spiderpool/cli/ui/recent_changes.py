@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from spiderpool.api.iphistory import SpiderIPHistory
 from spiderpool.api.ippool import SpiderIPPool
@@ -70,12 +70,12 @@ def time_line(tenures: Iterable[Tenure], start: int, hours: int, problems: Itera
     """The changes from ``start`` (seconds since 1970) on."""
     found = sorted(_turns(tenures, start), key=lambda each: each[0], reverse=True)
     length = hours * HOUR // BUCKETS
-    sums = [[0, 0] for _ in range(BUCKETS)]
-    for at, taken, _ in found:
-        sums[min((at - start) // length, BUCKETS - 1)][0 if taken else 1] += 1
-    buckets = tuple((moment(start + place * length), *counted) for place, counted in enumerate(sums))
+    sums: Counter[tuple[int, bool]] = Counter(
+        (min((at - start) // length, BUCKETS - 1), taken) for at, taken, _ in found
+    )
+    buckets = tuple((moment(start + place * length), sums[place, True], sums[place, False]) for place in range(BUCKETS))
     shown = tuple(_turn(*each) for each in found[:MOST_SHOWN])
-    return TimeLine(buckets, shown, tuple(problems))  # type: ignore[arg-type]
+    return TimeLine(buckets, shown, tuple(problems))
 
 
 def _turns(tenures: Iterable[Tenure], start: int) -> Iterator[tuple[int, bool, Tenure]]:
@@ -93,13 +93,11 @@ def _turn(at: int, taken: bool, tenure: Tenure) -> AddressTurn:
 
 async def read_forecast(
     cluster: Cluster, pools: Iterable[SpiderIPPool], reserved: Reserved, now: datetime
-) -> list[dict[str, Any]]:
+) -> list[dict[str, str]]:
     """How pools grow and when they are full, as `top pools` says, those first that are the fullest."""
     grown = await growth_of_pools(cluster, now)
     usages = fullest(pool_usage(each, reserved) for each in pools)
     known = ((each.name, pool_growth(grown.get(each.name), each.free)) for each in usages)
     return [
-        {"name": name, "growth": found.cells[0], "full": found.cells[1], **found.document()}
-        for name, found in known
-        if found is not None
+        {"name": name, "growth": found.cells[0], "full": found.cells[1]} for name, found in known if found is not None
     ]

@@ -1,9 +1,9 @@
-"""Finds addresses, pods, nodes, pools and network cards by a part of what people know of them. Values in, out."""
+"""Finds addresses, pods, nodes, pools and ENIs by a part of what people know of them. Values in, out."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -12,8 +12,9 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.spiderserver import SpiderServer
-from spiderpool.core.addresses import canonical, to_int
+from spiderpool.core.addresses import canonical, object_name, to_int
 from spiderpool.core.ipam.allocation import address_text
+from spiderpool.core.ipam.gc import pod_key
 from spiderpool.core.ipam.selection import version_of
 from spiderpool.core.ipam.subnet_addresses import pool_addresses
 
@@ -27,6 +28,8 @@ class SearchInput:
     """The objects that are searched."""
 
     records: Sequence[SpiderIP]
+    record: Callable[[str], SpiderIP | None]
+    """One of them by its name."""
     pools: Sequence[SpiderIPPool]
     nodes: Sequence[Node]
     accounts: Sequence[SpiderNode]
@@ -79,10 +82,9 @@ def _address(text: str) -> str | None:
 
 
 def _by_address(objects: SearchInput, address: str) -> Iterator[SearchHit]:
-    holders = (each for each in objects.records if address_text(each) == address)
-    for each in holders:
-        yield SearchHit("address", address, f"pool {each.spec.pool}", f"SpiderIP of pod {_pod(each)}")
-        yield SearchHit("pod", _pod(each), f"node {each.spec.node}", f"holds {address}")
+    if (held := objects.record(object_name(address))) is not None:
+        yield SearchHit("address", address, f"pool {held.spec.pool}", f"SpiderIP of pod {pod_key(held)}")
+        yield SearchHit("pod", pod_key(held), f"node {held.spec.node}", f"holds {address}")
     version = 6 if ":" in address else 4
     number = to_int(address, version)
     for pool in objects.pools:
@@ -92,7 +94,7 @@ def _by_address(objects: SearchInput, address: str) -> Iterator[SearchHit]:
     for server in objects.servers:
         for eni in server.spec.enis:
             if address in (eni.primary_address, *eni.addresses, *eni.ipv6_addresses):
-                yield SearchHit("node", server.name, f"card {eni.identity}", f"its card has {address}")
+                yield SearchHit("node", server.name, f"ENI {eni.identity}", f"its ENI has {address}")
 
 
 def _by_mac(objects: SearchInput, mac: str) -> Iterator[SearchHit]:
@@ -105,7 +107,7 @@ def _by_mac(objects: SearchInput, mac: str) -> Iterator[SearchHit]:
     for server in objects.servers:
         for eni in server.spec.enis:
             if eni.mac.lower().startswith(mac):
-                yield SearchHit("node", server.name, f"card {eni.identity}", f"MAC {eni.mac}")
+                yield SearchHit("node", server.name, f"ENI {eni.identity}", f"MAC {eni.mac}")
 
 
 def _by_name(objects: SearchInput, text: str) -> Iterator[SearchHit]:
@@ -114,13 +116,9 @@ def _by_name(objects: SearchInput, text: str) -> Iterator[SearchHit]:
     by_name = {each.name: each for each in objects.pools}
     yield from (SearchHit("pool", name, by_name[name].spec.subnet, "its name") for name in _matching(by_name, text))
     for each in objects.records:
-        if text in _pod(each).lower():
-            yield SearchHit("pod", _pod(each), f"node {each.spec.node}", f"holds {address_text(each)}")
+        if text in pod_key(each).lower():
+            yield SearchHit("pod", pod_key(each), f"node {each.spec.node}", f"holds {address_text(each)}")
 
 
 def _matching(names: Iterable[str], text: str) -> list[str]:
     return sorted(each for each in names if text in each.lower())
-
-
-def _pod(record: SpiderIP) -> str:
-    return f"{record.spec.namespace}/{record.spec.pod}"

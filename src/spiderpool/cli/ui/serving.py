@@ -103,7 +103,7 @@ class PageServer:
         response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
         await response.prepare(request)
         with self.streams.listening() as feed, suppress(ConnectionError, TimeoutError):
-            feed.put(event_bytes("hello", {"revision": self.keeper.revision, **self.keeper.state}))
+            feed.put(event_bytes("hello", self.keeper.state))
             async for event in feed.events():
                 async with asyncio.timeout(WRITE_TIMEOUT):
                     await response.write(event)

@@ -13,11 +13,9 @@ import msgspec
 MOST_BROWSERS = 16
 """Streams at a time: pages that are open."""
 MOST_WAITING = 64
-"""Events that wait for one browser; with more it is behind, and has to load all again."""
+"""Events that wait for one browser; with more it is behind: its stream ends, it follows anew and loads all again."""
 HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent, so that a connection that is gone is noticed."""
-RELOAD = b"event: reload\ndata: {}\n\n"
-"""The last event for a browser that is behind: it loads all again and then follows anew."""
 
 
 def event_bytes(name: str, value: Any) -> bytes:
@@ -29,11 +27,11 @@ def event_bytes(name: str, value: Any) -> bytes:
 class BrowserFeed:
     """One browser that follows."""
 
-    waiting: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(MOST_WAITING + 2))
+    waiting: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(MOST_WAITING))
     is_behind: bool = False
 
     def put(self, event: bytes) -> None:
-        """Queue an event; where too many wait, drop all of them and end with RELOAD."""
+        """Queue an event; where too many wait, drop all of them and end."""
         if self.is_behind:
             return
         if self.waiting.qsize() < MOST_WAITING:
@@ -42,11 +40,10 @@ class BrowserFeed:
         self.is_behind = True
         while not self.waiting.empty():
             self.waiting.get_nowait()
-        self.waiting.put_nowait(RELOAD)
         self.waiting.put_nowait(None)
 
     async def events(self) -> AsyncIterator[bytes]:
-        """The events, and comments while there are none; ends after RELOAD."""
+        """The events, and comments while there are none; ends where the browser is behind."""
         while True:
             try:
                 async with asyncio.timeout(HEARTBEAT):
@@ -64,9 +61,6 @@ class EventStreams:
 
     def __init__(self) -> None:
         self._feeds: set[BrowserFeed] = set()
-
-    def __len__(self) -> int:
-        return len(self._feeds)
 
     @property
     def is_full(self) -> bool:

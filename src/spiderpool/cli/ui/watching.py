@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from spiderpool.api.core_v1 import Event, Node
+from spiderpool.api.event_reasons import ADDRESS_REFUSED
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.ipquota import SpiderIPQuota
@@ -18,19 +19,17 @@ from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.installation import AGENT
-from spiderpool.errors import NotReady, SpiderpoolError
-from spiderpool.kube.client import ApiRefusal, Client, Expired, Forbidden, NotFound, Unauthorized
+from spiderpool.errors import SpiderpoolError
+from spiderpool.kube.client import ApiRefusal, Client, Forbidden, NotFound, Unauthorized
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import logger
 
 T = TypeVar("T", bound=Object)
 
-AGAIN = 60.0
-"""Seconds after which a kind is tried again that may not be read."""
 LOOK_INTERVAL = 10.0
 """Seconds between two looks whether the API server answers us at all."""
-FIELDS: Mapping[type[Object], str] = {Event: f"type=Warning,source={AGENT}"}
-"""Of Events only the refusals and warnings of agents are shown."""
+FIELDS: Mapping[type[Object], str] = {Event: f"reason={ADDRESS_REFUSED.name},source={AGENT}"}
+"""Of Events only the refusals of agents are shown."""
 WATCHED: tuple[type[Object], ...] = (
     SpiderIPPool,
     SpiderIP,
@@ -53,15 +52,29 @@ class WatchedKind:
 
     kind: type[Object]
     informer: Informer[Any]
-    missing: str | None = None
-    """Why it is left out: a sentence that names the right."""
-    unfollowed: str | None = None
-    """Why its changes do not arrive, in the same way."""
+    refusal: Forbidden | NotFound | None = None
+    """What the API server has answered last, where it does not let us list or watch the kind."""
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether nothing of it may be read."""
+        return self.refusal is not None and not self.informer.ready
 
     @property
     def is_settled(self) -> bool:
         """Whether its first list has arrived, or will not."""
-        return self.informer.ready or self.missing is not None
+        return self.informer.ready or self.refusal is not None
+
+    @property
+    def sentence(self) -> str | None:
+        """Why it is left out, or its changes do not arrive: names the right; None where neither is so."""
+        if self.refusal is None:
+            return None
+        name, resource = self.kind.KIND.name, resource_of(self.kind)
+        verb, what = ("list", "left out") if self.is_missing else ("watch", "shown as they were read last")
+        if isinstance(self.refusal, NotFound):
+            return f"{name} objects are {what}: this cluster does not have {resource}"
+        return f"{name} objects are {what}: you lack the right to {verb} {resource} ({self.refusal.message})"
 
 
 def resource_of(kind: type[Object]) -> str:
@@ -73,7 +86,7 @@ def resource_of(kind: type[Object]) -> str:
 class WatchedCluster:
     """Keeps all kinds, each as far as it may be read. Made in a running event loop."""
 
-    def __init__(self, client: Client, timeout: float, kinds: Sequence[type[Object]] = WATCHED) -> None:
+    def __init__(self, client: Client, timeout: float) -> None:
         self.client = client
         self.timeout = timeout
         self.trouble: str | None = None
@@ -82,12 +95,30 @@ class WatchedCluster:
         """Set at every change, by whoever waits for one cleared before it looks."""
         self.topics: set[type[Object]] = set()
         """Kinds that have changed since somebody has emptied it."""
-        self._kinds = {kind: WatchedKind(kind, self._informer(kind)) for kind in kinds}
+        # by kind, in the order in which what is left out is said
+        self._kinds: Mapping[type[Object], WatchedKind] = {kind: self._watched(kind) for kind in WATCHED}
 
-    def _informer(self, kind: type[Object]) -> Informer[Any]:
-        informer: Informer[Any] = Informer(self.client, kind, fields=FIELDS.get(kind))
+    def _watched(self, kind: type[Object]) -> WatchedKind:
+        informer: Informer[Any] = Informer(
+            self.client, kind, fields=FIELDS.get(kind), interrupted=lambda error: self._note_refusal(kind, error)
+        )
         informer.subscribe(lambda _old, _new: self._note(kind))
-        return informer
+        return WatchedKind(kind, informer)
+
+    def _note_refusal(self, kind: type[Object], error: Exception | None) -> None:
+        """Take a refusal, or its end, for the answer about our rights, which no other error is.
+
+        The informer tries again, the right may be granted meanwhile; that nothing answers, or nobody knows us any more,
+        is said by ``trouble``.
+        """
+        if error is not None:
+            log.debug("not listed or watched", kind=kind.KIND.name, error=str(error))
+            if isinstance(error, Unauthorized) or not isinstance(error, (Forbidden, NotFound)):
+                return
+        watched = self._kinds[kind]
+        former, watched.refusal = watched.sentence, error
+        if watched.sentence != former:
+            self._note(kind)
 
     def _note(self, kind: type[Object]) -> None:
         self.topics.add(kind)
@@ -104,13 +135,12 @@ class WatchedCluster:
     @property
     def left_out(self) -> list[str]:
         """What may not be read, one sentence for each kind."""
-        sentences = (each.missing or each.unfollowed for each in self._kinds.values())
-        return [each for each in sentences if each]
+        return [sentence for each in self._kinds.values() if (sentence := each.sentence)]
 
     @property
     def unseen(self) -> frozenset[type[Object]]:
-        """Kinds of which something may not be read."""
-        return frozenset(each.kind for each in self._kinds.values() if each.missing)
+        """Kinds of which nothing may be read."""
+        return frozenset(each.kind for each in self._kinds.values() if each.is_missing)
 
     @property
     def reading(self) -> dict[str, int]:
@@ -120,7 +150,7 @@ class WatchedCluster:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Keep all kinds until the context ends."""
-        tasks = [asyncio.create_task(self._keep(each)) for each in self._kinds.values()]
+        tasks = [asyncio.create_task(each.informer.run()) for each in self._kinds.values()]
         tasks.append(asyncio.create_task(self._look()))
         try:
             yield
@@ -128,48 +158,6 @@ class WatchedCluster:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _keep(self, watched: WatchedKind) -> None:
-        """List and watch a kind; where that is refused, look again later: the right may be granted meanwhile."""
-        while True:
-            watched.missing = await self._refusal("list", watched.kind, self._list(watched.kind))
-            self._note(watched.kind)
-            if watched.missing is None:
-                await asyncio.gather(watched.informer.run(), self._see_whether_followed(watched))
-                return
-            await asyncio.sleep(AGAIN)
-
-    async def _see_whether_followed(self, watched: WatchedKind) -> None:
-        """A kind that may be listed and not watched is shown as it was at first, with a sentence that says so."""
-        watched.unfollowed = await self._refusal("watch", watched.kind, self._watch(watched))
-        self._note(watched.kind)
-
-    async def _refusal(self, verb: str, kind: type[Object], attempt: Awaitable[None]) -> str | None:
-        """Why something of a kind may not be done; None where it may be, or where nobody knows."""
-        name, resource = kind.KIND.name, resource_of(kind)
-        what = "left out" if verb == "list" else "shown as they were at first"
-        try:
-            await attempt
-        except Forbidden as error:
-            return f"{name} objects are {what}: you lack the right to {verb} {resource} ({error.message})"
-        except NotFound:
-            return f"{name} objects are left out: this cluster does not have {resource}"
-        except SpiderpoolError as error:  # the informer tries again, and the page says that nothing answers
-            log.debug("no answer", kind=name, error=str(error))
-        return None
-
-    async def _list(self, kind: type[Object]) -> None:
-        await self.client.page(kind, limit=1, fields=FIELDS.get(kind), timeout=self.timeout)
-
-    async def _watch(self, watched: WatchedKind) -> None:
-        """Begin a watch that ends by itself."""
-        with suppress(NotReady):
-            await watched.informer.synced(self.timeout)
-        version = watched.informer.listed_version
-        events = self.client.watch(watched.kind, version, seconds=1, fields=FIELDS.get(watched.kind))
-        async with aclosing(events):
-            with suppress(Expired, StopAsyncIteration):
-                await anext(events)
 
     async def _look(self) -> None:
         """Notice when the API server does not answer us any more, as after a token has expired."""

@@ -19,18 +19,13 @@ export async function get(path) {
 export const path = (...parts) => `/api/${parts.map(encodeURIComponent).join("/")}`;
 
 /**
- * Follows the server's events. After a pause without one, or when it is behind, all has to be loaded again.
+ * Follows the server's events. What happens before `hello` is not sent: all has to be loaded after it.
  * @param {{hello: Function, maps: Function, topics: Function, state: Function, lost: Function}} listener
  */
 export function follow(listener) {
-  let first = true;
   const source = new EventSource("/api/stream");
   const on = (name, handler) => source.addEventListener(name, (event) => handler(JSON.parse(event.data)));
-  on("hello", (value) => {
-    listener.hello(value, !first);
-    first = false;
-  });
-  for (const name of ["maps", "topics", "state"]) on(name, (value) => listener[name](value));
+  for (const name of ["hello", "maps", "topics", "state"]) on(name, (value) => listener[name](value));
   source.addEventListener("error", () => listener.lost(source.readyState === EventSource.CLOSED));
   return source;
 }

@@ -21,6 +21,7 @@ let view = null; // what the shown view wants to be told
 let shown = 0; // number of the shown view: what arrives for a former one is dropped
 let state = { reading: {}, trouble: null, leftOut: [] };
 let waiting = null; // timer of the next redraw
+let missed = []; // topics of changes since a view has begun to load
 let lost = false;
 
 const ROUTES = {
@@ -43,13 +44,17 @@ async function show({ focus = true } = {}) {
   const [name, ...args] = location.hash.replace(/^#\//, "").split("/").map(decodeURIComponent);
   const route = ROUTES[name] ? name : "overview";
   view = null;
+  missed = [];
   drawTabs(route);
   const root = h("div", {}, h("p", { class: "muted" }, t("loading")));
   put(main, root);
   if (focus) main.focus();
   try {
     const made = await ROUTES[route](root, args.filter(Boolean));
-    if (number === shown) view = made ?? null;
+    if (number === shown) {
+      view = made ?? null;
+      note(missed);
+    }
   } catch (error) {
     if (number === shown) put(root, alerts([error.message]));
   }
@@ -105,19 +110,22 @@ function redrawSoon() {
   }, 1000);
 }
 
+/** Draws the view again where a change is about what it shows. */
+function note(topics) {
+  if (view?.topics?.some((each) => topics.includes(each))) redrawSoon();
+}
+
 function setState(value) {
   state = { reading: value.reading, trouble: value.trouble, leftOut: value.leftOut };
   drawBanner();
 }
 
 follow({
-  hello: (value, again) => {
+  hello: (value) => {
     lost = false;
     setState(value);
-    if (again) {
-      store.forget();
-      show({ focus: false });
-    }
+    store.forget();
+    show({ focus: false });
   },
   maps: (value) => {
     const stale = store.take(value);
@@ -125,12 +133,14 @@ follow({
     view?.maps?.([...Object.keys(value.changed), ...value.gone], stale);
   },
   topics: (names) => {
-    if (view?.topics?.some((each) => names.includes(each))) redrawSoon();
+    missed.push(...names);
+    note(names);
   },
   state: setState,
   lost: () => {
     lost = true;
     drawBanner();
+    if (!shown) show({ focus: false });
   },
 });
 
@@ -156,4 +166,3 @@ document.getElementById("language").addEventListener("click", () => {
   show({ focus: false });
 });
 drawFrame();
-show({ focus: false });

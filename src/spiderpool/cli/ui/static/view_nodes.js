@@ -1,4 +1,4 @@
-// The nodes: their addresses, their network cards, and what their agents say.
+// The nodes: their addresses, their ENIs, and what their agents say.
 import { get } from "./api.js";
 import { h, put, table } from "./dom.js";
 import { t, time } from "./words.js";
@@ -8,7 +8,7 @@ export async function showNodes(root) {
   put(root, h("h2", {}, t("nodes")), list);
   const draw = async () => {
     const { nodes, quotas } = await get("/api/nodes");
-    put(list, nodes.length ? summary(nodes) : h("p", {}, t("no nodes")), nodes.map(cards), quotas.length ? quotaTable(quotas) : null);
+    put(list, nodes.length ? summary(nodes) : h("p", {}, t("no nodes")), nodes.map(enis), quotas.length ? quotaTable(quotas) : null);
   };
   await draw();
   return { topics: ["Node", "SpiderNode", "SpiderServer", "SpiderIPPool", "SpiderIPQuota", "SpiderIP"], redraw: draw };
@@ -28,10 +28,10 @@ function summary(nodes) {
   ]), true);
 }
 
-function cards(node) {
-  if (!node.cards.length) return null;
-  const titles = ["card", "device", "MAC", "subnet", "primary address", "addresses", "pools"].map((each) => t(each));
-  const rows = node.cards.map((each) => [
+function enis(node) {
+  if (!node.enis.length) return null;
+  const titles = ["eni", "device", "MAC", "subnet", "primary address", "addresses", "pools"].map((each) => t(each));
+  const rows = node.enis.map((each) => [
     each.id,
     each.device,
     h("span", { class: "mono" }, each.mac),
@@ -40,7 +40,7 @@ function cards(node) {
     each.addresses,
     h("span", {}, each.pools.map((name) => [h("a", { href: `#/pools/${encodeURIComponent(name)}` }, name), " "])),
   ]);
-  return table(t("cards of", { node: node.name, type: node.type ?? "" }), titles, rows);
+  return table(t("enis of", { node: node.name, type: node.type ?? "" }), titles, rows);
 }
 
 function quotaTable(quotas) {

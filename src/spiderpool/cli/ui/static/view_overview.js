@@ -20,7 +20,7 @@ export async function showOverview(root) {
     if (!root.isConnected) clearInterval(timer);
     else if (!document.hidden) draw().catch(console.warn);
   }, PERIOD);
-  return { topics: ["SpiderIPPool", "SpiderNode", "Event"], redraw: draw };
+  return { topics: ["Event"], redraw: () => showRefusals(refusals) };
 }
 
 /** Never that all is well where something could not be read. */

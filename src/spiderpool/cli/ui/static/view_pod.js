@@ -1,4 +1,4 @@
-// The path of a pod's packets: interfaces, gateways and routes, the node's card, and the Services that lead to it.
+// The path of a pod's packets: interfaces, gateways and routes, the ENI, and the Services that lead to it.
 import { get, path } from "./api.js";
 import { alerts, h, notes, put, s, table } from "./dom.js";
 import { t } from "./words.js";
@@ -24,7 +24,7 @@ export async function showPod(root, [namespace, name]) {
 
 /** The same as the drawing, as a table: for screen readers, and to copy from. */
 function interfaces(found) {
-  const titles = ["interface", "network", "made as", "MAC", "addresses", "gateways", "routes", "card"].map((each) => t(each));
+  const titles = ["interface", "network", "made as", "MAC", "addresses", "gateways", "routes", "eni"].map((each) => t(each));
   return table(t("interfaces"), titles, found.interfaces.map((each) => [
     each.interface,
     each.network,
@@ -33,7 +33,7 @@ function interfaces(found) {
     each.addresses.join(", "),
     each.gateways.join(", "),
     each.routes.map((route) => `${route.dst} → ${route.gw}`).join(", "),
-    each.card,
+    each.eni,
   ]));
 }
 
@@ -45,7 +45,7 @@ function services(found) {
 function drawing(found) {
   const rows = found.interfaces.map((each) => ({
     link: [each.interface, each.network, ...each.addresses],
-    way: [each.made_as, each.mac, each.card].filter(Boolean),
+    way: [each.made_as, each.mac, each.eni].filter(Boolean),
     exit: [...each.gateways.map((gateway) => `${t("gateway")} ${gateway}`), ...each.routes.slice(0, 4).map((route) => `${route.dst} → ${route.gw}`)],
   }));
   const heights = rows.map((row) => Math.max(row.link.length, row.way.length, row.exit.length, 2) * LINE + 20);

@@ -3,7 +3,7 @@ import { get } from "./api.js";
 import { format, parse4 } from "./addresses.js";
 import { showAddress } from "./address_panel.js";
 import { grid } from "./cells.js";
-import { h, put, table } from "./dom.js";
+import { alerts, h, put, table } from "./dom.js";
 import * as store from "./pool_store.js";
 import { blocks, stateAt, used } from "./ranges.js";
 import { bar, FREE, legend, STATES } from "./states.js";
@@ -28,7 +28,7 @@ export async function showPools(root) {
 }
 
 function row(pool) {
-  const state = [pool.default && t("default"), pool.disabled && t("disabled"), pool.terminating && t("terminating")].filter(Boolean);
+  const state = [...(pool.default ? [t("default")] : []), ...states(pool)];
   return [
     h("span", {}, h("a", { href: link(pool.name) }, pool.name), state.length ? h("span", { class: "muted" }, ` ${state.join(", ")}`) : null),
     `IPv${pool.version}`,
@@ -40,6 +40,9 @@ function row(pool) {
     pool.for,
   ];
 }
+
+/** Why no pod gets an address of a pool, whatever its map shows as free. */
+const states = (pool) => ["disabled", "terminating"].filter((each) => pool[each]).map((each) => t(each));
 
 const number = (value) => (typeof value === "number" ? value : count(value));
 
@@ -54,7 +57,7 @@ export async function showPool(root, [name, block]) {
   let drawn = null;
   const open = (address) => showAddress(panel, address);
   const draw = () => {
-    put(head, h("p", { class: "muted" }, h("span", { class: "mono" }, map.subnet), `, IPv${map.version}`), legend(map.counts));
+    put(head, h("p", { class: "muted" }, h("span", { class: "mono" }, map.subnet), `, IPv${map.version}`, ...states(map).map((each) => `, ${each}`)), legend(map.counts));
     if (drawn) drawn.update();
     else drawn = map.version === 6 ? usedAddresses(body, map, open) : area(body, map, block, open);
     panel.hidden = Boolean(drawn.isOverview);
@@ -63,11 +66,18 @@ export async function showPool(root, [name, block]) {
   draw();
   return {
     maps: async (names, stale) => {
-      if (stale.includes(name) || !store.known(name)) {
-        map = await store.load(name);
-        drawn = null;
+      if (!names.includes(name)) return;
+      try {
+        if (stale.includes(name) || !store.known(name)) {
+          drawn = null;
+          map = await store.load(name);
+        }
+        draw();
+      } catch (error) {
+        put(head);
+        put(body, alerts([error.message]));
+        panel.hidden = true;
       }
-      if (names.includes(name)) draw();
     },
   };
 }
