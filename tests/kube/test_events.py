@@ -148,7 +148,7 @@ def test_what_lasts_is_due_again_after_half_an_hour_and_what_was_gone_at_once() 
     assert reminders.due("a", 0.0)
     assert reminders.due("a", 1.0), "it was not told yet"
     for key in ("a", "b"):
-        reminders.told(key, 1.0)
+        reminders.note(key, 1.0)
     assert [reminders.due("a", now) for now in (AGAIN, AGAIN + 1.0)] == [False, True]
     reminders.retain({"b"})
     assert [reminders.due(key, 2.0) for key in ("a", "b")] == [True, False]

@@ -32,7 +32,7 @@ class NodeFaults:
         reminders.retain(found)
         for key, sentence in found.items():
             if reminders.due(key, now) and self.report(reason, sentence):
-                reminders.told(key, now)
+                reminders.note(key, now)
 
     def report(self, reason: EventReason[Node], message: str) -> bool:
         """Record an Event about the Node; False where it is not known, or too many other Events wait."""

@@ -35,7 +35,7 @@ class AgentDelays:
             return
         text = f"spare addresses of ENI {family.eni.identity} stay registered: {reason}. {REMEDY}"
         if self._recorder.event(family.node, event_reasons.AGENT_POOLS_NOT_OBSERVED, text):
-            self._reminders.told(node, now)
+            self._reminders.note(node, now)
             log.warning("agent does not know the pools", node=node, eni=family.eni.identity, reason=reason)
 
     def end(self, key: tuple[str, int]) -> None:

@@ -103,7 +103,7 @@ class SilenceReport:
                 continue
             text = f"{_addresses(waiting[name])} wait for the agent of this node to say what its sandboxes hold"
             if self._recorder.event(node, event_reasons.ACCOUNT_MISSING, f"{text}; {REMEDY.format(name=name)}"):
-                self._reminders.told(name, now)
+                self._reminders.note(name, now)
 
 
 def _addresses(candidates: Sequence[ReleaseCandidate]) -> str:

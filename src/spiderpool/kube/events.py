@@ -42,19 +42,19 @@ class Reminders(Generic[K]):
     """When each of the things that last was last told by an Event, so that it is told again. Times are seconds."""
 
     def __init__(self) -> None:
-        self._told: dict[K, float] = {}
+        self._noted: dict[K, float] = {}
 
     def due(self, key: K, now: float) -> bool:
         """Whether it has never been told, or not for AGAIN."""
-        return now - self._told.get(key, -math.inf) >= AGAIN
+        return now - self._noted.get(key, -math.inf) >= AGAIN
 
-    def told(self, key: K, now: float) -> None:
+    def note(self, key: K, now: float) -> None:
         """Note that it was told: its Event waits to be written."""
-        self._told[key] = now
+        self._noted[key] = now
 
     def retain(self, keys: Collection[K]) -> None:
         """Forget all but these: when they come back, they are told at once."""
-        self._told = {key: at for key, at in self._told.items() if key in keys}
+        self._noted = {key: at for key, at in self._noted.items() if key in keys}
 
 
 class Recorder:

@@ -19,6 +19,7 @@ from spiderpool.cli.history import NO_HISTORY
 from spiderpool.cli.installation import AGENT
 from spiderpool.cli.ui import map_keeping, watching
 from spiderpool.cli.ui.answers import MOST_HOURS
+from spiderpool.cli.ui.pool_map import MapInput, PoolMap, pool_maps
 from spiderpool.cli.ui.recent_changes import BUCKETS
 from spiderpool.cli.ui.streaming import MOST_BROWSERS, MOST_WAITING, BrowserFeed, EventStreams
 from spiderpool.core.ipam.history import BEGUN, Tenure, moment, pack
@@ -103,7 +104,12 @@ async def test_a_pool_that_is_disabled_says_so(server: ApiServer, visitor: Visit
 
 async def test_maps_are_made_when_what_they_show_has_changed(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[float] = []
-    monkeypatch.setattr(map_keeping, "pool_maps", lambda _, now: made.append(now) or visitor.server.keeper.maps)
+
+    def count(objects: MapInput, now: float) -> dict[str, PoolMap]:
+        made.append(now)
+        return pool_maps(objects, now)
+
+    monkeypatch.setattr(map_keeping, "pool_maps", count)
     watched = visitor.server.watched
     watched.informer(SpiderIPQuota).note(SpiderIPQuota(metadata=ObjectMeta(name="q"), spec=IPQuotaSpec(1)))
     await visitor.server.keeper.look()

@@ -113,6 +113,17 @@ def test_a_released_address_that_its_pool_does_not_give_is_for_nobody(ips: str, 
     assert inheritance.why_not_given(RECORD, pool, kept) is None, "whoever has it keeps it"
 
 
+def test_an_address_is_lost_where_its_pool_does_not_suit_moves_it_or_gives_it_no_more() -> None:
+    nothing, released = AddressSet(4), with_spec(releasedAt="2026-01-01T00:00:00Z")
+    pool = changed(POOL, spec=changed(POOL.spec, nodeAffinity=None, ips=["10.0.0.1-10.0.0.9"]))
+    assert inheritance.why_lost(REQUEST, released, pool, nothing) is None
+    of_others = changed(pool, spec=changed(pool.spec, nodeName=["n9"]))
+    assert "is for node n9" in (inheritance.why_lost(REQUEST, released, of_others, nothing) or "")
+    away = changed(pool, metadata=moving("10.0.0.5").metadata)
+    assert "pods move away" in (inheritance.why_lost(REQUEST, released, away, nothing) or "")
+    assert inheritance.why_lost(REQUEST, released, pool, AddressSet.parse(["10.0.0.5"], 4)) == "it is reserved"
+
+
 def node(label: str, ready: str) -> Node:
     return Node(
         metadata=ObjectMeta(name="n1", labels={"zone": label}), status=NodeStatus([NodeCondition("Ready", ready)])
