@@ -44,6 +44,10 @@ because they share objects in it. Each file of LABS has labs of its own, and is 
 share one. Any other file is a group for itself as well: it takes seconds, and fills what time is left at the end.
 """
 
+PUBLIC_AUTHORITIES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""The variables that name the certificates of public authorities to OpenSSL."""
+INHERITED = {name: os.environ.get(name) for name in PUBLIC_AUTHORITIES}
+
 EXAMPLES, ALL_EXAMPLES = 40, 100
 """Examples of a property that says no number of its own: in each run, and in one with ``--full``."""
 
@@ -121,9 +125,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_configure(config: pytest.Config) -> None:
     """Leave the host's network; handle SIGTERM as Ctrl-C, so that fixtures take down what they made.
 
-    Examples of properties get no deadline under load.
+    Examples of properties get no deadline under load. Nothing trusts public authorities (but see `public_authorities`):
+    to read their certificates takes each program 0.1 s of a processor, and each call of a cloud's library as much.
     """
     log_plain_tracebacks()
+    os.environ.update(dict.fromkeys(PUBLIC_AUTHORITIES, os.devnull))
     if os.geteuid() == 0:  # else there is nothing that a test could change on the host
         namespaces.leave_host()
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs start with SIGINT ignored
@@ -160,6 +166,16 @@ def logs_are_as_before() -> Iterator[None]:
         for logger in vars(module).values() if name.startswith("spiderpool") else ():
             if isinstance(logger, BoundLoggerLazyProxy):
                 vars(logger).pop("bind", None)
+
+
+@pytest.fixture
+def public_authorities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that download something: what they start trusts whom it trusts elsewhere."""
+    for name, value in INHERITED.items():
+        if value is None:
+            monkeypatch.delenv(name)
+        else:
+            monkeypatch.setenv(name, value)
 
 
 def write_calls(plane: ControlPlane, file: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("public_authorities")]
 
 PROJECT = Path(__file__).parents[1]
 HIDE = 'for file in $1; do mount --bind /dev/null "$file"; done; shift; exec "$@"'

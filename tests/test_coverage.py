@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.unit
+@pytest.mark.full
 @pytest.mark.timeout(300)
 def test_core_and_api_are_covered_by_their_own_tests() -> None:
     command = [sys.executable, "-m", "scripts.coverage"]

@@ -82,7 +82,12 @@ async def start(plane: ControlPlane, *words: str) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
     options = ["--kubeconfig", str(plane.admin_kubeconfig), *words]
     command = [sys.executable, "-m", "spiderpool.cli.main", "connectivity", "test", *options]
-    return await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+    return await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, preexec_fn=_has_terminal)
+
+
+def _has_terminal() -> None:
+    """Let a hangup end the process, which `nohup` keeps from all that it starts."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 async def run(plane: ControlPlane, *words: str) -> tuple[int, str, str]:

@@ -81,7 +81,7 @@ def command(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Command]
     ("number", "words", "process"),
     [
         (signal.SIGINT, "control plane: etcd", "kube-apiserver"),
-        (signal.SIGTERM, "helm install", "chart-repository"),
+        pytest.param(signal.SIGTERM, "helm install", "chart-repository", marks=pytest.mark.full),
         (signal.SIGINT, "nodes master, worker", "node-worker"),
         pytest.param(signal.SIGINT, "Which server is which", "node-worker", marks=pytest.mark.full),
     ],
@@ -109,6 +109,7 @@ def _still_there(processes: Iterable[Identity]) -> list[int]:
     return [pid for pid, start in processes if start_ticks(pid) == start]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("command", ["kept"], indirect=True)
 def test_a_kept_cluster_serves_other_processes_until_it_is_taken_down(command: Command) -> None:
     up = command.run("up", "--spare", "6", "--nodes", "fast", "--set", "ipam.enableIPv6=false")

@@ -13,7 +13,12 @@ from tests.lab.names import lab_name
 from tests.pages.accounts import PLAYS, Environment
 from tests.pages.shell import Shell, findings, shell
 
-pytestmark = [pytest.mark.lab, pytest.mark.full, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.full,
+    pytest.mark.timeout(900),
+    pytest.mark.usefixtures("public_authorities"),
+]
 
 SPIDERPOOL_LAB = """#!/bin/bash
 words=("$1"); shift

@@ -17,7 +17,7 @@ from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.topology import WALKTHROUGH
 from tests.lab.names import lab_name
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.full, pytest.mark.timeout(600)]
 
 PATIENCE = 120
 """Seconds for what takes a few on a machine that has nothing else to do."""

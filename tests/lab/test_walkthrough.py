@@ -24,7 +24,7 @@ from spiderpool_lab.topology import WALKTHROUGH
 from tests.lab.names import lab_name
 from tests.support.eventually import eventually
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.full, pytest.mark.timeout(600)]
 
 PATIENCE = 120
 """Seconds for what takes a few on a machine that has nothing else to do."""
@@ -137,7 +137,6 @@ def test_the_walkthrough(cluster: LabCluster) -> None:
     assert allocated == {}
 
 
-@pytest.mark.full
 def test_the_whole_walkthrough_passes_as_it_is_written(cluster: LabCluster) -> None:
     output = io.StringIO()
     with restored(cluster):

@@ -14,7 +14,12 @@ from tests.controller.conftest import refuses, start_controller, wait
 from tests.pages.accounts import PLAYS, Environment
 from tests.pages.shell import findings, shell
 
-pytestmark = [pytest.mark.control_plane, pytest.mark.full, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.control_plane,
+    pytest.mark.full,
+    pytest.mark.timeout(600),
+    pytest.mark.usefixtures("public_authorities"),
+]
 
 DATA = Path(__file__).with_name("data")
 CONFIG = """

@@ -28,12 +28,12 @@ def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("seed", [FIXED, random.SystemRandom().randrange(1_000_000_000)], ids=["fixed", "random"])
 def test_nothing_is_lost_given_twice_or_taken_from_the_living(seed: int) -> None:
-    done = simulate("--seed", str(seed), "--per-run", "300")
+    done = simulate("--seed", str(seed), "--per-run", "150")
     assert not done.returncode, done.stdout + done.stderr
 
 
 def test_a_seed_is_a_run() -> None:
-    runs = [simulate("--seed", str(FIXED), "--per-run", "150").stdout.splitlines()[2:] for _ in range(2)]
+    runs = [simulate("--seed", str(FIXED), "--per-run", "60").stdout.splitlines()[2:] for _ in range(2)]
     assert runs[0] == runs[1]
     assert len(runs[0]) > 2
 
@@ -43,7 +43,9 @@ def test_a_fault_that_is_to_be_found_can_be_put_back(fault: Path, tmp_path: Path
     assert teeth.patched(fault, tmp_path).is_dir()
 
 
-@pytest.mark.parametrize("name", ["late_del_of_a_former_sandbox", "time_alone_as_proof"])
+@pytest.mark.parametrize(
+    "name", ["late_del_of_a_former_sandbox", pytest.param("time_alone_as_proof", marks=pytest.mark.full)]
+)
 def test_a_fault_that_was_put_back_is_found(name: str) -> None:
     found, report = teeth.find(teeth.FAULTS / f"{name}.patch", ["--workers", "1", "--seed", "1", "--per-run", "300"])
     assert found, report

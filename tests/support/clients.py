@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -13,9 +14,15 @@ from spiderpool.kube.client import Client
 from spiderpool.kube.config import ClientCredentials, ClusterAccess
 
 
+@cache
+def _any_server() -> ssl.SSLContext:
+    """What clients of plain HTTP have and do not use."""
+    return ssl.create_default_context()
+
+
 def client_of(url: str) -> Client:
     """A client without credentials; to be closed by the caller."""
-    return Client(ClusterAccess(url, ssl.create_default_context(), ClientCredentials()))
+    return Client(ClusterAccess(url, _any_server(), ClientCredentials()))
 
 
 @asynccontextmanager

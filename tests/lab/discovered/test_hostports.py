@@ -107,6 +107,7 @@ def own_addresses(cluster: LabCluster) -> tuple[str, ...]:
     return tuple(address for eni in cluster.fabric.topology.node(NODE).enis for address in eni.own_addresses)
 
 
+@pytest.mark.full
 def test_every_address_of_the_node_leads_to_the_pod_from_everywhere(cluster: LabCluster, ported: str) -> None:
     for place in places(cluster):
         found = ask(cluster, place, everything(own_addresses(cluster)))

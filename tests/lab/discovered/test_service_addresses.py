@@ -108,6 +108,7 @@ def failed(results: Iterable[CheckResult]) -> list[CheckResult]:
     return [result for result in results if not result.passed]
 
 
+@pytest.mark.full
 def test_every_pod_reaches_them_with_both_policies_while_they_come_and_go(cluster: LabCluster) -> None:
     pods = facts.running_pods(cluster)
     follow(cluster, pods, ())
@@ -141,6 +142,7 @@ def test_a_pod_beside_the_server_is_seen_as_itself_by_policy_local_and_as_its_no
     assert not failed(run_checks(cluster, checks))
 
 
+@pytest.mark.full
 def test_a_restarted_agent_finds_what_has_changed_meanwhile(cluster: LabCluster) -> None:
     pods = facts.running_pods(cluster)
     serve(cluster, "Cluster", balancers=("203.0.113.233",), external=())
