@@ -125,6 +125,7 @@ class CloudCluster:
         metadata, spec = ObjectMeta(name=self.node_name(name)), NodeSpec(providerID=provider_id, taints=taints)
         await self.client.create(Node(metadata=metadata, spec=spec))
         await describe(self.client, self.node_name(name), self.instance(name))
+        await eventually(lambda: self.servers.informer.get(self.node_name(name)) is not None)
         await self.set_ready(name, ready)
 
     def publish(self, name: str) -> None:

@@ -62,7 +62,6 @@ async def master(cloud_cluster: CloudCluster) -> CloudCluster:
     cloud_cluster.add_server("master", kind="ecs.small")
     await cloud_cluster.add_node("master")
     cloud_cluster.publish("master")
-    await cloud_cluster.noticed("master")
     return cloud_cluster
 
 
