@@ -28,14 +28,14 @@ TEARDOWN_TIMEOUT = 60
 
 GROUPS = (
     ("agent",),
-    ("kernel", "fuzzing"),
     ("controller",),
+    ("kube", "cli"),
+    ("simulation", "chart"),
     ("security",),
     ("cloud", "cloudcontroller"),
-    ("compat",),
-    ("simulation", "chart"),
+    ("kernel", "fuzzing"),
     ("monitoring",),
-    ("kube", "cli"),
+    ("compat",),
 )
 """Folders whose tests run in order on one worker, those first that take longest.
 

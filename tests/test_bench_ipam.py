@@ -10,6 +10,7 @@ from bench import ipam
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(180)]
 
 
+@pytest.mark.full
 def test_lost_creates_in_a_shared_pool_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, number in (("CHURN_POOL", 32), ("CHURN_HELD", 16), ("CHURN_BATCH", 8), ("CHURN_ROUNDS", 2)):
         monkeypatch.setattr(ipam, name, number)

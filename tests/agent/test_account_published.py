@@ -155,6 +155,7 @@ def web(plane: ControlPlane, node: str) -> str:
     return wait_until(lambda: plane.kubectl("get", "pods", "-l", "app=web", "-o", path), "the pod")
 
 
+@pytest.mark.full
 def test_the_address_of_a_lost_nodes_pod_waits_for_a_word_about_the_node(
     control_plane: ControlPlane, make_agent: MakeAgent, pool: Callable[..., None], world: World
 ) -> None:

@@ -31,6 +31,7 @@ def records(plane: ControlPlane) -> list[dict[str, Any]]:
     return items
 
 
+@pytest.mark.full
 async def test_200_pods_through_two_agents_on_one_shared_pool(
     control_plane: ControlPlane, make_agent: MakeAgent, make_pods: MakePods, pool: MakePool
 ) -> None:

@@ -425,6 +425,7 @@ def _resource_version(node: AttachingNode, pod: str) -> str:
 METADATA = "100.100.100.200"
 
 
+@pytest.mark.full
 def test_a_pod_reaches_the_metadata_service_if_the_administrator_names_its_namespace(node: AttachingNode) -> None:
     """By each interface, made by the agent or by another plugin, as long as the pod runs."""
     node.world.ip(node.world.router, "address", "add", f"{METADATA}/32", "dev", "lo")

@@ -80,6 +80,7 @@ def files(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.iterdir()}
 
 
+@pytest.mark.full
 def test_the_agent_installs_on_its_node_and_takes_away(control_plane: ControlPlane, container: Container) -> None:
     executables, lists = container.host / "opt/cni/bin", container.host / "etc/cni/net.d"
     before = files(executables), files(lists)

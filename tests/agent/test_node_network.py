@@ -88,6 +88,7 @@ def test_an_agent_that_was_away_catches_up(node: AttachingNode) -> None:
     node.runtime.delete(ATTACH, pod, result)
 
 
+@pytest.mark.full
 def test_an_agent_that_cannot_install_its_plugins_ends(node: AttachingNode, tmp_path: Path) -> None:
     (tmp_path / "net.d").touch()
     try:
@@ -267,6 +268,7 @@ def test_pools_with_gateways_that_come_after_the_agent_are_waited_for(node: Atta
         node.start_again()
 
 
+@pytest.mark.full
 def test_a_gateway_outside_its_subnet_hides_no_other_fault(node: AttachingNode) -> None:
     """The admission webhook refuses such a pool, and this API server has none."""
     node.pool("outside", "192.168.0.0/24", NET1[4].pod, "192.168.77.1")

@@ -156,6 +156,7 @@ async def put_namespace(client: Client, name: str, seconds: int) -> Namespace:
     return await client.create(Namespace(metadata=ObjectMeta(name=name, labels=labels)))
 
 
+@pytest.mark.full
 async def test_leftovers_are_removed_by_the_next_test_once_their_time_is_over(
     control_plane: ControlPlane, client: Client, nodes: list[ProbingKubelet]
 ) -> None:
@@ -173,6 +174,7 @@ async def test_leftovers_are_removed_by_the_next_test_once_their_time_is_over(
     assert "no pod of network default/probed" in refused[2]
 
 
+@pytest.mark.full
 async def test_a_policy_that_forbids_the_host_network_costs_the_questions_of_nodes_alone(
     control_plane: ControlPlane, client: Client, nodes: list[ProbingKubelet]
 ) -> None:

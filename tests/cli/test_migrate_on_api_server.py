@@ -313,6 +313,7 @@ def install(plane: ControlPlane) -> None:
     plane.apply(made["agent.yaml"])
 
 
+@pytest.mark.full
 def test_pods_keep_their_addresses_and_everything_can_be_given_back(plane: ControlPlane, tmp_path: Path) -> None:
     shop = asyncio.run(shop_of(plane))
     before, _ = asyncio.run(read(plane))

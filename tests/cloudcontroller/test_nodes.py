@@ -12,7 +12,8 @@ from msgspec.structs import replace as replace_in
 
 from spiderpool.api.core_v1 import Node, Taint
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.cloudcontroller.nodes import CONFIRM_PAUSE, NodeListers, NodeReconciler
+from spiderpool.cloudcontroller import nodes as nodes_module
+from spiderpool.cloudcontroller.nodes import NodeListers, NodeReconciler
 from spiderpool.core.ipam.evidence import SHUTDOWN, why_stopped
 from spiderpool.core.ipam.new_nodes import UNINITIALIZED
 from spiderpool_lab.alibaba.faults import Fault
@@ -22,6 +23,8 @@ from tests.support.eventually import eventually
 from tests.support.servers import describe
 
 pytestmark = pytest.mark.control_plane
+
+CONFIRM_PAUSE = 0.2
 
 
 @pytest.fixture
@@ -77,8 +80,9 @@ async def test_a_node_of_another_server_is_reported_and_left_alone(
 
 @pytest.mark.parametrize("forged", ["i-no-such", "i-other"])
 async def test_a_node_gets_no_server_that_the_cloud_does_not_confirm(
-    cloud_cluster: CloudCluster, nodes: NodeReconciler, forged: str
+    cloud_cluster: CloudCluster, nodes: NodeReconciler, forged: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(nodes_module, "CONFIRM_PAUSE", CONFIRM_PAUSE)
     cloud_cluster.add_server("other")
     cloud_cluster.add_server("master")
     own = cloud_cluster.instance("master")
@@ -94,10 +98,10 @@ async def test_a_node_gets_no_server_that_the_cloud_does_not_confirm(
 
     await eventually(refused)
     assert (await cloud_cluster.node("master")).spec.providerID is None
-    cloud_cluster.clock.now += CONFIRM_PAUSE
     await describe(cloud_cluster.client, name, own)
 
     async def identified() -> bool:
+        cloud_cluster.clock.now += CONFIRM_PAUSE
         return (await cloud_cluster.node("master")).spec.providerID == "cn-hangzhou.i-master"
 
     await eventually(identified)

@@ -153,6 +153,7 @@ async def replace_pods(cluster: Cluster, pods: list[Pod]) -> list[Pod]:
     return await cluster.pods(count=len(pods), labels="app=sticky")
 
 
+@pytest.mark.full
 async def test_ordinals_keep_all_their_addresses_on_other_nodes(
     control_plane: ControlPlane, sticky_agents: dict[str, LocalAgent]
 ) -> None:

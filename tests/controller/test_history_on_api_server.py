@@ -94,6 +94,7 @@ def told(plane: ControlPlane, *words: str) -> list[Any]:
     return [(each["pod"], each["address"], each["ended_by"] is None) for each in json.loads(result.stdout)["items"]]
 
 
+@pytest.mark.full
 def test_the_history_outlives_pods_a_killed_leader_and_a_restart(plane: ControlPlane, controllers: Controllers) -> None:
     first = controllers.start()
     hold(plane, "10.70.0.1", "web-1")

@@ -160,6 +160,7 @@ class TestLeader:
         assert admits(replicas.plane, "after", "10.3.0.0/24")
         wait(second, lambda: counts(replicas.plane, "after"), "no status")
 
+    @pytest.mark.full
     def test_one_that_stands_by_may_go_unnoticed(self, replicas: Replicas) -> None:
         first, second = replicas.start(), replicas.start()
         second.kill()
@@ -181,6 +182,7 @@ def authorities(plane: ControlPlane) -> set[bytes]:
 
 
 class TestCertificates:
+    @pytest.mark.full
     @pytest.mark.timeout(300)
     def test_admission_never_fails_while_they_rotate(self, short_lived: Replicas) -> None:
         plane = short_lived.plane
@@ -209,6 +211,7 @@ class TestCertificates:
         wait(first, has_rotated, "leaves and roots rotate, and two roots overlap", 150)
         assert second.process.poll() is None
 
+    @pytest.mark.full
     def test_all_replicas_share_them_and_a_restart_keeps_them(self, replicas: Replicas) -> None:
         plane, first = replicas.plane, replicas.start()
         before = _data(plane)
@@ -218,6 +221,7 @@ class TestCertificates:
         replicas.start()
         assert _data(plane) == before
 
+    @pytest.mark.full
     def test_garbage_is_replaced_at_the_start(self, replicas: Replicas) -> None:
         plane = replicas.plane
         plane.kubectl("patch", *SECRET, "--type=merge", "-p", '{"stringData":{"tls.crt":"x","foo":"y"}}')

@@ -171,6 +171,7 @@ async def running_pods(client: Client) -> Counter[str]:
     return Counter(each.spec.nodeName or "" for each in pods if each.status.phase == "Running")
 
 
+@pytest.mark.full
 async def test_a_roll_out_over_nodes_of_unequal_size(
     control_plane: ControlPlane, client: Client, tmp_path: Path, nodes: None
 ) -> None:
@@ -208,6 +209,7 @@ async def test_a_roll_out_over_nodes_of_unequal_size(
             await eventually(partial(advertises, client, name, 0), f"{name}: nothing", timeout=30)
 
 
+@pytest.mark.full
 async def test_without_it_pods_are_sent_where_no_address_is_left(
     control_plane: ControlPlane, client: Client, tmp_path: Path, nodes: None
 ) -> None:

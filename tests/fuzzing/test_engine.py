@@ -16,6 +16,7 @@ def test_the_corpus_has_a_folder_for_each_target() -> None:
     assert {*NAMES} == {*TARGETS, AGENT}
 
 
+@pytest.mark.full
 @pytest.mark.timeout(300)
 def test_a_run_reaches_new_code_and_keeps_what_did(tmp_path: Path) -> None:
     pytest.importorskip("atheris", reason="there is no Atheris for this kind of machine")

@@ -66,6 +66,7 @@ def test_ipvlan_in_user_mode_linux(tmp_path: Path, pytestconfig: pytest.Config) 
         assert "no ipvlan" not in output, output
 
 
+@pytest.mark.full
 @pytest.mark.lab
 @pytest.mark.timeout(400)
 def test_a_kernel_without_what_networks_need(tmp_path: Path) -> None:

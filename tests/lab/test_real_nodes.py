@@ -22,9 +22,9 @@ from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.topology import NodeKind
 from tests.lab.names import lab_name
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
-PATIENCE = 90
+PATIENCE = 240
 """Seconds for what takes a few on a machine that has nothing else to do."""
 MANIFESTS = Path(__file__).parent / "data" / "real-nodes.yaml"
 
@@ -161,6 +161,7 @@ def connectivity_test(cluster: LabCluster, *words: str) -> tuple[int, dict[str, 
     return done.returncode, json.loads(done.stdout), done.stderr
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 def test_a_connectivity_test_finds_nothing_wrong_and_leaves_nothing(cluster: LabCluster) -> None:
     outside = [f"{cluster.fabric.topology.internet.server[0]}:80", f"[{cluster.fabric.topology.internet.server[1]}]:80"]
@@ -174,6 +175,7 @@ def test_a_connectivity_test_finds_nothing_wrong_and_leaves_nothing(cluster: Lab
     assert not [each for each in cluster.objects("namespaces") if "connectivity" in each["metadata"]["name"]]
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 def test_a_connectivity_test_names_the_node_whose_kube_proxy_does_not_serve(cluster: LabCluster) -> None:
     client = cluster.machines.client("worker")

@@ -22,7 +22,7 @@ from tests.lab.names import lab_name
 from tests.lab.test_story_audit import ADD
 from tests.support.eventually import wait_until
 
-QUICK = ("pause-killed", "jobs", "restart-policies")
+QUICK = ("pause-killed",)
 """Stories that take seconds and were seen on real nodes. ``make stories`` plays all."""
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from random import Random
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.monitoring.promtool import failures, firing
 
@@ -41,6 +42,11 @@ def values(free: Free, days: float, noise: int = 0) -> list[int]:
     ]
 
 
+def some_always(shapes: Iterable[str]) -> list[ParameterSet | str]:
+    """The first two shapes in each run, and all of them in a full one: each takes seconds."""
+    return [pytest.param(each, marks=pytest.mark.full) if number > 1 else each for number, each in enumerate(shapes)]
+
+
 GROWTH: dict[str, tuple[Free, float, tuple[float, float]]] = {
     "by the same number every day": (lambda day: 1000 - 200 * day, 7, (22.5, 24.5)),
     "faster and faster, doubling every day": (lambda day: 1000 - 10 * 2**day, 8, (12, 24.5)),
@@ -51,7 +57,7 @@ GROWTH: dict[str, tuple[Free, float, tuple[float, float]]] = {
 """Shape → free addresses, days, and the hours before the pool is full of which the alert must begin in one."""
 
 
-@pytest.mark.parametrize("shape", GROWTH)
+@pytest.mark.parametrize("shape", some_always(GROWTH))
 def test_a_pool_that_will_be_full_within_a_day_is_announced(shape: str, tmp_path: Path) -> None:
     free, days, (least, most) = GROWTH[shape]
     steps = values(free, days)
@@ -78,7 +84,7 @@ QUIET: dict[str, tuple[Free, float, int]] = {
 }
 
 
-@pytest.mark.parametrize("shape", QUIET)
+@pytest.mark.parametrize("shape", some_always(QUIET))
 def test_a_pool_that_will_not_be_full_is_not(shape: str, tmp_path: Path) -> None:
     free, days, noise = QUIET[shape]
     steps = values(free, days, noise)

@@ -148,6 +148,7 @@ def test_a_host_ip_is_the_only_address(cluster: LabCluster, ported: str) -> None
         assert refused.startswith(REFUSED), (place, refused)
 
 
+@pytest.mark.full
 def test_they_outlive_the_agent_and_end_with_the_pod(cluster: LabCluster, ported: str) -> None:
     client = cluster.machines.client(NODE)
     client.signal("agent")
