@@ -46,7 +46,8 @@ share one. Any other file is a group for itself as well: it takes seconds, and f
 
 PUBLIC_AUTHORITIES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 """The variables that name the certificates of public authorities to OpenSSL."""
-INHERITED = {name: os.environ.get(name) for name in PUBLIC_AUTHORITIES}
+INHERITED = "INHERITED_"
+"""Begins the variables that keep what these were, also for workers, which get what they have become; empty: unset."""
 
 EXAMPLES, ALL_EXAMPLES = 40, 100
 """Examples of a property that says no number of its own: in each run, and in one with ``--full``."""
@@ -129,7 +130,9 @@ def pytest_configure(config: pytest.Config) -> None:
     to read their certificates takes each program 0.1 s of a processor, and each call of a cloud's library as much.
     """
     log_plain_tracebacks()
-    os.environ.update(dict.fromkeys(PUBLIC_AUTHORITIES, os.devnull))
+    for name in PUBLIC_AUTHORITIES:
+        os.environ.setdefault(INHERITED + name, os.environ.get(name, ""))
+        os.environ[name] = os.devnull
     if os.geteuid() == 0:  # else there is nothing that a test could change on the host
         namespaces.leave_host()
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs start with SIGINT ignored
@@ -171,11 +174,11 @@ def logs_are_as_before() -> Iterator[None]:
 @pytest.fixture
 def public_authorities(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests that download something: what they start trusts whom it trusts elsewhere."""
-    for name, value in INHERITED.items():
-        if value is None:
-            monkeypatch.delenv(name)
-        else:
+    for name in PUBLIC_AUTHORITIES:
+        if value := os.environ[INHERITED + name]:
             monkeypatch.setenv(name, value)
+        else:
+            monkeypatch.delenv(name)
 
 
 def write_calls(plane: ControlPlane, file: Path) -> None:

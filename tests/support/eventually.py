@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 INTERVAL, LONGEST_INTERVAL, GROWTH = 0.02, 0.25, 1.2
 """Seconds between the first two looks, between two at most, and the growth: a look may cost as much as a program."""
-SLACK = 3
+SLACK = 2.5
 """How many times as long as its timeout a wait may take: timeouts are those of a machine that does nothing else."""
 
 
@@ -38,7 +38,7 @@ async def eventually(
             return found
         assert time.monotonic() < deadline, _too_late(condition, what, timeout)
         await asyncio.sleep(pause)
-    raise AssertionError("there is always another pause")
+    raise AssertionError("pauses have no end")
 
 
 def wait_until(condition: Callable[[], T], what: str = "", *, timeout: float = 10.0, interval: float = INTERVAL) -> T:
@@ -61,4 +61,4 @@ def _pauses(first: float) -> Iterator[float]:
 
 
 def _too_late(condition: Callable[[], object], what: str, timeout: float) -> str:
-    return f"not within {SLACK} × {timeout:g} s: {what or getattr(condition, '__name__', condition)}"
+    return f"not within {SLACK:g} × {timeout:g} s: {what or getattr(condition, '__name__', condition)}"

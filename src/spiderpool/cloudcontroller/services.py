@@ -222,8 +222,9 @@ class ServiceReconciler:
         self._report_grants(service, missing)
         observed = await self._apply(service, model, observed)
         published = await self._publish(service, model, observed)
-        if not self._waits(service, model):
-            self._states.of(service.key).applied = (model, published)
+        state = self._states.of(service.key)
+        if not state.waits:
+            state.applied = (model, published)
         self._report_unresolved(service, model)
         return True
 
@@ -350,17 +351,16 @@ class ServiceReconciler:
     ) -> None:
         """Carries out a plan. While servers only wait for another to be well, looks again when it may be."""
         self._states.note_servers(service.key, observed.groups)
-        steps = planning.plan(model, observed, self._states.unsettled(service.key, model.settling))
+        before = self._states.unsettled(service.key, model.settling)
+        steps = planning.plan(model, observed, before)
         steps = planning.only_backends(steps) if only_backends else steps
         await self._effects.carry_out(service, model.kind, steps, observed)
         self._states.note_servers(service.key, model.groups)
-        if self._waits(service, model):
-            self._states.of(service.key).applied = None
+        state, added = self._states.of(service.key), self._states.unsettled(service.key, model.settling)
+        state.waits = planning.waits(model, before | added)  # also for what has settled since the plan was made
+        if state.waits:
+            state.applied = None
             self._queue.add(service.key, model.settling)
-
-    def _waits(self, service: Service, model: LoadBalancerModel) -> bool:
-        """Whether what is to be done changes with time."""
-        return planning.waits(model, self._states.unsettled(service.key, model.settling))
 
     async def _create(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer:
         """Creates the balancer, records its identity at once, and reads it back; the caller plans the other steps."""

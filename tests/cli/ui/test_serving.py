@@ -118,6 +118,23 @@ async def test_maps_are_made_when_what_they_show_has_changed(visitor: Visitor, m
     await eventually(lambda: len(made) == 1)
 
 
+async def test_a_look_that_fails_is_made_up_for(
+    server: ApiServer, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[float] = []
+
+    def fail_once(objects: MapInput, now: float) -> dict[str, PoolMap]:
+        if not failed:
+            failed.append(now)
+            raise ValueError("once")
+        return pool_maps(objects, now)
+
+    monkeypatch.setattr(map_keeping, "pool_maps", fail_once)
+    server.put(pool(ips=["10.0.0.1-10.0.0.9"], disable=True))
+    await eventually(lambda: visitor.server.keeper.maps["blue"].is_disabled)
+    assert failed
+
+
 async def test_a_pool_that_is_gone_is_told(server: ApiServer, visitor: Visitor) -> None:
     async with visitor.following() as events, asyncio.timeout(20):
         name, value = await anext(events)
@@ -195,7 +212,7 @@ async def test_refusals_of_the_last_hour_are_shown(server: ApiServer, visitor: V
             source=EventSource(AGENT),
         )
         server.put(event)
-    await eventually(lambda: len(visitor.server.watched.items(Event)) == 2)
+    await eventually(lambda: len(visitor.server.watched.items(Event)) == 3)
     (found,) = (await visitor.read("/api/refusals"))["refusals"]
     assert (found["object"], found["message"]) == ("Pod shop/web", "new: 9 of 9 addresses in use")
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from spiderpool.api.core_v1 import Event, Node
+from spiderpool.api.event_reasons import ADDRESS_IN_CONFLICT, ADDRESS_REFUSED
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.ipquota import SpiderIPQuota
@@ -29,6 +30,8 @@ MOST_RANGES = 8
 RECENT = timedelta(hours=1)
 """How long refusals are shown."""
 MOST_REFUSALS = 200
+REFUSALS = frozenset((ADDRESS_REFUSED.name, ADDRESS_IN_CONFLICT.name))
+"""Reasons of Events with which an agent says why a pod has no address."""
 
 
 def node_documents(watched: WatchedCluster) -> list[dict[str, Any]]:
@@ -133,7 +136,7 @@ def _pool_of_subnet(pool: SpiderIPPool, found: PoolMap | None) -> dict[str, Any]
 
 def refusal_documents(events: Iterable[Event], now: datetime) -> list[dict[str, Any]]:
     """Refusals of agents in the last hour, the last one first, in their own words."""
-    recent = [each for each in events if _is_recent(each, now)]
+    recent = [each for each in events if each.reason in REFUSALS and _is_recent(each, now)]
     recent.sort(key=lambda each: each.lastTimestamp or "", reverse=True)
     return [
         {

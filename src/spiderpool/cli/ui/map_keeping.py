@@ -113,7 +113,12 @@ class MapKeeper:
         """Make all maps anew where they may be others, off the event loop, and publish what is different."""
         topics, self._cluster.topics = self._cluster.topics, set()
         if topics & MAPPED or self._cools:
-            await self._make_maps()
+            try:
+                await self._make_maps()
+            except Exception:  # what has changed is still to be shown
+                self._cluster.topics |= topics
+                self._cluster.changed.set()
+                raise
         if topics:
             self._streams.publish("topics", sorted(each.KIND.name for each in topics))
         if self.state != self._state:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-MOST_BROWSERS = 16
+MOST_BROWSERS = 5
 """Streams at a time: pages that are open."""
 MOST_WAITING = 64
 """Events that wait for one browser; with more it is behind: its stream ends, it follows anew and loads all again."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from spiderpool.api.core_v1 import Event, Node
-from spiderpool.api.event_reasons import ADDRESS_REFUSED
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.ipquota import SpiderIPQuota
@@ -28,8 +27,8 @@ T = TypeVar("T", bound=Object)
 
 LOOK_INTERVAL = 10.0
 """Seconds between two looks whether the API server answers us at all."""
-FIELDS: Mapping[type[Object], str] = {Event: f"reason={ADDRESS_REFUSED.name},source={AGENT}"}
-"""Of Events only the refusals of agents are shown."""
+FIELDS: Mapping[type[Object], str] = {Event: f"type=Warning,source={AGENT}"}
+"""Of Events only those of agents among which their refusals are: selectors know no "or"."""
 WATCHED: tuple[type[Object], ...] = (
     SpiderIPPool,
     SpiderIP,

@@ -21,7 +21,7 @@ let view = null; // what the shown view wants to be told
 let shown = 0; // number of the shown view: what arrives for a former one is dropped
 let state = { reading: {}, trouble: null, leftOut: [] };
 let waiting = null; // timer of the next redraw
-let missed = []; // topics of changes since a view has begun to load
+let missed = new Set(); // topics of changes since a view has begun to load
 let lost = false;
 
 const ROUTES = {
@@ -44,7 +44,7 @@ async function show({ focus = true } = {}) {
   const [name, ...args] = location.hash.replace(/^#\//, "").split("/").map(decodeURIComponent);
   const route = ROUTES[name] ? name : "overview";
   view = null;
-  missed = [];
+  missed = new Set();
   drawTabs(route);
   const root = h("div", {}, h("p", { class: "muted" }, t("loading")));
   put(main, root);
@@ -53,7 +53,7 @@ async function show({ focus = true } = {}) {
     const made = await ROUTES[route](root, args.filter(Boolean));
     if (number === shown) {
       view = made ?? null;
-      note(missed);
+      note([...missed]);
     }
   } catch (error) {
     if (number === shown) put(root, alerts([error.message]));
@@ -131,9 +131,10 @@ follow({
     const stale = store.take(value);
     document.documentElement.dataset.revision = String(value.revision);
     view?.maps?.([...Object.keys(value.changed), ...value.gone], stale);
+    if (view?.counts) redrawSoon(); // such as at the end of a cooldown, which no change of an object says
   },
   topics: (names) => {
-    missed.push(...names);
+    for (const each of names) missed.add(each);
     note(names);
   },
   state: setState,
@@ -166,3 +167,4 @@ document.getElementById("language").addEventListener("click", () => {
   show({ focus: false });
 });
 drawFrame();
+put(main, h("p", { class: "muted" }, t("loading")));

@@ -24,7 +24,7 @@ export async function showPools(root) {
     put(list, pools.length ? table(t("pools"), titles, pools.map(row), true) : h("p", {}, t("no pools")));
   };
   await draw();
-  return { topics: ["SpiderIPPool", "SpiderReservedIP", "SpiderIP"], redraw: draw };
+  return { topics: ["SpiderIPPool", "SpiderReservedIP", "SpiderIP"], counts: true, redraw: draw };
 }
 
 function row(pool) {

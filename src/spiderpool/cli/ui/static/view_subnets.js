@@ -12,7 +12,7 @@ export async function showSubnets(root) {
     put(list, subnets.length ? subnets.map(one) : h("p", {}, t("no subnets")));
   };
   await draw();
-  return { topics: ["SpiderSubnet", "SpiderIPPool", "SpiderIP"], redraw: draw };
+  return { topics: ["SpiderSubnet", "SpiderIPPool", "SpiderIP"], counts: true, redraw: draw };
 }
 
 function one(subnet) {
