@@ -84,6 +84,16 @@ def test_service() -> None:
     assert [each.ip for each in service.status.loadBalancer.ingress or ()] == ["203.0.113.7"]
 
 
+def test_cluster_ips_of_a_service() -> None:
+    for spec, expected in (
+        ({"clusterIP": "10.233.0.1", "clusterIPs": ["10.233.0.1", "fd00::1"]}, ("10.233.0.1", "fd00::1")),
+        ({"clusterIP": "10.233.0.1"}, ("10.233.0.1",)),
+        ({"clusterIP": "None", "clusterIPs": ["None"]}, ()),
+        ({}, ()),
+    ):
+        assert read({"metadata": {"name": "web"}, "spec": spec}, Service).cluster_ips == expected
+
+
 def test_namespace_and_config_map() -> None:
     assert read({"metadata": {"name": "shop", "labels": {"team": "a"}}}, Namespace).metadata.labels == {"team": "a"}
     assert read({"metadata": {"name": "c"}, "data": {"conf.yml": "x"}}, ConfigMap).data == {"conf.yml": "x"}

@@ -347,11 +347,11 @@ class TestFairness:
     @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
     async def test_reviews_of_callers_that_have_hung_up_are_not_handled(self, served: Served, tls: bool) -> None:
         """API servers go when their webhook's time is over. Others, as a crowd of one Namespace, just go."""
-        handled = []
+        handled, release = list[str | None](), asyncio.Event()
 
         async def slow(request: AdmissionRequest) -> Answer:
             handled.append(request.uid)
-            await asyncio.sleep(0.2)
+            await release.wait()
             return ALLOWED
 
         limits = AdmissionLimits(handled=1, handled_shared=1)
@@ -365,6 +365,8 @@ class TestFairness:
             await eventually(lambda: waiting(server) == 19, "the others wait")
             for _, writer in crowd:
                 writer.close()
+            await eventually(lambda: waiting(server) == 0, "that they have gone is noticed")
+            release.set()
             reader, writer = await on.connect("127.0.0.1")
             body = review().replace(b'"u"', b'"live"')
             writer.write(head(len(body)) + body)

@@ -146,6 +146,10 @@ class ServicePort(msgspec.Struct, omit_defaults=True):
     nodePort: int | None = None
 
 
+HEADLESS = "None"
+"""The ClusterIP of a Service that has none."""
+
+
 class ServiceSpec(msgspec.Struct, omit_defaults=True):
     """core/v1 ServiceSpec, in part."""
 
@@ -195,6 +199,12 @@ class Service(Object, kw_only=True):
 
     spec: ServiceSpec = msgspec.field(default_factory=ServiceSpec)
     status: ServiceStatus = msgspec.field(default_factory=ServiceStatus)
+
+    @property
+    def cluster_ips(self) -> tuple[str, ...]:
+        """Its ClusterIPs, of each family; none of a headless one."""
+        texts = self.spec.clusterIPs or [self.spec.clusterIP or HEADLESS]
+        return tuple(each for each in texts if each != HEADLESS)
 
 
 class Namespace(Object, kw_only=True):

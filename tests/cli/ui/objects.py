@@ -13,9 +13,9 @@ from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface
 from spiderpool.cli.ui.pool_map import (
     AddressState,
     HolderIndex,
+    ListedAddresses,
     MapInput,
     MapPiece,
-    PoolAddresses,
     PoolMap,
     sandboxed_by,
 )
@@ -96,7 +96,7 @@ def objects(
     index = HolderIndex()
     for each in records:
         index.note(None, each)
-    return MapInput(pools, index.copy(), reserved, accounts, nodes, sandboxed_by, PoolAddresses.of)
+    return MapInput(pools, index.copy(), reserved, accounts, nodes, sandboxed_by, ListedAddresses.of)
 
 
 def records_of(found: MapInput) -> list[SpiderIP]:

@@ -28,8 +28,10 @@ from spiderpool.cli.connectivity.matrix import (
     Topic,
 )
 from spiderpool.cli.connectivity.objects import ProbeFrame, ProbeSite
+from spiderpool.cli.plan.pods import ENDED
 from spiderpool.cli.printing import Say
 from spiderpool.core.addresses import version_of_text
+from spiderpool.core.annotations import FIRST_INTERFACE
 from spiderpool.core.ipam.history import seconds
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Conflict, Forbidden, Invalid, NotFound
@@ -112,7 +114,7 @@ class ProbeRun:
         while True:
             found = {each.name: each for each in await self.cluster.needed(Pod, self.frame.namespace)}
             running = {name: each for name, each in found.items() if each.status.is_running and each.status.podIPs}
-            ended = {name for name, each in found.items() if each.status.phase in ("Failed", "Succeeded")}
+            ended = {name for name, each in found.items() if each.status.phase in ENDED}
             if wanted <= running.keys() | ended or self._is_over(reserve=0.5):
                 break
             await asyncio.sleep(POLL_INTERVAL)
@@ -251,7 +253,7 @@ def _interfaces(pod: Pod, records: Iterable[SpiderIP]) -> tuple[ProbeInterface, 
     for record in records:
         if record.spec.podUID == pod.metadata.uid:
             by_name.setdefault(record.spec.interface, []).append(record.spec.address.partition("/")[0])
-    by_name = by_name or {"eth0": [each.ip or "" for each in pod.status.podIPs or ()]}
+    by_name = by_name or {FIRST_INTERFACE: [each.ip or "" for each in pod.status.podIPs or ()]}
     return tuple(ProbeInterface(name, tuple(sorted(by_name[name], key=version_of_text))) for name in sorted(by_name))
 
 

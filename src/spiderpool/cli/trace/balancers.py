@@ -8,8 +8,8 @@ from spiderpool.api.core_v1 import Node, Service
 from spiderpool.cli.trace.case import ClusterObjects
 from spiderpool.cloud import registry
 from spiderpool.core.addresses import Address
-from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, eligible, node_backends
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, eligible, instance_of, node_backends
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions, read_options
 from spiderpool.core.cloud.loadbalancer.model import uses_pods
 from spiderpool.core.network.service_proxy import ServiceEndpoint, ServiceFrontend, usable_endpoints
 
@@ -58,12 +58,7 @@ def _nodes(
     snapshot = BackendSnapshot(chosen, objects.slices_of(service))
     found = node_backends(service, frontend.port, snapshot, snapshot.nodes, options)
     instances = {server.identity for server in found.servers if server.weight}
-    return tuple(node.name for node in chosen if _instance(node, options.kind) in instances)
-
-
-def _instance(node: Node, kind: BalancerKind) -> str | None:
-    named = kind.parse_provider_id(node.spec.providerID or "")
-    return named[1] if named else None
+    return tuple(node.name for node in chosen if instance_of(node, options.kind) in instances)
 
 
 def source_note(service: Service, source: Address | None) -> str:

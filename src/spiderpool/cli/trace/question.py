@@ -18,9 +18,9 @@ from spiderpool.cli.trace.case import ClusterObjects, read_objects
 from spiderpool.cli.trace.outside import from_outside
 from spiderpool.cli.trace.screening import screened
 from spiderpool.cli.trace.sites import SiteMap
-from spiderpool.cli.trace.values import Packet, PacketPath, with_port
+from spiderpool.cli.trace.values import Packet, PacketPath
 from spiderpool.cli.trace.walk import Walker
-from spiderpool.core.addresses import Address
+from spiderpool.core.addresses import Address, with_port
 from spiderpool.core.network.service_proxy import ServiceAddressKind, ServiceFrontend, usable_endpoints
 from spiderpool.errors import Refused
 
@@ -175,9 +175,7 @@ class TraceQuestion:
         held = sites.pod(pod.key).routing if pod else sites.node(self.node).routing
         frontend = self._frontend(sites.objects, namespace, ServiceAddressKind.CLUSTER_IP, 4)
         service = frontend.service
-        texts = service.spec.clusterIPs or ([service.spec.clusterIP] if service.spec.clusterIP else [])
-        addresses = [ip_address(text) for text in texts if text != "None"]
-        if addresses:
+        if addresses := [ip_address(text) for text in service.cluster_ips]:
             chosen = next((each for each in addresses if held.held(each.version)), addresses[0])
             return [(chosen, frontend.port.port)]
         found = [

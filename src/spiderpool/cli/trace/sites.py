@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from spiderpool.api.coordinator import EXTERNAL_IP, LOAD_BALANCER
 from spiderpool.api.core_v1 import Pod, Service, ServicePort
 from spiderpool.api.ip import SpiderIP
+from spiderpool.cli.plan.pods import ENDED
 from spiderpool.cli.trace.case import ClusterObjects
 from spiderpool.cli.trace.node_sites import TracedNode, node_site
 from spiderpool.cli.trace.pod_sites import TracedPod, pod_site, with_pods
@@ -116,7 +117,7 @@ class SiteMap:
     def _by_status(self) -> dict[Address, str]:
         found: dict[Address, str] = {}
         for pod in self.objects.pods.values():
-            if not pod.spec.hostNetwork and pod.status.phase not in ("Succeeded", "Failed"):
+            if not pod.spec.hostNetwork and pod.status.phase not in ENDED:
                 found |= {ip_address(each.ip): pod.key for each in pod.status.podIPs or () if each.ip}
         return found
 
@@ -139,10 +140,8 @@ class SiteMap:
 
 def addresses_of_service(service: Service) -> Iterator[tuple[ServiceAddressKind, str]]:
     """The addresses by which clients name a Service; its balancer's also where kube-proxy leaves that to the cloud."""
-    spec = service.spec
-    for text in spec.clusterIPs or ([spec.clusterIP] if spec.clusterIP else []):
-        if text != "None":
-            yield ServiceAddressKind.CLUSTER_IP, text
+    for text in service.cluster_ips:
+        yield ServiceAddressKind.CLUSTER_IP, text
     for kind, text in listed_addresses(service, left_to_balancer=True):
         yield KINDS[kind], text
 

@@ -5,14 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
-from spiderpool.core.addresses import Address
+from spiderpool.core.addresses import Address, with_port
 from spiderpool.core.network.plumbing.lookup import RouteChoice
-
-
-def with_port(address: object, port: int) -> str:
-    """An address and a port as one writes them."""
-    text = str(address)
-    return f"[{text}]:{port}" if ":" in text else f"{text}:{port}"
 
 
 @dataclass(frozen=True, slots=True)

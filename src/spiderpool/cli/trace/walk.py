@@ -12,9 +12,9 @@ from spiderpool.cli.trace.balancers import BalancerServers, balancer_servers, so
 from spiderpool.cli.trace.node_sites import TracedNode
 from spiderpool.cli.trace.pod_sites import TracedPod
 from spiderpool.cli.trace.sites import SiteMap, is_proxied, kind_of
-from spiderpool.cli.trace.values import Drop, Hop, Packet, PacketPath, with_port
+from spiderpool.cli.trace.values import Drop, Hop, Packet, PacketPath
 from spiderpool.cloud import registry
-from spiderpool.core.addresses import Address
+from spiderpool.core.addresses import Address, with_port
 from spiderpool.core.network.plumbing.lookup import Flow, RouteChoice, look_up, look_up_unbound, source_of
 from spiderpool.core.network.plumbing.naming import VETH, host_interface
 from spiderpool.core.network.plumbing.values import Attachment

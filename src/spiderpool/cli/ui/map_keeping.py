@@ -17,8 +17,8 @@ from spiderpool.cli.ui.documents import change_document
 from spiderpool.cli.ui.pool_map import (
     AddressState,
     HolderIndex,
+    ListedAddresses,
     MapInput,
-    PoolAddresses,
     PoolMap,
     changes,
     pool_maps,
@@ -74,7 +74,7 @@ class MapKeeper:
         self._cluster = cluster
         self._streams = streams
         self._sandboxed = ComputedOnce(sandboxed_by)
-        self._addresses = ComputedOnce(PoolAddresses.of)
+        self._addresses = ComputedOnce(ListedAddresses.of)
         self._state: dict[str, Any] = {}  # what browsers were told last of the state of the page
         self._holders = HolderIndex()  # follows the SpiderIPs that are watched
         cluster.informer(SpiderIP).subscribe(self._holders.note)

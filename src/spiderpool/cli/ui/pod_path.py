@@ -14,9 +14,6 @@ from spiderpool.cli.explain.case import find_pod
 from spiderpool.cli.explain.question import PodQuestion
 from spiderpool.cli.policies import PolicyOptions
 
-UNSELECTED = "None"
-"""The clusterIP of a Service that has none."""
-
 
 @dataclass(frozen=True, slots=True)
 class InterfacePath:
@@ -114,8 +111,7 @@ def leading_services(services: Iterable[Service], labels: Mapping[str, str]) -> 
 
 
 def _addresses(service: Service) -> Iterable[str]:
-    spec = service.spec
-    yield from (each for each in spec.clusterIPs or _known(spec.clusterIP) if each != UNSELECTED)
+    yield from service.cluster_ips
     yield from service.spec.externalIPs or ()
     for each in service.status.loadBalancer.ingress or ():
         yield each.ip or each.hostname or ""

@@ -133,7 +133,7 @@ class HolderIndex:
 
 
 @dataclass(frozen=True, slots=True)
-class PoolAddresses:
+class ListedAddresses:
     """What the spec of a pool says of addresses."""
 
     listed: AddressSet
@@ -159,8 +159,8 @@ class MapInput:
     nodes: Collection[Node]
     sandboxed: Callable[[SpiderNode], Iterable[Sandboxed]]
     """`sandboxed_by`, or the same from memory."""
-    addresses: Callable[[SpiderIPPool], PoolAddresses]
-    """`PoolAddresses.of`, or the same from memory."""
+    addresses: Callable[[SpiderIPPool], ListedAddresses]
+    """`ListedAddresses.of`, or the same from memory."""
 
 
 def pool_maps(objects: MapInput, now: float) -> dict[str, PoolMap]:
@@ -235,7 +235,7 @@ def _joined(pieces: Iterable[MapPiece]) -> Iterator[MapPiece]:
         yield MapPiece(first, last, state)
 
 
-def _strays(pools: Mapping[str, PoolAddresses], holders: Holders) -> dict[str, list[int]]:
+def _strays(pools: Mapping[str, ListedAddresses], holders: Holders) -> dict[str, list[int]]:
     """By pool, the addresses that records say are of it, and that it does not list any more."""
     found: dict[str, list[int]] = {}
     for version, records in holders.items():
@@ -256,7 +256,7 @@ def _listed(pool: SpiderIPPool, version: int) -> AddressSet:
 
 
 def _pieces(
-    pool: PoolAddresses, taken: Sequence[MapPiece], reserved: AddressSet, outside: AddressSet
+    pool: ListedAddresses, taken: Sequence[MapPiece], reserved: AddressSet, outside: AddressSet
 ) -> tuple[MapPiece, ...]:
     """What is taken, laid over what the pool says of its addresses; those outside are no longer its own."""
     parts = {

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from spiderpool.api.core_v1 import Node, Service, ServicePort
 from spiderpool.api.discovery_v1 import Endpoint, EndpointSlice
 from spiderpool.api.spiderserver import Instance
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
 from spiderpool.core.cloud.loadbalancer.values import BackendServer
 
 EXCLUDING_LABELS = (
@@ -75,12 +75,14 @@ def exclusion(node: Node, options: BalancerOptions) -> str | None:
         return "it is cordoned"
     if missing := _missing_label(labels, options):
         return f"it has no label {missing}"
-    return None if _instance(node, options) else f"its providerID {node.spec.providerID or ''!r} names no instance"
+    return (
+        None if instance_of(node, options.kind) else f"its providerID {node.spec.providerID or ''!r} names no instance"
+    )
 
 
-def _instance(node: Node, options: BalancerOptions) -> str | None:
+def instance_of(node: Node, kind: BalancerKind) -> str | None:
     """Returns the identity of the node's instance; None when its provider ID names none of this cloud."""
-    named = options.kind.parse_provider_id(node.spec.providerID or "")
+    named = kind.parse_provider_id(node.spec.providerID or "")
     return named[1] if named else None
 
 
@@ -121,7 +123,7 @@ def node_backends(
     servers: set[BackendServer] = set()
     ending: set[BackendServer] = set()
     for node in nodes:
-        instance, found = _instance(node, options), pods.get(node.name, _NodePods())
+        instance, found = instance_of(node, options.kind), pods.get(node.name, _NodePods())
         if instance is None:
             continue
         if not local:
