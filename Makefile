@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .PHONY: help bootstrap binaries demo stories life-cycle test browser full lint coverage fmt bench scale chaos simulate fuzz conformance images sbom release docs audit clean clean-cache
 
 # Groups of tests (tests/conftest.py) run side by side, more than there are CPUs: most wait. WORKERS=0 runs them one after the other in this process.
-WORKERS ?= 4
+WORKERS ?= 3
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12

@@ -35,6 +35,7 @@ from spiderpool_lab.alibaba.balancers import CLB
 from spiderpool_lab.control_plane import ControlPlane
 from tests.cloud.alibaba.simulation import SimulatedCloud
 from tests.support.eventually import eventually
+from tests.support.heartbeats import keep_ready
 from tests.support.running import running
 
 NAMESPACE = "default"
@@ -250,7 +251,8 @@ async def cluster(control_plane: ControlPlane, simulated: SimulatedCloud) -> Asy
         found = ServiceCluster(client, simulated, clock)
         try:
             await found.start(control_plane)
-            yield found
+            async with running(keep_ready(client, "a", "b")):
+                yield found
         finally:
             await found.running.aclose()
             await empty(client)

@@ -22,7 +22,7 @@ from spiderpool_lab.probes import TrafficProbe
 from spiderpool_lab.topology import NodeKind
 from tests.lab.names import lab_name
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.full, pytest.mark.timeout(600)]
 
 PATIENCE = 240
 """Seconds for what takes a few on a machine that has nothing else to do."""
@@ -161,7 +161,6 @@ def connectivity_test(cluster: LabCluster, *words: str) -> tuple[int, dict[str, 
     return done.returncode, json.loads(done.stdout), done.stderr
 
 
-@pytest.mark.full
 @pytest.mark.timeout(600)
 def test_a_connectivity_test_finds_nothing_wrong_and_leaves_nothing(cluster: LabCluster) -> None:
     outside = [f"{cluster.fabric.topology.internet.server[0]}:80", f"[{cluster.fabric.topology.internet.server[1]}]:80"]
@@ -175,7 +174,6 @@ def test_a_connectivity_test_finds_nothing_wrong_and_leaves_nothing(cluster: Lab
     assert not [each for each in cluster.objects("namespaces") if "connectivity" in each["metadata"]["name"]]
 
 
-@pytest.mark.full
 @pytest.mark.timeout(600)
 def test_a_connectivity_test_names_the_node_whose_kube_proxy_does_not_serve(cluster: LabCluster) -> None:
     client = cluster.machines.client("worker")
@@ -209,7 +207,6 @@ def runs_commands(cluster: LabCluster) -> bool:
         return False
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("disk", ["kept", "lost"])
 def test_pods_come_back_with_their_addresses_after_a_reboot(cluster: LabCluster, disk: str) -> None:
     worker = cluster.fabric.topology.node("worker")
@@ -244,7 +241,6 @@ def boot_id(cluster: LabCluster) -> str:
     return str(node["status"]["nodeInfo"]["bootID"])
 
 
-@pytest.mark.full
 def test_a_drained_node_gives_its_pods_to_the_other(cluster: LabCluster, kubectl: Kubectl) -> None:
     kubectl("drain", "worker", "--ignore-daemonsets", "--delete-emptydir-data", f"--timeout={PATIENCE}s")
     cluster.wait_for("the pods have moved", lambda: moved(cluster), PATIENCE)
