@@ -79,7 +79,7 @@ async def test_an_agent_knows_a_quota_while_nothing_is_left_of_it(
         await client.patch(SpiderIPQuota, "q", {"spec": {"addresses": 0}}, namespace)
         await eventually(lambda: cache.exhausted_quota(namespace) == "q", "it knows it", timeout=PATIENCE)
     async with agent_cache(control_plane) as later:
-        assert later.exhausted_quota(namespace) == "q", "one that starts now lists it"
+        await eventually(lambda: later.exhausted_quota(namespace) == "q", "one that starts now lists it")
         await client.delete(SpiderIPQuota, "q", namespace)
         await eventually(lambda: later.exhausted_quota(namespace) is None, "there is one left", timeout=PATIENCE)
 
