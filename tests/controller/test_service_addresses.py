@@ -77,14 +77,15 @@ async def test_an_external_ip_beside_pods_gets_an_event_instead(client: Client, 
         control_plane.apply(service("thief", externalIPs=["10.77.0.200", "10.77.0.201"]))
         control_plane.apply(service("honest", externalIPs=[EXTERNAL]))
 
-        async def reported() -> bool:
-            events = await client.list(Event, namespace="default")
-            return any(
-                event.involvedObject.name == "thief"
+        async def reported() -> list[int | None]:
+            """How often it was said of the first address, by Event."""
+            return [
+                event.count
+                for event in await client.list(Event, namespace="default")
+                if event.involvedObject.name == "thief"
                 and "pods do not reach 10.77.0.200 through their node" in event.message
                 and "the subnet of pool beside" in event.message
-                for event in events
-            )
+            ]
 
         await eventually(reported, timeout=PATIENCE)
         await published(client, EXTERNAL)
@@ -92,8 +93,7 @@ async def test_an_external_ip_beside_pods_gets_an_event_instead(client: Client, 
             service("other", externalIPs=["203.0.113.251"])
         )  # another pass, which has nothing new to say
         await published(client, EXTERNAL, "203.0.113.251")
-        events = await client.list(Event, namespace="default")
-        assert [event.count for event in events if event.involvedObject.name == "thief"] == [1]
+        assert await reported() == [1]
     finally:
         control_plane.kubectl("delete", "service", "thief", "honest", "other", "--ignore-not-found")
         control_plane.kubectl("delete", "spiderippool", "beside")
