@@ -71,12 +71,16 @@ class ServiceCluster:
     simulated: SimulatedCloud
     clock: Clock
     limits: Limits = field(default_factory=Limits)
+    period: float = 3.0
+    """Seconds until all Services are compared with their balancers."""
     running: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def start(self, control_plane: ControlPlane) -> None:
         """Starts our reconciler; one that runs is ended before."""
         await self.running.aclose()
-        await self.running.enter_async_context(reconciling(self.simulated, control_plane, self.clock, self.limits))
+        await self.running.enter_async_context(
+            reconciling(self.simulated, control_plane, self.clock, self.limits, self.period)
+        )
 
     async def grant(self, name: str = "granted", **spec: Any) -> None:
         """Grants something to the Services of a Namespace."""
@@ -187,7 +191,7 @@ class ServiceCluster:
 
 @asynccontextmanager
 async def reconciling(
-    simulated: SimulatedCloud, control_plane: ControlPlane, clock: Clock, limits: Limits
+    simulated: SimulatedCloud, control_plane: ControlPlane, clock: Clock, limits: Limits, period: float
 ) -> AsyncIterator[None]:
     """Our reconciler, under the service account that it has in a cluster."""
     kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-cloud")
@@ -216,7 +220,7 @@ async def reconciling(
                 max_per_namespace=limits.of_namespace,
                 max_per_cluster=limits.of_cluster,
             ),
-            ServiceTimings(period=3.0, gather=0.05, first_pause=0.2, last_pause=1.0, confirm=5.0, clock=clock),
+            ServiceTimings(period=period, gather=0.05, first_pause=0.2, last_pause=1.0, confirm=5.0, clock=clock),
         )
         informers: list[Informer[Any]] = [
             listers.services,

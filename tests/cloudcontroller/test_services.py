@@ -13,6 +13,8 @@ from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.core.cloud.alibaba import kinds
 from spiderpool.core.cloud.alibaba.annotations import CLASS, PREFIX
 from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL
+from spiderpool.core.cloud.loadbalancer import planning
+from spiderpool.core.cloud.loadbalancer.steps import Step
 from spiderpool.kube.client import Invalid
 from spiderpool_lab.alibaba.balancers import CLB
 from spiderpool_lab.alibaba.clb_balancers import DEFAULTS
@@ -20,6 +22,7 @@ from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.control_plane import ControlPlane
 from tests.cloudcontroller.conftest import BLOCK, CloudCluster, Start
 from tests.cloudcontroller.service_cluster import ENI_BACKENDS, NAMESPACE, REGION, ZONES, ServiceCluster, empty
+from tests.support.eventually import eventually
 from tests.support.servers import describe
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(180)]
@@ -92,6 +95,30 @@ async def test_a_rolling_update_keeps_the_old_server_until_the_new_one_is_well(c
     assert cluster.clock.now - began >= 7, "three checks, 2 s apart, and the first one's moment"
     await cluster.endpoints("web", ("172.31.192.20", "b"))
     await cluster.until(lambda: cluster.weights() == {"i-b": 1})
+
+
+async def test_a_server_that_settles_while_a_plan_is_carried_out_still_takes_the_place_of_an_ending_one(
+    cluster: ServiceCluster, control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.period = 1000.0  # nothing but the plan itself asks for another look
+    await cluster.start(control_plane)
+    await cluster.endpoints("web", ("172.31.192.10", "a"))
+    await cluster.create("web", externalTrafficPolicy="Local")
+    await cluster.until(lambda: cluster.weights() == {"i-a": 1})
+    await cluster.endpoints("web", ("172.31.192.20", "b"), ending=[("172.31.192.10", "a")])
+    await eventually(lambda: cluster.weights() == {"i-a": 1, "i-b": 1}, timeout=30)
+    plan, kept = planning.plan, list[int]()
+
+    def slow(*given: Any) -> tuple[Step, ...]:
+        """Calls of the cloud take so long that the new server is well when they are answered."""
+        steps = plan(*given)
+        kept.append(len(steps))
+        cluster.clock.now += 100.0
+        return steps
+
+    monkeypatch.setattr(planning, "plan", slow)
+    await eventually(lambda: cluster.weights() == {"i-a": 0, "i-b": 1}, timeout=30)
+    assert (kept[0], len(kept)) == (0, 2), "the first look kept the ending server"
 
 
 async def test_enis_that_a_node_tells_need_no_call(cluster: ServiceCluster) -> None:

@@ -18,7 +18,7 @@ from spiderpool.core.addresses import FAMILIES, AddressSet
 from spiderpool.core.ipam.gc import STATIC_POD_ANNOTATION, is_alive
 from spiderpool.core.ipam.node_gc import is_holder
 from spiderpool.core.labels import label_value
-from spiderpool.core.network.coordinator import service_addresses
+from spiderpool.core.network.coordinator import in_force, service_addresses
 from spiderpool.core.network.plumbing.values import Address
 from spiderpool.errors import NotReady
 from spiderpool.kube.client import Client
@@ -130,8 +130,8 @@ class ClusterCache:
         return min(self._exhausted.get(namespace), default=None)
 
     def coordinator(self) -> SpiderCoordinator | None:
-        """The SpiderCoordinator in force: the first by name, so that all nodes agree."""
-        return min(self.coordinators.items(), key=lambda each: each.name, default=None)
+        """The SpiderCoordinator in force."""
+        return in_force(self.coordinators.items())
 
     def service_addresses(self) -> tuple[Address, ...] | None:
         """Addresses of Services that pods reach through the node, beside the Service CIDRs; None: not known yet.

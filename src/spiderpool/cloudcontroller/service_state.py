@@ -24,8 +24,6 @@ class ServiceState:
 
     applied: tuple[LoadBalancerModel, list[LoadBalancerIngress]] | None = None
     """The model that was applied last, and the addresses published for it; None: reconcile in any case."""
-    waits: bool = False
-    """Whether the last plan kept a server only until another one is found well, which is a matter of time."""
     events: dict[EventReason[Service], tuple[str, ...]] = field(default_factory=dict)
     """Reason → messages that were recorded last."""
     missing_since: float | None = None

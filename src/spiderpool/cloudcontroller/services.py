@@ -220,11 +220,10 @@ class ServiceReconciler:
             self._refuse(service, refused)
             return False
         self._report_grants(service, missing)
-        observed = await self._apply(service, model, observed)
+        observed, waits = await self._apply(service, model, observed)
         published = await self._publish(service, model, observed)
-        state = self._states.of(service.key)
-        if not state.waits:
-            state.applied = (model, published)
+        if not waits:
+            self._states.of(service.key).applied = (model, published)
         self._report_unresolved(service, model)
         return True
 
@@ -338,29 +337,32 @@ class ServiceReconciler:
 
     async def _apply(
         self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer | None
-    ) -> ObservedLoadBalancer:
-        """Turns the observed balancer (None: a new one) into the model; returns it as it was before the steps."""
+    ) -> tuple[ObservedLoadBalancer, bool]:
+        """Turns the observed balancer (None: a new one) into the model.
+
+        Returns it as it was before the steps, and what `_carry_out` returns.
+        """
         if observed is None:
             observed = await self._create(service, model)
         self._states.record(service, event_reasons.CANNOT_BE_CHANGED, *planning.unchangeable(model, observed))
-        await self._carry_out(service, model, observed)
-        return observed
+        return observed, await self._carry_out(service, model, observed)
 
     async def _carry_out(
         self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer, *, only_backends: bool = False
-    ) -> None:
-        """Carries out a plan. While servers only wait for another to be well, looks again when it may be."""
+    ) -> bool:
+        """Carries out a plan; returns whether servers only wait for another to be well: then it looks again."""
         self._states.note_servers(service.key, observed.groups)
         before = self._states.unsettled(service.key, model.settling)
         steps = planning.plan(model, observed, before)
         steps = planning.only_backends(steps) if only_backends else steps
         await self._effects.carry_out(service, model.kind, steps, observed)
         self._states.note_servers(service.key, model.groups)
-        state, added = self._states.of(service.key), self._states.unsettled(service.key, model.settling)
-        state.waits = planning.waits(model, before | added)  # also for what has settled since the plan was made
-        if state.waits:
-            state.applied = None
+        added = self._states.unsettled(service.key, model.settling)
+        waits = planning.waits(model, before | added)  # also for what has settled since the plan was made
+        if waits:
+            self._states.of(service.key).applied = None
             self._queue.add(service.key, model.settling)
+        return waits
 
     async def _create(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer:
         """Creates the balancer, records its identity at once, and reads it back; the caller plans the other steps."""

@@ -19,6 +19,7 @@ from spiderpool.core.network.coordinator import (
     cluster_ranges,
     coordination,
     default_route_interface,
+    in_force,
     requested_default_route,
     rule_table,
     service_addresses,
@@ -39,6 +40,12 @@ FOUND_OUT = Coordination(
 
 def cluster(status: CoordinatorStatus | None = SYNCED, **spec: Any) -> SpiderCoordinator:
     return SpiderCoordinator(metadata=ObjectMeta(name="default"), spec=ClusterCoordinatorSpec(**spec), status=status)
+
+
+def test_the_first_by_name_counts() -> None:
+    b, a = (SpiderCoordinator(metadata=ObjectMeta(name=name)) for name in "ba")
+    assert in_force([b, a]) is a
+    assert in_force([]) is None
 
 
 def test_ranges_that_the_cluster_uses() -> None:

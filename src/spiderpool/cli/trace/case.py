@@ -23,6 +23,7 @@ from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.policies import AgentPolicies, PolicyOptions, read_policies
 from spiderpool.core.addresses import Network
+from spiderpool.core.network.coordinator import in_force
 from spiderpool.core.network.service_proxy import ProxySettings
 
 PROXY_NAMESPACE, PROXY_CONFIG, PROXY_FILE = "kube-system", "kube-proxy", "config.conf"
@@ -101,7 +102,7 @@ async def read_objects(cluster: Cluster, options: PolicyOptions) -> ClusterObjec
         namespaces=_by_key(namespaces or ()),
         servers={each.name: each for each in servers or () if each.name in by_name and each.is_of(by_name[each.name])},
         accounts=_by_key(accounts or ()),
-        coordinator=min(coordinators, key=lambda each: each.name, default=None),  # as agents choose theirs
+        coordinator=in_force(coordinators),
         services=_by_key(services),
         slices=tuple(slices),
         network_policies=tuple(await cluster.list(NetworkPolicy) or ()),

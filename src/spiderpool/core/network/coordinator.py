@@ -85,6 +85,11 @@ def coordination(
     )
 
 
+def in_force(coordinators: Iterable[SpiderCoordinator]) -> SpiderCoordinator | None:
+    """The SpiderCoordinator that counts: the first by name, so that all nodes agree; None when there is none."""
+    return min(coordinators, key=lambda each: each.name, default=None)
+
+
 def service_addresses(spider_coordinator: SpiderCoordinator | None) -> tuple[Address, ...] | None:
     """Addresses of Services outside the Service CIDRs that pods reach through the node; None: not known yet.
 

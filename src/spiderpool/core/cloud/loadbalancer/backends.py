@@ -75,9 +75,9 @@ def exclusion(node: Node, options: BalancerOptions) -> str | None:
         return "it is cordoned"
     if missing := _missing_label(labels, options):
         return f"it has no label {missing}"
-    return (
-        None if instance_of(node, options.kind) else f"its providerID {node.spec.providerID or ''!r} names no instance"
-    )
+    if instance_of(node, options.kind) is None:
+        return f"its providerID {node.spec.providerID or ''!r} names no instance"
+    return None
 
 
 def instance_of(node: Node, kind: BalancerKind) -> str | None:
