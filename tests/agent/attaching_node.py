@@ -29,7 +29,7 @@ from tests.support.eventually import eventually, wait_until
 from tests.support.local_agent import AgentOptions, LocalAgent
 
 NODE = "n1"
-PATIENCE = 20.0
+PATIENCE = 10.0
 BOTH = "enableIPv4: true\nenableIPv6: true"
 
 SERVICES = ["10.233.0.0/18", "fd00:10::/108"]

@@ -425,8 +425,17 @@ def _resource_version(node: AttachingNode, pod: str) -> str:
 METADATA = "100.100.100.200"
 
 
-@pytest.mark.full
-def test_a_pod_reaches_the_metadata_service_if_the_administrator_names_its_namespace(node: AttachingNode) -> None:
+@pytest.mark.parametrize(
+    ("namespaces", "allowed", "later"),
+    [
+        ("shop,default", True, {}),
+        pytest.param("shop,default", True, {"shop": False, "default": True}, marks=pytest.mark.full),
+        pytest.param("shop", False, {"shop": False, "default": True}, marks=pytest.mark.full),
+    ],
+)
+def test_a_pod_reaches_the_metadata_service_if_the_administrator_names_its_namespace(
+    node: AttachingNode, namespaces: str, allowed: bool, later: dict[str, bool]
+) -> None:
     """By each interface, made by the agent or by another plugin, as long as the pod runs."""
     node.world.ip(node.world.router, "address", "add", f"{METADATA}/32", "dev", "lo")
     sources = (ETH0[4].pod, NET1[4].pod)
@@ -440,18 +449,17 @@ def test_a_pod_reaches_the_metadata_service_if_the_administrator_names_its_names
         return [status == "0" for status in statuses] == [expected, expected]
 
     try:
-        for name, namespaces, allowed in (("named", "shop,default", True), ("other", "shop", False)):
-            node.start_again(CLOUD_PROVIDER="alibaba", SPIDERPOOL_METADATA_ALLOWED_NAMESPACES=namespaces)
-            wait_until(filters, "rules", timeout=PATIENCE)
-            empty, pod = filters(), node.pod(name, networks="coordinated")
-            result = node.runtime.add(ATTACH, pod)
-            assert is_answered(pod.netns, allowed)
-            for later, still in (("shop", False), ("default", True)):  # the pod runs on
-                node.start_again(CLOUD_PROVIDER="alibaba", SPIDERPOOL_METADATA_ALLOWED_NAMESPACES=later)
-                wait_until(partial(is_answered, pod.netns, still), "rules", timeout=PATIENCE)
-            node.end(name)
-            node.runtime.delete(ATTACH, pod, result)
-            assert filters() == empty
+        node.start_again(CLOUD_PROVIDER="alibaba", SPIDERPOOL_METADATA_ALLOWED_NAMESPACES=namespaces)
+        wait_until(filters, "rules", timeout=PATIENCE)
+        empty, pod = filters(), node.pod("asking", networks="coordinated")
+        result = node.runtime.add(ATTACH, pod)
+        assert is_answered(pod.netns, allowed)
+        for named, still in later.items():  # the pod runs on
+            node.start_again(CLOUD_PROVIDER="alibaba", SPIDERPOOL_METADATA_ALLOWED_NAMESPACES=named)
+            wait_until(partial(is_answered, pod.netns, still), "rules", timeout=PATIENCE)
+        node.end("asking")
+        node.runtime.delete(ATTACH, pod, result)
+        assert filters() == empty
     finally:
         node.start_again()
         wait_until(lambda: not filters(), "removal of the rules", timeout=PATIENCE)

@@ -129,6 +129,8 @@ async def test_pools_are_emptied_once_agents_have_learnt_that_all_are_closed(
     played.put(pod("late"), "10.0.0.6")
     assert await task
     assert "late" in played.far.evicted
+    first = next(place for place, text in enumerate(played.said) if "is evicted" in text)
+    assert {"pool one gives no new address", "pool other gives no new address"} <= set(played.said[:first])
 
 
 async def test_the_old_pools_are_opened_again(played: PlayedCluster) -> None:

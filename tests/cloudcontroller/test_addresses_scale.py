@@ -67,5 +67,6 @@ async def test_heartbeats_cause_no_look() -> None:
             assert not calls.of["step"]
             for number in range(5):
                 note(listers.nodes, node(number, size, ready=False), 1_000_001)
-            await eventually(lambda: calls.of["step"], "a look before the next regular one", timeout=TICK / 2)
+            async with asyncio.timeout(TICK / 2):  # before the next regular look
+                await eventually(lambda: calls.of["step"], "a look")
         looking.cancel()

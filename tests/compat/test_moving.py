@@ -153,14 +153,14 @@ async def replace_pods(cluster: Cluster, pods: list[Pod]) -> list[Pod]:
     return await cluster.pods(count=len(pods), labels="app=sticky")
 
 
-@pytest.mark.full
+@pytest.mark.parametrize(("crowded", "ordinals"), [(4, 4), pytest.param(90, 10, marks=pytest.mark.full)])
 async def test_ordinals_keep_all_their_addresses_on_other_nodes(
-    control_plane: ControlPlane, sticky_agents: dict[str, LocalAgent]
+    control_plane: ControlPlane, sticky_agents: dict[str, LocalAgent], crowded: int, ordinals: int
 ) -> None:
     async with open_cluster(control_plane, sticky_agents) as cluster:
-        shared, sticky = pools(0, "shared"), workload("StatefulSet", "sticky", 10, nodeSelector=LEFT)
-        control_plane.apply(*map(json.dumps, [*shared, workload("Deployment", "crowd", 90), sticky]))
-        pods = await cluster.pods(count=100, labels="moving=yes")
+        shared, sticky = pools(0, "shared"), workload("StatefulSet", "sticky", ordinals, nodeSelector=LEFT)
+        control_plane.apply(*map(json.dumps, [*shared, workload("Deployment", "crowd", crowded), sticky]))
+        pods = await cluster.pods(count=crowded + ordinals, labels="moving=yes")
         assert {pod.spec.nodeName for pod in pods} == set(STICKY_NODES)
         before = await attach(cluster, pods)
         await check_addresses_are_unique(cluster, before, pods)

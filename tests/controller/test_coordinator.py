@@ -28,7 +28,7 @@ from tests.controller.test_cidr_detection import conflist
 from tests.support.clients import answered_by
 from tests.support.eventually import eventually
 
-PATIENCE = 15.0
+PATIENCE = 8.0
 
 
 KUBEADM = "networking: {podSubnet: 10.1.0.0/16, serviceSubnet: 10.2.0.0/16}"

@@ -35,7 +35,7 @@ from tests.support.servers import describe
 
 pytestmark = pytest.mark.control_plane
 
-PATIENCE = 20.0
+PATIENCE = 10.0
 
 
 @pytest.fixture(scope="module")

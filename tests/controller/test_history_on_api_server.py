@@ -94,6 +94,17 @@ def told(plane: ControlPlane, *words: str) -> list[Any]:
     return [(each["pod"], each["address"], each["ended_by"] is None) for each in json.loads(result.stdout)["items"]]
 
 
+def test_who_had_an_address_is_told_once_it_has_another_pod(plane: ControlPlane, controllers: Controllers) -> None:
+    leader = controllers.start()
+    hold(plane, "10.70.0.1", "web-1")
+    wait(leader, lambda: rows(plane) == 1, "the beginning is not written")
+    release(plane, "10.70.0.1")
+    hold(plane, "10.70.0.1", "web-2")
+    wait(leader, lambda: rows(plane) == 3, "the end and the next beginning are not written")
+    had, has = ("shop/web-1", "10.70.0.1", False), ("shop/web-2", "10.70.0.1", True)
+    assert told(plane, "address", "10.70.0.1") == [had, has]
+
+
 @pytest.mark.full
 def test_the_history_outlives_pods_a_killed_leader_and_a_restart(plane: ControlPlane, controllers: Controllers) -> None:
     first = controllers.start()

@@ -15,7 +15,7 @@ from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.usefixtures("controller")]
 
-PATIENCE = 15.0
+PATIENCE = 8.0
 BALANCER, EXTERNAL = "198.51.100.65", "203.0.113.250"
 
 

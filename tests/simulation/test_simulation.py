@@ -27,8 +27,9 @@ def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("seed", [FIXED, random.SystemRandom().randrange(1_000_000_000)], ids=["fixed", "random"])
-def test_nothing_is_lost_given_twice_or_taken_from_the_living(seed: int) -> None:
-    done = simulate("--seed", str(seed), "--per-run", "150")
+def test_nothing_is_lost_given_twice_or_taken_from_the_living(seed: int, pytestconfig: pytest.Config) -> None:
+    operations = 300 if pytestconfig.getoption("--full") else 150
+    done = simulate("--seed", str(seed), "--per-run", str(operations))
     assert not done.returncode, done.stdout + done.stderr
 
 

@@ -12,7 +12,10 @@ T = TypeVar("T")
 INTERVAL, LONGEST_INTERVAL, GROWTH = 0.02, 0.25, 1.2
 """Seconds between the first two looks, between two at most, and the growth: a look may cost as much as a program."""
 SLACK = 2.5
-"""How many times as long as its timeout a wait may take: timeouts are those of a machine that does nothing else."""
+"""How many times as long as its timeout a wait may take: timeouts are those of a machine that does nothing else.
+
+What must come within a bound is asserted by `asyncio.timeout` around the wait.
+"""
 
 
 @overload

@@ -15,7 +15,8 @@ from spiderpool.core.addresses import to_int
 from spiderpool.kube.client import Client
 from spiderpool_lab.control_plane import ControlPlane
 from tests.cli.ui.objects import record
-from tests.cli.ui.visiting import settled, visiting
+from tests.cli.ui.visiting import Visitor, settled, visiting
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.control_plane
 
@@ -40,6 +41,15 @@ subjects: [{kind: ServiceAccount, name: page-reader, namespace: default}]
 apiVersion: v1
 kind: ServiceAccount
 metadata: {name: page-reader, namespace: default}
+"""
+
+MORE = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: page-reader}
+rules:
+- {apiGroups: [spiderpool.spidernet.io], resources: [spiderippools, spiderips], verbs: [get, list, watch]}
+- {apiGroups: [""], resources: [nodes], verbs: [list, watch]}
 """
 
 
@@ -89,6 +99,10 @@ async def changed(events: AsyncIterator[tuple[str, object]]) -> list[tuple[int, 
     raise AssertionError("the stream has ended")
 
 
+def lacks(visitor: Visitor, right: str) -> bool:
+    return any(f"you lack the right to {right}" in each for each in visitor.server.watched.left_out)
+
+
 async def test_an_account_that_may_read_little_sees_that_and_which_rights_it_lacks(
     plane: ControlPlane, admin: Client
 ) -> None:
@@ -102,8 +116,11 @@ async def test_an_account_that_may_read_little_sees_that_and_which_rights_it_lac
         rights = {each.partition("you lack the right to ")[2].partition(" (")[0] for each in left_out}
         assert {"list spidernodes.spiderpool.spidernet.io", "list nodes", "list events"} <= rights
         assert not any("spiderips." in each for each in rights)
+        await eventually(lambda: lacks(visitor, "watch spidersubnets."), "it may list them, and not watch", timeout=20)
         assert SpiderNode in visitor.server.watched.unseen
         assert "Node" in (await visitor.read("/api/status"))["answer"]["unread"]
         held = await visitor.read("/api/addresses/10.94.0.3")
         assert held["answer"]["state"] == "held"
         assert any("Pod default" in each or "Pod shop" in each for each in held["leftOut"])
+        plane.apply(MORE)
+        await eventually(lambda: not lacks(visitor, "list nodes"), "a right that is granted later", timeout=20)

@@ -176,7 +176,12 @@ async def test_a_right_that_ends_is_said_and_that_it_is_granted_again(server: Ap
             name, value = await anext(events)
 
 
-async def test_credentials_that_end_are_said(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("is_known", "said"), [(False, "does not accept your credentials"), (True, "what is shown may be old")]
+)
+async def test_credentials_and_servers_that_end_are_said(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch, is_known: bool, said: str
+) -> None:
     monkeypatch.setattr(watching, "LOOK_INTERVAL", 0.05)
     async with server.client() as client, visiting(client) as found:
         await found.enter()
@@ -184,11 +189,13 @@ async def test_credentials_that_end_are_said(server: ApiServer, monkeypatch: pyt
         async with found.following() as events, asyncio.timeout(20):
             _, value = await anext(events)
             assert value["trouble"] is None
-            server.knows_nobody = True
+            if is_known:
+                await server.stop()
+            server.knows_nobody = not is_known
             name = ""
             while name != "state" or value["trouble"] is None:
                 name, value = await anext(events)
-        assert "does not accept your credentials" in value["trouble"]
+        assert said in value["trouble"]
         assert value["leftOut"] == []
 
 
@@ -271,4 +278,3 @@ async def test_the_stream_of_a_browser_that_is_behind_ends() -> None:
             assert b"maps" in await anext(quick.events())
         assert [each async for each in slow.events()] == []
         assert not quick.is_behind
-    assert streams._feeds == set()
