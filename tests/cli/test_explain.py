@@ -25,7 +25,7 @@ from spiderpool.api.core_v1 import (
     PodSpec,
 )
 from spiderpool.api.ip import IP_OWNER_LABEL, IPOwner, IPSpec, SpiderIP
-from spiderpool.api.ippool import POOL_ENI_LABEL, IPPoolSpec, SpiderIPPool
+from spiderpool.api.ippool import POOL_ENI_LABEL, POOL_NODE_LABEL, IPPoolSpec, SpiderIPPool
 from spiderpool.api.ipquota import EXHAUSTED_LABEL, IPQuotaSpec, SpiderIPQuota
 from spiderpool.api.meta import Object, ObjectMeta, OwnerReference
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
@@ -176,6 +176,17 @@ async def test_a_pool_that_does_not_exist(server: ApiServer) -> None:
         "decides, as number 3 in order of priority"
     ]
     assert found.advice == ("make pool absent for this node, or correct its name where it is written",)
+
+
+async def test_a_pool_of_another_node_that_a_pod_names(server: ApiServer) -> None:
+    """The agent's words are those for a pool that does not exist: it does not see it."""
+    blue = pool("blue", nodeName=["n2"])
+    labelled = replace(blue, metadata=replace(blue.metadata, labels={POOL_NODE_LABEL: "n2"}))
+    server.put(pod({"ipam.spidernet.io/ippool": '{"ipv4": ["blue"]}'}), labelled)
+    found = await explained(server, "pod", "default/web")
+    assert "no IPv4 pool of that name that node n1 may use" in (found.refusal or "")
+    (advice,) = found.advice
+    assert advice.startswith("add the node to spec.nodeName of pool blue")
 
 
 async def test_a_quota_of_which_nothing_is_left(server: ApiServer) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from spiderpool.core.ipam.dry_run import DryGrant, RefusalCause
 from spiderpool.core.ipam.selection import ApplicationPool, Verdict
@@ -28,12 +28,12 @@ QUOTA = "delete pods of the Namespace, or have spec.addresses of its SpiderIPQuo
 SUBNET = "see whether spiderpool-controller leads, and has addresses for the pool: kubectl describe spidersubnet"
 
 
-def remedies(outcomes: Iterable[DryGrant]) -> Iterator[str]:
-    """Sentences, each once; the refusals that name their own remedy need none."""
-    yield from dict.fromkeys(text for each in outcomes if each.refusal for text in _of(each))
+def remedies(outcomes: Iterable[DryGrant], pools: Collection[str]) -> Iterator[str]:
+    """Sentences, each once; the refusals that name their own remedy need none. ``pools`` are all of the cluster."""
+    yield from dict.fromkeys(text for each in outcomes if each.refusal for text in _of(each, pools))
 
 
-def _of(outcome: DryGrant) -> Iterator[str]:
+def _of(outcome: DryGrant, pools: Collection[str]) -> Iterator[str]:
     """What would serve one request: any one of them is enough."""
     match outcome.cause:
         case RefusalCause.QUOTA:
@@ -41,12 +41,15 @@ def _of(outcome: DryGrant) -> Iterator[str]:
         case RefusalCause.POOLS:
             last = {verdict.subject: verdict for verdict in outcome.trace}
             full_first = sorted(last.values(), key=lambda verdict: verdict.rule != "exhausted")
-            yield from (_remedy(outcome, verdict) for verdict in full_first)
+            yield from (_remedy(outcome, verdict, pools) for verdict in full_first)
             if not last:
                 yield NO_DEFAULT
 
 
-def _remedy(outcome: DryGrant, verdict: Verdict) -> str:
-    if isinstance(outcome.request.candidates, ApplicationPool) and verdict.rule == "exists":
+def _remedy(outcome: DryGrant, verdict: Verdict, pools: Collection[str]) -> str:
+    rule = verdict.rule
+    if rule == "exists" and isinstance(outcome.request.candidates, ApplicationPool):
         return SUBNET
-    return REMEDIES[verdict.rule].format(pool=verdict.subject)
+    if rule == "exists" and verdict.subject in pools:
+        rule = "node"  # an agent does not see the pools of other nodes
+    return REMEDIES[rule].format(pool=verdict.subject)
