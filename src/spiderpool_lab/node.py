@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -253,6 +254,7 @@ def _mount_share(share: Path) -> Path:
 def _join_fabric(config: NodeConfig) -> None:
     _write_sysctls(_NODE_SYSCTLS)
     if config.has_kernel:
+        socket.sethostname(config.node.name)  # pods in the node's network have its name
         namespaces.ip_batch(_named_links(config.node))
     namespaces.ip_batch(_addresses_and_routes(config.node, config.topology))
     for version in (4, 6):

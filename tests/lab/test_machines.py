@@ -14,6 +14,7 @@ import pytest
 import spiderpool
 from spiderpool.errors import IOFailure
 from spiderpool_lab import namespaces
+from spiderpool_lab.backend import NodeBackend
 from spiderpool_lab.control_plane import NODE_HOST
 from spiderpool_lab.fabric import Fabric
 from spiderpool_lab.machines import Machines
@@ -137,6 +138,12 @@ def test_ipvlan_child_with_a_registered_address_passes(child: str, master: NodeC
 def test_a_node_runs_the_code_of_its_lab(master: NodeClient) -> None:
     code = "import spiderpool; print(spiderpool.__file__, end='')"
     assert master.exec([sys.executable, "-c", code]).stdout == spiderpool.__file__
+
+
+def test_a_node_with_a_kernel_of_its_own_has_its_name(master: NodeClient, fabric: Fabric) -> None:
+    if fabric.backend is not NodeBackend.UML:
+        pytest.skip("a node that is a container has the name of its machine")
+    assert master.exec(["uname", "--nodename"]).stdout == "master\n"
 
 
 def test_commands_report_their_end(master: NodeClient) -> None:
