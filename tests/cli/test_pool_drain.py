@@ -26,10 +26,18 @@ from spiderpool.cli.main import cli
 from spiderpool.cli.plan.pods import MIRROR
 from spiderpool.cli.printing import View, printed
 from spiderpool.cli.renumbering import moving, runs, writes
-from spiderpool.cli.renumbering.drain import MoveOptions, PoolDrain, whole
-from spiderpool.cli.renumbering.holders import AddressHolder, HolderKind, eviction_order, holders_of
+from spiderpool.cli.renumbering.drain import PoolDrain
+from spiderpool.cli.renumbering.holders import (
+    AddressHolder,
+    HolderKind,
+    evictable,
+    eviction_order,
+    holders_of,
+    whole_pool,
+)
 from spiderpool.cli.renumbering.marks import DISABLED_BEFORE, MOVING_RUN, RUN_LASTS, run_mark, run_of
-from spiderpool.cli.renumbering.moving import MoveStage, chosen, move_state, why_incomplete
+from spiderpool.cli.renumbering.moving import MoveStage, move_state, why_incomplete
+from spiderpool.cli.renumbering.options import MoveOptions
 from spiderpool.cli.renumbering.report import MovePlan
 from spiderpool.cli.renumbering.survey import survey
 from spiderpool.errors import NotReady, Refused
@@ -52,7 +60,7 @@ class TestDecisions:
         records = [held(f"10.0.0.{number}", each.name) for number, each in enumerate(pods, 1)]
         records += [held("10.0.0.8", "db-5", owner=KEPT), held("10.0.0.9", "gone")]
         records += [held("10.0.0.10", "cooling", releasedAt="2026-01-01T00:00:00Z"), held("10.0.0.11", "x", pool="two")]
-        found = holders_of([whole(OLD)], records, {each.key: each for each in pods}, pools, {"uid-of-vm"})
+        found = holders_of([whole_pool(OLD)], records, {each.key: each for each in pods}, pools, {"uid-of-vm"})
         return {each.pod.partition("/")[2]: each.kind for each in found}
 
     def test_what_can_be_done_about_each(self) -> None:
@@ -78,7 +86,7 @@ class TestDecisions:
     def test_pods_of_jobs_are_evicted_only_when_asked_for(self) -> None:
         assert self.kinds(pod("j-1", JOB))["j-1"] is HolderKind.JOB
         holder = AddressHolder(HolderKind.JOB, "a/b", "u", "n", None, None, (), ())
-        assert (chosen([holder], unmanaged=True), chosen([holder], unmanaged=False, jobs=True)) == ([], [holder])
+        assert (evictable([holder], unmanaged=True), evictable([holder], unmanaged=False, jobs=True)) == ([], [holder])
 
     def test_a_controller_that_lacks_a_pod_loses_no_other(self) -> None:
         one = pod("web-a")
@@ -127,7 +135,7 @@ class TestDecisions:
     def test_nobody_else_is_ever_evicted(self, kinds: list[HolderKind], unmanaged: bool) -> None:
         holders = [AddressHolder(kind, "a/b", "u", "n", None, None, (), ()) for kind in kinds]
         allowed = {HolderKind.MANAGED} | ({HolderKind.UNMANAGED} if unmanaged else set())
-        assert {each.kind for each in chosen(holders, unmanaged=unmanaged)} <= allowed
+        assert {each.kind for each in evictable(holders, unmanaged=unmanaged)} <= allowed
 
     def test_how_far_a_move_is(self) -> None:
         holder = AddressHolder(
@@ -305,9 +313,9 @@ async def test_a_change_of_somebody_else_is_told(played: PlayedCluster) -> None:
     stale = played.pool("one")
     played.server.put(changed(OLD, spec=changed(OLD.spec, ips=["10.0.0.1-10.0.0.9"])))
     with pytest.raises(Refused, match="somebody else has changed pool one meanwhile"):
-        await writes.close_pool(played.cluster, whole(stale))
+        await writes.close_pool(played.cluster, whole_pool(stale))
     played.server.inject(Fault("patch", status=409))
-    assert (await writes.close_pool(played.cluster, whole(played.pool("one")))).spec.disable, (
+    assert (await writes.close_pool(played.cluster, whole_pool(played.pool("one")))).spec.disable, (
         "a status is written all the time"
     )
 
@@ -366,7 +374,7 @@ async def test_a_run_that_was_killed_keeps_others_away_for_a_while_only(played: 
 
 
 async def test_a_run_keeps_others_away_for_as_long_as_it_lasts(played: PlayedCluster) -> None:
-    closing = runs.PoolRun(played.cluster, whole(OLD))
+    closing = runs.PoolRun(played.cluster, whole_pool(OLD))
     part = replace(closing.part, pool=await writes.close_pool(played.cluster, closing.part, closing.mark()))
     mine = replace(closing, part=part)
     soon = (datetime.now(UTC) + timedelta(seconds=10)).isoformat()
@@ -466,7 +474,7 @@ async def test_a_pod_counts_as_that_of_a_machine_while_machines_may_not_be_read(
     played.put(pod("virt", VM), "10.0.0.3")
 
     async def kind() -> HolderKind:
-        holders = (await survey(played.cluster, [whole(OLD)])).holders
+        holders = (await survey(played.cluster, [whole_pool(OLD)])).holders
         return next(each.kind for each in holders if each.pod == "default/virt")
 
     assert await kind() is HolderKind.MANAGED, "there is no such machine"
@@ -486,7 +494,7 @@ async def test_a_write_waits_no_longer_than_the_option_says(played: PlayedCluste
 @pytest.mark.parametrize(("verb", "kind"), [("get", SpiderIPPool), ("create", EvictablePod)])
 async def test_checks_and_moves_wait_no_longer_either(played: PlayedCluster, verb: str, kind: type[Object]) -> None:
     impatient = Cluster(played.client, 0.3)
-    mine = runs.PoolRun(impatient, whole(OLD))
+    mine = runs.PoolRun(impatient, whole_pool(OLD))
     mine = replace(mine, part=replace(mine.part, pool=await writes.close_pool(impatient, mine.part, mine.mark())))
     (first, _) = (await survey(impatient, [mine.part])).holders
     played.server.inject(Fault(verb, plural=kind.KIND.plural, until=asyncio.Event()))

@@ -15,8 +15,9 @@ from spiderpool.api.ippool import POOL_ENI_LABEL, POOL_MOVING_ANNOTATION
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.cli.renumbering import runs
-from spiderpool.cli.renumbering.drain import MoveOptions, PoolDrain
+from spiderpool.cli.renumbering.drain import PoolDrain
 from spiderpool.cli.renumbering.marks import MOVING_POOL_LABEL
+from spiderpool.cli.renumbering.options import MoveOptions
 from spiderpool.cli.renumbering.resize import AddressChange, PoolResize, check_free, resized
 from spiderpool.core.addresses import AddressSet, from_int
 from spiderpool.core.ipam.allocation import address_of

@@ -20,7 +20,7 @@ from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.policies import PolicyOptions
 from spiderpool.cli.renumbering import moving, runs
-from spiderpool.cli.renumbering.drain import MoveOptions
+from spiderpool.cli.renumbering.options import MoveOptions
 from spiderpool.kube.client import Client
 from tests.cli.test_explain import NAD, agents
 from tests.cli.test_plan import KINDS, node, pool, record

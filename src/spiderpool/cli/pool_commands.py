@@ -18,7 +18,8 @@ from spiderpool.cli.connection import Cluster, Connection, F, Show, connected, e
 from spiderpool.cli.installation import DEFAULT_NAMESPACE
 from spiderpool.cli.policies import PolicyOptions
 from spiderpool.cli.printing import Say, say
-from spiderpool.cli.renumbering.drain import MoveOptions, PoolDrain
+from spiderpool.cli.renumbering.drain import PoolDrain
+from spiderpool.cli.renumbering.options import MoveOptions
 from spiderpool.cli.renumbering.renumber import SubnetRenumbering
 from spiderpool.cli.renumbering.report import MovePlan
 from spiderpool.cli.renumbering.resize import AddressChange, PoolResize

@@ -103,11 +103,11 @@ def counterparts(
             raise Refused(
                 f"pool {name} exists, and was not made in the place of {pool.name}: rename or remove it first"
             )
-        chosen = lowest(free, pool_addresses(pool, new.addresses.version).size)
-        if not chosen:
+        addresses = lowest(free, pool_addresses(pool, new.addresses.version).size)
+        if not addresses:
             raise Refused(f"{new.name} has no address left for a pool in the place of {pool.name}: add some to it")
-        free, names = free - chosen, names | {name}
-        found.append(PoolCounterpart(pool, counterpart(pool, name, chosen, new)))
+        free, names = free - addresses, names | {name}
+        found.append(PoolCounterpart(pool, counterpart(pool, name, addresses, new)))
     return found
 
 

@@ -13,13 +13,14 @@ from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, SpiderIPPool
 from spiderpool.api.kubevirt import GROUP as KUBEVIRT
 from spiderpool.api.meta import OwnerReference
 from spiderpool.cli.plan.pods import MIRROR, is_living
+from spiderpool.cli.renumbering.marks import MoveKind
 from spiderpool.core import annotations as pod_annotations
-from spiderpool.core.addresses import AddressSet
+from spiderpool.core.addresses import AddressSet, parse_subnet
 from spiderpool.core.ipam.allocation import address_of, address_text, family
 from spiderpool.core.ipam.node_gc import is_holder
 from spiderpool.core.ipam.owners import MACHINES, STATEFUL_SET
 from spiderpool.core.ipam.selection import AllocationRequest, NamedPools, may_be_candidate, version_of
-from spiderpool.errors import BadConfig
+from spiderpool.errors import BadConfig, Refused
 
 
 class HolderKind(enum.StrEnum):
@@ -77,9 +78,22 @@ class EmptiedPart:
         return same and address_of(record) in self.addresses
 
     @property
+    def move_kind(self) -> MoveKind:
+        """The command by which pods move away from them."""
+        return MoveKind.DRAIN if self.closes_pool else MoveKind.RESIZE
+
+    @property
     def annotation(self) -> dict[str, str]:
         """That of the pool by which agents give the next pod of an owner another address."""
         return {POOL_MOVING_ANNOTATION: ",".join(self.addresses.ranges())}
+
+
+def whole_pool(pool: SpiderIPPool) -> EmptiedPart:
+    """All of a pool. Raises Refused where its subnet cannot be read."""
+    try:
+        return EmptiedPart(pool, AddressSet.of_network(parse_subnet(pool.spec.subnet)), closes_pool=True)
+    except ValueError as error:
+        raise Refused(f"spec.subnet of pool {pool.name} is wrong: {error}") from error
 
 
 def held_records(parts: Collection[EmptiedPart], records: Iterable[SpiderIP]) -> list[SpiderIP]:
@@ -113,6 +127,14 @@ def holders_of(
 def eviction_order(holders: Iterable[AddressHolder]) -> list[AddressHolder]:
     """Pods that do not serve first; then by controller, and of a StatefulSet the last ordinal first, as it updates."""
     return sorted(holders, key=_place)
+
+
+def evictable(holders: Iterable[AddressHolder], *, unmanaged: bool, jobs: bool = False) -> list[AddressHolder]:
+    """The holders that may be evicted: never static pods, machines, or pods that would get no other address."""
+    kinds = {HolderKind.MANAGED}
+    kinds |= {HolderKind.UNMANAGED} if unmanaged else set()
+    kinds |= {HolderKind.JOB} if jobs else set()
+    return [each for each in holders if each.kind in kinds]
 
 
 def _place(holder: AddressHolder) -> tuple[object, ...]:

@@ -17,6 +17,8 @@ from spiderpool.cli.connection import Cluster
 from spiderpool.cli.plan.pods import is_living
 from spiderpool.cli.printing import Say
 from spiderpool.cli.renumbering.holders import AddressHolder, EmptiedPart, HolderKind, held_records
+from spiderpool.cli.renumbering.options import MoveOptions
+from spiderpool.cli.renumbering.report import left_text
 from spiderpool.cli.renumbering.runs import PoolRun
 from spiderpool.cli.renumbering.survey import survey
 from spiderpool.core.addresses import object_name
@@ -75,14 +77,6 @@ def move_state(
     if ready is None:
         return MoveState(MoveStage.NOT_READY, new[0]) if new else MoveState(MoveStage.MISSING)
     return MoveState(released, ready)
-
-
-def chosen(holders: Iterable[AddressHolder], *, unmanaged: bool, jobs: bool = False) -> list[AddressHolder]:
-    """The holders that are evicted: never static pods, machines, or pods that would get no other address."""
-    kinds = {HolderKind.MANAGED}
-    kinds |= {HolderKind.UNMANAGED} if unmanaged else set()
-    kinds |= {HolderKind.JOB} if jobs else set()
-    return [each for each in holders if each.kind in kinds]
 
 
 def why_incomplete(holder: AddressHolder, pods: Iterable[EvictablePod], wanted: int | None) -> str | None:
@@ -250,6 +244,31 @@ class Mover:
         label = f"{IP_NODE_LABEL}={label_value(pod.spec.nodeName or '')}"
         near = await self.client.list(SpiderIP, labels=label, timeout=self.cluster.timeout)
         return [each for each in near if each.spec.podUID == pod.metadata.uid]
+
+
+async def empty(
+    cluster: Cluster, parts: Collection[EmptiedPart], options: MoveOptions, runs: Collection[PoolRun], say: Say
+) -> bool:
+    """Evict what may be evicted, one after the other, and tell what still holds an address; whether none does.
+
+    Agents have learnt by then that nobody gets an address of the parts any more.
+    """
+    mover = Mover(cluster, parts, options.timeout, runs, say)
+    is_whole = True
+    try:
+        if options.moves:
+            await mover.until_gone(HolderKind.ENDING)
+            is_whole = await mover.move_all(options.evicted((await survey(cluster, parts)).holders))
+            await mover.until_gone(HolderKind.JOB)
+        for run in runs:
+            await run.check()
+    except NotReady as error:
+        say(f"stopped: {error.message}")
+        is_whole = False
+    left = (await survey(cluster, parts)).holders
+    for holder in left:
+        say(f"still held: {left_text(holder)}")
+    return is_whole and not left
 
 
 def _now() -> float:

@@ -18,12 +18,14 @@ from spiderpool.cli.renumbering.counterparts import (
     address_space,
     counterparts,
 )
-from spiderpool.cli.renumbering.drain import MoveOptions, drain_text, empty, holder_notes, whole
-from spiderpool.cli.renumbering.holders import EmptiedPart
-from spiderpool.cli.renumbering.look import verdict, why_no_room, why_not_ours
-from spiderpool.cli.renumbering.marks import MoveKind, is_moving_by, notes_of, why_another_move
+from spiderpool.cli.renumbering.holders import EmptiedPart, whole_pool
+from spiderpool.cli.renumbering.marks import MoveKind, is_moving_by, notes_of
+from spiderpool.cli.renumbering.move_check import check_move
+from spiderpool.cli.renumbering.moving import empty
+from spiderpool.cli.renumbering.options import MoveOptions
 from spiderpool.cli.renumbering.places import places
-from spiderpool.cli.renumbering.report import MovePlan, PlannedPool
+from spiderpool.cli.renumbering.pool_owners import why_not_ours
+from spiderpool.cli.renumbering.report import MovePlan, PlannedPool, drain_text
 from spiderpool.cli.renumbering.runs import PoolRun, learnt
 from spiderpool.cli.renumbering.survey import survey
 from spiderpool.cli.renumbering.writes import close_pool, reopen_pool
@@ -48,7 +50,7 @@ class RenumberingCase:
     @property
     def parts(self) -> tuple[EmptiedPart, ...]:
         """All of the old pools."""
-        return tuple(whole(pair.old) for pair in self.pairs)
+        return tuple(whole_pool(pair.old) for pair in self.pairs)
 
     @property
     def names(self) -> set[str]:
@@ -98,27 +100,18 @@ class SubnetRenumbering:
     async def plan(self, cluster: Cluster) -> MovePlan:
         """What would be done: names of new pools first."""
         case = await self._case(cluster)
-        found = await survey(cluster, case.parts)
-        added = tuple(pair.new for pair in case.pairs)
-        question = self.options.question(case.parts, added)
-        room = await question.answer(cluster, found)
-        full = why_no_room(room)
-        forced = self.options.even_if_full or not self.options.moves
+        check = await check_move(cluster, self.options, case.parts, [pair.new for pair in case.pairs])
         remedy = f"write {case.new.name}, or the pool of it, there"
         return MovePlan(
             objects=tuple(
                 object_reference(SpiderIPPool, each.name) for pair in case.pairs for each in (pair.new, pair.old)
             ),
             pools=tuple(row for pair in case.pairs for row in self._rows(pair)),
-            holders=found.holders,
-            room=verdict(room, full),
+            holders=check.found.holders,
+            room=check.room,
             named=(*case.foreign, *await places(cluster, case.names, remedy)),
-            notes=(*holder_notes(self.options, found.holders), *_route_notes(case), *(full if forced else ())),
-            refusals=(
-                *case.refusals,
-                *filter(None, (why_another_move(part.pool, MoveKind.DRAIN) for part in case.parts)),
-                *(() if forced else (f"{why}; --even-if-full begins all the same" for why in full)),
-            ),
+            notes=(*check.holder_notes, *_route_notes(case), *check.room_notes),
+            refusals=(*case.refusals, *check.refusals),
         )
 
     def _rows(self, pair: PoolCounterpart) -> Sequence[PlannedPool]:

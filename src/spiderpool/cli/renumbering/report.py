@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.cli.printing import Cell, View, alerts, plain, sentence, table
 from spiderpool.cli.renumbering.holders import AddressHolder, HolderKind
+from spiderpool.cli.renumbering.marks import MoveKind, is_moving_by
+from spiderpool.cli.renumbering.options import MoveOptions
 
 TITLES = ("POD", "ADDRESSES", "POOLS", "NODE", "CONTROLLER", "WHAT")
 
@@ -79,3 +82,20 @@ def left_text(holder: AddressHolder) -> str:
     else:
         remedy = ""
     return f"{addresses} of pod {holder.pod}: {holder.kind.value}{remedy}"
+
+
+def drain_text(pool: SpiderIPPool) -> str:
+    """What happens to a pool that is drained."""
+    is_closed = bool(pool.spec.disable) and is_moving_by(pool, MoveKind.DRAIN)
+    return "gives no new address already" if is_closed else "gives no new address any more: spec.disable"
+
+
+def holder_notes(options: MoveOptions, holders: Collection[AddressHolder]) -> list[str]:
+    """What is to be known of holders."""
+    kinds = {each.kind for each in holders}
+    notes = []
+    if HolderKind.MANAGED in kinds and not options.moves:
+        notes.append("Pods stay where they are: --move evicts those that have a controller, one after the other")
+    if HolderKind.NAMED in kinds:
+        notes.append("Pods whose annotation names no pool that stays are not evicted: change it in their workload")
+    return notes

@@ -13,13 +13,15 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.printing import Say, object_reference
-from spiderpool.cli.renumbering.drain import MoveOptions, empty, holder_notes
 from spiderpool.cli.renumbering.holders import EmptiedPart, held_records
-from spiderpool.cli.renumbering.look import RoomQuestion, verdict, why_no_room, why_not_ours
 from spiderpool.cli.renumbering.marks import MoveKind, is_moving_by, why_another_move
+from spiderpool.cli.renumbering.move_check import check_move
+from spiderpool.cli.renumbering.moving import empty
+from spiderpool.cli.renumbering.options import MoveOptions
+from spiderpool.cli.renumbering.pool_owners import why_not_ours
 from spiderpool.cli.renumbering.report import MovePlan, PlannedPool
 from spiderpool.cli.renumbering.runs import PoolRun, learnt
-from spiderpool.cli.renumbering.survey import PoolSurvey, pool_named, survey
+from spiderpool.cli.renumbering.survey import pool_named, survey
 from spiderpool.cli.renumbering.writes import (
     change_pool,
     end_cooldowns,
@@ -121,34 +123,16 @@ class PoolResize:
         subnets = await cluster.list(SpiderSubnet)
         if why := why_not_ours(change.before, subnets or ()):
             raise Refused(why)
-        found = await survey(cluster, [change.part])
-        refusals = [*why_refused(change, found.pools, subnets), *self._why_held(found)]
-        room = await self._question(change).answer(cluster, found)
-        full = why_no_room(room)
-        forced = self.options.even_if_full or not self.options.moves
-        refusals += [] if forced else [f"{why}; --even-if-full begins all the same" for why in full]
+        part = changed(change.part, pool=with_additions(change))  # these are written first
+        check = await check_move(cluster, self.options, [part])
         return MovePlan(
             objects=(object_reference(SpiderIPPool, self.pool),),
             pools=tuple(_rows(change)),
-            holders=found.holders,
-            room=verdict(room, full),
-            notes=(
-                *([_finishing(pool, done)] if done else ()),
-                *holder_notes(self.options, found.holders),
-                *(full if forced else ()),
-            ),
-            refusals=tuple(refusals),
+            holders=check.found.holders,
+            room=check.room,
+            notes=(*([_finishing(pool, done)] if done else ()), *check.holder_notes, *check.room_notes),
+            refusals=(*why_refused(change, check.found.pools, subnets), *check.refusals),
         )
-
-    def _question(self, change: Resized) -> RoomQuestion:
-        part = changed(change.part, pool=with_additions(change))  # these are written first
-        return self.options.question((part,))
-
-    def _why_held(self, found: PoolSurvey) -> list[str]:
-        held = len(found.records)
-        if not held or self.options.moves:
-            return []
-        return [f"{held} of the addresses that go are held: --move evicts the pods that have a controller"]
 
     async def carry_out(self, cluster: Cluster, say: Say) -> bool:
         """Change the pool, after those that hold what goes have moved; whether it is changed.

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from spiderpool.api.ippool import POOL_MOVING_ANNOTATION, SpiderIPPool
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.renumbering.holders import EmptiedPart
-from spiderpool.cli.renumbering.marks import MOVING_RUN, RUN_LASTS, MoveKind, is_moving_by, notes_of, run_mark, run_of
+from spiderpool.cli.renumbering.marks import MOVING_RUN, RUN_LASTS, is_moving_by, notes_of, run_mark, run_of
 from spiderpool.errors import NotReady, SpiderpoolError
 from spiderpool.kube.client import Conflict
 
@@ -43,11 +43,6 @@ class PoolRun:
     part: EmptiedPart
     name: str = field(default_factory=_new_run)
 
-    @property
-    def kind(self) -> MoveKind:
-        """The command."""
-        return MoveKind.DRAIN if self.part.closes_pool else MoveKind.RESIZE
-
     def mark(self) -> dict[str, str]:
         """The annotation that is to be written together with the others. Raises Refused while another run is there."""
         return run_mark(self.part.pool, self.name, datetime.now(UTC))
@@ -69,7 +64,7 @@ class PoolRun:
 
     def _goes_on(self, pool: SpiderIPPool) -> bool:
         listed = self.part.annotation[POOL_MOVING_ANNOTATION]
-        is_marked = is_moving_by(pool, self.kind) and notes_of(pool).get(POOL_MOVING_ANNOTATION) == listed
+        is_marked = is_moving_by(pool, self.part.move_kind) and notes_of(pool).get(POOL_MOVING_ANNOTATION) == listed
         same = pool.metadata.uid == self.part.pool.metadata.uid and not pool.terminating
         return is_marked and same and (bool(pool.spec.disable) or not self.part.closes_pool)
 

@@ -1,73 +1,98 @@
-"""What is read before pods move: pools, holders of addresses, and whether the addresses that stay have room."""
+"""Whether a move may begin: no other one is under way, who holds addresses may leave, and those who come find room.
+
+`check_move` reads that for `pool drain`, `pool resize` and `subnet renumber` alike.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from msgspec.structs import replace as changed
 
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.subnet import (
-    APPLICATION_KIND_LABEL,
-    APPLICATION_NAME_LABEL,
-    APPLICATION_NAMESPACE_LABEL,
-    IP_NUMBER_ANNOTATION,
-    SUBNET_ANNOTATION,
-    SpiderSubnet,
-)
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.plan.answer import AddressPlan, Placement, address_plan
 from spiderpool.cli.plan.case import ClusterFacts, after_end, planned_groups, read_facts
 from spiderpool.cli.plan.pods import replacements
-from spiderpool.cli.policies import PolicyOptions, read_policies
-from spiderpool.cli.renumbering.holders import EmptiedPart
-from spiderpool.cli.renumbering.moving import chosen
-from spiderpool.cli.renumbering.survey import PoolSurvey
-from spiderpool.core.ipam.owners import is_automatic
+from spiderpool.cli.policies import read_policies
+from spiderpool.cli.renumbering.holders import EmptiedPart, evictable, held_records
+from spiderpool.cli.renumbering.marks import why_another_move
+from spiderpool.cli.renumbering.options import MoveOptions
+from spiderpool.cli.renumbering.report import holder_notes
+from spiderpool.cli.renumbering.survey import PoolSurvey, survey
 from spiderpool.core.ipam.selection import version_of
-from spiderpool.core.ipam.subnets import is_cut_from
 
 
-def why_not_ours(pool: SpiderIPPool, subnets: Iterable[SpiderSubnet] = ()) -> str | None:
-    """Who owns a pool that is not for people to change, and where to change it; None for other pools."""
-    if pool.eni is not None:
-        return (
-            f"pool {pool.name} has the addresses of ENI {pool.eni}, and the controller keeps it so: assign "
-            "addresses to that ENI in the cloud, or unassign them, and the pool follows"
-        )
-    if is_automatic(pool):
-        labels = pool.metadata.labels or {}
-        names = (APPLICATION_KIND_LABEL, APPLICATION_NAMESPACE_LABEL, APPLICATION_NAME_LABEL)
-        kind, namespace, name = (labels.get(each, "?") for each in names)
-        subnet = next((each.name for each in subnets if is_cut_from(pool, each)), pool.spec.subnet)
-        return (
-            f"pool {pool.name} was made of SpiderSubnet {subnet} for {kind} {namespace}/{name}, which it follows: "
-            f"change the annotations {SUBNET_ANNOTATION} and {IP_NUMBER_ANNOTATION} of its pod template"
-        )
-    return None
+@dataclass(frozen=True, slots=True)
+class MoveCheck:
+    """What was found out before a move begins."""
+
+    found: PoolSurvey
+    room: str | None
+    """That there is room for the pods that come."""
+    holder_notes: tuple[str, ...]
+    """What is to be known of holders."""
+    room_notes: tuple[str, ...]
+    """Why there is no room for all pods, where that keeps nobody from beginning."""
+    refusals: tuple[str, ...]
+    """Why it is not begun."""
+
+
+async def check_move(
+    cluster: Cluster, options: MoveOptions, parts: Sequence[EmptiedPart], added: Sequence[SpiderIPPool] = ()
+) -> MoveCheck:
+    """Whether pods may move away from the parts, where pools are ``added`` before.
+
+    Raises Refused where something may not be read that this depends on.
+    """
+    found = await survey(cluster, parts)
+    plan = await RoomQuestion(parts, added, options).answer(cluster, found)
+    full = why_no_room(plan)
+    forced = options.even_if_full or not options.moves
+    return MoveCheck(
+        found=found,
+        room=verdict(plan, full),
+        holder_notes=tuple(holder_notes(options, found.holders)),
+        room_notes=tuple(full) if forced else (),
+        refusals=(
+            *filter(None, (why_another_move(part.pool, part.move_kind) for part in parts)),
+            *why_held(options, parts, found),
+            *(() if forced else (f"{why}; --even-if-full begins all the same" for why in full)),
+        ),
+    )
+
+
+def why_held(options: MoveOptions, parts: Collection[EmptiedPart], found: PoolSurvey) -> list[str]:
+    """Why addresses cannot go from a pool that stays open: they are held, and nobody is evicted."""
+    going = [part for part in parts if not part.closes_pool]
+    held = len(held_records(going, found.records))
+    if not held or options.moves:
+        return []
+    return [f"{held} of the addresses that go are held: --move evicts the pods that have a controller"]
 
 
 @dataclass(frozen=True, slots=True)
 class RoomQuestion:
     """Which pods get other addresses, from what there is then."""
 
-    parts: tuple[EmptiedPart, ...]
-    added: tuple[SpiderIPPool, ...]
+    parts: Sequence[EmptiedPart]
+    added: Sequence[SpiderIPPool]
     """Pools that are made before."""
-    unmanaged: bool
-    """Whether pods without a controller are evicted too, for which none come."""
-    jobs: bool
-    """The same of pods of Jobs."""
-    policies: PolicyOptions
+    options: MoveOptions
+    """Which pods are evicted beside those with a controller."""
 
     async def answer(self, cluster: Cluster, found: PoolSurvey) -> AddressPlan | None:
-        """Whether the pods that come in the place of evicted ones get addresses; None when none is evicted."""
-        evicted = [found.pods[each.pod] for each in chosen(found.holders, unmanaged=self.unmanaged, jobs=self.jobs)]
+        """Whether the pods that come in the place of evicted ones get addresses; None when none is evicted.
+
+        Without ``move`` the answer is as if it were given.
+        """
+        unmanaged, jobs = self.options.move_unmanaged, self.options.move_jobs
+        evicted = [found.pods[each.pod] for each in evictable(found.holders, unmanaged=unmanaged, jobs=jobs)]
         if not evicted:
             return None
-        policies = await read_policies(cluster, self.policies)
+        policies = await read_policies(cluster, self.options.policies)
         change = replacements(evicted)
         facts = await read_facts(cluster, policies, datetime.now(UTC).timestamp())
         then = self._then(after_end(facts, change.ended))
