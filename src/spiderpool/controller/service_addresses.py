@@ -22,7 +22,6 @@ from spiderpool.core.network.service_addresses import (
     bounded,
     has_address,
     objection,
-    pool_addresses,
 )
 from spiderpool.kube.client import Client, NotFound
 from spiderpool.kube.events import Recorder
@@ -64,7 +63,7 @@ class ServiceAddressReconciler:
         self._written = 0  # addresses of the last write
         self._node_addresses = listers.nodes.index(_addresses_of_node, lambda node: node.name)
         self._server_addresses = listers.servers.index(_addresses_of_server, lambda server: server.name)
-        self._pools_by_subnet = listers.pools.index(lambda pool: [pool.spec.subnet], pool_addresses)
+        self._pools_by_subnet = listers.pools.index(lambda pool: [pool.spec.subnet], PoolAddresses.of)
         listers.coordinators.subscribe(self._on_coordinator)
         self._follow(listers.services, _served)
         self._follow(listers.nodes, _addresses_of_node)

@@ -13,6 +13,7 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.core.network import service_addresses
 from spiderpool.core.network.service_addresses import (
     PROXY_NAME,
+    PoolAddresses,
     ServiceAddress,
     addresses_of,
     bounded,
@@ -20,7 +21,6 @@ from spiderpool.core.network.service_addresses import (
     has_family,
     listed_addresses,
     objection,
-    pool_addresses,
 )
 
 pytestmark = pytest.mark.unit
@@ -97,7 +97,9 @@ def pool(**spec: Any) -> SpiderIPPool:
     ],
 )
 def test_addresses_that_pods_keep_their_own_way_to(address: str, kind: str, reason: str | None) -> None:
-    found = objection(ServiceAddress(ip_address(address), kind), [pool_addresses(pool(excludeIPs=["172.31.199.189"]))])
+    found = objection(
+        ServiceAddress(ip_address(address), kind), [PoolAddresses.of(pool(excludeIPs=["172.31.199.189"]))]
+    )
     assert (found or "").startswith(reason or "")
     assert (found is None) == (reason is None)
 
@@ -109,7 +111,7 @@ def test_no_service_takes_what_is_sent_to_a_metadata_service(address: str, kind:
 
 
 def test_pools_that_are_malformed_object_to_nothing() -> None:
-    assert objection(ServiceAddress(ip_address(BALANCER), "LoadBalancer"), [pool_addresses(pool(ips=["x"]))]) is None
+    assert objection(ServiceAddress(ip_address(BALANCER), "LoadBalancer"), [PoolAddresses.of(pool(ips=["x"]))]) is None
     assert not has_address("x", ip_address(BALANCER))
     assert has_address("198.51.100.0/24", ip_address(BALANCER))
 

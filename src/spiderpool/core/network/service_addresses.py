@@ -81,14 +81,14 @@ class PoolAddresses:
     gateway: str | None
     addresses: AddressSet
 
-
-def pool_addresses(pool: SpiderIPPool) -> PoolAddresses:
-    """A pool that was written past the admission webhook and is malformed gives no address to a pod."""
-    try:
-        addresses = usable(pool)
-    except ValueError:
-        addresses = AddressSet(4)
-    return PoolAddresses(pool.name, pool.spec.subnet, pool.spec.gateway, addresses)
+    @classmethod
+    def of(cls, pool: SpiderIPPool) -> PoolAddresses:
+        """A pool that was written past the admission webhook and is malformed gives no address to a pod."""
+        try:
+            addresses = usable(pool)
+        except ValueError:
+            addresses = AddressSet(4)
+        return cls(pool.name, pool.spec.subnet, pool.spec.gateway, addresses)
 
 
 def objection(found: ServiceAddress, pools: Iterable[PoolAddresses]) -> str | None:
