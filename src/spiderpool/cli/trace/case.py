@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any, TypeVar
 
@@ -45,14 +45,14 @@ class ClusterObjects:
     pods: Mapping[str, Pod]
     nodes: Mapping[str, Node]
     records: tuple[SpiderIP, ...] = ()
-    pools: Mapping[str, SpiderIPPool] | None = None
-    networks: Mapping[str, NetworkAttachmentDefinition] | None = None
-    namespaces: Mapping[str, Namespace] | None = None
-    servers: Mapping[str, SpiderServer] | None = None
+    pools: Mapping[str, SpiderIPPool] = field(default_factory=dict)
+    networks: Mapping[str, NetworkAttachmentDefinition] = field(default_factory=dict)
+    namespaces: Mapping[str, Namespace] = field(default_factory=dict)
+    servers: Mapping[str, SpiderServer] = field(default_factory=dict)
     """Only those of the present Nodes."""
-    accounts: Mapping[str, SpiderNode] | None = None
+    accounts: Mapping[str, SpiderNode] = field(default_factory=dict)
     coordinator: SpiderCoordinator | None = None
-    services: Mapping[str, Service] | None = None
+    services: Mapping[str, Service] = field(default_factory=dict)
     slices: tuple[EndpointSlice, ...] = ()
     network_policies: tuple[NetworkPolicy, ...] = ()
     notes: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class ClusterObjects:
     @property
     def provider(self) -> str:
         """The cloud: by the settings of the agents, else by what they have read of a server; empty: none."""
-        found = (each.spec.provider for each in (self.servers or {}).values())
+        found = (each.spec.provider for each in self.servers.values())
         return self.policies.nodes.provider or next(found, "")
 
     def slices_of(self, service: Service) -> list[EndpointSlice]:

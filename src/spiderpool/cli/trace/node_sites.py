@@ -47,7 +47,7 @@ class TracedNode:
 
 def node_site(name: str, objects: ClusterObjects) -> TracedNode:
     """The node of that name; without routes where nothing says how it is connected."""
-    server = (objects.servers or {}).get(name)
+    server = objects.servers.get(name)
     enis = {each.device: each for each in server.spec.enis if each.device} if server else {}
     held = tuple(_addresses(name, enis, objects))
     gateways = {**_gateways_of_pools(objects), **_gateways_of_enis(enis)}
@@ -67,13 +67,13 @@ def _primary(node: Node) -> tuple[Address, ...]:
 def _addresses(name: str, enis: Mapping[str, ENI], objects: ClusterObjects) -> Iterator[AddAddress]:
     """Those of its ENIs, the primary one first, and the others of its Node."""
     known: set[Address] = set()
-    subnets = [ip_network(pool.spec.subnet) for pool in (objects.pools or {}).values()]
+    subnets = [ip_network(pool.spec.subnet) for pool in objects.pools.values()]
     for device, eni in sorted(enis.items(), key=lambda each: not each[1].primary):
         known.add(ip_address(eni.primary_address))
         yield _on_link(device, ip_address(eni.primary_address), [ip_network(eni.subnet)] if eni.subnet else subnets)
     for text in objects.nodes[name].internal_addresses:
         if (address := ip_address(text)) not in known:
-            yield _on_link(_device(address, enis, objects.networks or {}), address, subnets)
+            yield _on_link(_device(address, enis, objects.networks), address, subnets)
 
 
 def _on_link(device: str, address: Address, subnets: list[Network]) -> AddAddress:
@@ -100,7 +100,7 @@ def _master(network: NetworkAttachmentDefinition) -> str:
 
 
 def _gateways_of_pools(objects: ClusterObjects) -> dict[Network, Address]:
-    specs = [pool.spec for pool in (objects.pools or {}).values()]
+    specs = [pool.spec for pool in objects.pools.values()]
     return {ip_network(each.subnet): ip_address(each.gateway) for each in specs if each.gateway}
 
 

@@ -78,7 +78,7 @@ def pod_site(pod: Pod, node: TracedNode | None, objects: ClusterObjects, records
     if not records:
         return replace(site, unknown=f"pod {pod.key} has no SpiderIP: another plugin attaches it, if it is attached")
     for each in records:
-        if each.spec.pool not in (objects.pools or {}):
+        if each.spec.pool not in objects.pools:
             why = f"pool {each.spec.pool}, of which pod {pod.key} has {each.spec.address}, is gone or not understood"
             return replace(site, unknown=f"{why}: its gateway and routes are not known")
     case = _case(pod, objects, records)
@@ -112,11 +112,11 @@ def _case(pod: Pod, objects: ClusterObjects, records: Sequence[SpiderIP]) -> Pod
         policies=objects.policies,
         exists=True,
         node=objects.nodes.get(name),
-        server=(objects.servers or {}).get(name),
-        namespace=(objects.namespaces or {}).get(pod.metadata.namespace or ""),
-        pools=tuple((objects.pools or {}).values()),
+        server=objects.servers.get(name),
+        namespace=objects.namespaces.get(pod.metadata.namespace or ""),
+        pools=tuple(objects.pools.values()),
         reserved=(),
-        networks=tuple((objects.networks or {}).values()),
+        networks=tuple(objects.networks.values()),
         quotas=(),
         controller=None,
         controller_refusal=None,
@@ -174,7 +174,7 @@ def _sources(attachment: Attachment, node: TracedNode, state: PodState) -> Itera
 
 def _container(pod: Pod, objects: ClusterObjects) -> str:
     """The ID of its sandbox, by its node's account."""
-    account = (objects.accounts or {}).get(pod.spec.nodeName or "")
+    account = objects.accounts.get(pod.spec.nodeName or "")
     sandboxes = (account.status.sandboxes if account and account.status else None) or ()
     uids = pod_uids(pod)
     return next((each.containerID for each in sandboxes if each.podUID in uids), UNKNOWN_CONTAINER)
@@ -182,7 +182,7 @@ def _container(pod: Pod, objects: ClusterObjects) -> str:
 
 def _grants(of: _Interfaces, objects: ClusterObjects) -> dict[str, tuple[Grant, ...]]:
     """By interface, what the records give with the gateways and routes of their pools, IPv4 first."""
-    pools = objects.pools or {}
+    pools = objects.pools
     held = {(each.spec.interface, allocation.family(each)): each for each in of.records}
     try:
         plan = plan_addresses(of.case, of.attachment).plan

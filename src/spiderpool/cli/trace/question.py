@@ -193,7 +193,7 @@ class TraceQuestion:
         self, objects: ClusterObjects, namespace: str, kind: ServiceAddressKind, version: int
     ) -> ServiceFrontend:
         key = f"{self.target.namespace or namespace}/{self.target.service}"
-        service = (objects.services or {}).get(key)
+        service = objects.services.get(key)
         if service is None:
             raise Refused(f"Service {key} does not exist; see `kubectl get services -A`")
         if service.spec.type == "ExternalName":

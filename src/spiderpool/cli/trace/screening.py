@@ -37,9 +37,9 @@ def screened(objects: ClusterObjects) -> ClusterObjects:
         pods=_each(objects.pods, screen.pod),
         nodes=_each(objects.nodes, screen.node),
         records=tuple(kept for each in objects.records if (kept := screen.record(each)) is not None),
-        pools=_each(objects.pools or {}, screen.pool),
-        servers=_each(objects.servers or {}, screen.server),
-        services=_each(objects.services or {}, screen.service),
+        pools=_each(objects.pools, screen.pool),
+        servers=_each(objects.servers, screen.server),
+        services=_each(objects.services, screen.service),
         slices=tuple(map(screen.slice, objects.slices)),
         coordinator=screen.coordinator(objects.coordinator) if objects.coordinator else None,
     )

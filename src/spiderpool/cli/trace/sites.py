@@ -60,7 +60,7 @@ class SiteMap:
 
     def pool_of_gateway(self, address: Address) -> str | None:
         """A pool whose gateway an address is."""
-        pools = (self.objects.pools or {}).values()
+        pools = self.objects.pools.values()
         return next((pool.name for pool in pools if pool.spec.gateway == str(address)), None)
 
     def pool_with(self, address: Address) -> str | None:
@@ -101,7 +101,7 @@ class SiteMap:
     @property
     def services(self) -> Iterator[Service]:
         """Those of the cluster."""
-        return iter((self.objects.services or {}).values())
+        return iter(self.objects.services.values())
 
     # --- indexes
 
@@ -131,7 +131,7 @@ class SiteMap:
 
     @cached_property
     def _given(self) -> list[tuple[str, AddressSet]]:
-        return [(pool.name, usable(pool)) for pool in (self.objects.pools or {}).values()]
+        return [(pool.name, usable(pool)) for pool in self.objects.pools.values()]
 
     @cached_property
     def _by_node(self) -> dict[Address, str]:
