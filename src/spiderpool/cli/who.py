@@ -16,12 +16,13 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
+from spiderpool.cli.address_state import AddressState, ListedAddresses, is_in_conflict, record_state
 from spiderpool.cli.attention import why_past
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.doctor.checks_addresses import conflict_remedy, is_left_over
 from spiderpool.cli.printing import View, age, alerts, facts, object_reference, plain, sentence, table
-from spiderpool.core.addresses import AddressSet, canonical, object_name, to_int
-from spiderpool.core.ipam.allocation import cooldown_end, cooldown_is_over, usable
+from spiderpool.core.addresses import AddressSet, canonical, object_name, to_int, version_of_text
+from spiderpool.core.ipam.allocation import cooldown_end, usable
 from spiderpool.core.ipam.evidence import why_stopped
 from spiderpool.core.ipam.node_gc import is_holder
 from spiderpool.core.ipam.selection import version_of
@@ -192,13 +193,16 @@ def answer(found: AddressObjects, now: datetime) -> AddressAnswer:
     pool = next((each for each in found.pools if spec and each.name == spec.pool), None)
     reserved = tuple(each.name for each in found.reserved if _reserves(each, found.address))
     seen = tuple(_sightings(found))
-    pools = tuple(_pool_views(found, bool(reserved)))
-    until = _cooldown_until(record, pool, now)
-    is_hidden = SpiderIP in found.unseen
+    pools = tuple(_pool_views(found))
+    state = (
+        record_state(record, pool, now.timestamp(), is_stopped=_why_stopped(found) is not None)
+        if record
+        else _unrecorded_state(found, seen, pools, reserved)
+    )
     since = _since(found)
     return AddressAnswer(
         address=found.address,
-        state=_state(record, seen, pools, reserved, until) if record or not is_hidden else "not known",
+        state=state.words,
         pod=f"{spec.namespace}/{spec.pod}" if spec else None,
         pod_uid=spec.podUID if spec else None,
         phase=found.pod.status.phase if found.pod and record and is_holder(found.pod, record) else None,
@@ -209,7 +213,7 @@ def answer(found: AddressObjects, now: datetime) -> AddressAnswer:
         age=age(since, now),
         owner=f"{spec.owner.kind} {spec.owner.namespace}/{spec.owner.name} keeps it" if spec and spec.owner else None,
         released=spec.releasedAt if spec else None,
-        cooldown_until=until,
+        cooldown_until=_cooldown_until(record, pool) if record and state is AddressState.COOLING else None,
         reserved_by=reserved,
         seen=seen,
         pools=() if record else pools,
@@ -218,24 +222,19 @@ def answer(found: AddressObjects, now: datetime) -> AddressAnswer:
     )
 
 
-def _state(
-    record: SpiderIP | None,
-    seen: Sequence[Sighting],
-    pools: Sequence[PoolView],
-    reserved: Sequence[str],
-    cooldown_until: str | None,
-) -> str:
-    if record is not None:
-        if record.spec.releasedAt is None:
-            return "held"
-        return "cooling down" if cooldown_until else "released, free for any pod"
+def _unrecorded_state(
+    found: AddressObjects, seen: Sequence[Sighting], pools: Sequence[PoolView], reserved: Sequence[str]
+) -> AddressState:
+    """What an address is whose record does not exist, or may not be read."""
+    if SpiderIP in found.unseen:
+        return AddressState.UNKNOWN
     if seen:
-        return "in use without a record"
+        return AddressState.CONFLICTING
     if any(each.gives for each in pools):
-        return "free"
+        return AddressState.FREE
     if reserved:
-        return "reserved"
-    return "in no pool" if not pools else "given by no pool"
+        return AddressState.RESERVED
+    return AddressState.EXCLUDED if pools else AddressState.IN_NO_POOL
 
 
 def _since(found: AddressObjects) -> str | None:
@@ -247,9 +246,7 @@ def _since(found: AddressObjects) -> str | None:
     return max(filter(None, (made, born)), default=None)
 
 
-def _cooldown_until(record: SpiderIP | None, pool: SpiderIPPool | None, now: datetime) -> str | None:
-    if record is None or record.spec.releasedAt is None or cooldown_is_over(record, pool, now.timestamp()):
-        return None
+def _cooldown_until(record: SpiderIP, pool: SpiderIPPool | None) -> str | None:
     end = cooldown_end(record, pool)
     return None if end is None else datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -295,36 +292,38 @@ def _is_same(text: str, address: str) -> bool:
         return False
 
 
-def _pool_views(found: AddressObjects, reserved: bool) -> Iterator[PoolView]:
+def _pool_views(found: AddressObjects) -> Iterator[PoolView]:
     """What each pool says that lists the address, or in whose subnet it lies."""
-    address = ip_address(found.address)
+    version = version_of_text(found.address)
+    reserved = reserved_addresses(found.reserved, version)
     for pool in sorted(found.pools, key=lambda each: each.name):
-        if version_of(pool) == address.version and (view := _pool_view(pool, found.address, reserved)):
+        if version_of(pool) == version and (view := _pool_view(pool, found.address, reserved)):
             yield view
 
 
-def _pool_view(pool: SpiderIPPool, address: str, reserved: bool) -> PoolView | None:
-    version = version_of(pool)
-    number = to_int(address, version)
+def _pool_view(pool: SpiderIPPool, address: str, reserved: AddressSet) -> PoolView | None:
+    number = to_int(address, reserved.version)
     try:
         if ip_address(address) not in ip_network(pool.spec.subnet):
             return None
-        if number not in AddressSet.parse(pool.spec.ips or (), version):
+        listed = AddressSet.parse(pool.spec.ips or (), reserved.version)
+        if number not in listed:
             return PoolView(pool.name, False, "its subnet has the address, spec.ips has it not")
-        if number in AddressSet.parse(pool.spec.excludeIPs or (), version):
-            return PoolView(pool.name, False, "spec.excludeIPs has it")
-        if number not in usable(pool):
-            return PoolView(pool.name, False, "no machine may have this address of the subnet")
+        states = ListedAddresses(listed, usable(pool)).by_state(reserved)
+        why_not = _why_not(pool, number, next(state for state, part in states.items() if number in part))
     except ValueError as error:
         return PoolView(pool.name, False, f"its addresses cannot be read: {error}")
-    return _if_usable(pool, reserved)
-
-
-def _if_usable(pool: SpiderIPPool, reserved: bool) -> PoolView:
-    reasons = {"it is reserved": reserved, "the pool is being deleted": pool.terminating}
-    reasons |= {"the pool is disabled": bool(pool.spec.disable)}
-    why_not = next((reason for reason, holds in reasons.items() if holds), None)
     return PoolView(pool.name, why_not is None, why_not or restrictions(pool))
+
+
+def _why_not(pool: SpiderIPPool, number: int, state: AddressState) -> str | None:
+    """Why a pool does not give an address that it lists; None when it does. Raises RangeError."""
+    if state is AddressState.EXCLUDED:
+        is_named = number in AddressSet.parse(pool.spec.excludeIPs or (), version_of(pool))
+        return "spec.excludeIPs has it" if is_named else "no machine may have this address of the subnet"
+    reasons = {"it is reserved": state is AddressState.RESERVED, "the pool is being deleted": pool.terminating}
+    reasons |= {"the pool is disabled": bool(pool.spec.disable)}
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def restrictions(pool: SpiderIPPool) -> str:
@@ -346,14 +345,19 @@ def _notes(found: AddressObjects) -> Iterator[str]:
     record = found.record
     if record is None:
         return
-    if found.node is not None:
-        accounts = {each.name: each for each in found.accounts}
-        if reason := why_stopped(found.node, accounts.get(found.node.name)):
-            yield f"{reason}: what its last boot used is free once no pod holds it"
+    if reason := _why_stopped(found):
+        yield f"{reason}: what its last boot used is free once no pod holds it"
     if record.marked:
         yield "somebody is releasing it by hand"
     for former in record.spec.movedFrom or ():
         yield f"its virtual machine moves from pod {former.pod} on node {former.node}, which may still have it"
+
+
+def _why_stopped(found: AddressObjects) -> str | None:
+    """Why nothing runs any more on the node of the record; None when nobody says so."""
+    if found.node is None:
+        return None
+    return why_stopped(found.node, next((each for each in found.accounts if each.name == found.node.name), None))
 
 
 def _past_notes(found: AddressObjects) -> Iterator[str]:
@@ -372,7 +376,7 @@ def _problems(found: AddressObjects, pool: SpiderIPPool | None, seen: Sequence[S
         yield f"its record is wrong: {record.defect()}"
     spec = record.spec
     for each in seen:
-        if not _is_of(each, record):
+        if is_in_conflict(each.pod_uid, record):
             remedy = conflict_remedy(each.pod, each.node, [f"{spec.namespace}/{spec.pod}"])
             yield f"pod {each.pod} on node {each.node} uses it too: {remedy}"
     if pool is None and SpiderIPPool not in found.unseen:
@@ -391,8 +395,3 @@ def _problems_without_record(found: AddressObjects, seen: Iterable[Sighting]) ->
     for each in seen:
         remedy = "its agent makes the record again if a pool has the address"
         yield f"pod {each.pod} on node {each.node} uses it without a record; {remedy}"
-
-
-def _is_of(sighting: Sighting, record: SpiderIP) -> bool:
-    """Whether a sandbox is one of the record's pod, or of a pod from which its virtual machine moves."""
-    return sighting.pod_uid in {record.spec.podUID, *(each.podUID for each in record.spec.movedFrom or ())}

@@ -10,10 +10,9 @@ from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface, SpiderNode, SpiderNodeSpec
+from spiderpool.cli.address_state import AddressState, ListedAddresses
 from spiderpool.cli.ui.pool_map import (
-    AddressState,
     HolderIndex,
-    ListedAddresses,
     MapInput,
     MapPiece,
     PoolMap,

@@ -25,8 +25,9 @@ from spiderpool.api.ippool import Route, SpiderIPPool
 from spiderpool.api.meta import Object, ObjectMeta
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NADSpec, NetworkAttachmentDefinition
 from spiderpool.api.spiderserver import ENI, Instance, SpiderServer
+from spiderpool.cli.address_state import AddressState
 from spiderpool.cli.ui import documents
-from spiderpool.cli.ui.pool_map import AddressState, MapPiece, PoolMap, changes
+from spiderpool.cli.ui.pool_map import MAP_STATES, MapPiece, PoolMap, changes
 from spiderpool.core.addresses import to_int
 from spiderpool.core.ipam.history import BEGUN, ENDED, Tenure, moment, pack
 from tests.cli.ui.objects import BASE, account, node, pool, record, reserved, state_of
@@ -309,7 +310,7 @@ async def test_the_page_lays_changes_over_a_map_as_the_server_does(browser: Any,
     page = await opened(browser, visitor)
     assert await page.evaluate(LAY_OVER, pairs) == expected
     states = await page.evaluate('import("/static/states.js").then(each => each.STATES)')
-    assert states == list(documents.STATES)
+    assert states == list(MAP_STATES)
 
 
 def random_map(chosen: random.Random, version: int, base: int) -> PoolMap:
@@ -317,7 +318,7 @@ def random_map(chosen: random.Random, version: int, base: int) -> PoolMap:
     found: list[MapPiece] = []
     first = base + chosen.randrange(4)
     while first < base + 40:
-        last, state = first + chosen.randrange(6), chosen.choice(documents.STATES)
+        last, state = first + chosen.randrange(6), chosen.choice(MAP_STATES)
         if not found or found[-1].state is not state or found[-1].last + 1 < first:
             found.append(MapPiece(first, last, state))
         first = last + chosen.choice((1, 1, 1, 3))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -14,8 +17,9 @@ from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import FormerPod, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.cli.address_state import AddressState
 from spiderpool.cli.ui.pool_map import (
-    AddressState,
+    MAP_STATES,
     HolderIndex,
     MapInput,
     MapPiece,
@@ -289,3 +293,10 @@ def test_holders_that_a_machine_moves_from_do_not_conflict() -> None:
     held: SpiderIP = record(BASE + 1, blue, uid="target")
     held.spec.movedFrom = [FormerPod("n2", "vm-1", "source", "7")]
     assert drawn(objects([blue], [held], accounts=[account([(BASE + 1, "source")])])) == [(1, 1, S.HELD)]
+
+
+def test_the_page_knows_the_states_in_the_same_order() -> None:
+    script = (files("spiderpool.cli.ui") / "static" / "states.js").read_text()
+    found = re.search(r"STATES = (\[.*\]);", script)
+    assert found is not None
+    assert json.loads(found[1]) == list(MAP_STATES)

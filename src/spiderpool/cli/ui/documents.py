@@ -6,18 +6,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.cli.ui.pool_map import AddressState, MapChange, MapPiece, PoolMap
+from spiderpool.cli.ui.pool_map import MAP_STATES, MapChange, MapPiece, PoolMap
 from spiderpool.cli.usage import PoolUsage, Reserved, fullest, pool_usage
 from spiderpool.cli.who import restrictions
 from spiderpool.core.ipam.selection import version_of
 
-STATES = tuple(AddressState)
-"""States by their number."""
 GONE = -1
 """Number of the state of addresses that a pool does not have any more."""
 MOST_CHANGED = 4_000
 """Pieces of a change that are sent: a map with more is loaded anew."""
-NUMBERS = {state: number for number, state in enumerate(STATES)}
+NUMBERS = {state: number for number, state in enumerate(MAP_STATES)}
 
 Number: TypeAlias = int | str
 """IPv4 as a number, IPv6 as its digits: numbers of JavaScript are exact to 53 bits."""
@@ -41,8 +39,8 @@ def flat(pieces: Iterable[MapPiece | MapChange], version: int) -> list[Number]:
 
 
 def counts(found: PoolMap) -> list[Number]:
-    """How many addresses a map has of each state, in the order of STATES."""
-    return [_number(found.counts[state], found.version) for state in STATES]
+    """How many addresses a map has of each state, in the order of MAP_STATES."""
+    return [_number(found.counts[state], found.version) for state in MAP_STATES]
 
 
 def map_document(found: PoolMap, revision: int) -> dict[str, Any]:

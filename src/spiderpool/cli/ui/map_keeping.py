@@ -13,11 +13,10 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import Object
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
+from spiderpool.cli.address_state import AddressState, ListedAddresses
 from spiderpool.cli.ui.documents import change_document
 from spiderpool.cli.ui.pool_map import (
-    AddressState,
     HolderIndex,
-    ListedAddresses,
     MapInput,
     PoolMap,
     changes,

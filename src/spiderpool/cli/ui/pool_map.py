@@ -1,12 +1,11 @@
 """Pools as maps: for each address a state, as intervals. Values in, values out.
 
 The states are those of `who` and of the allocator: a free address is one that a pod may get now, if the pool is neither
-disabled nor being deleted; a cooling one is released and waits for the cooldown of its pool.
+disabled nor being deleted.
 """
 
 from __future__ import annotations
 
-import enum
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,28 +18,24 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
+from spiderpool.cli.address_state import AddressState, ListedAddresses, is_in_conflict, record_state
 from spiderpool.cli.attention import present_accounts
-from spiderpool.core.addresses import FAMILIES, AddressSet, to_int
-from spiderpool.core.ipam.allocation import address_of, cooldown_is_over, family, usable
+from spiderpool.core.addresses import FAMILIES, AddressSet, to_int, version_of_text
+from spiderpool.core.ipam.allocation import address_of, family
 from spiderpool.core.ipam.evidence import why_stopped
 from spiderpool.core.ipam.selection import version_of
-from spiderpool.core.ipam.subnet_addresses import pool_addresses, reserved_addresses
+from spiderpool.core.ipam.subnet_addresses import reserved_addresses
 
-
-class AddressState(enum.StrEnum):
-    """What an address of a pool is now."""
-
-    FREE = "free"
-    HELD = "held"
-    RESERVED = "reserved"
-    """A SpiderReservedIP has it: no pod gets it."""
-    EXCLUDED = "excluded"
-    """spec.excludeIPs has it, or no machine may have it."""
-    COOLING = "cooling"
-    FENCED = "fenced"
-    """Held by a pod of a node of which somebody says that nothing runs there any more."""
-    CONFLICTING = "conflicting"
-    """A sandbox has it that is not its holder's."""
+MAP_STATES = (
+    AddressState.FREE,
+    AddressState.HELD,
+    AddressState.RESERVED,
+    AddressState.EXCLUDED,
+    AddressState.COOLING,
+    AddressState.FENCED,
+    AddressState.CONFLICTING,
+)
+"""The states of the addresses of a pool. The page knows each by its place here, as `static/states.js` lists them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +68,7 @@ class PoolMap:
     @classmethod
     def of(cls, pool: SpiderIPPool, pieces: tuple[MapPiece, ...]) -> Self:
         """The map of a pool with these pieces."""
-        counts = dict.fromkeys(AddressState, 0)
+        counts = dict.fromkeys(MAP_STATES, 0)
         for each in pieces:
             counts[each.state] += each.size
         spec = pool.spec
@@ -91,7 +86,7 @@ class Sandboxed:
 
 @lru_cache(maxsize=65_536)
 def _number(text: str) -> tuple[int, int] | None:
-    version = 6 if ":" in text else 4
+    version = version_of_text(text)
     try:
         return version, to_int(text, version)
     except ValueError:
@@ -133,22 +128,6 @@ class HolderIndex:
 
 
 @dataclass(frozen=True, slots=True)
-class ListedAddresses:
-    """What the spec of a pool says of addresses."""
-
-    listed: AddressSet
-    """Of spec.ips."""
-    usable: AddressSet
-    """Of these the ones that pods may get, reserved or not."""
-
-    @classmethod
-    def of(cls, pool: SpiderIPPool) -> Self:
-        """None of a pool that cannot be read: agents take none of them either."""
-        version = version_of(pool)
-        return cls(_listed(pool, version), pool_addresses(pool, version))
-
-
-@dataclass(frozen=True, slots=True)
 class MapInput:
     """The objects from which maps are made; what may not be read is empty."""
 
@@ -185,35 +164,22 @@ def _taken(objects: MapInput, now: float) -> dict[int, dict[int, AddressState]]:
     stopped = {each.name for each in objects.nodes if why_stopped(each, accounts.get(each.name))}
     found: dict[int, dict[int, AddressState]] = {}
     for version, records in objects.holders.items():
-        states = ((address, _state_of(record, pools, stopped, now)) for address, record in records.items())
-        found[version] = {address: state for address, state in states if state is not AddressState.FREE}
+        states = (
+            (address, record_state(each, pools.get(each.spec.pool), now, is_stopped=each.spec.node in stopped))
+            for address, each in records.items()
+        )
+        found[version] = {address: state for address, state in states if state is not AddressState.RELEASED}
     for each in _conflicts(objects):
         found[each.version][each.address] = AddressState.CONFLICTING
     return found
-
-
-def _state_of(
-    record: SpiderIP, pools: Mapping[str, SpiderIPPool], stopped: Collection[str], now: float
-) -> AddressState:
-    spec = record.spec
-    if spec.releasedAt is not None:
-        is_over = cooldown_is_over(record, pools.get(spec.pool), now)
-        return AddressState.FREE if is_over else AddressState.COOLING
-    return AddressState.FENCED if spec.node in stopped else AddressState.HELD
 
 
 def _conflicts(objects: MapInput) -> Iterator[Sandboxed]:
     """The addresses of sandboxes that may run and are not those of their record, as `who` judges them."""
     for account in present_accounts(objects.accounts, objects.nodes):
         for each in objects.sandboxed(account):
-            record = objects.holders[each.version].get(each.address)
-            if record is None or not _is_holder(each.pod_uid, record):
+            if is_in_conflict(each.pod_uid, objects.holders[each.version].get(each.address)):
                 yield each
-
-
-def _is_holder(pod_uid: str, record: SpiderIP) -> bool:
-    spec = record.spec
-    return pod_uid == spec.podUID or any(pod_uid == each.podUID for each in spec.movedFrom or ())
 
 
 def _runs(states: Mapping[int, AddressState]) -> list[MapPiece]:
@@ -246,24 +212,11 @@ def _strays(pools: Mapping[str, ListedAddresses], holders: Holders) -> dict[str,
     return found
 
 
-def _listed(pool: SpiderIPPool, version: int) -> AddressSet:
-    try:
-        is_readable = usable(pool).version == version
-        listed = AddressSet.parse(pool.spec.ips or (), version)
-    except ValueError:  # written past the admission webhook
-        return AddressSet(version)
-    return listed if is_readable else AddressSet(version)
-
-
 def _pieces(
     pool: ListedAddresses, taken: Sequence[MapPiece], reserved: AddressSet, outside: AddressSet
 ) -> tuple[MapPiece, ...]:
     """What is taken, laid over what the pool says of its addresses; those outside are no longer its own."""
-    parts = {
-        AddressState.FREE: pool.usable - reserved,
-        AddressState.RESERVED: pool.usable & reserved,
-        AddressState.EXCLUDED: pool.listed - pool.usable,
-    }
+    parts = pool.by_state(reserved)
     base = sorted(
         (MapPiece(first, last, state) for state, part in parts.items() for first, last in part.intervals), key=_start
     )
