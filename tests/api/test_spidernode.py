@@ -6,7 +6,7 @@ import pytest
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.meta import ObjectMeta, OwnerReference
-from spiderpool.api.spidernode import NodeAccount, SandboxInterface, SpiderNode, SpiderNodeSpec
+from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface, SpiderNode, SpiderNodeSpec
 from tests.api.documents import read
 
 pytestmark = pytest.mark.unit
@@ -35,3 +35,16 @@ def test_a_new_one_is_deleted_with_its_node() -> None:
     made = SpiderNode.of(Node(metadata=ObjectMeta(name="n1", uid="u-1")), SpiderNodeSpec(fencedBootID="b"))
     assert (made.name, made.spec.fencedBootID, made.status) == ("n1", "b", None)
     assert made.metadata.ownerReferences == [OwnerReference("v1", "Node", "n1", "u-1")]
+
+
+def test_the_sandboxes_of_an_account_and_their_addresses() -> None:
+    interfaces = [
+        SandboxInterface("eth0", addresses=["10.6.0.1", "fd00::1"]),
+        SandboxInterface("net1", None, ["10.7.0.1"]),
+    ]
+    held = NodeSandbox("u-1", "shop", "web-1", "c1", [*interfaces, SandboxInterface("net2")])
+    unread = NodeSandbox("u-2", "shop", "web-2", "c2")
+    told = SpiderNode(metadata=ObjectMeta(name="n1"), status=NodeAccount(sandboxes=[held, unread]))
+    assert [each.addresses for each in told.sandboxes] == [["10.6.0.1", "fd00::1", "10.7.0.1"], []]
+    for status in (None, NodeAccount()):
+        assert SpiderNode(metadata=ObjectMeta(name="n1"), status=status).sandboxes == []

@@ -42,6 +42,14 @@ def test_addresses_of_an_eni_by_family() -> None:
     assert msgspec.structs.replace(unnamed, subnet="10.0.0.8/31").gateway_of(4) is None
 
 
+def test_all_addresses_of_an_eni() -> None:
+    eni = msgspec.structs.replace(
+        MASTER.enis[0], primary_address="10.0.0.1", addresses=("10.0.0.2",), ipv6_addresses=("fd00::2",)
+    )
+    assert eni.pod_addresses == ("10.0.0.2", "fd00::2")
+    assert eni.all_addresses == ("10.0.0.1", "10.0.0.2", "fd00::2")
+
+
 def test_the_names_of_a_server() -> None:
     assert MASTER.provider_id == f"{MASTER.region}.{MASTER.identity}"
     assert MASTER.primary == MASTER.eni(MASTER.enis[0].identity)

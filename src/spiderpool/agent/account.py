@@ -159,7 +159,7 @@ class AccountPublisher:
         if not stored.answered or _differs(account, stored.status):
             await self._write(stored, account)
         else:
-            self._stored = _listed(stored)
+            self._stored = stored.sandboxes
         if whole:
             self._next_full = now + PERIOD
             for reader in self._readers:
@@ -221,7 +221,7 @@ class AccountPublisher:
             written = await self._client.patch(SpiderNode, self._node, body, sub="status")
         finally:
             self._is_writing = False
-        self._stored = _listed(written)
+        self._stored = written.sandboxes
         self._own.note(written)
         self._named = named
         if written.metadata.generation == account.observedGeneration and not written.answered:
@@ -240,7 +240,7 @@ class AccountPublisher:
         elif not new.answered:
             self._requested.set()
             self._wake.set()
-        elif self._stored is not None and not self._is_writing and _listed(new) != self._stored:
+        elif self._stored is not None and not self._is_writing and new.sandboxes != self._stored:
             self._next_full = 0.0  # somebody else has written: a person, or the agent before or after this one
             self._wake.set()
 
@@ -271,11 +271,6 @@ class AccountPublisher:
     def _record_changed(self, _: SpiderIP | None, new: SpiderIP | None) -> None:
         if new is not None:
             self._record_version = max(self._record_version, revision(new.metadata.resourceVersion))
-
-
-def _listed(node: SpiderNode) -> list[NodeSandbox]:
-    """The sandboxes that a SpiderNode lists."""
-    return (node.status.sandboxes if node.status else None) or []
 
 
 def _differs(account: NodeAccount, published: NodeAccount | None) -> bool:

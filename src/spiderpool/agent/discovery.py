@@ -251,7 +251,7 @@ class ENIDiscovery:
 
 
 def _summary(instance: Instance) -> dict[str, int]:
-    return {f"{eni.identity} {eni.device}": len(eni.addresses) + len(eni.ipv6_addresses) for eni in instance.enis}
+    return {f"{eni.identity} {eni.device}": len(eni.pod_addresses) for eni in instance.enis}
 
 
 async def discover(own: OwnServer, settings: AgentSettings) -> None:

@@ -63,6 +63,11 @@ class NodeSandbox(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
         ),
     ] = None
 
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses of all its interfaces, as they are written."""
+        return [address for interface in self.interfaces or () for address in interface.addresses or ()]
+
 
 class ObservedPool(msgspec.Struct, gc=False, frozen=True):
     """A pool as the node's agent knows it."""
@@ -112,6 +117,11 @@ class SpiderNode(Object, kw_only=True):
 
     spec: SpiderNodeSpec = msgspec.field(default_factory=SpiderNodeSpec)
     status: NodeAccount | None = None
+
+    @property
+    def sandboxes(self) -> list[NodeSandbox]:
+        """The sandboxes of the account; none where the agent has not told yet."""
+        return (self.status.sandboxes if self.status else None) or []
 
     @classmethod
     def of(cls, node: Node, spec: SpiderNodeSpec | None = None) -> SpiderNode:

@@ -35,6 +35,16 @@ class ENI(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename="cam
         str | None, field_doc("Linux name; absent while no link has its MAC address.", pattern=r"^[^/:\s]{1,15}$")
     ] = None
 
+    @property
+    def pod_addresses(self) -> tuple[str, ...]:
+        """The addresses that pods may use, of both families."""
+        return (*self.addresses, *self.ipv6_addresses)
+
+    @property
+    def all_addresses(self) -> tuple[str, ...]:
+        """The server's own address, and those that pods may use."""
+        return (self.primary_address, *self.pod_addresses)
+
     def addresses_of(self, version: int) -> tuple[str, ...]:
         """Returns the addresses of a family that pods may use."""
         return self.addresses if version == 4 else self.ipv6_addresses

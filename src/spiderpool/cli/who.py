@@ -270,8 +270,7 @@ def _why_past(found: AddressObjects, account: SpiderNode) -> str | None:
 
 def _sandboxes(account: SpiderNode, address: str) -> Iterator[Sighting]:
     """The sandboxes with an address, as an account says."""
-    published = account.status
-    for sandbox in (published.sandboxes if published else None) or ():
+    for sandbox in account.sandboxes:
         for interface in sandbox.interfaces or ():
             if any(_is_same(text, address) for text in interface.addresses or ()):
                 yield Sighting(
@@ -281,7 +280,7 @@ def _sandboxes(account: SpiderNode, address: str) -> Iterator[Sighting]:
                     interface.name,
                     interface.mac,
                     sandbox.containerID,
-                    published.observedAt if published else None,
+                    account.status.observedAt if account.status else None,
                 )
 
 

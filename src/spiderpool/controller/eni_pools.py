@@ -163,8 +163,7 @@ class ENIPoolReconciler:
 
     def _touch_rivals(self, node: str, eni: ENI) -> None:
         """Reconcile the ENIs on which other nodes report addresses of an ENI."""
-        addresses = (*eni.addresses, *eni.ipv6_addresses)
-        self._touch(*{rival for _, _, rival in self._reports.rivals(node, eni.identity, addresses)})
+        self._touch(*{rival for _, _, rival in self._reports.rivals(node, eni.identity, eni.pod_addresses)})
 
     def _assigned_to(self, node: str) -> Mapping[str, frozenset[str]]:
         return self._assigned.get(node, {})

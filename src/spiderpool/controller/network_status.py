@@ -64,7 +64,7 @@ class NetworkStatusReconciler:
 
 def _with_networks(account: SpiderNode) -> Iterator[tuple[str, list[NetworkStatusEntry]]]:
     """The pods of which an account tells the networks, by key."""
-    for sandbox in (account.status.sandboxes if account.status else None) or ():
+    for sandbox in account.sandboxes:
         if sandbox.networks:
             yield f"{sandbox.namespace}/{sandbox.pod}", sandbox.networks
 

@@ -14,7 +14,7 @@ from spiderpool.cli.attention import present_accounts
 from spiderpool.cli.doctor.look import ClusterSnapshot
 from spiderpool.cli.finding import Finding
 from spiderpool.cli.printing import object_reference
-from spiderpool.core.addresses import FAMILIES, AddressSet, Interval, canonical, object_name, to_int
+from spiderpool.core.addresses import FAMILIES, AddressSet, Interval, canonical, object_name, to_int, version_of_text
 from spiderpool.core.ipam.allocation import address_text, usable
 from spiderpool.core.ipam.evidence import sandbox_using
 from spiderpool.core.ipam.gc import pod_uids, reported_addresses
@@ -84,7 +84,7 @@ def users_by_address(snapshot: ClusterSnapshot) -> dict[str, list[AddressUser]]:
 
 def _by_accounts(accounts: Iterable[SpiderNode]) -> Iterator[tuple[str, AddressUser]]:
     for account in accounts:
-        for sandbox in (account.status.sandboxes if account.status else None) or ():
+        for sandbox in account.sandboxes:
             source = f"the agent's account of sandbox {sandbox.containerID[:13]}"
             pod = f"{sandbox.namespace}/{sandbox.pod}"
             for address in _addresses(sandbox):
@@ -101,8 +101,7 @@ def _by_pods(pods: Iterable[Pod], nodes: Collection[str]) -> Iterator[tuple[str,
 
 
 def _addresses(sandbox: NodeSandbox) -> Iterator[str]:
-    for interface in sandbox.interfaces or ():
-        yield from filter(None, map(_canonical, interface.addresses or ()))
+    return filter(None, map(_canonical, sandbox.addresses))
 
 
 def _canonical(text: str) -> str | None:
@@ -122,7 +121,7 @@ def _given(pools: Iterable[SpiderIPPool]) -> dict[int, AddressSet]:
 
 
 def _is_in(address: str, given: Mapping[int, AddressSet]) -> bool:
-    version = 6 if ":" in address else 4
+    version = version_of_text(address)
     return to_int(address, version) in given[version]
 
 

@@ -122,7 +122,7 @@ def _mtus(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Networks whose pods have another MTU on some nodes, by the accounts of the nodes."""
     found: dict[str, dict[int, set[str]]] = {}
     for account in snapshot.installation.accounts or ():
-        for sandbox in (account.status.sandboxes if account.status else None) or ():
+        for sandbox in account.sandboxes:
             for each in sandbox.networks or ():
                 if each.mtu and each.name:
                     found.setdefault(each.name, {}).setdefault(each.mtu, set()).add(account.name)

@@ -47,4 +47,4 @@ def _drop(node: TracedNode, nic: str, address: Address, does: str, remedy: str) 
 
 
 def _registered(eni: ENI) -> set[Address]:
-    return {ip_address(text) for text in (eni.primary_address, *eni.addresses, *eni.ipv6_addresses)}
+    return {ip_address(text) for text in eni.all_addresses}

@@ -175,7 +175,7 @@ def _sources(attachment: Attachment, node: TracedNode, state: PodState) -> Itera
 def _container(pod: Pod, objects: ClusterObjects) -> str:
     """The ID of its sandbox, by its node's account."""
     account = objects.accounts.get(pod.spec.nodeName or "")
-    sandboxes = (account.status.sandboxes if account and account.status else None) or ()
+    sandboxes = account.sandboxes if account else ()
     uids = pod_uids(pod)
     return next((each.containerID for each in sandboxes if each.podUID in uids), UNKNOWN_CONTAINER)
 

@@ -13,7 +13,7 @@ from spiderpool.cli.connection import Cluster
 from spiderpool.cli.ui.pool_map import sandboxed_by
 from spiderpool.cli.ui.watching import WatchedCluster
 from spiderpool.cli.who import AddressAnswer, AddressObjects, answer
-from spiderpool.core.addresses import object_name, to_int
+from spiderpool.core.addresses import object_name, to_int, version_of_text
 
 
 async def look_at_address(cluster: Cluster, watched: WatchedCluster, address: str, now: datetime) -> AddressAnswer:
@@ -39,7 +39,7 @@ async def look_at_address(cluster: Cluster, watched: WatchedCluster, address: st
 
 def _accounts(watched: WatchedCluster, address: str, node: str | None) -> list[SpiderNode]:
     """The account of a node, and those that have the address."""
-    version = 6 if ":" in address else 4
+    version = version_of_text(address)
     number = to_int(address, version)
     return [
         each

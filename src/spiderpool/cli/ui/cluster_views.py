@@ -80,7 +80,7 @@ def _eni(eni: ENI, by_eni: Mapping[str, list[str]]) -> dict[str, Any]:
         "device": eni.device,
         "subnet": eni.subnet,
         "primary": eni.primary_address,
-        "addresses": len(eni.addresses) + len(eni.ipv6_addresses),
+        "addresses": len(eni.pod_addresses),
         "pools": by_eni.get(eni.identity, []),
     }
 

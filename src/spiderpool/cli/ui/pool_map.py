@@ -95,12 +95,10 @@ def _number(text: str) -> tuple[int, int] | None:
 
 def sandboxed_by(account: SpiderNode) -> tuple[Sandboxed, ...]:
     """The addresses in an account of a node."""
-    sandboxes = (account.status.sandboxes if account.status else None) or ()
     return tuple(
         Sandboxed(*number, sandbox.podUID)
-        for sandbox in sandboxes
-        for interface in sandbox.interfaces or ()
-        for text in interface.addresses or ()
+        for sandbox in account.sandboxes
+        for text in sandbox.addresses
         if (number := _number(text)) is not None
     )
 

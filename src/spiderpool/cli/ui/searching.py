@@ -12,7 +12,7 @@ from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.spiderserver import SpiderServer
-from spiderpool.core.addresses import canonical, object_name, to_int
+from spiderpool.core.addresses import canonical, object_name, to_int, version_of_text
 from spiderpool.core.ipam.allocation import address_text
 from spiderpool.core.ipam.gc import pod_key
 from spiderpool.core.ipam.selection import version_of
@@ -85,7 +85,7 @@ def _by_address(objects: SearchInput, address: str) -> Iterator[SearchHit]:
     if (held := objects.record(object_name(address))) is not None:
         yield SearchHit("address", address, f"pool {held.spec.pool}", f"SpiderIP of pod {pod_key(held)}")
         yield SearchHit("pod", pod_key(held), f"node {held.spec.node}", f"holds {address}")
-    version = 6 if ":" in address else 4
+    version = version_of_text(address)
     number = to_int(address, version)
     for pool in objects.pools:
         if version_of(pool) == version and number in pool_addresses(pool, version):
@@ -93,13 +93,13 @@ def _by_address(objects: SearchInput, address: str) -> Iterator[SearchHit]:
             yield SearchHit("pool", pool.name, pool.spec.subnet, f"has {address}")
     for server in objects.servers:
         for eni in server.spec.enis:
-            if address in (eni.primary_address, *eni.addresses, *eni.ipv6_addresses):
+            if address in eni.all_addresses:
                 yield SearchHit("node", server.name, f"ENI {eni.identity}", f"its ENI has {address}")
 
 
 def _by_mac(objects: SearchInput, mac: str) -> Iterator[SearchHit]:
     for account in objects.accounts:
-        for sandbox in (account.status.sandboxes if account.status else None) or ():
+        for sandbox in account.sandboxes:
             for interface in sandbox.interfaces or ():
                 if (interface.mac or "").lower().startswith(mac):
                     where = f"{interface.name} on node {account.name}"

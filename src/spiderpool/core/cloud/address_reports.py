@@ -48,7 +48,7 @@ class AddressReports:
         lost: set[str] = set()
         reported: set[str] = set()
         nodes: set[str] = set()
-        for address, node, rival in self.rivals(claim.node, eni.identity, (*eni.addresses, *eni.ipv6_addresses)):
+        for address, node, rival in self.rivals(claim.node, eni.identity, eni.pod_addresses):
             is_theirs = address in assigned(node).get(rival, ())
             if address in own and not is_theirs:
                 continue
@@ -59,7 +59,7 @@ class AddressReports:
 
 def _reports(instance: Instance | None) -> Iterator[tuple[str, str]]:
     for eni in instance.enis if instance else ():
-        for address in (eni.primary_address, *eni.addresses, *eni.ipv6_addresses):
+        for address in eni.all_addresses:
             yield address, eni.identity
 
 

@@ -64,7 +64,7 @@ def defect(instance: Instance, known: Instance | None = None) -> str | None:
 
 
 def _size_defects(instance: Instance) -> Iterator[str]:
-    if len(instance.enis) > MOST_ENIS or sum(len(_all_addresses(eni)) for eni in instance.enis) > MOST_ADDRESSES:
+    if len(instance.enis) > MOST_ENIS or sum(len(eni.all_addresses) for eni in instance.enis) > MOST_ADDRESSES:
         yield f"it has more than {MOST_ENIS} ENIs or {MOST_ADDRESSES} addresses"
 
 
@@ -88,7 +88,7 @@ def _set_defects(instance: Instance) -> Iterator[str]:
         yield f"{len(primaries)} of {len(instance.enis)} ENIs are the primary one"
     yield from _duplicates("ENI", (eni.identity for eni in instance.enis))
     yield from _duplicates("MAC address", (eni.mac for eni in instance.enis))
-    yield from _duplicates("address", chain.from_iterable(map(_all_addresses, instance.enis)))
+    yield from _duplicates("address", (address for eni in instance.enis for address in eni.all_addresses))
 
 
 def _duplicates(noun: str, values: Iterable[str]) -> Iterator[str]:
@@ -97,10 +97,6 @@ def _duplicates(noun: str, values: Iterable[str]) -> Iterator[str]:
         if value in listed:
             yield f"{noun} {value} is listed twice"
         listed.add(value)
-
-
-def _all_addresses(eni: ENI) -> tuple[str, ...]:
-    return (eni.primary_address, *eni.addresses, *eni.ipv6_addresses)
 
 
 def _eni_defects(enis: Iterable[ENI]) -> Iterator[str]:
@@ -147,7 +143,7 @@ def _number(text: str, version: int) -> int:
 
 def completed(last: Instance | None, now: Instance) -> Instance:
     """Returns a good reading with the IPv6 addresses that an ENI had in the last one, where it has none at all."""
-    taken = frozenset(chain.from_iterable(map(_all_addresses, now.enis)))
+    taken = frozenset(address for eni in now.enis for address in eni.all_addresses)
     formers = ((eni, last.eni(eni.identity) if last else None) for eni in now.enis)
     return replace(now, enis=tuple(_with_ipv6_of(former, eni, taken) for eni, former in formers))
 
@@ -167,7 +163,7 @@ def merged(last: Instance | None, now: Instance) -> Instance:
     """Returns what two good readings in a row have together; where they disagree, the later one is right."""
     if last is None:
         return replace(now, enis=_in_order(now.enis))
-    taken = frozenset(chain.from_iterable(map(_all_addresses, now.enis)))
+    taken = frozenset(address for eni in now.enis for address in eni.all_addresses)
     enis = [_merge_eni(eni, last.eni(eni.identity), taken) for eni in now.enis]
     macs = {eni.mac for eni in now.enis}
     former = [eni for eni in last.enis if now.eni(eni.identity) is None and eni.mac not in macs]

@@ -55,7 +55,7 @@ def reported_enis(instances: Iterable[Instance | None]) -> dict[str, str]:
     found: dict[str, str] = {}
     twice: set[str] = set()
     for eni in (eni for instance in instances if instance for eni in instance.enis):
-        for address in (eni.primary_address, *eni.addresses, *eni.ipv6_addresses):
+        for address in eni.all_addresses:
             if found.setdefault(address, eni.identity) != eni.identity:
                 twice.add(address)
     return {address: eni for address, eni in found.items() if address not in twice}
