@@ -101,13 +101,17 @@ class Cluster:
 
         Raises ApiUnavailable where nothing answers at all, Unauthorized where nobody knows us.
         """
+        await self.ping()
+        self._goes_on = True
+
+    async def ping(self) -> None:
+        """Ask whether the API server answers us. Raises ApiUnavailable where it does not, Unauthorized."""
         try:
             await self.client.get_raw("version", timeout=self.timeout)
         except Unauthorized:
             raise
         except ApiRefusal:  # an answer all the same
             pass
-        self._goes_on = True
 
     async def list(
         self, kind: type[T], namespace: str | None = None, **selectors: Unpack[ListOptions]

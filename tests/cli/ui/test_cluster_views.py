@@ -17,6 +17,7 @@ from spiderpool.api.subnet import (
     SubnetSpec,
     SubnetStatus,
 )
+from spiderpool.cli.connection import Cluster
 from spiderpool.cli.ui.cluster_views import node_documents, quota_documents, subnet_documents
 from spiderpool.cli.ui.pool_map import pool_maps
 from spiderpool.cli.ui.watching import WatchedCluster
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.unit
 async def watched() -> AsyncIterator[WatchedCluster]:
     """What is known of a cluster, from tests that say it."""
     async with ApiServer() as server, server.client() as client:
-        yield WatchedCluster(client, 5.0)
+        yield WatchedCluster(Cluster(client, 5.0))
 
 
 def quota(name: str, limit: int, used: int | None) -> SpiderIPQuota:

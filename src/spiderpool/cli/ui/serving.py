@@ -44,7 +44,7 @@ class PageServer:
     def __init__(self, cluster: Cluster, namespace: str | None = None) -> None:
         self.access = PageAccess()
         self.streams = EventStreams()
-        self.watched = WatchedCluster(cluster.client, cluster.timeout)
+        self.watched = WatchedCluster(cluster)
         self.keeper = MapKeeper(self.watched, self.streams)
         self._answers = Answers(cluster, self.watched, self.keeper, namespace)
         self._files = static_files()

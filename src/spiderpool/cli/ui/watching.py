@@ -17,9 +17,10 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.cli.connection import Cluster
 from spiderpool.cli.installation import AGENT
 from spiderpool.errors import SpiderpoolError
-from spiderpool.kube.client import ApiRefusal, Client, Forbidden, NotFound, Unauthorized
+from spiderpool.kube.client import Forbidden, NotFound, Unauthorized
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import logger
 
@@ -85,9 +86,8 @@ def resource_of(kind: type[Object]) -> str:
 class WatchedCluster:
     """Keeps all kinds, each as far as it may be read. Made in a running event loop."""
 
-    def __init__(self, client: Client, timeout: float) -> None:
-        self.client = client
-        self.timeout = timeout
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self.trouble: str | None = None
         """Why what is shown may be old; None while the API server answers us."""
         self.changed = asyncio.Event()
@@ -99,7 +99,10 @@ class WatchedCluster:
 
     def _watched(self, kind: type[Object]) -> WatchedKind:
         informer: Informer[Any] = Informer(
-            self.client, kind, fields=FIELDS.get(kind), interrupted=lambda error: self._note_refusal(kind, error)
+            self._cluster.client,
+            kind,
+            fields=FIELDS.get(kind),
+            interrupted=lambda error: self._note_refusal(kind, error),
         )
         informer.subscribe(lambda _old, _new: self._note(kind))
         return WatchedKind(kind, informer)
@@ -174,11 +177,9 @@ class WatchedCluster:
     async def _trouble(self) -> str | None:
         """Why what is shown may be old."""
         try:
-            await self.client.get_raw("version", timeout=self.timeout)
+            await self._cluster.ping()
         except Unauthorized as error:
             return f"the API server does not accept your credentials any more ({error.message}): what is shown is old"
-        except ApiRefusal:  # an answer all the same
-            return None
         except SpiderpoolError as error:
             return f"{error.message}: what is shown may be old"
         return None
