@@ -95,7 +95,7 @@ class Answers:
         found = self._keeper.maps.get(request.match_info["name"])
         if found is None:
             return as_json({"error": f"there is no pool {request.match_info['name']}, or it may not be read"}, 404)
-        return as_json(documents.map_document(found, self._keeper.revision))
+        return as_json(documents.MapDocument.of(found, self._keeper.revision))
 
     async def _nodes(self, _: web.Request) -> web.Response:
         quotas = cluster_views.quota_documents(self._watched.items(SpiderIPQuota))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Self, TypeAlias
+
+import msgspec
 
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.cli.ui.pool_map import MAP_STATES, MapChange, MapPiece, PoolMap
@@ -43,49 +45,88 @@ def counts(found: PoolMap) -> list[Number]:
     return [_number(found.counts[state], found.version) for state in MAP_STATES]
 
 
-def map_document(found: PoolMap, revision: int) -> dict[str, Any]:
+class MapDocument(msgspec.Struct, frozen=True):
     """A whole map."""
-    return {
-        "name": found.name,
-        "version": found.version,
-        "subnet": found.subnet,
-        "revision": revision,
-        **_summary(found),
-        "pieces": flat(found.pieces, found.version),
-    }
+
+    name: str
+    version: int
+    subnet: str
+    revision: int
+    disabled: bool
+    terminating: bool
+    counts: list[Number]
+    pieces: list[Number]
+
+    @classmethod
+    def of(cls, found: PoolMap, revision: int) -> Self:
+        """That of a map as the revision has it."""
+        return cls(
+            found.name,
+            found.version,
+            found.subnet,
+            revision,
+            found.is_disabled,
+            found.is_terminating,
+            counts(found),
+            flat(found.pieces, found.version),
+        )
 
 
-def change_document(found: PoolMap, changed: Sequence[MapChange]) -> dict[str, Any]:
-    """What has changed of a map, or nothing of it where that is more than the map is worth."""
-    document = _summary(found)
-    if len(changed) <= MOST_CHANGED:
-        document["pieces"] = flat(changed, found.version)
-    return document
+class MapChangeDocument(msgspec.Struct, frozen=True):
+    """What has changed of a map."""
+
+    disabled: bool
+    terminating: bool
+    counts: list[Number]
+    pieces: list[Number] | msgspec.UnsetType = msgspec.UNSET
+    """What to lay over the former map; absent where the page has to load the map anew."""
+
+    @classmethod
+    def of(cls, found: PoolMap, changed: Sequence[MapChange] | None) -> Self:
+        """Without pieces where these are more than the map is worth, or where there was no map (None)."""
+        if changed is None or len(changed) > MOST_CHANGED:
+            return cls(found.is_disabled, found.is_terminating, counts(found))
+        return cls(found.is_disabled, found.is_terminating, counts(found), flat(changed, found.version))
 
 
-def _summary(found: PoolMap) -> dict[str, Any]:
-    return {"disabled": found.is_disabled, "terminating": found.is_terminating, "counts": counts(found)}
+class PoolDocument(msgspec.Struct, frozen=True):
+    """A pool as `top pools` has it; None stands for what the API does not say."""
+
+    name: str
+    version: int
+    subnet: str
+    used: Number | None
+    free: Number | None
+    total: Number | None
+    default: bool
+    disabled: bool
+    terminating: bool
+    users: str = msgspec.field(name="for")
+    """Which pods it is for."""
+    counts: list[Number] | None
+    """Those of its map."""
+
+    @classmethod
+    def of(cls, pool: SpiderIPPool, usage: PoolUsage, found: PoolMap | None) -> Self:
+        """That of a pool with its usage and its map."""
+        version = version_of(pool)
+        return cls(
+            name=pool.name,
+            version=version,
+            subnet=pool.spec.subnet,
+            used=_size(usage.used, version),
+            free=_size(usage.free, version),
+            total=_size(usage.total, version),
+            default=bool(pool.spec.default),
+            disabled=bool(pool.spec.disable),
+            terminating=pool.terminating,
+            users=restrictions(pool).removeprefix("for "),
+            counts=counts(found) if found else None,
+        )
 
 
-def pool_documents(pools: Iterable[SpiderIPPool], reserved: Reserved, maps: dict[str, PoolMap]) -> list[dict[str, Any]]:
-    """The pools as `top pools` has them, the fullest first, with the number of addresses of each state."""
+def pool_documents(pools: Iterable[SpiderIPPool], reserved: Reserved, maps: dict[str, PoolMap]) -> list[PoolDocument]:
+    """The pools, the fullest first, with the number of addresses of each state."""
     by_name = {each.name: each for each in pools}
     usages = fullest(pool_usage(each, reserved) for each in by_name.values())
-    return [_pool_document(by_name[each.name], each, maps.get(each.name)) for each in usages]
-
-
-def _pool_document(pool: SpiderIPPool, usage: PoolUsage, found: PoolMap | None) -> dict[str, Any]:
-    version = version_of(pool)
-    return {
-        "name": pool.name,
-        "version": version,
-        "subnet": pool.spec.subnet,
-        "used": _size(usage.used, version),
-        "free": _size(usage.free, version),
-        "total": _size(usage.total, version),
-        "default": bool(pool.spec.default),
-        "disabled": bool(pool.spec.disable),
-        "terminating": pool.terminating,
-        "for": restrictions(pool).removeprefix("for "),
-        "counts": counts(found) if found else None,
-    }
+    return [PoolDocument.of(by_name[each.name], each, maps.get(each.name)) for each in usages]

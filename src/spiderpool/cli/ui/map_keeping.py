@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
+
+import msgspec
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.api.ip import SpiderIP
@@ -14,7 +16,7 @@ from spiderpool.api.meta import Object
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spidernode import SpiderNode
 from spiderpool.cli.address_state import AddressState, ListedAddresses
-from spiderpool.cli.ui.documents import change_document
+from spiderpool.cli.ui.documents import MapChangeDocument
 from spiderpool.cli.ui.pool_map import (
     HolderIndex,
     MapInput,
@@ -63,6 +65,17 @@ class ComputedOnce(Generic[T, V]):
         self._known = {name: known for name, known in self._known.items() if name in names}
 
 
+class PageState(msgspec.Struct, frozen=True, rename="camel"):
+    """How far what is shown may be trusted."""
+
+    reading: dict[str, int]
+    """Kinds whose first list is under way, and how many of their objects have arrived."""
+    trouble: str | None
+    """Why what is shown may be old."""
+    left_out: list[str]
+    """What may not be read, in sentences."""
+
+
 class MapKeeper:
     """The maps of all pools. Each look that finds a change has a number, the revision."""
 
@@ -74,18 +87,14 @@ class MapKeeper:
         self._streams = streams
         self._sandboxed = ComputedOnce(sandboxed_by)
         self._addresses = ComputedOnce(ListedAddresses.of)
-        self._state: dict[str, Any] = {}  # what browsers were told last of the state of the page
+        self._state: PageState | None = None  # what browsers were told last of the state of the page
         self._holders = HolderIndex()  # follows the SpiderIPs that are watched
         cluster.informer(SpiderIP).subscribe(self._holders.note)
 
     @property
-    def state(self) -> dict[str, Any]:
+    def state(self) -> PageState:
         """What browsers are told of the state of the page itself."""
-        return {
-            "reading": self._cluster.reading,
-            "trouble": self._cluster.trouble,
-            "leftOut": self._cluster.left_out,
-        }
+        return PageState(self._cluster.reading, self._cluster.trouble, self._cluster.left_out)
 
     async def run(self) -> None:
         """Look at every change until cancelled."""
@@ -146,13 +155,11 @@ class MapKeeper:
     def _publish_maps(self, found: Mapping[str, PoolMap]) -> None:
         former, self.maps = self.maps, dict(found)
         changed = {
-            name: change_document(new, changes(former[name], new) if name in former else [])
+            name: MapChangeDocument.of(new, changes(former[name], new) if name in former else None)
             for name, new in found.items()
             if former.get(name) != new
         }
         gone = [name for name in former if name not in found]
         if changed or gone:
             self.revision += 1
-            for name in changed.keys() - former.keys():
-                changed[name].pop("pieces")
             self._streams.publish("maps", {"revision": self.revision, "changed": changed, "gone": gone})

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
+
 from spiderpool.api.iphistory import SpiderIPHistory
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.cli.connection import Cluster
@@ -91,13 +93,19 @@ def _turn(at: int, taken: bool, tenure: Tenure) -> AddressTurn:
     return AddressTurn(moment(at), taken, tenure.address, pod, tenure.node, tenure.pool)
 
 
+class GrowthDocument(msgspec.Struct, frozen=True):
+    """How a pool grows, and when it is full, in words."""
+
+    name: str
+    growth: str
+    full: str
+
+
 async def read_forecast(
     cluster: Cluster, pools: Iterable[SpiderIPPool], reserved: Reserved, now: datetime
-) -> list[dict[str, str]]:
+) -> list[GrowthDocument]:
     """How pools grow and when they are full, as `top pools` says, those first that are the fullest."""
     grown = await growth_of_pools(cluster, now)
     usages = fullest(pool_usage(each, reserved) for each in pools)
     known = ((each.name, pool_growth(grown.get(each.name), each.free)) for each in usages)
-    return [
-        {"name": name, "growth": found.cells[0], "full": found.cells[1]} for name, found in known if found is not None
-    ]
+    return [GrowthDocument(name, *found.cells) for name, found in known if found is not None]
