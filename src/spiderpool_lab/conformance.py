@@ -15,8 +15,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -229,20 +229,33 @@ def main(focus: str, few: bool, keep: bool, minutes: float, **chosen: Any) -> No
     until = time.monotonic() + 60 * minutes
     names = list_tests()
     tests_plan = smoke(names) if few else plan(names, focus)
-    cluster = LabCluster(NAME, lab_options(detached=keep), progress=click.echo)
     try:
-        if keep and cluster.is_up:
-            _remove_leftovers(cluster)
-        else:
-            cluster.up()
-            reach_api_server_from_internet(cluster)
-        succeeded = _run(cluster, tests_plan, Choice(until=until, **chosen), is_whole=not (few or focus))
+        with lab(keep=keep) as cluster:
+            succeeded = _run(cluster, tests_plan, Choice(until=until, **chosen), is_whole=not (few or focus))
     except SpiderpoolError as error:
         raise click.ClickException(error.message) from error
+    sys.exit(0 if succeeded else 1)
+
+
+@contextmanager
+def lab(*, keep: bool) -> Iterator[LabCluster]:
+    """The lab of the tests; with ``keep`` that of an earlier run if it is up, and it stays up.
+
+    Raises BadConfig with the remedy if it is up and not to be kept: it stays as it is.
+    """
+    cluster = LabCluster(NAME, lab_options(detached=keep), progress=click.echo)
+    is_ready = keep and cluster.is_up
+    if not is_ready:
+        cluster.up()
+    try:
+        if is_ready:
+            _remove_leftovers(cluster)
+        else:
+            reach_api_server_from_internet(cluster)
+        yield cluster
     finally:
         if not keep:
             cluster.down()
-    sys.exit(0 if succeeded else 1)
 
 
 def reach_api_server_from_internet(cluster: LabCluster) -> None:

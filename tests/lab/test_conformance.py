@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from spiderpool_lab import binaries, cluster, conformance
+from spiderpool.errors import BadConfig
+from spiderpool_lab import binaries, cluster, conformance, namespaces
 from spiderpool_lab.conformance_report import E2EOutcome, failures
 from spiderpool_lab.conformance_tests import plan, smoke
 from spiderpool_lab.topology import enlarged
@@ -35,6 +38,35 @@ def test_a_few_of_kubernetes_own_tests_pass(tmp_path: Path) -> None:
     outcomes = [outcome for name in names if (outcome := tests.known(name))]
     assert [outcome.name for outcome in outcomes] == [*names]
     assert not failures(outcomes)
+
+
+RIVAL = """
+import sys
+from spiderpool_lab.cluster import LabCluster
+
+cluster = LabCluster(sys.argv[1])
+cluster.prepare()
+cluster.fabric.up()
+print(flush=True)
+sys.stdin.readline()
+cluster.down()
+"""
+
+
+@pytest.mark.lab
+@pytest.mark.timeout(60)
+def test_the_lab_of_another_run_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = lab_name("confrival")
+    monkeypatch.setattr(conformance, "NAME", name)
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", RIVAL, name], stdin=pipe, stdout=pipe, text=True) as rival:
+        assert rival.stdout is not None
+        rival.stdout.readline()
+        with pytest.raises(BadConfig, match=f"spiderpool-lab down --name {name}"), conformance.lab(keep=False):
+            pass
+        assert namespaces.path(cluster.LabCluster(name).fabric.vpc).exists()
+        rival.communicate("\n", timeout=30)
+    assert rival.returncode == 0
 
 
 @pytest.mark.unit

@@ -203,20 +203,26 @@ class NodeNetwork:
             log.info("tuning of the node's NICs undone", steps=len(steps))
 
     def _gateways(self) -> dict[Network, Address]:
-        """Subnet → gateway, by the pools."""
-        gateways: dict[Network, Address] = {}
+        """Subnet → gateway, by the pools that name one."""
+        return {subnet: gateway for subnet, gateway in self._subnets().items() if gateway}
+
+    def _subnets(self) -> dict[Network, Address | None]:
+        """The subnets of the pools, with their gateways."""
+        subnets: dict[Network, Address | None] = {}
         for pool in sorted(self._cluster.pools(), key=lambda pool: pool.name):
-            if pool.spec.gateway:
-                try:
-                    gateways[ip_network(pool.spec.subnet, strict=False)] = ip_address(pool.spec.gateway)
-                except ValueError as error:  # written past the admission webhook, so it may be malformed
-                    log.debug("gateway of malformed pool ignored", pool=pool.name, error=str(error))
-        return gateways
+            try:
+                subnet = ip_network(pool.spec.subnet, strict=False)
+                gateway = ip_address(pool.spec.gateway) if pool.spec.gateway else None
+            except ValueError as error:  # written past the admission webhook, so it may be malformed
+                log.debug("malformed pool ignored", pool=pool.name, error=str(error))
+                continue
+            subnets[subnet] = gateway or subnets.get(subnet)
+        return subnets
 
     async def _diagnose(self, failed: str = "") -> None:
         """Report faults of the node's network, and addresses of pods that the node has; ``failed``: why not tuned."""
         state, now = await interfaces.node_state(), asyncio.get_running_loop().time()
-        faults = diagnose(state, tuning=self._tuning.enabled, failed=failed)
+        faults = diagnose(state, self._subnets(), tuning=self._tuning.enabled, failed=failed)
         self._history = self._history.next(faults, now)
         lasting = self._history.lasting(SETTLING if self._tuning.enabled else 0.0, now)
         self._faults.look(event_reasons.NODE_NETWORK_FAULT, {fault: fault for fault in lasting}, now)

@@ -109,6 +109,9 @@ def test_refused() -> None:
         plan_nics(tuple(NIC(f"eth{number}", ()) for number in range(16)), NodeState())
 
 
+SUBNETS = (ip_network("172.31.192.0/20"), ip_network("192.168.0.0/24"))
+
+
 def test_diagnosis() -> None:
     held = (
         NICAddress("eth0", ip_interface("172.31.199.183/20")),
@@ -127,7 +130,7 @@ def test_diagnosis() -> None:
             Reply("eth1", source, None, for_pods=True),
         ),
     )
-    assert diagnose(seen) == (
+    assert diagnose(seen, SUBNETS) == (
         "The node does not forward IPv4, so Services do not work from pods: set net.ipv4.ip_forward to 1.",
         "Rule 500 from 172.31.199.183/32 comes before the rule of the pods' table (priority 1000), so answers of the"
         " node to its pods leave by a NIC: give it a priority above that.",
@@ -138,8 +141,8 @@ def test_diagnosis() -> None:
         "NIC eth1 filters strictly by reverse path, which drops connections to NodePorts that arrive by it: set"
         " net.ipv4.conf.eth1.rp_filter to 2.",
     )
-    assert diagnose(NodeState(addresses=held, routes=(DEFAULT,))) == ()
-    [fault] = diagnose(NodeState(addresses=held, routes=(DEFAULT,), untracked=True))
+    assert diagnose(NodeState(addresses=held, routes=(DEFAULT,)), SUBNETS) == ()
+    [fault] = diagnose(NodeState(addresses=held, routes=(DEFAULT,), untracked=True), SUBNETS)
     assert fault.endswith("set net.ipv4.vs.conntrack to 1, as kube-proxy does when it begins.")
 
 
@@ -147,24 +150,32 @@ def test_diagnosis_of_a_node_that_is_tuned() -> None:
     source = ip_address("192.168.0.154")
     held = NICAddress("eth1", ip_interface("192.168.0.154/24"))
     seen = NodeState(addresses=(held,), replies=(Reply("eth1", source, "eth0"),))
-    [fault] = diagnose(seen, tuning=True)
+    [fault] = diagnose(seen, SUBNETS, tuning=True)
     assert fault.endswith(
         "its tuning lacks the gateway, which no pool of the NIC's subnet names: set it in one, or add rules by hand."
     )
     rule = AddRule("node", 4, 3000, 1001, source=ip_network("192.168.0.154/32"))
-    assert diagnose(replace(seen, rules=(rule,)), tuning=True) == (fault,)
+    assert diagnose(replace(seen, rules=(rule,)), SUBNETS, tuning=True) == (fault,)
     route = AddRoute("node", ip_network("0.0.0.0/0"), "eth1", ip_address("192.168.0.253"), table=1001)
-    [fault] = diagnose(replace(seen, rules=(rule,), routes=(route, DEFAULT)), tuning=True)
+    [fault] = diagnose(replace(seen, rules=(rule,), routes=(route, DEFAULT)), (), tuning=True)
     assert fault.endswith(
         "another rule of the node comes before those of its tuning: give it a higher priority number."
     )
 
 
+def test_a_nic_of_a_management_network_is_no_fault() -> None:
+    held = NICAddress("eth1", ip_interface("192.168.0.154/24"))
+    seen = NodeState(addresses=(held,), routes=(DEFAULT,), replies=(Reply("eth1", held.address.ip, "eth0"),))
+    assert diagnose(seen, SUBNETS[:1], tuning=True) == ()
+    assert len(diagnose(seen, SUBNETS, tuning=True)) == 1
+
+
 def test_diagnosis_of_a_node_whose_tuning_has_failed() -> None:
     held = NICAddress("eth1", ip_interface("192.168.0.154/24"))
     seen = NodeState(addresses=(held,), replies=(Reply("eth1", held.address.ip, "eth0"),), untracked=True)
-    failed, answers, untracked = diagnose(seen, tuning=True, failed="16 NICs are more than marks can tell apart")
-    assert failed == "The tuning of the node's NICs has failed: 16 NICs are more than marks can tell apart."
+    why = "16 NICs are more than marks can tell apart"
+    failed, answers, untracked = diagnose(seen, SUBNETS, tuning=True, failed=why)
+    assert failed == f"The tuning of the node's NICs has failed: {why}."
     assert answers.endswith("mend what keeps the node from being tuned, or add its rules by hand.")
     assert untracked.startswith("kube-proxy serves by IPVS"), "what has nothing to do with it is told as well"
 

@@ -13,7 +13,7 @@ routes to pods. A node with one NIC needs no mark.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 
@@ -113,17 +113,22 @@ def undo_nics(observed: NodeState) -> tuple[Step, ...]:
     return (*(Remove(step) for step in _own_objects(observed)), DropNICMarks("node"))
 
 
-def diagnose(observed: NodeState, *, tuning: bool = False, failed: str = "") -> tuple[str, ...]:
+def diagnose(
+    observed: NodeState, subnets: Collection[Network], *, tuning: bool = False, failed: str = ""
+) -> tuple[str, ...]:
     """A sentence for each setting that keeps pods or NICs from being reached or from answering.
 
-    ``tuning`` says that the node is tuned by `plan_nics`, with the gateways that are known; ``failed`` says why
-    the tuning has failed.
+    ``subnets`` are those of the pools. A NIC that has no pool and by which no route has a gateway, such as one of a
+    management network, is asked by its own network alone. ``tuning`` says that the node is tuned by `plan_nics`, with
+    the gateways that are known; ``failed`` says why the tuning has failed.
     """
+    reachable = {link for link, own in _subnets(observed).items() if not own.isdisjoint(subnets)}
+    reachable |= {route.link for route in observed.routes if route.gateway}
     return (
         *((f"The tuning of the node's NICs has failed: {failed}.",) if failed else ()),
         *_forwarding_faults(observed),
         *_order_faults(observed),
-        *_reply_faults(observed, tuning, failed=bool(failed)),
+        *_reply_faults(observed, reachable, tuning, failed=bool(failed)),
         *_filter_faults(observed),
         *_service_faults(observed),
     )
@@ -197,9 +202,9 @@ def _order_faults(observed: NodeState) -> Iterator[str]:
             )
 
 
-def _reply_faults(observed: NodeState, tuning: bool, *, failed: bool) -> Iterator[str]:
+def _reply_faults(observed: NodeState, reachable: set[str], tuning: bool, *, failed: bool) -> Iterator[str]:
     for reply in observed.replies:
-        if reply.leaves_by == reply.arrived_by:
+        if reply.leaves_by == reply.arrived_by or reply.arrived_by not in reachable:
             continue
         path = f"leave by {reply.leaves_by}" if reply.leaves_by else "have no route"
         what = "answers of pods to connections that arrived by it" if reply.for_pods else f"answers from {reply.source}"
