@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -178,15 +179,32 @@ async def test_a_pool_that_does_not_exist(server: ApiServer) -> None:
     assert found.advice == ("make pool absent for this node, or correct its name where it is written",)
 
 
-async def test_a_pool_of_another_node_that_a_pod_names(server: ApiServer) -> None:
+def of_node(made: SpiderIPPool, node: str = "n2") -> SpiderIPPool:
+    """A pool as the webhooks write it: agents of other nodes do not see it."""
+    labels = {**(made.metadata.labels or {}), POOL_NODE_LABEL: node}
+    return replace(made, metadata=replace(made.metadata, labels=labels), spec=replace(made.spec, nodeName=[node]))
+
+
+@pytest.mark.parametrize("named", ["blue", "bl*"])
+@pytest.mark.parametrize(
+    ("made", "advice"),
+    [
+        (pool("blue"), "add the node to spec.nodeName of pool blue"),
+        (of_eni(pool("blue")), "name a pool of the pod's own node: blue is for an ENI of node n2, or let the pod run"),
+        (pool("blue", "fd00::1", subnet="fd00::/64", ipVersion=6), "name pools of both families in the right place"),
+    ],
+    ids=["made by hand", "of an ENI", "of the other family"],
+)
+async def test_a_pool_of_another_node_that_a_pod_names(
+    server: ApiServer, named: str, made: SpiderIPPool, advice: str
+) -> None:
     """The agent's words are those for a pool that does not exist: it does not see it."""
-    blue = pool("blue", nodeName=["n2"])
-    labelled = replace(blue, metadata=replace(blue.metadata, labels={POOL_NODE_LABEL: "n2"}))
-    server.put(pod({"ipam.spidernet.io/ippool": '{"ipv4": ["blue"]}'}), labelled)
+    server.put(pod({"ipam.spidernet.io/ippool": json.dumps({"ipv4": [named]})}), of_node(made))
     found = await explained(server, "pod", "default/web")
-    assert "no IPv4 pool of that name that node n1 may use" in (found.refusal or "")
-    (advice,) = found.advice
-    assert advice.startswith("add the node to spec.nodeName of pool blue")
+    assert "IPv4 pool" in (found.refusal or "")
+    assert "that node n1 may use" in (found.refusal or "")
+    (told,) = found.advice
+    assert told.startswith(advice)
 
 
 async def test_a_quota_of_which_nothing_is_left(server: ApiServer) -> None:

@@ -8,6 +8,7 @@ report faults as Events.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -21,6 +22,7 @@ from spiderpool.agent.node_faults import NodeFaults
 from spiderpool.api import event_reasons
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.spiderserver import Instance
 from spiderpool.core.network.coordinator import rule_table
 from spiderpool.core.network.node_addresses import misplaced
 from spiderpool.core.network.plumbing.lasting_faults import FaultHistory
@@ -203,26 +205,21 @@ class NodeNetwork:
             log.info("tuning of the node's NICs undone", steps=len(steps))
 
     def _gateways(self) -> dict[Network, Address]:
-        """Subnet → gateway, by the pools that name one."""
-        return {subnet: gateway for subnet, gateway in self._subnets().items() if gateway}
-
-    def _subnets(self) -> dict[Network, Address | None]:
-        """The subnets of the pools, with their gateways."""
-        subnets: dict[Network, Address | None] = {}
+        """Subnet → gateway, by the pools."""
+        gateways: dict[Network, Address] = {}
         for pool in sorted(self._cluster.pools(), key=lambda pool: pool.name):
-            try:
-                subnet = ip_network(pool.spec.subnet, strict=False)
-                gateway = ip_address(pool.spec.gateway) if pool.spec.gateway else None
-            except ValueError as error:  # written past the admission webhook, so it may be malformed
-                log.debug("malformed pool ignored", pool=pool.name, error=str(error))
-                continue
-            subnets[subnet] = gateway or subnets.get(subnet)
-        return subnets
+            if pool.spec.gateway:
+                try:
+                    gateways[ip_network(pool.spec.subnet, strict=False)] = ip_address(pool.spec.gateway)
+                except ValueError as error:  # written past the admission webhook, so it may be malformed
+                    log.debug("gateway of malformed pool ignored", pool=pool.name, error=str(error))
+        return gateways
 
     async def _diagnose(self, failed: str = "") -> None:
         """Report faults of the node's network, and addresses of pods that the node has; ``failed``: why not tuned."""
         state, now = await interfaces.node_state(), asyncio.get_running_loop().time()
-        faults = diagnose(state, self._subnets(), tuning=self._tuning.enabled, failed=failed)
+        subnets = known_subnets(self._cluster.pools(), self._cluster.server())
+        faults = diagnose(state, subnets, tuning=self._tuning.enabled, failed=failed)
         self._history = self._history.next(faults, now)
         lasting = self._history.lasting(SETTLING if self._tuning.enabled else 0.0, now)
         self._faults.look(event_reasons.NODE_NETWORK_FAULT, {fault: fault for fault in lasting}, now)
@@ -230,6 +227,17 @@ class NodeNetwork:
         records = cluster.records.informer.items()
         found = misplaced(state.addresses, cluster.pools(), records, cluster.reserved)
         self._faults.look(event_reasons.POD_ADDRESS_ON_NODE, found, now)
+
+
+def known_subnets(pools: Iterable[SpiderIPPool], server: Instance | None) -> frozenset[Network]:
+    """The subnets of pools and of a server's ENIs, but for malformed ones, which were written past the webhook."""
+    enis = server.enis if server else ()
+    found: set[Network] = set()
+    of_enis = (subnet for eni in enis for subnet in (eni.subnet, eni.subnet6) if subnet)
+    for text in (*(pool.spec.subnet for pool in pools), *of_enis):
+        with suppress(ValueError):
+            found.add(ip_network(text, strict=False))
+    return frozenset(found)
 
 
 async def _keep(rules: RuleSet, consequence: str) -> None:

@@ -170,7 +170,7 @@ def explain(case: PodCase, now: datetime) -> Explanation:
         sources=tuple(dict.fromkeys(planned.plan.trace)),
         addresses=addresses,
         refusal=refusal.message if refusal else None,
-        advice=tuple(remedies(outcomes, {each.name for each in case.pools})) if refusal else (),
+        advice=tuple(remedies(outcomes, case.pools)) if refusal else (),
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.core.ipam.dry_run import DryGrant, RefusalCause
-from spiderpool.core.ipam.selection import ApplicationPool, Verdict
+from spiderpool.core.ipam.selection import ApplicationPool, Verdict, is_named, version_of
 
 REMEDIES = {
     "exhausted": "add addresses to spec.ips of pool {pool} (and register them on the ENI), or delete pods that use it",
@@ -25,15 +26,16 @@ REMEDIES = {
 """By the rule of a verdict."""
 NO_DEFAULT = "set spec.default of a pool to true, or name pools in the network's ipam or the pod's annotation"
 QUOTA = "delete pods of the Namespace, or have spec.addresses of its SpiderIPQuota raised"
+OTHER_SERVER = "name a pool of the pod's own node: {pool} is for an ENI of node {node}, or let the pod run on that node"
 SUBNET = "see whether spiderpool-controller leads, and has addresses for the pool: kubectl describe spidersubnet"
 
 
-def remedies(outcomes: Iterable[DryGrant], pools: Collection[str]) -> Iterator[str]:
+def remedies(outcomes: Iterable[DryGrant], pools: Collection[SpiderIPPool]) -> Iterator[str]:
     """Sentences, each once; the refusals that name their own remedy need none. ``pools`` are all of the cluster."""
     yield from dict.fromkeys(text for each in outcomes if each.refusal for text in _of(each, pools))
 
 
-def _of(outcome: DryGrant, pools: Collection[str]) -> Iterator[str]:
+def _of(outcome: DryGrant, pools: Collection[SpiderIPPool]) -> Iterator[str]:
     """What would serve one request: any one of them is enough."""
     match outcome.cause:
         case RefusalCause.QUOTA:
@@ -46,10 +48,22 @@ def _of(outcome: DryGrant, pools: Collection[str]) -> Iterator[str]:
                 yield NO_DEFAULT
 
 
-def _remedy(outcome: DryGrant, verdict: Verdict, pools: Collection[str]) -> str:
-    rule = verdict.rule
-    if rule == "exists" and isinstance(outcome.request.candidates, ApplicationPool):
+def _remedy(outcome: DryGrant, verdict: Verdict, pools: Collection[SpiderIPPool]) -> str:
+    if verdict.rule != "exists":
+        return REMEDIES[verdict.rule].format(pool=verdict.subject)
+    if isinstance(outcome.request.candidates, ApplicationPool):
         return SUBNET
-    if rule == "exists" and verdict.subject in pools:
-        rule = "node"  # an agent does not see the pools of other nodes
-    return REMEDIES[rule].format(pool=verdict.subject)
+    unseen = [pool for pool in pools if is_named(verdict.subject, pool.name)]
+    if not unseen:
+        return REMEDIES["exists"].format(pool=verdict.subject)
+    version = outcome.request.version
+    return _remedy_of_unseen(min(unseen, key=lambda pool: (version_of(pool) != version, pool.name)), version)
+
+
+def _remedy_of_unseen(pool: SpiderIPPool, version: int) -> str:
+    """What to change where the pool that is named is for other nodes, so that the pod's agent does not know it."""
+    if version_of(pool) != version:
+        return REMEDIES["family"].format(pool=pool.name)
+    if pool.eni:
+        return OTHER_SERVER.format(pool=pool.name, node=", ".join(pool.spec.nodeName or ()))
+    return REMEDIES["node"].format(pool=pool.name)

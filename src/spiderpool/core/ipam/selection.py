@@ -127,9 +127,14 @@ def may_be_candidate(request: AllocationRequest, name: str) -> bool:
     """Whether a pool of which only the name is known may be a candidate of a request."""
     match request.candidates:
         case NamedPools(names):
-            return any(name == each or (is_pattern(each) and fnmatchcase(name, _as_shell(each))) for each in names)
+            return any(is_named(each, name) for each in names)
         case _:
             return True
+
+
+def is_named(word: str, pool: str) -> bool:
+    """Whether a name or pattern stands for a pool of this name."""
+    return fnmatchcase(pool, _as_shell(word)) if is_pattern(word) else pool == word
 
 
 def concerns_application(request: AllocationRequest, pools: Iterable[SpiderIPPool]) -> bool:

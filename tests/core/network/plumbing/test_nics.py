@@ -165,9 +165,14 @@ def test_diagnosis_of_a_node_that_is_tuned() -> None:
 
 def test_a_nic_of_a_management_network_is_no_fault() -> None:
     held = NICAddress("eth1", ip_interface("192.168.0.154/24"))
-    seen = NodeState(addresses=(held,), routes=(DEFAULT,), replies=(Reply("eth1", held.address.ip, "eth0"),))
+    replies = (Reply("eth1", held.address.ip, "eth0"),)
+    seen = NodeState(addresses=(held,), routes=(DEFAULT,), replies=replies, strict=("eth1",))
     assert diagnose(seen, SUBNETS[:1], tuning=True) == ()
-    assert len(diagnose(seen, SUBNETS, tuning=True)) == 1
+    assert len(diagnose(seen, SUBNETS, tuning=True)) == 2
+    part = (ip_network("192.168.0.128/25"), ip_network("fd00::/64"))
+    assert len(diagnose(seen, part, tuning=True)) == 2, "the pool is for a part of the NIC's network"
+    onwards = AddRoute("node", ip_network("10.0.0.0/8"), "eth1", ip_address("192.168.0.253"))
+    assert len(diagnose(replace(seen, routes=(DEFAULT, onwards)), (), tuning=True)) == 2
 
 
 def test_diagnosis_of_a_node_whose_tuning_has_failed() -> None:

@@ -118,20 +118,25 @@ def diagnose(
 ) -> tuple[str, ...]:
     """A sentence for each setting that keeps pods or NICs from being reached or from answering.
 
-    ``subnets`` are those of the pools. A NIC that has no pool and by which no route has a gateway, such as one of a
-    management network, is asked by its own network alone. ``tuning`` says that the node is tuned by `plan_nics`, with
-    the gateways that are known; ``failed`` says why the tuning has failed.
+    ``subnets`` are those of the pools and of the server's ENIs. A NIC in none of them by which no route has a gateway,
+    such as one of a management network, is asked by its own network alone. ``tuning`` says that the node is tuned by
+    `plan_nics`, with the gateways that are known; ``failed`` says why the tuning has failed.
     """
-    reachable = {link for link, own in _subnets(observed).items() if not own.isdisjoint(subnets)}
+    reachable = {held.link for held in observed.addresses if _is_in_any(held.address.network, subnets)}
     reachable |= {route.link for route in observed.routes if route.gateway}
     return (
         *((f"The tuning of the node's NICs has failed: {failed}.",) if failed else ()),
         *_forwarding_faults(observed),
         *_order_faults(observed),
         *_reply_faults(observed, reachable, tuning, failed=bool(failed)),
-        *_filter_faults(observed),
+        *_filter_faults(observed, reachable),
         *_service_faults(observed),
     )
+
+
+def _is_in_any(network: Network, subnets: Iterable[Network]) -> bool:
+    """Whether a NIC's network and a subnet have addresses in common: a pool's may be a part of it."""
+    return any(each.version == network.version and each.overlaps(network) for each in subnets)
 
 
 def _subnets(observed: NodeState) -> dict[str, set[Network]]:
@@ -225,9 +230,9 @@ def _remedy_when_tuned(observed: NodeState, reply: Reply) -> str:
     return "its tuning lacks the gateway, which no pool of the NIC's subnet names: set it in one, or add rules by hand"
 
 
-def _filter_faults(observed: NodeState) -> Iterator[str]:
+def _filter_faults(observed: NodeState, reachable: set[str]) -> Iterator[str]:
     second = {held.link for held in observed.addresses} - {route.link for route in observed.routes if is_default(route)}
-    for link in sorted(second & set(observed.strict)):
+    for link in sorted(second & reachable & set(observed.strict)):
         yield (
             f"NIC {link} filters strictly by reverse path, which drops connections to NodePorts that arrive by it:"
             f" set net.ipv4.conf.{link}.rp_filter to 2."
