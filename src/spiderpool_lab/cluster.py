@@ -154,7 +154,8 @@ class LabCluster:
         self.release.sets = chart_release.sets(options.values, options.sets)
         self.cloud = LabCloud(self.fabric, self.processes, self.directory / "cloud")
         self.machines = Machines(self.fabric, self.processes, self.directory / "nodes", hardware=options.hardware)
-        self._health_ports: dict[str, int] = {}  # daemon → port of its health endpoint on loopback
+        self.health_ports: dict[str, int] = {}
+        """Daemon of the machine → port of loopback with its probes and metrics."""
 
     def check_values(self) -> None:
         """Raise BadConfig where the chart refuses the values of the lab's user; nothing is made for that."""
@@ -293,7 +294,7 @@ class LabCluster:
 
     def _start_daemon(self, name: str, module: str, extra_environment: dict[str, str]) -> None:
         """Start one of our daemons on this machine, with the rights of its service account."""
-        (health,) = free_ports(1, self.processes.directory)
+        health = self.health_ports.get(name) or free_ports(1, self.processes.directory)[0]
         environment = {
             "KUBECONFIG": str(self.plane.service_account_kubeconfig(OUR_NAMESPACE, name)),
             "SPIDERPOOL_POD_NAMESPACE": OUR_NAMESPACE,
@@ -302,7 +303,7 @@ class LabCluster:
             "SPIDERPOOL_HEALTH_PORT": str(health),
         }
         self.processes.start(name, [sys.executable, "-m", module], env=environment | extra_environment)
-        self._health_ports[name] = health
+        self.health_ports[name] = health
 
     def _start(self, agent_env: dict[str, str]) -> None:
         self.progress("the cloud's network: two vSwitches that drop what is not registered")
@@ -324,7 +325,7 @@ class LabCluster:
             self._start_controllers()
             self._start_nodes(agent_env)
             self._admit_agents()
-            for daemon in self._health_ports:
+            for daemon in self.health_ports:
                 self.wait_for(f"{daemon} is ready", partial(self._is_ready, daemon), 60)
         self.progress("waiting until the nodes are Ready")
         self.wait_for("nodes are Ready", self._nodes_are_ready, READY_TIMEOUT[self.nodes])
@@ -474,7 +475,7 @@ class LabCluster:
     def _is_ready(self, daemon: str) -> bool:
         if self.processes.pid(daemon) is None:
             raise IOFailure(f"{daemon} has ended: {self.processes.log(daemon).read_text()[-ERROR_TAIL:]}")
-        connection = HTTPConnection("127.0.0.1", self._health_ports[daemon], timeout=2)
+        connection = HTTPConnection("127.0.0.1", self.health_ports[daemon], timeout=2)
         try:
             connection.request("GET", "/v1/runtime/readiness")
             return connection.getresponse().status == 200

@@ -43,6 +43,10 @@ class Prometheus:
         found = [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
         return [f"{rule['name']}: {rule.get('lastError')}" for rule in found if rule["health"] != "ok"]
 
+    def firing(self) -> set[str]:
+        """The names of the alerts that fire."""
+        return {each["labels"]["alertname"] for each in self._get("alerts")["alerts"] if each["state"] == "firing"}
+
     def _get(self, path: str, **parameters: str) -> Any:
         with build_opener(ProxyHandler({})).open(
             f"{self.url}/api/v1/{path}?{urlencode(parameters)}", timeout=10
@@ -67,8 +71,13 @@ def fill(folder: Path, lines: Sequence[str]) -> None:
 
 
 @contextmanager
-def prometheus(folder: Path, targets: Mapping[str, int]) -> Iterator[Prometheus]:
-    """One that reads each job at a port of this host, until the context ends."""
+def prometheus(
+    folder: Path, targets: Mapping[str, int], rules: Sequence[dict[str, Any]] | None = None
+) -> Iterator[Prometheus]:
+    """One that reads each job at a port of this host, until the context ends.
+
+    ``rules`` are groups of rules; without them it has the chart's.
+    """
     jobs = [
         {
             "job_name": job,
@@ -77,7 +86,9 @@ def prometheus(folder: Path, targets: Mapping[str, int]) -> Iterator[Prometheus]
         for job, port in targets.items()
     ]
     timing = {"scrape_interval": PACE, "evaluation_interval": PACE}
-    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": [{**group, "interval": PACE} for group in groups()]}))
+    (folder / "rules.yaml").write_text(
+        yaml.safe_dump({"groups": [{**group, "interval": PACE} for group in (groups() if rules is None else rules)]})
+    )
     config = folder / "prometheus.yaml"
     config.write_text(yaml.safe_dump({"global": timing, "rule_files": ["rules.yaml"], "scrape_configs": jobs}))
     (port,) = free_ports(1)
