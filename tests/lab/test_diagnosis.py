@@ -21,7 +21,7 @@ from spiderpool.core.cloud.alibaba.annotations import PREFIX
 from spiderpool.errors import NotReady
 from spiderpool_lab import facts
 from spiderpool_lab.alibaba.faults import Fault
-from spiderpool_lab.cluster import CLOUD, CONTROLLER, EXAMPLE, LabCluster, LabOptions, temporary
+from spiderpool_lab.cluster import CONTROLLER, EXAMPLE, LabCluster, LabOptions, temporary
 from tests.lab.alerts import METRICS_OF_AGENTS, PATIENCE, Operator, alerts_of
 from tests.lab.names import lab_name
 from tests.pages.shell import shell
@@ -69,8 +69,6 @@ metadata: {{name: {name}, annotations: {annotations}}}
 spec: {{type: LoadBalancer, selector: {{group: first}}, ports: [{{port: 80}}]}}
 """
 NAMED = "NAMESPACE/NAME"
-BALANCER = r"service\.k8s\.alibaba/loadbalancer-id"
-"""The label of a Service with its load balancer."""
 
 Finding = dict[str, Any]
 
@@ -354,33 +352,10 @@ def test_metadata_that_nodes_cannot_read(cluster: LabCluster, operator: Operator
         cluster.cloud.admin.clear_faults()
 
 
-def test_a_vswitch_without_free_addresses(cluster: LabCluster, operator: Operator) -> None:
-    cluster.cloud.admin.set_vswitch_full("vsw0")
-    try:
-        operator.is_paged("SpiderpoolVSwitchNearlyFull")
-    finally:
-        cluster.cloud.admin.set_vswitch_full("vsw0", full=False)
-
-
 def test_a_service_whose_wishes_nobody_has_granted(cluster: LabCluster, operator: Operator) -> None:
     cluster.plane.apply(BALANCED.format(name="wishes", annotations=f"{{{PREFIX}id: lb-of-others}}"))
     operator.is_paged("SpiderpoolServicesRefused", "service/wishes")
     cluster.plane.kubectl("delete", "service", "wishes")
-
-
-def test_a_load_balancer_that_nobody_needs(cluster: LabCluster, operator: Operator) -> None:
-    """Its Service is deleted for good while nobody looks after it."""
-    cluster.plane.apply(BALANCED.format(name="orphan", annotations="{}"))
-    cluster.wait_for("it has a load balancer", lambda: ingress(cluster, "orphan"), PATIENCE)
-    identity = cluster.plane.kubectl("get", "service", "orphan", "-o", f"jsonpath={{.metadata.labels.{BALANCER}}}")
-    cluster.processes.stop(CLOUD)
-    try:
-        cluster.plane.kubectl("patch", "service", "orphan", "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
-        cluster.plane.kubectl("delete", "service", "orphan")
-    finally:
-        cluster.start_cloud_controller()
-    operator.is_paged("SpiderpoolLoadBalancersOrphaned")
-    cluster.cloud.admin.call("slb", "DeleteLoadBalancer", RegionId="cn-hangzhou", LoadBalancerId=identity)
 
 
 def ingress(cluster: LabCluster, service: str) -> str:
