@@ -7,6 +7,7 @@ and those of all tests beside the page: a run that is interrupted goes on with `
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import os
@@ -241,8 +242,25 @@ def main(focus: str, few: bool, keep: bool, minutes: float, **chosen: Any) -> No
 def lab(*, keep: bool) -> Iterator[LabCluster]:
     """The lab of the tests; with ``keep`` that of an earlier run if it is up, and it stays up.
 
-    Raises BadConfig with the remedy if it is up and not to be kept: it stays as it is.
+    Raises BadConfig with the remedy while another run uses it, or if it is up and not to be kept: it stays as it is.
     """
+    with _only_run(state_directory(NAME).with_name(f"{NAME}.lock")):
+        yield from _lab(keep=keep)
+
+
+@contextmanager
+def _only_run(file: Path) -> Iterator[None]:
+    """Lock a file (flock(2)), which no other run has locked. Raises BadConfig if one has."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BadConfig("another run of these tests is under way on this machine: wait for its end") from error
+        yield
+
+
+def _lab(*, keep: bool) -> Iterator[LabCluster]:
     cluster = LabCluster(NAME, lab_options(detached=keep), progress=click.echo)
     is_ready = keep and cluster.is_up
     if not is_ready:

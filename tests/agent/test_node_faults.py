@@ -10,12 +10,9 @@ from itertools import pairwise
 import pytest
 
 from spiderpool.agent.node_faults import NodeFaults
-from spiderpool.agent.node_network import known_subnets
 from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Event, Node
-from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.cli.doctor.checks_networks import FRESH
 from spiderpool.kube import events
 from spiderpool.kube.events import AGAIN, Recorder
@@ -109,12 +106,3 @@ async def test_a_fault_that_was_gone_is_told_anew(server: ApiServer) -> None:
         faults.look(FAULT, {"a": "x"}, 5.0)
         async with writing(recorder):
             await eventually(lambda: told(server) == {"x": 2, "y": 1})
-
-
-def test_nics_of_pools_and_of_the_servers_enis_are_known() -> None:
-    """Also where a pool names no gateway; what is malformed hides nothing else."""
-    subnets = ("10.0.0.0/24", "fd00::/64", "nonsense")
-    pools = [SpiderIPPool(metadata=ObjectMeta(name=each), spec=IPPoolSpec(subnet=each)) for each in subnets]
-    eni = ENI("eni-1", "00:16:3e:00:00:01", True, "172.31.199.183", (), (), "vsw-1", "172.31.192.0/20", "fd01::/64")
-    found = known_subnets(pools, Instance("alibaba", "r", "r-i", "i-1", "ecs.g7.large", (eni,)))
-    assert {*map(str, found)} == {"10.0.0.0/24", "fd00::/64", "172.31.192.0/20", "fd01::/64"}

@@ -9,10 +9,12 @@ import os
 import socket
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 
 from spiderpool.kernel.namespaces import opened, socket_in_netns
+from spiderpool_lab import namespaces
 from tests.kernel.questions import CLIENT, ETH0, NET1, NextHop, Question
 from tests.support.eventually import wait_until
 
@@ -31,6 +33,7 @@ class World:
     """Namespaces ``node`` (NIC eth0 172.31.199.183/20) and ``router`` (172.31.207.253/20), and pods on demand."""
 
     def __init__(self) -> None:
+        _remove_left_over()
         self._prefix = f"spt{os.getpid()}x{next(_numbers)}"
         self._names: list[str] = []
         self.node, self.router = (Path(path) for path in self._namespaces("node", "router"))
@@ -152,6 +155,15 @@ class World:
         self._names += names
         run("ip", "-batch", "-", text="\n".join(f"netns add {name}" for name in names))
         return [f"/run/netns/{name}" for name in names]
+
+
+@cache
+def _remove_left_over() -> None:
+    """Remove, once for each process of tests, what killed ones have left."""
+    for left in namespaces.DIRECTORY.glob("spt*x*-*"):
+        pid = left.name.removeprefix("spt").partition("x")[0]
+        if not Path("/proc", pid).exists():
+            namespaces.remove(left.name)
 
 
 def run(*words: str, text: str = "") -> str:

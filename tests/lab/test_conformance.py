@@ -67,6 +67,21 @@ def test_the_lab_of_another_run_is_left_alone(monkeypatch: pytest.MonkeyPatch) -
         assert namespaces.path(cluster.LabCluster(name).fabric.vpc).exists()
         rival.communicate("\n", timeout=30)
     assert rival.returncode == 0
+    cluster.state_directory(name).with_name(f"{name}.lock").unlink()
+
+
+@pytest.mark.lab
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_lab_is_not_used_by_two_runs(monkeypatch: pytest.MonkeyPatch, keep: bool) -> None:
+    """Nothing of it is touched by the second one, with ``keep`` neither."""
+    name = lab_name("confsole")
+    monkeypatch.setattr(conformance, "NAME", name)
+    file = cluster.state_directory(name).with_name(f"{name}.lock")
+    with conformance._only_run(file), pytest.raises(BadConfig, match="is under way"), conformance.lab(keep=keep):
+        pass
+    assert not cluster.state_directory(name).exists()
+    file.unlink()
 
 
 @pytest.mark.unit

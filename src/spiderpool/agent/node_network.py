@@ -8,7 +8,6 @@ report faults as Events.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -22,9 +21,8 @@ from spiderpool.agent.node_faults import NodeFaults
 from spiderpool.api import event_reasons
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.spiderserver import Instance
 from spiderpool.core.network.coordinator import rule_table
-from spiderpool.core.network.node_addresses import misplaced
+from spiderpool.core.network.node_addresses import known_subnets, misplaced
 from spiderpool.core.network.plumbing.lasting_faults import FaultHistory
 from spiderpool.core.network.plumbing.nics import NIC_TABLES, diagnose, nics_with_gateways
 from spiderpool.core.network.plumbing.values import Address, Network
@@ -227,17 +225,6 @@ class NodeNetwork:
         records = cluster.records.informer.items()
         found = misplaced(state.addresses, cluster.pools(), records, cluster.reserved)
         self._faults.look(event_reasons.POD_ADDRESS_ON_NODE, found, now)
-
-
-def known_subnets(pools: Iterable[SpiderIPPool], server: Instance | None) -> frozenset[Network]:
-    """The subnets of pools and of a server's ENIs, but for malformed ones, which were written past the webhook."""
-    enis = server.enis if server else ()
-    found: set[Network] = set()
-    of_enis = (subnet for eni in enis for subnet in (eni.subnet, eni.subnet6) if subnet)
-    for text in (*(pool.spec.subnet for pool in pools), *of_enis):
-        with suppress(ValueError):
-            found.add(ip_network(text, strict=False))
-    return frozenset(found)
 
 
 async def _keep(rules: RuleSet, consequence: str) -> None:

@@ -24,14 +24,16 @@ FIRST = to_int("10.94.0.0", 4)
 POOL = SpiderIPPool(
     metadata=ObjectMeta(name="page"), spec=IPPoolSpec("10.94.0.0/24", ipVersion=4, ips=["10.94.0.1-10.94.0.9"])
 )
-READER = """
+ROLE = """
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: page-reader}
 rules:
 - {apiGroups: [spiderpool.spidernet.io], resources: [spiderippools, spiderips], verbs: [get, list, watch]}
-- {apiGroups: [spiderpool.spidernet.io], resources: [spidersubnets], verbs: [list]}
----
+"""
+LITTLE = "- {apiGroups: [spiderpool.spidernet.io], resources: [spidersubnets], verbs: [list]}"
+MORE = '- {apiGroups: [""], resources: [nodes], verbs: [list, watch]}'
+READER = """
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
 metadata: {name: page-reader}
@@ -41,15 +43,6 @@ subjects: [{kind: ServiceAccount, name: page-reader, namespace: default}]
 apiVersion: v1
 kind: ServiceAccount
 metadata: {name: page-reader, namespace: default}
-"""
-
-MORE = """
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: page-reader}
-rules:
-- {apiGroups: [spiderpool.spidernet.io], resources: [spiderippools, spiderips], verbs: [get, list, watch]}
-- {apiGroups: [""], resources: [nodes], verbs: [list, watch]}
 """
 
 
@@ -106,7 +99,7 @@ def lacks(visitor: Visitor, right: str) -> bool:
 async def test_an_account_that_may_read_little_sees_that_and_which_rights_it_lacks(
     plane: ControlPlane, admin: Client
 ) -> None:
-    plane.apply(READER)
+    plane.apply(ROLE + LITTLE, READER)
     account: Path = plane.service_account_kubeconfig("default", "page-reader")
     async with Client.load(account) as client, visiting(client) as visitor:
         await visitor.enter()
@@ -122,5 +115,5 @@ async def test_an_account_that_may_read_little_sees_that_and_which_rights_it_lac
         held = await visitor.read("/api/addresses/10.94.0.3")
         assert held["answer"]["state"] == "held"
         assert any("Pod default" in each or "Pod shop" in each for each in held["leftOut"])
-        plane.apply(MORE)
+        plane.apply(ROLE + MORE)
         await eventually(lambda: not lacks(visitor, "list nodes"), "a right that is granted later", timeout=20)

@@ -278,3 +278,10 @@ async def test_the_stream_of_a_browser_that_is_behind_ends() -> None:
             assert b"maps" in await anext(quick.events())
         assert [each async for each in slow.events()] == []
         assert not quick.is_behind
+
+
+def test_browsers_that_leave_make_room_for_others() -> None:
+    streams = EventStreams()
+    for _ in range(MOST_BROWSERS + 1):
+        with streams.listening():
+            assert not streams.is_full

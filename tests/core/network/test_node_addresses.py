@@ -9,8 +9,9 @@ import pytest
 from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.core.addresses import AddressSet
-from spiderpool.core.network.node_addresses import misplaced
+from spiderpool.core.network.node_addresses import known_subnets, misplaced
 from spiderpool.core.network.plumbing.nics import NICAddress
 
 pytestmark = pytest.mark.unit
@@ -53,3 +54,12 @@ def test_a_record_tells_also_where_its_pool_is_not_known() -> None:
 def test_other_addresses_of_the_node() -> None:
     assert sentences("10.9.0.4/16", "10.9.0.10/16", "10.7.0.5/16", "fd00::6/64") == []
     assert sentences("10.9.0.6/16", reserved="10.9.0.6") == []
+
+
+def test_nics_of_pools_and_of_the_servers_enis_are_known() -> None:
+    """Also where a pool names no gateway; what is malformed hides nothing else."""
+    subnets = ("10.0.0.0/24", "fd00::/64", "nonsense")
+    pools = [SpiderIPPool(metadata=ObjectMeta(name=each), spec=IPPoolSpec(subnet=each)) for each in subnets]
+    eni = ENI("eni-1", "00:16:3e:00:00:01", True, "172.31.199.183", (), (), "vsw-1", "172.31.192.0/20", "fd01::/64")
+    found = known_subnets(pools, Instance("alibaba", "r", "r-i", "i-1", "ecs.g7.large", (eni,)))
+    assert {*map(str, found)} == {"10.0.0.0/24", "fd00::/64", "172.31.192.0/20", "fd01::/64"}

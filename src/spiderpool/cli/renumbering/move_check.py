@@ -48,23 +48,23 @@ async def check_move(
     Raises Refused where something may not be read that this depends on.
     """
     found = await survey(cluster, parts)
-    plan = await RoomQuestion(parts, added, options).answer(cluster, found)
-    full = why_no_room(plan)
+    plan = await _plan(cluster, options, parts, added, found)
+    full = _why_no_room(plan)
     forced = options.even_if_full or not options.moves
     return MoveCheck(
         found=found,
-        room=verdict(plan, full),
+        room=_room(plan, full),
         holder_notes=tuple(holder_notes(options, found.holders)),
         room_notes=tuple(full) if forced else (),
         refusals=(
             *filter(None, (why_another_move(part.pool, part.move_kind) for part in parts)),
-            *why_held(options, parts, found),
+            *_why_held(options, parts, found),
             *(() if forced else (f"{why}; --even-if-full begins all the same" for why in full)),
         ),
     )
 
 
-def why_held(options: MoveOptions, parts: Collection[EmptiedPart], found: PoolSurvey) -> list[str]:
+def _why_held(options: MoveOptions, parts: Collection[EmptiedPart], found: PoolSurvey) -> list[str]:
     """Why addresses cannot go from a pool that stays open: they are held, and nobody is evicted."""
     going = [part for part in parts if not part.closes_pool]
     held = len(held_records(going, found.records))
@@ -73,53 +73,49 @@ def why_held(options: MoveOptions, parts: Collection[EmptiedPart], found: PoolSu
     return [f"{held} of the addresses that go are held: --move evicts the pods that have a controller"]
 
 
-@dataclass(frozen=True, slots=True)
-class RoomQuestion:
-    """Which pods get other addresses, from what there is then."""
+async def _plan(
+    cluster: Cluster,
+    options: MoveOptions,
+    parts: Sequence[EmptiedPart],
+    added: Sequence[SpiderIPPool],
+    found: PoolSurvey,
+) -> AddressPlan | None:
+    """Whether the pods that come in the place of evicted ones get addresses; None when none is evicted.
 
-    parts: Sequence[EmptiedPart]
-    added: Sequence[SpiderIPPool]
-    """Pools that are made before."""
-    options: MoveOptions
-    """Which pods are evicted beside those with a controller."""
-
-    async def answer(self, cluster: Cluster, found: PoolSurvey) -> AddressPlan | None:
-        """Whether the pods that come in the place of evicted ones get addresses; None when none is evicted.
-
-        Without ``move`` the answer is as if it were given.
-        """
-        unmanaged, jobs = self.options.move_unmanaged, self.options.move_jobs
-        evicted = [found.pods[each.pod] for each in evictable(found.holders, unmanaged=unmanaged, jobs=jobs)]
-        if not evicted:
-            return None
-        policies = await read_policies(cluster, self.options.policies)
-        change = replacements(evicted)
-        facts = await read_facts(cluster, policies, datetime.now(UTC).timestamp())
-        then = self._then(after_end(facts, change.ended))
-        groups = await planned_groups(cluster, then, change)
-        return address_plan(then, then, groups, [], change.notes)
-
-    def _then(self, facts: ClusterFacts) -> ClusterFacts:
-        """The cluster when the parts give no address any more."""
-        by_name = {part.pool.name: part for part in self.parts}
-        known = {pool.name for pool in facts.pools}
-        pools = [emptied(by_name[pool.name]) if pool.name in by_name else pool for pool in facts.pools]
-        pools += [pool for pool in self.added if pool.name not in known]
-        reserved = dict(facts.reserved)
-        for part in self.parts:
-            if not part.closes_pool:
-                reserved[version_of(part.pool)] |= part.addresses
-        return replace(facts, pools=tuple(pools), reserved=reserved)
+    Without ``move`` the answer is as if it were given.
+    """
+    holders = evictable(found.holders, unmanaged=options.move_unmanaged, jobs=options.move_jobs)
+    if not holders:
+        return None
+    policies = await read_policies(cluster, options.policies)
+    change = replacements([found.pods[each.pod] for each in holders])
+    facts = await read_facts(cluster, policies, datetime.now(UTC).timestamp())
+    then = _emptied_cluster(after_end(facts, change.ended), parts, added)
+    groups = await planned_groups(cluster, then, change)
+    return address_plan(then, then, groups, [], change.notes)
 
 
-def emptied(part: EmptiedPart) -> SpiderIPPool:
+def _emptied_cluster(facts: ClusterFacts, parts: Sequence[EmptiedPart], added: Sequence[SpiderIPPool]) -> ClusterFacts:
+    """The cluster when the parts give no address any more, and the added pools are made."""
+    by_name = {part.pool.name: part for part in parts}
+    known = {pool.name for pool in facts.pools}
+    pools = [_emptied(by_name[pool.name]) if pool.name in by_name else pool for pool in facts.pools]
+    pools += [pool for pool in added if pool.name not in known]
+    reserved = dict(facts.reserved)
+    for part in parts:
+        if not part.closes_pool:
+            reserved[version_of(part.pool)] |= part.addresses
+    return replace(facts, pools=tuple(pools), reserved=reserved)
+
+
+def _emptied(part: EmptiedPart) -> SpiderIPPool:
     """The pool as it is while pods move away from a part of it."""
     pool = part.pool
     metadata = changed(pool.metadata, annotations={**(pool.metadata.annotations or {}), **part.annotation})
     return changed(pool, metadata=metadata, spec=changed(pool.spec, disable=part.closes_pool or pool.spec.disable))
 
 
-def why_no_room(plan: AddressPlan | None) -> list[str]:
+def _why_no_room(plan: AddressPlan | None) -> list[str]:
     """Why the pods that come would not all get addresses; empty when they do, spread evenly over their nodes."""
     if plan is None:
         return []
@@ -134,7 +130,7 @@ def why_no_room(plan: AddressPlan | None) -> list[str]:
     return found
 
 
-def verdict(plan: AddressPlan | None, why: Sequence[str]) -> str | None:
+def _room(plan: AddressPlan | None, why: Sequence[str]) -> str | None:
     """A sentence about the room that there is; None when no pod comes, or there is none."""
     if plan is None or why:
         return None

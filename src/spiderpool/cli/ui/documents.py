@@ -61,14 +61,14 @@ class MapDocument(msgspec.Struct, frozen=True):
     def of(cls, found: PoolMap, revision: int) -> Self:
         """That of a map as the revision has it."""
         return cls(
-            found.name,
-            found.version,
-            found.subnet,
-            revision,
-            found.is_disabled,
-            found.is_terminating,
-            counts(found),
-            flat(found.pieces, found.version),
+            name=found.name,
+            version=found.version,
+            subnet=found.subnet,
+            revision=revision,
+            disabled=found.is_disabled,
+            terminating=found.is_terminating,
+            counts=counts(found),
+            pieces=flat(found.pieces, found.version),
         )
 
 
@@ -84,9 +84,15 @@ class MapChangeDocument(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, found: PoolMap, changed: Sequence[MapChange] | None) -> Self:
         """Without pieces where these are more than the map is worth, or where there was no map (None)."""
-        if changed is None or len(changed) > MOST_CHANGED:
-            return cls(found.is_disabled, found.is_terminating, counts(found))
-        return cls(found.is_disabled, found.is_terminating, counts(found), flat(changed, found.version))
+        pieces: list[Number] | msgspec.UnsetType = msgspec.UNSET
+        if changed is not None and len(changed) <= MOST_CHANGED:
+            pieces = flat(changed, found.version)
+        return cls(
+            disabled=found.is_disabled,
+            terminating=found.is_terminating,
+            counts=counts(found),
+            pieces=pieces,
+        )
 
 
 class PoolDocument(msgspec.Struct, frozen=True):

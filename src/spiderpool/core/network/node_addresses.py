@@ -1,19 +1,22 @@
-"""Addresses for pods that the node itself has: software of the server may put all addresses of a NIC on the NIC.
+"""What the addresses of a node's NICs are to pools: whose subnets they lie in, and which of them pods should have.
 
-Then node and pod both answer for them. Nothing of it is removed here: only the administrator knows whose they are.
+Software of the server may put all addresses of a NIC on the NIC. Then node and pod both answer for them. Nothing of it
+is removed here: only the administrator knows whose they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import ip_interface
+from contextlib import suppress
+from ipaddress import ip_interface, ip_network
 
 from spiderpool.api.ip import SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.spiderserver import Instance
 from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam.allocation import usable
 from spiderpool.core.network.plumbing.nics import NICAddress
-from spiderpool.core.network.plumbing.values import Address
+from spiderpool.core.network.plumbing.values import Address, Network
 
 _REMEDY = (
     "if it is the node's own, exclude it from the pool; otherwise let cloud-init, NetworkManager, systemd-networkd or"
@@ -52,3 +55,14 @@ def _given(pool: SpiderIPPool, reserved: Callable[[int], AddressSet]) -> Address
     except ValueError:
         return None
     return addresses - reserved(addresses.version)
+
+
+def known_subnets(pools: Iterable[SpiderIPPool], server: Instance | None) -> frozenset[Network]:
+    """The subnets of pools and of a server's ENIs, but for malformed ones, which were written past the webhook."""
+    enis = server.enis if server else ()
+    found: set[Network] = set()
+    of_enis = (subnet for eni in enis for subnet in (eni.subnet, eni.subnet6) if subnet)
+    for text in (*(pool.spec.subnet for pool in pools), *of_enis):
+        with suppress(ValueError):
+            found.add(ip_network(text, strict=False))
+    return frozenset(found)
