@@ -53,7 +53,7 @@ async def test_what_is_created_after_the_del_is_released(tmp_path: Path, monkeyp
         node.cluster.records.informer.subscribe(lambda _, new: seen.extend([new] if new else []))
         await eventually(lambda: seen, "the late create")
         await eventually(lambda: not node.records)
-        assert not node.cluster.records.of_pod(node.uids["a"])
+        await eventually(lambda: not node.cluster.records.of_pod(node.uids["a"]), "the agent hears of it")
 
 
 async def test_a_record_that_is_taken_over_after_the_del_is_released() -> None:
