@@ -194,7 +194,7 @@ class ServiceReconciler:
 
     def _report_faults(self, service: Service, options: BalancerOptions) -> bool:
         """Records what must be corrected in the Service; returns whether anything must be."""
-        self._states.record(service, event_reasons.SERVICE_ANNOTATION_IGNORED, *options.remarks)
+        self._states.record(service, event_reasons.SERVICE_ANNOTATION_IGNORED, *checking.remarks(service, options))
         faults = checking.faults(service, options, self._configuration)
         self._states.record(service, event_reasons.INVALID_SERVICE, *faults)
         return bool(faults)

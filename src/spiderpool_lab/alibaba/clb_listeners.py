@@ -317,8 +317,10 @@ def describe_load_balancer_listeners(account: Account, parameters: Parameters) -
 
 
 def _listed(owner: CLB, item: CLBListener) -> dict[str, Any]:
+    lists = [each for each in item.settings.get("AclId", "").split(",") if each]
     return {
         **_head(owner, item),
+        "AclIds": lists[::-1],  # in no particular order
         "ListenerProtocol": item.protocol,
         f"{item.protocol.upper()}ListenerConfig": _body(item),
         "Tags": describe_tags(item.tags),

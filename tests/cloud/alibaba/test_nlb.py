@@ -75,7 +75,7 @@ async def test_a_network_balancer_becomes_what_it_should_be(
 async def test_security_groups_come_and_go(balanced: SimulatedCloud) -> None:
     for name in ("sg-1", "sg-2"):
         balanced.account.add_security_group(identity=name)
-    for groups in ("sg-1", "sg-1,sg-2", "sg-2"):
+    for groups in ("sg-1", "sg-1,sg-2", "sg-2", ""):
         spec = spec_of(NLB)
         spec["annotations"] = {**ZONES, "security-group-ids": groups}
         observed = await reached(network(balanced), model(balanced, HTTP, **spec))

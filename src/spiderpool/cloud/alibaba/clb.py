@@ -367,7 +367,7 @@ def _listener_settings(described: Json, protocol: str) -> dict[str, str]:
 def _acl(described: Json) -> str:
     nested = isinstance(described.get("AclIds"), dict)
     listed = texts(part(described, "AclIds"), "AclId") if nested else texts(described, "AclIds")
-    return ",".join(listed) or text(described.get("AclId"))
+    return ",".join(sorted(listed or filter(None, text(described.get("AclId")).split(","))))
 
 
 def _server(described: Json) -> BackendServer:

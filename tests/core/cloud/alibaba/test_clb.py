@@ -130,6 +130,11 @@ HTTP_CHECK = {"HealthCheckURI": "/", "HealthCheckDomain": "$_ip", "HealthCheckHt
             {"acl-status": "on", "acl-id": "acl-1"},
             {"AclStatus": "on", "AclId": "acl-1", "AclType": "white"},
         ),
+        (
+            "tcp",
+            {"acl-status": "on", "acl-id": "acl-2,acl-1,acl-2"},
+            {"AclStatus": "on", "AclId": "acl-1,acl-2", "AclType": "white"},
+        ),
         ("udp", {"health-check-switch": "off"}, {"HealthCheckSwitch": "off", **NO_CHECK}),
         ("udp", {"health-check-type": "http", "persistence-timeout": "9", "established-timeout": "99"}, {}),
         ("udp", {"scheduler": "qch"}, {"Scheduler": "qch"}),

@@ -168,6 +168,8 @@ def test_a_server_group_without_annotations() -> None:
         ),
         ("tcp", {"health-check-uri": "/healthz"}, {}),
         ("udp", {"health-check-type": "http"}, {"Protocol": "UDP", **check(HealthCheckType="UDP")}),
+        ("udp", {"health-check-type": "udp"}, {"Protocol": "UDP", **check(HealthCheckType="UDP")}),
+        ("tcp", {"health-check-type": "udp"}, {}),
     ],
 )
 def test_what_an_annotation_changes_of_a_server_group(
@@ -195,9 +197,12 @@ def test_a_balancer_without_annotations() -> None:
     ("annotations", "changed"),
     [
         ({"cross-zone-enabled": "false"}, {"CrossZoneEnabled": "false"}),
+        ({"cross-zone-enabled": "off"}, {"CrossZoneEnabled": "false"}),
+        ({"cross-zone-enabled": "on"}, {}),
         ({"delete-protection": "off"}, {"DeletionProtectionEnabled": "false"}),
         ({"modification-protection": "nonprotection"}, {"ModificationProtectionStatus": "NonProtection"}),
         ({"security-group-ids": "sg-2,sg-1"}, {"SecurityGroupIds": "sg-1,sg-2"}),
+        ({"security-group-ids": ""}, {"SecurityGroupIds": ""}),
     ],
 )
 def test_what_an_annotation_changes_of_a_balancer(annotations: dict[str, str], changed: dict[str, str | None]) -> None:

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.unit
 
 PATHS = Words("a path", r"/[a-z]*")
 LIST = Words("a path", r"/[a-z]*", several=True)
+OR_NONE = Words("a path", r"/[a-z]*", several=True, or_empty=True)
 NUMBER = Number(1, 9, also=-1, unit="s")
 
 TABLE = AnnotationTable(
@@ -41,6 +42,8 @@ TABLE = AnnotationTable(
         (NUMBER, "-1", "-1"),
         (PATHS, " /a ", "/a"),
         (LIST, "/a , /b", "/a,/b"),
+        (OR_NONE, "/a", "/a"),
+        (OR_NONE, " ", ""),
     ],
 )
 def test_values_are_read_as_the_api_spells_them(type: ValueType, text: str, value: str) -> None:
@@ -56,6 +59,7 @@ def test_values_are_read_as_the_api_spells_them(type: ValueType, text: str, valu
         (Number(1, 9), "10", "must be a whole number, 1–9"),
         (PATHS, "a", "must be a path"),
         (LIST, "/a,b", "must be a path with commas between them"),
+        (OR_NONE, "/a,", "must be a path with commas between them, or empty"),
     ],
 )
 def test_other_values_are_refused(type: ValueType, text: str, fault: str) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from spiderpool.api.core_v1 import LoadBalancerIngress
 from spiderpool.core.cloud.alibaba.annotations import BACKEND_TYPE, PREFIX
-from spiderpool.core.cloud.loadbalancer.checking import are_backends_valid, faults
+from spiderpool.core.cloud.loadbalancer.checking import are_backends_valid, faults, remarks
 from spiderpool.core.cloud.loadbalancer.kinds import read_options
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from tests.core.pretend_balancers import CONFIGURATION, KINDS, service
@@ -18,6 +19,7 @@ HTTP = {"port": 80, "nodePort": 30698}
 DNS = {"port": 53, "protocol": "UDP"}
 TWO_ZONES = "cn-hangzhou-h:vsw-h,cn-hangzhou-i:vsw-i"
 SECURE = {"protocol-port": "http:80,https:443", "cert-id": "crt"}
+BY_SIZE = "instance-charge-type: PayBySpec"
 IPV6 = {"backend-ip-version": "ipv6"}
 
 
@@ -41,12 +43,9 @@ def network(annotations: dict[str, str], configuration: BalancerConfiguration = 
     [
         ({"bandwidth": "0"}, "bandwidth must be a whole number, 1–5120 Mbit/s, not '0'"),
         ({BACKEND_TYPE: "pod"}, "must be eni (pods) or ecs (nodes), not 'pod'"),
-        ({"protocol-port": "http:81"}, "protocol-port names port 81, which the Service does not have"),
-        ({"protocol-port": "udp:80"}, "port 80 is TCP in the Service and cannot be udp"),
-        ({"protocol-port": "http:53"}, "port 53 is UDP in the Service and cannot be http"),
         ({"protocol-port": "http:80,tcp:80"}, "protocol-port names TCP port 80 twice; keep one protocol of it"),
         ({"protocol-port": "https:80"}, "cert-id is missing: https listeners need a certificate"),
-        ({"forward-port": "80:443"}, "forward-port 80:443 needs protocol-port http:80,https:443"),
+        ({"charge-type": "paybybandwidth"}, f"charge-type paybybandwidth needs annotation {PREFIX}{BY_SIZE}"),
         ({"acl-status": "on"}, "acl-id is missing: acl-status is on"),
         (
             {"sticky-session": "on", "sticky-session-type": "server"},
@@ -79,6 +78,11 @@ def test_a_value_that_cannot_be_right_is_told(annotations: dict[str, str], said:
         {"additional-resource-tags": ",".join(f"k{n}=v" for n in range(8))},
         {"address-type": "intranet"},
         {"id": "lb-1", "address-type": "intranet"},
+        {"protocol-port": "http:81,udp:80,https:53"},
+        {"forward-port": "80:443"},
+        {"charge-type": "paybybandwidth", "instance-charge-type": "PayBySpec"},
+        {"charge-type": "paybybandwidth", "id": "lb-1"},
+        {"charge-type": "paybybandwidth", "address-type": "intranet"},
     ],
 )
 def test_a_service_that_is_right(annotations: dict[str, str]) -> None:
@@ -91,6 +95,45 @@ def test_a_redirect_needs_both_its_ports() -> None:
     for half in ({"protocol-port": "http:80"}, {**SECURE, "protocol-port": "https:443"}):
         (fault,) = found({"cert-id": "crt", **half, "forward-port": "80:443"}, *both)
         assert fault.endswith("forward-port 80:443 needs protocol-port http:80,https:443")
+
+
+@pytest.mark.parametrize(
+    ("kind", "annotations", "said"),
+    [
+        ("clb", {"protocol-port": "http:80"}, []),
+        ("clb", {"protocol-port": "http:81"}, ["protocol-port: http:81 has no effect: the Service has no TCP port 81"]),
+        ("clb", {"protocol-port": "udp:80"}, ["protocol-port: udp:80 has no effect: the Service has no UDP port 80"]),
+        ("nlb", {"protocol-port": "tcpssl:53"}, ["tcpssl:53 has no effect: the Service has no TCP port 53"]),
+        ("clb", {"forward-port": "80:443"}, ["forward-port: 80:443 has no effect: the Service has no TCP port 443"]),
+        ("clb", {"forward-port": "81:443"}, ["81:443 has no effect: the Service has no TCP port 81 and 443"]),
+        ("clb", {"bandwith": "1"}, ["there is no such annotation; did you mean bandwidth?"]),
+        ("nlb", {"health-check-type": "udp"}, ["on port 80, which is not UDP: the check is TCP there"]),
+        ("clb", {"spec": "slb.s1.small"}, ["spec has no effect without instance-charge-type: PayBySpec"]),
+        ("clb", {"bandwidth": "5"}, ["bandwidth has no effect without charge-type: paybybandwidth"]),
+        (
+            "clb",
+            {"address-type": "intranet", "charge-type": "paybytraffic", "bandwidth": "5"},
+            [
+                "charge-type has no effect: a private balancer has no Internet traffic",
+                "bandwidth has no effect: a private ",
+            ],
+        ),
+    ],
+)
+def test_what_has_no_effect_is_said_and_refuses_nothing(
+    kind: str, annotations: dict[str, str], said: list[str]
+) -> None:
+    requested = service(HTTP, DNS, annotations=annotations)
+    options = read_options(requested.metadata.annotations or {}, KINDS[kind])
+    found = remarks(requested, options)
+    assert [part in each for part, each in zip(said, found, strict=True)] == [True] * len(said)
+
+
+def test_a_balancer_that_was_made_with_another_way_of_paying_is_not_refused() -> None:
+    requested = service(HTTP, annotations={"charge-type": "paybybandwidth"})
+    requested.status.loadBalancer.ingress = [LoadBalancerIngress(ip="198.51.100.1")]
+    options = read_options(requested.metadata.annotations or {}, KINDS["clb"])
+    assert faults(requested, options, CONFIGURATION) == ()
 
 
 def test_a_hash_over_quic_is_for_services_of_udp_alone() -> None:
@@ -209,8 +252,7 @@ def test_servers_are_kept_right_while_something_else_waits_for_its_correction(
 def test_tcp_and_udp_on_one_port_number_are_two_ports(both: str) -> None:
     annotations = {"protocol-port": both, "cert-id": "crt"}
     assert found(annotations, {"port": 53}, DNS) == ()
-    (fault,) = found(annotations | {"protocol-port": "udp:53,tcp:53"}, DNS)
-    assert fault.endswith("port 53 is UDP in the Service and cannot be tcp")
+    assert found(annotations | {"protocol-port": "udp:53,tcp:53"}, DNS) == ()
 
 
 SHUT = ["10.0.0.0/8"]

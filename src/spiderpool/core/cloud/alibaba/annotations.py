@@ -30,8 +30,10 @@ TITLES: Mapping[str, str] = {"clb": "classic", "nlb": "network"}
 
 ON_OFF = OneOf(("on", "off"))
 TRUE_FALSE = OneOf(("true", "false"))
+SWITCH = OneOf(("on", "off", "true", "false"))
 IDENTITY = Words("an identity", r"[A-Za-z0-9._-]{1,128}")
 IDENTITIES = Words("identities", r"[A-Za-z0-9._-]{1,128}", several=True)
+SOME_IDENTITIES = Words("identities", r"[A-Za-z0-9._-]{1,128}", several=True, or_empty=True)
 PORTS = r"[0-9]{1,5}"
 SCHEDULERS: Mapping[str, OneOf] = {
     "clb": OneOf(("wrr", "rr", "wlc", "sch", "tch", "qch")),
@@ -54,7 +56,7 @@ ANNOTATIONS: tuple[Annotation, ...] = (
     Annotation(
         "additional-resource-tags",
         BOTH,
-        Words("key=value", r"[^=,]{1,64}=[^=,]{0,128}", several=True),
+        Words("key=value or key", r"[^=,]{1,64}(=[^=,]{0,128})?", several=True),
         "",
         "further tags of a new balancer",
     ),
@@ -66,7 +68,7 @@ ANNOTATIONS: tuple[Annotation, ...] = (
         "ConsoleProtection",
         "nobody changes it in the console by mistake",
     ),
-    Annotation("preserve-lb-on-delete", BOTH, OneOf(("on", "off", "true", "false")), "off", "outlives the Service"),
+    Annotation("preserve-lb-on-delete", BOTH, SWITCH, "off", "outlives the Service"),
     Annotation("ip-version", CLB, OneOf(("ipv4", "ipv6")), "ipv4", "family of its address"),
     Annotation("ip-version", NLB, OneOf(("ipv4", "DualStack")), "ipv4", "families of its addresses"),
     Annotation("backend-ip-version", BOTH, OneOf(("ipv4", "ipv6")), "ipv4", "family of its backends"),
@@ -117,7 +119,13 @@ ANNOTATIONS: tuple[Annotation, ...] = (
     Annotation("health-check-flag", NLB, ON_OFF, "on", "health check"),
     Annotation("health-check-switch", CLB, ON_OFF, "on", "health check of tcp and udp listeners"),
     Annotation("health-check-type", CLB, OneOf(("tcp", "http")), "tcp", "health check of tcp listeners"),
-    Annotation("health-check-type", NLB, OneOf(("TCP", "HTTP")), "TCP", "health check of TCP listeners"),
+    Annotation(
+        "health-check-type",
+        NLB,
+        OneOf(("TCP", "HTTP", "UDP")),
+        "TCP",
+        "health check; UDP is for UDP alone",
+    ),
     Annotation("health-check-connect-port", CLB, Number(1, 65535, also=-520), "-520", "-520: the server's port"),
     Annotation("health-check-connect-port", NLB, Number(0, 65535), "0", "0: the server's port"),
     Annotation("health-check-uri", BOTH, Words("a path", r"/[!-~]{0,79}"), "/", "http check"),
@@ -165,9 +173,9 @@ ANNOTATIONS: tuple[Annotation, ...] = (
         "",
         "at least two zones; required for a new balancer",
     ),
-    Annotation("security-group-ids", NLB, IDENTITIES, "", "security groups; without it they are left alone"),
+    Annotation("security-group-ids", NLB, SOME_IDENTITIES, "", "security groups; without it they are left alone"),
     Annotation("bandwidth-package-id", NLB, IDENTITY, "", "shared bandwidth of a new balancer"),
-    Annotation("cross-zone-enabled", NLB, TRUE_FALSE, "true", "forward to servers of other zones"),
+    Annotation("cross-zone-enabled", NLB, SWITCH, "on", "forward to servers of other zones"),
     Annotation("server-group-type", NLB, OneOf(("Instance", "Ip")), "Instance", "pods as ENIs or as addresses"),
     Annotation("preserve-client-ip", NLB, ON_OFF, "", "servers see the client; default on, with TCPSSL off"),
     Annotation("cps", NLB, Number(0, 1000000), "0", "new connections per second; 0: no limit"),

@@ -179,6 +179,32 @@ def faults(service: Service, options: BalancerOptions, configuration: BalancerCo
     private = options["address-type"] == "intranet" and not options["id"]
     if private and not (options["vswitch-id"] or configuration.vswitch):
         yield f"annotation {options.annotation('vswitch-id')} is missing: a private balancer needs one"
+    yield from _payment_faults(service, options)
+
+
+def _payment_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
+    """Yields which way of paying there is not: by bandwidth only where the balancer is paid by its size.
+
+    A Service that has a balancer and names only one of the two may have one that was made with the other.
+    """
+    is_settled = service.status.loadBalancer.ingress and "instance-charge-type" not in options.given
+    if options["id"] or options["address-type"] == "intranet" or is_settled:
+        return
+    if options["charge-type"] == "paybybandwidth" and options["instance-charge-type"] != "PayBySpec":
+        key, needed = options.annotation("charge-type"), options.annotation("instance-charge-type")
+        yield f"annotation {key} paybybandwidth needs annotation {needed}: PayBySpec"
+
+
+def remarks(service: Service, options: BalancerOptions) -> Iterator[str]:
+    """Yields which annotations have no effect beside the others."""
+    if options["address-type"] == "intranet" and not options["id"]:
+        for suffix in ("charge-type", "bandwidth"):
+            if suffix in options.given:
+                yield f"annotation {options.annotation(suffix)} has no effect: the balancer is private"
+    elif "bandwidth" in options.given and options["charge-type"] != "paybybandwidth" and not options["id"]:
+        yield f"annotation {options.annotation('bandwidth')} has no effect without charge-type: paybybandwidth"
+    if "spec" in options.given and options["instance-charge-type"] != "PayBySpec" and not options["id"]:
+        yield f"annotation {options.annotation('spec')} has no effect without instance-charge-type: PayBySpec"
 
 
 def _layer4(options: BalancerOptions) -> dict[str, str]:
@@ -265,7 +291,7 @@ def _http_check(options: BalancerOptions) -> dict[str, str]:
 def _access(options: BalancerOptions) -> dict[str, str]:
     if not options.on("acl-status"):
         return {"AclStatus": "off"}
-    return {"AclStatus": "on", "AclId": options["acl-id"], "AclType": options["acl-type"]}
+    return {"AclStatus": "on", "AclId": ",".join(sorted({*options.list("acl-id")})), "AclType": options["acl-type"]}
 
 
 def _without_empty(settings: Mapping[str, str]) -> dict[str, str]:

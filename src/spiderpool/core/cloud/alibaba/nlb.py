@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.alibaba.checking import common_faults
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
-from spiderpool.core.cloud.loadbalancer.model import protocols
+from spiderpool.core.cloud.loadbalancer.model import protocol_of, protocols
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Listener, Settings
 
 UNPROTECTED: Settings = {"DeletionProtectionEnabled": "false", "ModificationProtectionStatus": "NonProtection"}
@@ -85,7 +85,7 @@ def settings(options: BalancerOptions, name: str) -> Settings:
     """Returns parameters of a balancer of our own that can be changed."""
     found = {
         "LoadBalancerName": name,
-        "CrossZoneEnabled": options["cross-zone-enabled"],
+        "CrossZoneEnabled": _flag(options, "cross-zone-enabled"),
         "DeletionProtectionEnabled": _flag(options, "delete-protection"),
         "ModificationProtectionStatus": options["modification-protection"],
     }
@@ -163,6 +163,20 @@ def faults(service: Service, options: BalancerOptions, configuration: BalancerCo
         yield f"annotation {options.annotation('preserve-client-ip')} cannot be on with TCPSSL"
 
 
+def remarks(service: Service, options: BalancerOptions) -> Iterator[str]:
+    """Yields which annotations have no effect beside the others."""
+    others = [port.port for port in service.spec.ports or () if protocol_of(port, options) != "udp"]
+    if options["health-check-type"] == "UDP" and others:
+        key, which = options.annotation("health-check-type"), ", ".join(map(str, others))
+        yield f"annotation {key} UDP has no effect on port {which}, which is not UDP: the check is TCP there"
+
+
+def check_type(protocol: str, options: BalancerOptions) -> str:
+    """Returns the type of the health check behind a listener of a protocol."""
+    kind = options["health-check-type"]
+    return "UDP" if protocol == "udp" else {"UDP": "TCP"}.get(kind, kind)
+
+
 def _zone_faults(options: BalancerOptions) -> Iterator[str]:
     key = f"annotation {options.annotation('zone-maps')}"
     if not options["id"] and not options["zone-maps"]:
@@ -172,7 +186,7 @@ def _zone_faults(options: BalancerOptions) -> Iterator[str]:
 
 
 def _health(protocol: str, options: BalancerOptions) -> dict[str, str]:
-    kind = "UDP" if protocol == "udp" else options["health-check-type"]
+    kind = check_type(protocol, options)
     found = {
         "HealthCheckType": kind,
         "HealthCheckConnectPort": options["health-check-connect-port"],

@@ -59,16 +59,21 @@ class Words:
     """What the text is, as error messages and the reference describe it."""
     pattern: str
     several: bool = False
+    or_empty: bool = False
+    """Whether the empty text is a value as well: none at all."""
 
     def read(self, text: str) -> str:
         """Returns the text without blanks around its parts. Raises ValueError when a part does not match."""
+        if self.or_empty and not text.strip():
+            return ""
         parts = [part.strip() for part in text.split(",")] if self.several else [text.strip()]
         if not all(re.fullmatch(self.pattern, part) for part in parts):
-            raise ValueError(f"must be {self.form}{' with commas between them' if self.several else ''}")
+            empty = ", or empty" if self.or_empty else ""
+            raise ValueError(f"must be {self.form}{' with commas between them' if self.several else ''}{empty}")
         return ",".join(parts)
 
     def __str__(self) -> str:
-        return f"{self.form},…" if self.several else self.form
+        return f"{self.form}{',…' if self.several else ''}{' or empty' if self.or_empty else ''}"
 
 
 ValueType: TypeAlias = OneOf | Number | Words

@@ -11,6 +11,7 @@ from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import (
     annotated_protocols,
+    ports_of,
     protocol_of,
     protocols,
     redirects,
@@ -36,6 +37,11 @@ def faults(service: Service, options: BalancerOptions, configuration: BalancerCo
         *_public_faults(options, configuration),
         *options.kind.faults(service, options, configuration),
     )
+
+
+def remarks(service: Service, options: BalancerOptions) -> tuple[str, ...]:
+    """Returns which annotations, or parts of them, have no effect, and why."""
+    return (*options.remarks, *_port_remarks(service, options), *options.kind.remarks(service, options))
 
 
 def are_backends_valid(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> bool:
@@ -119,33 +125,43 @@ def _family_faults(service: Service, options: BalancerOptions, configuration: Ba
 
 def _port_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
     """Yields why protocols and redirects do not fit the Service's ports."""
-    yield from _protocol_faults(service, options)
-    annotated = protocols(options)
-    secure = options.kind.secure_protocols & set(annotated.values())
+    yield from _protocol_faults(options)
+    ports = ports_of(service)
+    served = {key: protocol for key, protocol in protocols(options).items() if key in ports}
+    secure = options.kind.secure_protocols & set(served.values())
     if secure and not options["cert-id"]:
         key = options.annotation("cert-id")
         yield f"annotation {key} is missing: {', '.join(sorted(secure))} listeners need a certificate"
     for port, target in redirects(options).items():
-        if (annotated.get((port, "TCP")), annotated.get((target, "TCP"))) != ("http", "https"):
+        ends = [served.get((each, "TCP")) for each in (port, target)]
+        if {(port, "TCP"), (target, "TCP")} <= ports.keys() and ends != ["http", "https"]:
             key = options.annotation("forward-port")
             yield f"annotation {key} {port}:{target} needs protocol-port http:{port},https:{target}"
 
 
-def _protocol_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
-    """Yields which protocols fit no port. TCP and UDP on one port number are two ports."""
-    ports = [(port.port, port.protocol) for port in service.spec.ports or ()]
-    key = f"annotation {options.annotation('protocol-port')}"
+def _protocol_faults(options: BalancerOptions) -> Iterator[str]:
+    """Yields which ports have two protocols. TCP and UDP on one port number are two ports."""
     seen: set[tuple[int, str]] = set()
     for number, protocol in annotated_protocols(options):
+        key = (number, transport_of(protocol))
+        if key in seen:
+            name = options.annotation("protocol-port")
+            yield f"annotation {name} names {key[1]} port {number} twice; keep one protocol of it"
+        seen.add(key)
+
+
+def _port_remarks(service: Service, options: BalancerOptions) -> Iterator[str]:
+    """Yields which parts of annotations are about ports that the Service does not have."""
+    ports = ports_of(service)
+    for number, protocol in annotated_protocols(options):
         transport = transport_of(protocol)
-        served = [each for port, each in ports if port == number]
-        if not served:
-            yield f"{key} names port {number}, which the Service does not have"
-        elif transport not in served:
-            yield f"{key}: port {number} is {served[0]} in the Service and cannot be {protocol}"
-        elif (number, transport) in seen:
-            yield f"{key} names {transport} port {number} twice; keep one protocol of it"
-        seen.add((number, transport))
+        if (number, transport) not in ports:
+            key = options.annotation("protocol-port")
+            yield f"annotation {key}: {protocol}:{number} has no effect: the Service has no {transport} port {number}"
+    for port, target in redirects(options).items():
+        if absent := [str(each) for each in (port, target) if (each, "TCP") not in ports]:
+            key, which = options.annotation("forward-port"), " and ".join(absent)
+            yield f"annotation {key}: {port}:{target} has no effect: the Service has no TCP port {which}"
 
 
 def _public_faults(options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:

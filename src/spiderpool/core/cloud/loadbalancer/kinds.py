@@ -119,6 +119,8 @@ class BalancerKind:
     """Whether the first listener cannot be changed into the second, though both have the same protocol."""
     faults: Callable[[Service, BalancerOptions, BalancerConfiguration], Iterator[str]]
     """What must be corrected in a Service, by rules of this kind."""
+    remarks: Callable[[Service, BalancerOptions], Iterator[str]]
+    """Which valid annotations have no effect beside the others, and why."""
     needs: Callable[[BalancerOptions, BalancerConfiguration], Iterator[GrantNeed]]
     """What of a Service's annotations has an effect that an administrator must have granted."""
     is_in_use: Callable[[GrantNeed, ObservedLoadBalancer, tuple[Listener, ...]], bool]

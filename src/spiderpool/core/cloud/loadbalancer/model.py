@@ -104,6 +104,11 @@ def protocols(options: BalancerOptions) -> Mapping[tuple[int, str], str]:
     return {(port, transport_of(protocol)): protocol for port, protocol in annotated_protocols(options)}
 
 
+def ports_of(service: Service) -> Mapping[tuple[int, str], ServicePort]:
+    """Returns the ports of a Service by number and transport."""
+    return {(port.port, port.protocol): port for port in service.spec.ports or ()}
+
+
 def redirects(options: BalancerOptions) -> Mapping[int, int]:
     """Returns the http ports that redirect clients, each with the https port that they redirect to."""
     pairs = (part.partition(":") for part in options.list("forward-port"))
@@ -145,7 +150,7 @@ def _listeners(service: Service, options: BalancerOptions, configuration: Balanc
     for port in service.spec.ports or ():
         protocol = protocol_of(port, options)
         description = kind.naming.part_name(port.port, protocol, owner)
-        redirect = _redirect(port, options)
+        redirect = _redirect(service, port, options)
         if redirect is not None:
             yield Listener(port.port, protocol, description, "", redirect)
         else:
@@ -153,12 +158,12 @@ def _listeners(service: Service, options: BalancerOptions, configuration: Balanc
             yield Listener(port.port, protocol, description, group, kind.listener(protocol, options))
 
 
-def _redirect(port: ServicePort, options: BalancerOptions) -> Settings | None:
+def _redirect(service: Service, port: ServicePort, options: BalancerOptions) -> Settings | None:
     """Returns the parameters of a listener that redirects clients; None when the port forwards to servers."""
     target, redirect = redirects(options).get(port.port), options.kind.redirect
     if redirect is None or target is None or protocol_of(port, options) != "http":
         return None
-    return redirect(target)
+    return redirect(target) if ports_of(service).get((target, "TCP")) else None
 
 
 def _groups(
@@ -170,7 +175,7 @@ def _groups(
     groups: dict[str, ServerGroup] = {}
     unresolved: set[str] = set()
     for port in service.spec.ports or ():
-        if _redirect(port, options) is not None:
+        if _redirect(service, port, options) is not None:
             continue
         if pods:
             backends = pod_backends(port, snapshot, options)

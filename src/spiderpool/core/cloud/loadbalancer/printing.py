@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
-from spiderpool.core.cloud.loadbalancer.checking import faults
+from spiderpool.core.cloud.loadbalancer.checking import faults, remarks
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, read_options
 from spiderpool.core.cloud.loadbalancer.model import build_model
 from spiderpool.core.cloud.loadbalancer.planning import plan, reuse_fault, unchangeable
@@ -47,7 +47,7 @@ def _lines(
         yield from (f"{FAULT}{fault}" for fault in found)
         return
     model = build_model(service, options, snapshot, configuration)
-    yield from (f"{NOTE}{note}" for note in (*options.remarks, *model.notes))
+    yield from (f"{NOTE}{note}" for note in (*remarks(service, options), *model.notes))
     yield from (f"{NOTE}no ENI is known to have the pod address {address}" for address in model.unresolved)
     if observed and (fault := reuse_fault(model, observed)):
         yield f"{FAULT}{fault}"
