@@ -46,6 +46,10 @@ def create_load_balancer(account: Account, parameters: Parameters) -> Answer:
         **read_settings(parameters, _STORED, RULES),
         **_protection(parameters),
     }
+    if settings["AddressIpVersion"] == "DualStack":
+        settings.setdefault("Ipv6AddressType", "Intranet")
+    if settings.get("BandwidthPackageId") and settings["AddressType"] != "Internet":
+        raise Refusal("OperationDenied.AddressTypeNotSupport", "The load balancer has no public address.")
     identity = account.new_id("nlb-")
     created = NLB(
         identity,
@@ -286,24 +290,95 @@ def update_load_balancer_address_type_config(account: Account, parameters: Param
     """NLB 2022-04-30 UpdateLoadBalancerAddressTypeConfig: adds or removes public addresses."""
     found = nlb_jobs.balancer(account, parameters.required("LoadBalancerId"), idle=True)
     kind = parameters.one_of("AddressType", ("Internet", "Intranet"))
+    if kind == "Intranet" and found.settings.get("BandwidthPackageId"):
+        raise Refusal("OperationDenied.CommonBandwidthPackageAttached", "Detach the bandwidth package first.")
+    sent = {zone.required("ZoneId"): zone for zone in parameters.objects("ZoneMappings")}
     zones: list[ZoneMapping] = []
     for zone in found.zones:
-        public = ""
-        if kind == "Internet":
-            taken = [item.public_address for item in zones]
-            public = zone.public_address or account.choose_public_address(excluded=taken)
-        zones.append(replace(zone, public_address=public))
+        zones.append(_readdressed(account, zone, sent.get(zone.zone), zones) if kind == "Internet" else _private(zone))
     return change(account, found, replace(found, zones=tuple(zones), settings={**found.settings, "AddressType": kind}))
+
+
+def _private(zone: ZoneMapping) -> ZoneMapping:
+    return replace(zone, public_address="", allocation="")
+
+
+def _readdressed(
+    account: Account, zone: ZoneMapping, sent: Parameters | None, earlier: list[ZoneMapping]
+) -> ZoneMapping:
+    """The zone with the public address that a call names, else with the one that it has, else with a new one."""
+    allocation = sent.text("AllocationId") if sent else ""
+    if sent is None or not allocation:
+        public = zone.public_address or account.choose_public_address(
+            excluded=[each.public_address for each in earlier]
+        )
+        return replace(zone, public_address=public)
+    return replace(zone, public_address=_public(account, sent, earlier), allocation=allocation)
 
 
 @action("nlb", "UpdateLoadBalancerZones", required="LoadBalancerId ZoneMappings", optional="ClientToken DryRun")
 def update_load_balancer_zones(account: Account, parameters: Parameters) -> Answer:
-    """NLB 2022-04-30 UpdateLoadBalancerZones: sets the zones; a zone that stays keeps its addresses."""
+    """NLB 2022-04-30 UpdateLoadBalancerZones: sets the zones; a zone that stays keeps the addresses not named."""
     found = nlb_jobs.balancer(account, parameters.required("LoadBalancerId"), idle=True)
     present = {(zone.zone, zone.vswitch): zone for zone in found.zones}
-    requested = _zones(account, parameters, found.settings)
-    zones = tuple(present.get((zone.zone, zone.vswitch), zone) for zone in requested)
-    return change(account, found, replace(found, zones=zones))
+    zones: list[ZoneMapping] = []
+    for requested, sent in zip(
+        _zones(account, parameters, found.settings), parameters.objects("ZoneMappings"), strict=True
+    ):
+        former = present.get((requested.zone, requested.vswitch))
+        if former is None:
+            zones.append(requested)
+        else:
+            is_public = found.settings["AddressType"] == "Internet"
+            zones.append(_readdressed(account, former, sent, zones) if is_public else former)
+    return change(account, found, replace(found, zones=tuple(zones)))
+
+
+@action(
+    "nlb",
+    "AttachCommonBandwidthPackageToLoadBalancer",
+    required="LoadBalancerId BandwidthPackageId",
+    optional="ClientToken DryRun",
+)
+def attach_common_bandwidth_package(account: Account, parameters: Parameters) -> Answer:
+    """NLB 2022-04-30 AttachCommonBandwidthPackageToLoadBalancer: gives a public NLB without a package one."""
+    found = nlb_jobs.balancer(account, parameters.required("LoadBalancerId"), idle=True)
+    if not found.public:
+        raise Refusal("OperationDenied.AddressTypeNotSupport", "The load balancer has no public address.")
+    if found.settings.get("BandwidthPackageId"):
+        raise Refusal("ResourceAlreadyAssociated.BandwidthPackage", "The load balancer has a bandwidth package.")
+    sent = {"BandwidthPackageId": parameters.required("BandwidthPackageId")}
+    return change(account, found, replace(found, settings={**found.settings, **sent}))
+
+
+@action(
+    "nlb",
+    "DetachCommonBandwidthPackageFromLoadBalancer",
+    required="LoadBalancerId BandwidthPackageId",
+    optional="ClientToken DryRun",
+)
+def detach_common_bandwidth_package(account: Account, parameters: Parameters) -> Answer:
+    """NLB 2022-04-30 DetachCommonBandwidthPackageFromLoadBalancer: takes the package from an NLB that has it."""
+    found = nlb_jobs.balancer(account, parameters.required("LoadBalancerId"), idle=True)
+    package = parameters.required("BandwidthPackageId")
+    if found.settings.get("BandwidthPackageId") != package:
+        raise not_found("ResourceNotFound.BandwidthPackage", "resource BandwidthPackage", package)
+    return change(account, found, replace(found, settings={**found.settings, "BandwidthPackageId": ""}))
+
+
+def _ipv6_internet(name: str, kind: str) -> None:
+    """Register EnableLoadBalancerIpv6Internet or DisableLoadBalancerIpv6Internet of NLB 2022-04-30."""
+
+    @action("nlb", name, required="LoadBalancerId", optional="ClientToken DryRun")
+    def update(account: Account, parameters: Parameters) -> Answer:
+        found = nlb_jobs.balancer(account, parameters.required("LoadBalancerId"), idle=True)
+        if found.settings["AddressIpVersion"] != "DualStack":
+            raise Refusal("OperationDenied.AddressIpVersionNotSupport", "The load balancer has no IPv6 addresses.")
+        return change(account, found, replace(found, settings={**found.settings, "Ipv6AddressType": kind}))
+
+
+_ipv6_internet("EnableLoadBalancerIpv6Internet", "Internet")
+_ipv6_internet("DisableLoadBalancerIpv6Internet", "Intranet")
 
 
 def _security_groups(name: str, *, join: bool) -> None:

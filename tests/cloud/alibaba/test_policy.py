@@ -42,7 +42,7 @@ def test_everything_called_is_allowed_and_nothing_else() -> None:
     assert servers == {action.partition(":")[2] for action in listed("nodes", "addresses")}
     balancers = {
         *(f"slb:{action}" for action in called("clb", "slb")),
-        *(f"nlb:{action}" for action in called("nlb", "nlb")),
+        *(f"nlb:{action}" for action in called("nlb", "nlb") | called("nlb_settings", "nlb")),
         *(f"ecs:{action}" for action in called("pod_enis", "ecs")),
     }
     assert balancers == listed("balancers")

@@ -104,6 +104,29 @@ async def test_settings_of_a_balancer_are_changed(account: Account, clients: Cli
     await clients.call("nlb", "LoadBalancerLeaveSecurityGroup", **which, SecurityGroupIds=["sg-1"])
 
 
+async def test_bandwidth_packages_belong_to_public_balancers(clients: Clients) -> None:
+    private = {"LoadBalancerId": await create(clients, AddressType="Intranet"), "BandwidthPackageId": "cbwp-1"}
+    attach, detach = "AttachCommonBandwidthPackageToLoadBalancer", "DetachCommonBandwidthPackageFromLoadBalancer"
+    assert await refused(clients, "nlb", attach, **private) == "OperationDenied.AddressTypeNotSupport"
+    which = {"LoadBalancerId": await create(clients), "BandwidthPackageId": "cbwp-1"}
+    assert await refused(clients, "nlb", detach, **which) == "ResourceNotFound.BandwidthPackage"
+    await clients.call("nlb", attach, **which)
+    assert await refused(clients, "nlb", attach, **which) == "ResourceAlreadyAssociated.BandwidthPackage"
+    found = {"LoadBalancerId": which["LoadBalancerId"]}
+    assert (await clients.call("nlb", "GetLoadBalancerAttribute", **found))["BandwidthPackageId"] == "cbwp-1"
+    await clients.call("nlb", detach, **which)
+
+
+async def test_public_ipv6_addresses_need_ipv6_addresses(clients: Clients) -> None:
+    which = {"LoadBalancerId": await create(clients)}
+    code = await refused(clients, "nlb", "EnableLoadBalancerIpv6Internet", **which)
+    assert code == "OperationDenied.AddressIpVersionNotSupport"
+    which = {"LoadBalancerId": await create(clients, AddressIpVersion="DualStack")}
+    for action, kind in (("Enable", "Internet"), ("Disable", "Intranet")):
+        await clients.call("nlb", f"{action}LoadBalancerIpv6Internet", **which)
+        assert (await clients.call("nlb", "GetLoadBalancerAttribute", **which))["Ipv6AddressType"] == kind
+
+
 async def test_a_listener_lives_and_dies(clients: Clients, pass_time: Callable[[], None]) -> None:
     balancer, group = await create(clients), await create_group(clients)
     request = {"LoadBalancerId": balancer, "ServerGroupId": group, "ListenerProtocol": "TCP", "ListenerPort": 80}

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, assert_never
 
+from spiderpool.cloud.alibaba import nlb_settings
 from spiderpool.cloud.alibaba.answers import Json, all_objects, number, optional, part, parts, required, texts
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
 from spiderpool.cloud.alibaba.common import PROTECTION_REASON, tag_list, text, unless_made_for_another
@@ -21,10 +22,7 @@ from spiderpool.core.cloud.alibaba.nlb import (
     ASPECTS,
     FIXED_OF_GROUP,
     LISTS,
-    REQUESTED_ZONES,
     UNPROTECTED,
-    zone_text,
-    zones,
 )
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
@@ -66,6 +64,11 @@ JOB_TIMEOUT = 120.0
 """Seconds that we wait for a job; after that the Service is reconciled again later."""
 JOB_PAUSE = 1.0
 """Seconds between two queries of a job's status."""
+CREATION = (
+    *("LoadBalancerType", "VpcId", "ResourceGroupId", "AddressIpVersion", "AddressType"),
+    *("LoadBalancerName", "BandwidthPackageId"),
+)
+"""Parameters that a new balancer gets as they are; it gets its other settings afterwards."""
 SERVER_ACTIONS: Mapping[type[ServerStep], str] = {
     AddServers: "AddServersToServerGroup",
     SetWeights: "UpdateServerGroupServersAttribute",
@@ -219,9 +222,10 @@ class _NetworkExecution(Execution):
 
     async def _create(self, step: CreateBalancer) -> None:
         model = step.model
-        named = {"LoadBalancerName": model.name, "Tag": tag_list({**model.tags, **model.origin})}
-        sent: Json = {**model.creation, **model.fixed, **named}
-        sent["ZoneMappings"] = [_zone(zone) for zone in zones(sent.pop(REQUESTED_ZONES))]
+        sent: Json = {key: value for key, value in {**model.creation, **model.fixed}.items() if key in CREATION}
+        sent |= {key: model.settings[key] for key in CREATION if model.settings.get(key)}
+        sent["Tag"] = tag_list({**model.tags, **model.origin})
+        sent["ZoneMappings"] = nlb_settings.zone_mappings(model)
         answer = await self._change("CreateLoadBalancer", sent)
         self.identity = required(answer, "LoadbalancerId")  # this answer spells it so, no other
         await self._balancers.active(self.identity)
@@ -235,8 +239,10 @@ class _NetworkExecution(Execution):
                 if settings["ModificationProtectionStatus"] == "ConsoleProtection":
                     settings["ModificationProtectionReason"] = PROTECTION_REASON
                 await self._change("UpdateLoadBalancerProtection", {"LoadBalancerId": self.identity, **settings})
-            case _:
+            case "attributes":
                 await self._change("UpdateLoadBalancerAttribute", {"LoadBalancerId": self.identity, **settings})
+            case _:
+                await nlb_settings.change(self._change, self.identity, step)
 
     async def _security_groups(self, changes: tuple[ParameterChange, ...]) -> None:
         (change,) = changes
@@ -306,11 +312,6 @@ class _NetworkExecution(Execution):
         }
 
 
-def _zone(parts: tuple[str, ...]) -> Json:
-    names = ("ZoneId", "VSwitchId", "PrivateIPv4Address", "AllocationId")
-    return {name: value for name, value in zip(names, parts, strict=False) if value}
-
-
 def _identity(described: Json) -> str:
     return required(described, "LoadBalancerId")
 
@@ -338,16 +339,17 @@ def _fits(described: Json, request: Json) -> bool:
 
 
 def _settings(described: Json) -> Settings:
-    names = ("LoadBalancerName", "AddressType", "AddressIpVersion", "ResourceGroupId", "CrossZoneEnabled")
-    found = {name: text(described.get(name)) for name in names if text(described.get(name))}
+    names = (
+        "LoadBalancerName AddressType AddressIpVersion Ipv6AddressType ResourceGroupId CrossZoneEnabled "
+        "BandwidthPackageId"
+    )
+    found = {name: text(described.get(name)) for name in names.split() if text(described.get(name))}
     deletion, modification = (part(described, f"{which}ProtectionConfig") for which in ("Deletion", "Modification"))
     return found | {
         "DeletionProtectionEnabled": text(deletion.get("Enabled", False)),
         "ModificationProtectionStatus": optional(modification, "Status") or "NonProtection",
         "SecurityGroupIds": ",".join(sorted(texts(described, "SecurityGroupIds"))),
-        "ZoneMappings": zone_text(
-            {required(each, "ZoneId"): required(each, "VSwitchId") for each in parts(described, "ZoneMappings")}
-        ),
+        **nlb_settings.of_zones(described),
     }
 
 

@@ -35,6 +35,7 @@ WORDS: list[tuple[str, str, tuple[str, ...], str]] = [
     ("C N", "preserve-lb-on-delete", (*ON_OFF, *TRUE_FALSE), "off"),
     ("C", "ip-version", ("ipv4", "ipv6"), "ipv4"),
     ("N", "ip-version", ("ipv4", "DualStack"), "ipv4"),
+    ("N", "ipv6-address-type", ("internet", "intranet"), "intranet"),
     ("C N", "backend-ip-version", ("ipv4", "ipv6"), "ipv4"),
     ("C", "instance-charge-type", ("PayByCLCU", "PayBySpec"), "PayByCLCU"),
     ("C", "charge-type", ("paybytraffic", "paybybandwidth"), "paybytraffic"),
@@ -118,7 +119,7 @@ TEXTS: list[tuple[str, str, list[str], list[str], str]] = [
     ("C N", "backend-label", ["role=edge", "role=edge,topology.kubernetes.io/zone=h", "role="], ["role", "a=b c"], ""),
     ("N", "zone-maps", ["h:vsw-h,i:vsw-i", "h:vsw-h:10.0.0.9:eip-1,i:vsw-i"], ["h", "h:"], ""),
     ("N", "security-group-ids", ["sg-1", "sg-1,sg-2", ""], ["sg 1", ","], ""),
-    ("N", "bandwidth-package-id", ["cbwp-1"], ["a,b"], ""),
+    ("N", "bandwidth-package-id", ["cbwp-1", ""], ["a,b"], ""),
     ("N", "cacert-id", ["ca-1", "ca-1,ca-2"], ["ca 1"], ""),
 ]
 

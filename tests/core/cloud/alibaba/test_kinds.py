@@ -8,6 +8,7 @@ import pytest
 
 from spiderpool.core.cloud.alibaba.annotations import BOTH, BY_KIND, CLASS
 from spiderpool.core.cloud.alibaba.kinds import kind_of
+from spiderpool.core.cloud.loadbalancer.values import parameter_of
 from tests.core.pretend_balancers import CONFIGURATION, KINDS, options, service
 
 pytestmark = pytest.mark.unit
@@ -23,7 +24,13 @@ FULL: dict[str, dict[str, str]] = {
         "instance-charge-type": "PayBySpec",
         "charge-type": "paybybandwidth",
     },
-    "nlb": {"zone-maps": "h:vsw-h,i:vsw-i", "resource-group-id": "rg-1", "security-group-ids": "sg-1"},
+    "nlb": {
+        "zone-maps": "h:vsw-h:10.0.0.9:eip-1,i:vsw-i",
+        "resource-group-id": "rg-1",
+        "security-group-ids": "sg-1",
+        "bandwidth-package-id": "cbwp-1",
+        "ipv6-address-type": "internet",
+    },
 }
 
 
@@ -31,13 +38,13 @@ FULL: dict[str, dict[str, str]] = {
 def test_what_can_be_changed_is_changed_by_one_call_each(kind: str) -> None:
     found = KINDS[kind]
     changeable = [parameter for parameters in found.aspects.values() for parameter in parameters]
-    assert sorted(changeable) == sorted(found.settings(options(kind, FULL[kind]), "web"))
+    assert sorted(changeable) == sorted(map(parameter_of, found.settings(options(kind, FULL[kind]), "web")))
 
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_what_cannot_be_changed_is_explained_by_an_annotation(kind: str) -> None:
     found = KINDS[kind]
-    assert sorted(found.fixed(options(kind, FULL[kind]))) == sorted(found.annotation_of)
+    assert sorted(map(parameter_of, found.fixed(options(kind, FULL[kind])))) == sorted(found.annotation_of)
     assert set(found.annotation_of.values()) <= BY_KIND[kind].keys()
 
 

@@ -86,7 +86,9 @@ def test_of_a_classic_balancer(annotations: dict[str, str], found: dict[str, lis
         (ZONES, {"vSwitches": ["vsw-h"]}),
         ({"zone-maps": "h:vsw-1::eip-1,i:vsw-1:10.0.0.1"}, {"elasticIPs": ["eip-1"]}),
         ({"security-group-ids": "sg-1,sg-2"}, {"securityGroups": ["sg-1", "sg-2"]}),
+        ({"zone-maps": "h:vsw-1::eip-1,i:vsw-1", "address-type": "intranet"}, {}),
         ({"bandwidth-package-id": "cbwp-1"}, {"bandwidthPackages": ["cbwp-1"]}),
+        ({"bandwidth-package-id": "", "security-group-ids": ""}, {}),
         ({"cert-id": "crt-1", "cacert": "on", "cacert-id": "ca-1"}, {}),
         ({**SECURE, "cert-id": "crt-1,crt-2", "cacert-id": "ca-1"}, {"certificates": ["crt-1", "crt-2"]}),
         ({**SECURE, "cert-id": "crt-1", "cacert": "on", "cacert-id": "ca-1"}, {"certificates": ["crt-1", "ca-1"]}),
@@ -141,9 +143,21 @@ def test_what_a_classic_balancer_has(field: GrantField, value: str, settings: di
         ("securityGroups", "sg-2", True),
         ("securityGroups", "sg-3", False),
         ("elasticIPs", "eip-1", True),
+        ("elasticIPs", "eip-2", False),
+        ("vSwitches", "vsw-2", True),
+        ("vSwitches", "vsw-3", False),
+        ("bandwidthPackages", "cbwp-1", True),
+        ("bandwidthPackages", "cbwp-2", False),
+        ("resourceGroups", "rg-1", True),
         ("accessLists", "acl-1", False),
     ],
 )
 def test_what_a_network_balancer_has(field: GrantField, value: str, has: bool) -> None:
-    observed = ObservedLoadBalancer("nlb-1", "", "", {"SecurityGroupIds": "sg-1,sg-2"})
+    settings = {
+        "SecurityGroupIds": "sg-1,sg-2",
+        "ZoneMappings": "h:vsw-1,i:vsw-2",
+        "AllocationId@h": "eip-1",
+        "BandwidthPackageId": "cbwp-1",
+    }
+    observed = ObservedLoadBalancer("nlb-1", "", "", settings)
     assert nlb_has(need(field, value), observed, [SECURED]) is has

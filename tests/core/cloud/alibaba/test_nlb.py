@@ -184,12 +184,10 @@ def test_a_balancer_without_annotations() -> None:
         "CrossZoneEnabled": "true",
         "DeletionProtectionEnabled": "true",
         "ModificationProtectionStatus": "ConsoleProtection",
-    }
-    assert fixed(PLAIN) == {
         "AddressType": "Internet",
-        "AddressIpVersion": "ipv4",
         "ZoneMappings": "cn-hangzhou-h:vsw-h,cn-hangzhou-i:vsw-i",
     }
+    assert fixed(PLAIN) == {"AddressIpVersion": "ipv4"}
     assert creation(PLAIN, CONFIGURATION) == {"LoadBalancerType": "network", "VpcId": "vpc-1", **TWO_ZONES}
 
 
@@ -203,22 +201,32 @@ def test_a_balancer_without_annotations() -> None:
         ({"modification-protection": "nonprotection"}, {"ModificationProtectionStatus": "NonProtection"}),
         ({"security-group-ids": "sg-2,sg-1"}, {"SecurityGroupIds": "sg-1,sg-2"}),
         ({"security-group-ids": ""}, {"SecurityGroupIds": ""}),
+        ({"address-type": "intranet"}, {"AddressType": "Intranet"}),
+        ({"ipv6-address-type": "internet"}, {"Ipv6AddressType": "Internet"}),
+        ({"bandwidth-package-id": "cbwp-1"}, {"BandwidthPackageId": "cbwp-1"}),
+        ({"bandwidth-package-id": ""}, {"BandwidthPackageId": ""}),
+        (
+            {"zone-maps": "i:vsw-i,h:vsw-h:10.0.0.9:eip-1"},
+            {"ZoneMappings": "h:vsw-h,i:vsw-i", "AllocationId@h": "eip-1"},
+        ),
+        (
+            {"zone-maps": "i:vsw-i,h:vsw-h:10.0.0.9:eip-1", "address-type": "intranet"},
+            {"ZoneMappings": "h:vsw-h,i:vsw-i", "AddressType": "Intranet"},
+        ),
     ],
 )
 def test_what_an_annotation_changes_of_a_balancer(annotations: dict[str, str], changed: dict[str, str | None]) -> None:
-    assert difference(settings(PLAIN, "web"), settings(options("nlb", annotations), "web")) == changed
+    assert difference(settings(PLAIN, "web"), settings(options("nlb", TWO_ZONES | annotations), "web")) == changed
 
 
 @pytest.mark.parametrize(
     ("annotations", "unchangeable", "once"),
     [
-        ({"address-type": "intranet"}, {"AddressType": "Intranet"}, {}),
         ({"ip-version": "dualstack"}, {"AddressIpVersion": "DualStack"}, {}),
         ({"resource-group-id": "rg-1"}, {"ResourceGroupId": "rg-1"}, {}),
-        ({"bandwidth-package-id": "cbwp-1"}, {}, {"BandwidthPackageId": "cbwp-1"}),
         (
             {"zone-maps": "i:vsw-i,h:vsw-h:10.0.0.9:eip-1"},
-            {"ZoneMappings": "h:vsw-h,i:vsw-i"},
+            {"PrivateIPv4Address@h": "10.0.0.9"},
             {"zone-maps": "i:vsw-i,h:vsw-h:10.0.0.9:eip-1"},
         ),
     ],

@@ -114,8 +114,8 @@ def test_a_redirect_needs_both_its_ports() -> None:
             "clb",
             {"address-type": "intranet", "charge-type": "paybytraffic", "bandwidth": "5"},
             [
-                "charge-type has no effect: a private balancer has no Internet traffic",
-                "bandwidth has no effect: a private ",
+                "charge-type has no effect: the balancer is private",
+                "bandwidth has no effect: the balancer is private",
             ],
         ),
     ],
@@ -124,9 +124,8 @@ def test_what_has_no_effect_is_said_and_refuses_nothing(
     kind: str, annotations: dict[str, str], said: list[str]
 ) -> None:
     requested = service(HTTP, DNS, annotations=annotations)
-    options = read_options(requested.metadata.annotations or {}, KINDS[kind])
-    found = remarks(requested, options)
-    assert [part in each for part, each in zip(said, found, strict=True)] == [True] * len(said)
+    listed = remarks(requested, read_options(requested.metadata.annotations or {}, KINDS[kind]))
+    assert [part in each for part, each in zip(said, listed, strict=True)] == [True] * len(said)
 
 
 def test_a_balancer_that_was_made_with_another_way_of_paying_is_not_refused() -> None:
@@ -176,12 +175,29 @@ def test_what_depends_on_the_installation(
             "preserve-client-ip cannot be on with TCPSSL",
         ),
         ({"id": "nlb-1", "preserve-client-ip": "on"}, None),
+        ({"zone-maps": TWO_ZONES, "bandwidth-package-id": "cbwp-1"}, None),
+        ({"zone-maps": TWO_ZONES, "bandwidth-package-id": "", "address-type": "intranet"}, None),
+        (
+            {"zone-maps": TWO_ZONES, "bandwidth-package-id": "cbwp-1", "address-type": "intranet"},
+            f"is for public balancers: set {PREFIX}address-type: internet, or the package to an empty text",
+        ),
+        ({"zone-maps": TWO_ZONES, "ipv6-address-type": "intranet"}, f"needs {PREFIX}ip-version: dualstack"),
+        ({"zone-maps": TWO_ZONES, "ipv6-address-type": "internet", "ip-version": "dualstack"}, None),
+        ({"id": "nlb-1", "ipv6-address-type": "internet"}, None),
     ],
 )
 def test_a_network_balancer(annotations: dict[str, str], said: str | None) -> None:
     messages = network(annotations)
     assert [each.endswith(said) for each in messages if said] == ([True] if said else [])
     assert bool(messages) is (said is not None)
+
+
+def test_public_ipv6_addresses_can_be_switched_off() -> None:
+    given = {"zone-maps": TWO_ZONES, "address-type": "intranet", "ip-version": "dualstack"}
+    shut = BalancerConfiguration(vpc="vpc-1", public_allowed=False)
+    assert network(given | {"ipv6-address-type": "intranet"}, shut) == ()
+    (fault,) = network(given | {"ipv6-address-type": "internet"}, shut)
+    assert fault.endswith(f"switched off: set annotation {PREFIX}ipv6-address-type: intranet")
 
 
 def test_a_network_balancer_needs_the_clusters_vpc_unless_it_is_lent() -> None:

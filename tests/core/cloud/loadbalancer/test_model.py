@@ -70,7 +70,7 @@ def test_a_network_balancer() -> None:
         ("k8s.30053.udp.web.default.c1", "UDP", 1),
         ("k8s.30443.tcpssl.web.default.c1", "TCP", 1),
     ]
-    assert (model.fixed["ZoneMappings"], model.fixed["AddressIpVersion"]) == (TWO_ZONES, "DualStack")
+    assert (model.settings["ZoneMappings"], model.fixed["AddressIpVersion"]) == (TWO_ZONES, "DualStack")
     assert model.vpc == "vpc-1"
 
 

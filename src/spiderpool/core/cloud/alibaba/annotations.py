@@ -34,6 +34,7 @@ SWITCH = OneOf(("on", "off", "true", "false"))
 IDENTITY = Words("an identity", r"[A-Za-z0-9._-]{1,128}")
 IDENTITIES = Words("identities", r"[A-Za-z0-9._-]{1,128}", several=True)
 SOME_IDENTITIES = Words("identities", r"[A-Za-z0-9._-]{1,128}", several=True, or_empty=True)
+SOME_IDENTITY = Words("an identity", r"[A-Za-z0-9._-]{1,128}", or_empty=True)
 PORTS = r"[0-9]{1,5}"
 SCHEDULERS: Mapping[str, OneOf] = {
     "clb": OneOf(("wrr", "rr", "wlc", "sch", "tch", "qch")),
@@ -71,6 +72,7 @@ ANNOTATIONS: tuple[Annotation, ...] = (
     Annotation("preserve-lb-on-delete", BOTH, SWITCH, "off", "outlives the Service"),
     Annotation("ip-version", CLB, OneOf(("ipv4", "ipv6")), "ipv4", "family of its address"),
     Annotation("ip-version", NLB, OneOf(("ipv4", "DualStack")), "ipv4", "families of its addresses"),
+    Annotation("ipv6-address-type", NLB, OneOf(("internet", "intranet")), "intranet", "public or private IPv6 address"),
     Annotation("backend-ip-version", BOTH, OneOf(("ipv4", "ipv6")), "ipv4", "family of its backends"),
     Annotation("hostname", CLB, Words("a host name", r"[A-Za-z0-9.-]{1,253}"), "", "published instead of the address"),
     Annotation("ip", CLB, Words("an address", r"[0-9a-fA-F.:]{2,39}"), "", "wanted private address"),
@@ -174,7 +176,7 @@ ANNOTATIONS: tuple[Annotation, ...] = (
         "at least two zones; required for a new balancer",
     ),
     Annotation("security-group-ids", NLB, SOME_IDENTITIES, "", "security groups; without it they are left alone"),
-    Annotation("bandwidth-package-id", NLB, IDENTITY, "", "shared bandwidth of a new balancer"),
+    Annotation("bandwidth-package-id", NLB, SOME_IDENTITY, "", "shared bandwidth of a public balancer; empty: none"),
     Annotation("cross-zone-enabled", NLB, SWITCH, "on", "forward to servers of other zones"),
     Annotation("server-group-type", NLB, OneOf(("Instance", "Ip")), "Instance", "pods as ENIs or as addresses"),
     Annotation("preserve-client-ip", NLB, ON_OFF, "", "servers see the client; default on, with TCPSSL off"),
@@ -196,7 +198,6 @@ UNSUPPORTED = frozenset(
         "additional-cert-ids",
         "domain-extensions",
         "external-ip-type",
-        "ipv6-address-type",
         "listener-port-range",
         "network-type",
         "slb-network-type",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from spiderpool.core.cloud.alibaba.nlb import zones
+from spiderpool.core.cloud.alibaba.nlb import ELASTIC_IP, zones
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import protocols
 from spiderpool.core.cloud.loadbalancer.values import (
@@ -17,12 +17,13 @@ from spiderpool.core.cloud.loadbalancer.values import (
     Listener,
     ObservedLoadBalancer,
     Settings,
+    parameter_of,
 )
 
-VSWITCH, EIP = 1, 3
-"""Places in a part of ``zone-maps``."""
-AT_CREATION: frozenset[GrantField] = frozenset({"vSwitches", "elasticIPs", "resourceGroups", "bandwidthPackages"})
-"""What is decided when a balancer is made, and never changes."""
+VSWITCH = 1
+"""Place in a part of ``zone-maps``."""
+AT_CREATION: frozenset[GrantField] = frozenset({"vSwitches", "resourceGroups"})
+"""What is decided when a classic balancer is made, and never changes."""
 
 
 def clb_needs(options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[GrantNeed]:
@@ -46,7 +47,9 @@ def nlb_needs(options: BalancerOptions, configuration: BalancerConfiguration) ->
         parts = zones(options["zone-maps"])
         switches = {part[VSWITCH]: None for part in parts if part[VSWITCH] != configuration.vswitch}
         yield from _named(options, "zone-maps", "vSwitches", switches)
-        yield from _named(options, "zone-maps", "elasticIPs", [part[EIP] for part in parts if len(part) > EIP])
+        if options["address-type"] == "internet":
+            addresses = [part[ELASTIC_IP] for part in parts if len(part) > ELASTIC_IP]
+            yield from _named(options, "zone-maps", "elasticIPs", addresses)
         yield from _named(options, "security-group-ids", "securityGroups", options.list("security-group-ids"))
         yield from _named(options, "bandwidth-package-id", "bandwidthPackages", [options["bandwidth-package-id"]])
     if _manages_listeners(options) and "tcpssl" in protocols(options).values():
@@ -78,8 +81,15 @@ def nlb_has(need: GrantNeed, observed: ObservedLoadBalancer, listeners: Iterable
             return _is_listed(need, listeners, "CertificateIds", "CaCertificateIds")
         case "securityGroups":
             return need.value in observed.settings.get("SecurityGroupIds", "").split(",")
+        case "bandwidthPackages":
+            return need.value == observed.settings.get("BandwidthPackageId", "")
+        case "vSwitches":
+            return need.value in {part[VSWITCH] for part in zones(observed.settings.get("ZoneMappings", ""))}
+        case "elasticIPs":
+            of_zones = {key: value for key, value in observed.settings.items() if parameter_of(key) == "AllocationId"}
+            return need.value in of_zones.values()
         case field:
-            return field in AT_CREATION
+            return field == "resourceGroups"
 
 
 def _balancer(options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[GrantNeed]:

@@ -11,7 +11,7 @@ from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.alibaba.checking import common_faults
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import protocol_of, protocols
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Listener, Settings
+from spiderpool.core.cloud.loadbalancer.values import PART, BalancerConfiguration, Listener, Settings
 
 UNPROTECTED: Settings = {"DeletionProtectionEnabled": "false", "ModificationProtectionStatus": "NonProtection"}
 """Values of the parameters that protect a balancer, when it is not protected."""
@@ -25,19 +25,25 @@ ASPECTS: Mapping[str, tuple[str, ...]] = {
     "attributes": ("LoadBalancerName", "CrossZoneEnabled"),
     "protection": ("DeletionProtectionEnabled", "ModificationProtectionStatus"),
     "security groups": ("SecurityGroupIds",),
+    "address type": ("AddressType",),
+    "IPv6 address type": ("Ipv6AddressType",),
+    "zones": ("ZoneMappings", "AllocationId"),
+    "bandwidth package": ("BandwidthPackageId",),
 }
 """Aspect of a balancer that can be changed later → parameters that one call sends together."""
 
 ANNOTATION_OF: Mapping[str, str] = {
-    "AddressType": "address-type",
     "AddressIpVersion": "ip-version",
-    "ZoneMappings": "zone-maps",
+    "PrivateIPv4Address": "zone-maps",
     "ResourceGroupId": "resource-group-id",
 }
 """Parameter that cannot be changed after creation → suffix of the annotation that sets it."""
 
 REQUESTED_ZONES = "zone-maps"
-"""The annotation's own text, with the addresses that a new balancer is to have; not a parameter of the API."""
+"""The annotation's own text, with the addresses that its zones are to have; not a parameter of the API."""
+
+PRIVATE_ADDRESS, ELASTIC_IP = 2, 3
+"""Places in a part of the annotation ``zone-maps``, which need not have them."""
 
 FIXED_OF_GROUP = ("Protocol", "ServerGroupType", "AddressIPVersion")
 """Settings of a server group that cannot be changed; its name follows from them."""
@@ -64,7 +70,6 @@ def creation(options: BalancerOptions, configuration: BalancerConfiguration) -> 
         "LoadBalancerType": "network",
         "VpcId": configuration.vpc,
         "ResourceGroupId": configuration.resource_group,
-        "BandwidthPackageId": options["bandwidth-package-id"],
         REQUESTED_ZONES: options["zone-maps"],
     }
     return {key: value for key, value in found.items() if value}
@@ -73,10 +78,9 @@ def creation(options: BalancerOptions, configuration: BalancerConfiguration) -> 
 def fixed(options: BalancerOptions) -> Settings:
     """Returns parameters of the creation that cannot be changed afterwards."""
     found = {
-        "AddressType": options["address-type"].capitalize(),
         "AddressIpVersion": options["ip-version"],
         "ResourceGroupId": options.given.get("resource-group-id", ""),
-        "ZoneMappings": zone_text({zone[0]: zone[1] for zone in zones(options["zone-maps"])}),
+        **_of_zones(options, "PrivateIPv4Address", PRIVATE_ADDRESS),
     }
     return {key: value for key, value in found.items() if value}
 
@@ -88,10 +92,23 @@ def settings(options: BalancerOptions, name: str) -> Settings:
         "CrossZoneEnabled": _flag(options, "cross-zone-enabled"),
         "DeletionProtectionEnabled": _flag(options, "delete-protection"),
         "ModificationProtectionStatus": options["modification-protection"],
+        "AddressType": options["address-type"].capitalize(),
+        "ZoneMappings": zone_text({zone[0]: zone[1] for zone in zones(options["zone-maps"])}),
     }
     if "security-group-ids" in options.given:
         found["SecurityGroupIds"] = ",".join(sorted(options.list("security-group-ids")))
-    return found
+    if "bandwidth-package-id" in options.given:
+        found["BandwidthPackageId"] = options["bandwidth-package-id"]
+    if "ipv6-address-type" in options.given:
+        found["Ipv6AddressType"] = options["ipv6-address-type"].capitalize()
+    public = options["address-type"] == "internet"
+    return found | (_of_zones(options, "AllocationId", ELASTIC_IP) if public else {})
+
+
+def _of_zones(options: BalancerOptions, parameter: str, place: int) -> dict[str, str]:
+    """Returns a parameter of each zone that has it in the annotation ``zone-maps``."""
+    parts = (zone for zone in zones(options["zone-maps"]) if len(zone) > place and zone[place])
+    return {f"{parameter}{PART}{zone[0]}": zone[place] for zone in parts}
 
 
 def listener(protocol: str, options: BalancerOptions) -> Settings:
@@ -155,12 +172,28 @@ def faults(service: Service, options: BalancerOptions, configuration: BalancerCo
     """Yields what must be corrected in a Service before its network balancer can be made."""
     yield from common_faults(service, options)
     yield from _zone_faults(options)
+    yield from _address_faults(options, configuration)
     if not options["id"] and not configuration.vpc:
         yield "the VPC of the cluster is not known: set cloud.loadBalancers.vpcID in the chart's values, or in conf.yml"
     if options.on("cacert") and not options["cacert-id"]:
         yield f"annotation {options.annotation('cacert-id')} is missing: cacert is on"
     if options["preserve-client-ip"] == "on" and "tcpssl" in protocols(options).values():
         yield f"annotation {options.annotation('preserve-client-ip')} cannot be on with TCPSSL"
+
+
+def _address_faults(options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
+    """Yields what does not fit the balancer's addresses."""
+    if options["id"]:
+        return
+    if options["bandwidth-package-id"] and options["address-type"] != "internet":
+        key, needed = options.annotation("bandwidth-package-id"), options.annotation("address-type")
+        yield f"annotation {key} is for public balancers: set {needed}: internet, or the package to an empty text"
+    if "ipv6-address-type" in options.given and options["ip-version"] != "DualStack":
+        key, needed = options.annotation("ipv6-address-type"), options.annotation("ip-version")
+        yield f"annotation {key} needs {needed}: dualstack"
+    if options["ipv6-address-type"] == "internet" and not configuration.public_allowed:
+        key = options.annotation("ipv6-address-type")
+        yield f"public load balancers are switched off: set annotation {key}: intranet"
 
 
 def remarks(service: Service, options: BalancerOptions) -> Iterator[str]:

@@ -44,6 +44,7 @@ from spiderpool.core.cloud.loadbalancer.values import (
     ServerKey,
     ServerPlace,
     Settings,
+    parameter_of,
 )
 
 
@@ -88,7 +89,8 @@ def unchangeable(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> tu
     """Returns what the Service asks for and its balancer cannot be changed to."""
     suffixes = model.kind.annotation_of
     return tuple(
-        f"{suffixes[key]} of a balancer cannot be changed: it is {observed.settings[key]}, the Service asks for {value}"
+        f"{suffixes[parameter_of(key)]} of a balancer cannot be changed: "
+        f"it is {observed.settings[key]}, the Service asks for {value}"
         for key, value in model.fixed.items()
         if observed.settings.get(key, value).lower() != value.lower()
     )
@@ -161,7 +163,7 @@ def _is_of_another(model: LoadBalancerModel, present: Listener | None) -> bool:
 
 def _balancer(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[Step]:
     for aspect, parameters in model.kind.aspects.items():
-        desired = {key: model.settings[key] for key in parameters if key in model.settings}
+        desired = {key: value for key, value in model.settings.items() if parameter_of(key) in parameters}
         if changes := _changes(desired, observed.settings):
             yield SetBalancer(model, aspect, changes)
     tags = {model.kind.naming.reuse_tag: "true"} if model.reuse else model.tags

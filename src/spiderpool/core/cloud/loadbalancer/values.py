@@ -9,6 +9,15 @@ from typing import Literal, TypeAlias
 Settings: TypeAlias = Mapping[str, str]
 """Parameters of the cloud's API and their values, as text: comparable and printable."""
 
+PART = "@"
+"""In a key of settings, between a parameter and the part of the balancer that it is for, such as a zone."""
+
+
+def parameter_of(key: str) -> str:
+    """Returns the parameter of a key of settings, without the part of the balancer that it is for."""
+    return key.partition(PART)[0]
+
+
 ServerType: TypeAlias = Literal["instance", "eni", "address"]
 """How the cloud knows a server: as a whole machine, as an address of an ENI, or as an address alone."""
 

@@ -1,0 +1,73 @@
+"""Settings of a network balancer that have an action of their own: its addresses, zones and shared bandwidth."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from spiderpool.cloud.alibaba.answers import Json, optional, parts, required
+from spiderpool.core.cloud.alibaba.nlb import REQUESTED_ZONES, zone_text, zones
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.steps import ParameterChange, SetBalancer
+from spiderpool.core.cloud.loadbalancer.values import PART, Settings
+
+Change = Callable[[str, Mapping[str, Any]], Awaitable[Json]]
+"""Calls an action that changes something, and waits for its job. Raises CloudError."""
+
+
+async def change(call: Change, identity: str, step: SetBalancer) -> None:
+    """Changes one aspect of a balancer. Raises CloudError."""
+    named: Json = {"LoadBalancerId": identity}
+    match step.aspect:
+        case "address type":
+            await call("UpdateLoadBalancerAddressTypeConfig", named | _address_type(step.model))
+        case "IPv6 address type":
+            is_public = step.model.settings["Ipv6AddressType"] == "Internet"
+            await call("EnableLoadBalancerIpv6Internet" if is_public else "DisableLoadBalancerIpv6Internet", named)
+        case "zones":
+            await call("UpdateLoadBalancerZones", named | {"ZoneMappings": zone_mappings(step.model)})
+        case "bandwidth package":
+            await _change_package(call, named, step.changes)
+        case aspect:
+            raise ValueError(f"a network balancer has no aspect {aspect}")
+
+
+def zone_mappings(model: LoadBalancerModel) -> list[Json]:
+    """Returns the zones that a Service asks for, with their addresses; private balancers have no public ones."""
+    names = ["ZoneId", "VSwitchId", "PrivateIPv4Address"]
+    names += ["AllocationId"] if model.settings["AddressType"] == "Internet" else []
+    wanted = zones(model.creation[REQUESTED_ZONES])
+    return [{name: value for name, value in zip(names, zone, strict=False) if value} for zone in wanted]
+
+
+def of_zones(described: Json) -> Settings:
+    """Returns the zones of a described balancer, and the addresses of each."""
+    found = {required(each, "ZoneId"): each for each in parts(described, "ZoneMappings")}
+    addresses = {
+        f"{name}{PART}{zone}": text
+        for zone, each in found.items()
+        for address in parts(each, "LoadBalancerAddresses")
+        for name in ("AllocationId", "PrivateIPv4Address")
+        if (text := optional(address, name))
+    }
+    vswitches = {zone: required(each, "VSwitchId") for zone, each in found.items()}
+    return {"ZoneMappings": zone_text(vswitches), **addresses}
+
+
+def _address_type(model: LoadBalancerModel) -> Json:
+    """Returns the type, and the zones with the public addresses that they are to have."""
+    kind = model.settings["AddressType"]
+    if kind != "Internet":
+        return {"AddressType": kind}
+    names = ("ZoneId", "VSwitchId", "AllocationId")  # the action takes these of a zone's parameters
+    listed = [{name: zone[name] for name in names if name in zone} for zone in zone_mappings(model)]
+    return {"AddressType": kind, "ZoneMappings": listed}
+
+
+async def _change_package(call: Change, named: Json, changes: tuple[ParameterChange, ...]) -> None:
+    """Detaches the former package first: a balancer has one at most."""
+    (change,) = changes
+    if change.old:
+        await call("DetachCommonBandwidthPackageFromLoadBalancer", named | {"BandwidthPackageId": change.old})
+    if change.new:
+        await call("AttachCommonBandwidthPackageToLoadBalancer", named | {"BandwidthPackageId": change.new})
