@@ -16,6 +16,7 @@ from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec, SpiderLoadBa
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cloud.alibaba.clb import ClassicLoadBalancers
+from spiderpool.cloud.alibaba.elastic_ips import ElasticIPs
 from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
 from spiderpool.cloud.alibaba.pod_enis import PodENIs
 from spiderpool.cloud.loadbalancers import LoadBalancerAPI, LoadBalancers
@@ -212,7 +213,7 @@ async def reconciling(
         services = ServiceReconciler(
             Cluster(client, recorder),
             listers,
-            LoadBalancers(kinds.kind_of, apis, PodENIs(api, REGION, vpc)),
+            LoadBalancers(kinds.kind_of, apis, PodENIs(api, REGION, vpc), ElasticIPs(api, REGION)),
             BalancerConfiguration(
                 cluster="c1",
                 vpc=vpc,

@@ -12,6 +12,7 @@ from spiderpool.api.core_v1 import LoadBalancerIngress, LoadBalancerStatus, Serv
 from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.cloud.alibaba.clb import ClassicLoadBalancers
+from spiderpool.cloud.alibaba.elastic_ips import ElasticIPs
 from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
 from spiderpool.cloud.alibaba.pod_enis import PodENIs
 from spiderpool.cloud.loadbalancers import LoadBalancerAPI, LoadBalancers
@@ -60,7 +61,9 @@ async def limits(
         CLB: ClassicLoadBalancers(api, REGION),
         NLB: NetworkLoadBalancers(api, REGION, pause=0.05),
     }
-    found = LoadBalancers((readings or Readings()).kind_of, apis, PodENIs(api, REGION, "vpc-1"))
+    found = LoadBalancers(
+        (readings or Readings()).kind_of, apis, PodENIs(api, REGION, "vpc-1"), ElasticIPs(api, REGION)
+    )
     async with ApiServer(Service.KIND) as server, server.client() as client:
         informer = Informer(client, Service)
         made = BalancerLimits(found, informer, CONFIGURATION, clock)

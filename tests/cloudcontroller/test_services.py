@@ -19,6 +19,7 @@ from spiderpool.kube.client import Invalid
 from spiderpool_lab.alibaba.balancers import CLB
 from spiderpool_lab.alibaba.clb_balancers import DEFAULTS
 from spiderpool_lab.alibaba.faults import Fault
+from spiderpool_lab.alibaba.resources import EIP
 from spiderpool_lab.control_plane import ControlPlane
 from tests.cloudcontroller.conftest import BLOCK, CloudCluster, Start
 from tests.cloudcontroller.service_cluster import ENI_BACKENDS, NAMESPACE, REGION, ZONES, ServiceCluster, empty
@@ -82,6 +83,21 @@ async def test_pods_as_servers_of_a_network_balancer(cluster: ServiceCluster) ->
     await cluster.delete("web")
     assert not list(cluster.simulated.account.tables.nlbs)
     assert not list(cluster.simulated.account.tables.nlb_groups)
+
+
+async def test_the_elastic_ip_of_a_private_balancer_is_published(cluster: ServiceCluster) -> None:
+    await cluster.create("web", annotations={"address-type": "intranet", "external-ip-type": "eip"})
+    await cluster.wait_for_event("SyncLoadBalancerFailed", "no elastic IP is bound")
+    assert not (await cluster.get("web")).status.loadBalancer.ingress
+    eip = EIP("eip-1", "198.51.100.201", cluster.clb().identity, "SlbInstance")
+    cluster.simulated.account.tables.eips.put(eip)
+    assert await cluster.address("web") == eip.address
+    await cluster.set("web", external_ip_type=None)
+
+    async def private() -> bool:
+        return (await cluster.address("web")) == cluster.clb().address
+
+    await cluster.eventually(private)
 
 
 async def test_a_rolling_update_keeps_the_old_server_until_the_new_one_is_well(cluster: ServiceCluster) -> None:

@@ -46,6 +46,13 @@ class NoENIs:
         return {}
 
 
+class NoElasticIPs:
+    """A cloud without elastic IPs."""
+
+    async def bound_to(self, balancer: str) -> str:
+        return ""
+
+
 async def test_a_bug_of_the_rounds_stops_nothing() -> None:
     kinds = Kinds()
     models = (Service, EndpointSlice, Node, SpiderServer, SpiderLoadBalancerGrant)
@@ -61,7 +68,7 @@ async def test_a_bug_of_the_rounds_stops_nothing() -> None:
         services = ServiceReconciler(
             Cluster(client, Recorder(client, "tests")),
             listers,
-            LoadBalancers(kinds.of, {}, NoENIs()),
+            LoadBalancers(kinds.of, {}, NoENIs(), NoElasticIPs()),
             BalancerConfiguration(cluster="c1", vpc="vpc-1", vswitch="vsw-1"),
             ServiceTimings(period=0.02),
         )

@@ -13,7 +13,7 @@ from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.core.cloud.alibaba.annotations import PREFIX
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of, read_options
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model
 from spiderpool.core.cloud.loadbalancer.planning import plan
 from spiderpool.core.cloud.loadbalancer.steps import (
@@ -104,7 +104,7 @@ def model_of(
 ) -> LoadBalancerModel:
     """The desired state, for a classic balancer or a network one."""
     kind = NLB if requested.spec.loadBalancerClass else CLB
-    return build_model(requested, read_options(requested.metadata.annotations or {}, kind), snapshot, configuration)
+    return build_model(requested, options_of(requested, kind), snapshot, configuration)
 
 
 def carried_out(steps: Iterable[Step], observed: ObservedLoadBalancer | None) -> ObservedLoadBalancer | None:

@@ -150,6 +150,19 @@ HEADLESS = "None"
 """The ClusterIP of a Service that has none."""
 
 
+class ClientIPConfig(msgspec.Struct, omit_defaults=True):
+    """core/v1 ClientIPConfig."""
+
+    timeoutSeconds: int | None = None
+    """How long a client without connections is remembered."""
+
+
+class SessionAffinityConfig(msgspec.Struct, omit_defaults=True):
+    """core/v1 SessionAffinityConfig."""
+
+    clientIP: ClientIPConfig | None = None
+
+
 class ServiceSpec(msgspec.Struct, omit_defaults=True):
     """core/v1 ServiceSpec, in part."""
 
@@ -169,6 +182,7 @@ class ServiceSpec(msgspec.Struct, omit_defaults=True):
     loadBalancerIP: str | None = None
     allocateLoadBalancerNodePorts: bool | None = None
     sessionAffinity: str | None = None
+    sessionAffinityConfig: SessionAffinityConfig | None = None
 
 
 class LoadBalancerIngress(msgspec.Struct, omit_defaults=True):

@@ -23,7 +23,7 @@ from spiderpool.cloud.loadbalancers import KindOf
 from spiderpool.core.cloud.instances import described
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, reported_enis
 from spiderpool.core.cloud.loadbalancer.grants import limit, missing, suggested
-from spiderpool.core.cloud.loadbalancer.kinds import read_options
+from spiderpool.core.cloud.loadbalancer.kinds import options_of
 from spiderpool.core.cloud.loadbalancer.printing import FAULT, NOTE, NOTHING, dry_run
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed
 from spiderpool.errors import BadConfig
@@ -174,7 +174,7 @@ def _needed(
     for service in services:
         kind, namespace = kind_of(service), service.metadata.namespace or ""
         if kind is not None:
-            options = read_options(service.metadata.annotations or {}, kind)
+            options = options_of(service, kind)
             needs[namespace] += kind.needs(options, configuration)
             made[namespace] += not options["id"]
     for namespace in sorted(needs):

@@ -47,6 +47,13 @@ class ENIFinder(Protocol):
         """Returns the ENI of every address that an ENI in use has; leaves out the others. Raises CloudError."""
 
 
+class ElasticIPFinder(Protocol):
+    """Finds the public address that is bound to something of a private address."""
+
+    async def bound_to(self, balancer: str) -> str:
+        """Returns the address that is bound to a private balancer; empty when there is none. Raises CloudError."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadBalancers:
     """The load balancers of a cloud in one region."""
@@ -54,6 +61,7 @@ class LoadBalancers:
     kind_of: KindOf
     apis: Mapping[BalancerKind, LoadBalancerAPI]
     enis: ENIFinder
+    elastic_ips: ElasticIPFinder
 
     def held(self, service: Service) -> list[BalancerKind]:
         """Returns the kinds of balancers whose finalizer a Service has."""

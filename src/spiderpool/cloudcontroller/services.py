@@ -19,7 +19,7 @@ from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTim
 from spiderpool.cloudcontroller.service_removal import BalancerRemoval, preserves
 from spiderpool.cloudcontroller.service_state import ServiceStates, reason_of
 from spiderpool.core.cloud.loadbalancer import checking, grants, planning
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of
 from spiderpool.core.cloud.loadbalancer.steps import CreateBalancer
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed, ObservedLoadBalancer
@@ -171,7 +171,7 @@ class ServiceReconciler:
 
         Raises TooManyLoadBalancers, BadConfig, NotReady, CloudError.
         """
-        options = read_options(service.metadata.annotations or {}, kind)
+        options = options_of(service, kind)
         if self._report_faults(service, options):
             return False
         if missing := self._missing(service, options):
@@ -205,7 +205,7 @@ class ServiceReconciler:
         Looks at no balancer while the model is the one that was applied last; `_resync` forgets that one. False: the
         Service must be corrected, or granted what it asks for.
         """
-        options = read_options(service.metadata.annotations or {}, kind)
+        options = options_of(service, kind)
         if self._report_faults(service, options):
             return False
         missing = self._missing(service, options)
@@ -261,7 +261,7 @@ class ServiceReconciler:
     async def _ensure_backends(self, service: Service, held: Iterable[BalancerKind]) -> None:
         """Updates the servers of balancers that the Service has; everything else waits for its correction."""
         for kind in held:
-            options = read_options(service.metadata.annotations or {}, kind)
+            options = options_of(service, kind)
             is_valid = checking.are_backends_valid(service, options, self._configuration)
             observed = await self._find_held(service, kind) if is_valid else None
             if observed is not None:
@@ -384,13 +384,22 @@ class ServiceReconciler:
         if (current.metadata.labels or {}).get(label) != observed.identity:
             await self._effects.patch(service, {"labels": {label: observed.identity}})
         by_name = model.kind.published_by_name or model.hostname
-        name = model.hostname or observed.address
-        ingress = [LoadBalancerIngress(hostname=name) if by_name else LoadBalancerIngress(ip=observed.address)]
+        name = model.hostname or await self._address(model, observed)
+        ingress = [LoadBalancerIngress(hostname=name) if by_name else LoadBalancerIngress(ip=name)]
         if service.status.loadBalancer.ingress != ingress:
             await self._effects.publish_ingress(service, ingress)
             text = f"Ensured load balancer [{observed.identity}] at {name}"
             self._states.record(service, event_reasons.ENSURED_LOAD_BALANCER, text)
         return ingress
+
+    async def _address(self, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> str:
+        """Returns the address to publish. Raises NotReady where it is to be an elastic IP and none is bound."""
+        if not model.by_elastic_ip:
+            return observed.address
+        if found := await self._balancers.elastic_ips.bound_to(observed.identity):
+            return found
+        key = f"annotation {model.kind.annotations.prefix}external-ip-type"
+        raise NotReady(f"{key} is eip, and no elastic IP is bound to load balancer {observed.identity}: bind one to it")
 
     def _report_unresolved(self, service: Service, model: LoadBalancerModel) -> None:
         """Raises NotReady for pods without a known ENI: the cloud shows a new address only after a while."""

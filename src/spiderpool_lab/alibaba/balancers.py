@@ -128,6 +128,13 @@ class NLBListener:
     tags: Tags = field(default_factory=dict)
 
     @property
+    def ports(self) -> range:
+        """The ports on which it listens: its own one, or a range if that is 0."""
+        if self.port:
+            return range(self.port, self.port + 1)
+        return range(int(self.settings["StartPort"]), int(self.settings["EndPort"]) + 1)
+
+    @property
     def group(self) -> str:
         """ID of the server group that the listener forwards to."""
         return self.settings.get("ServerGroupId", "")

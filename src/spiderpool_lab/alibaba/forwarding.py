@@ -149,7 +149,8 @@ def _nlb_frontends(tables: AccountTables) -> Iterator[Frontend]:
     for listener in tables.nlb_listeners:
         owner, group = tables.nlbs.get(listener.balancer), tables.nlb_groups.get(listener.group)
         if owner is not None and group is not None and listener.status in _FORWARDING and listener.protocol != "TCPSSL":
-            yield from (_nlb_frontend(address, listener, group) for address in _addresses(owner))
+            for address in _addresses(owner):
+                yield from (_nlb_frontend(address, listener, port, group) for port in listener.ports)
 
 
 def _addresses(owner: NLB) -> Iterator[str]:
@@ -157,13 +158,13 @@ def _addresses(owner: NLB) -> Iterator[str]:
         yield from filter(None, (zone.public_address, zone.private_address, zone.ipv6_address))
 
 
-def _nlb_frontend(address: str, listener: NLBListener, group: NLBGroup) -> Frontend:
+def _nlb_frontend(address: str, listener: NLBListener, port: int, group: NLBGroup) -> Frontend:
     active = (item for item in _reachable(address, group.backends) if item.status not in ("Adding", "Removing"))
     return Frontend(
         address,
-        listener.port,
+        port,
         "udp" if listener.protocol == "UDP" else "tcp",
-        tuple(Target(item.address, item.port, item.weight, _nlb_check(group, item)) for item in active),
+        tuple(Target(item.address, item.port or port, item.weight, _nlb_check(group, item)) for item in active),
         group.settings["Scheduler"] in ("sch", "tch", "qch"),
     )
 

@@ -11,7 +11,7 @@ from spiderpool_lab.alibaba.balancers import NLBListener, NlbProtocol
 from spiderpool_lab.alibaba.ecs_enis import describe_tags
 from spiderpool_lab.alibaba.nlb_balancers import key_value_tags
 from spiderpool_lab.alibaba.parameters import Parameters
-from spiderpool_lab.alibaba.refusals import Refusal, missing
+from spiderpool_lab.alibaba.refusals import Refusal, invalid, missing
 from spiderpool_lab.alibaba.registry import Answer, action
 from spiderpool_lab.alibaba.settings import FLAG, NumberRange, Rule, read_settings, typed_settings
 
@@ -25,8 +25,12 @@ RULES: dict[str, Rule] = {
     "ProxyProtocolEnabled": FLAG,
     "SecSensorEnabled": FLAG,
 }
+ADDITIONAL = "AdditionalCertificateIds"
+"""Setting that only the actions of `nlb_certificates` change and show."""
 _LISTS = ("CaCertificateIds", "CertificateIds")
 _STORED = (*RULES, "AlpnPolicy", "ListenerDescription", "SecurityPolicyId", "ServerGroupId", "StartPort", "EndPort")
+_PROXY_V2 = "ProxyProtocolV2Config"
+_PROXY_V2_FLAGS = ("Ppv2PrivateLinkEpIdEnabled", "Ppv2PrivateLinkEpsIdEnabled", "Ppv2VpcIdEnabled")
 _CHANGEABLE = (
     "AlpnEnabled AlpnPolicy CaCertificateIds CaEnabled CertificateIds ClientToken Cps DryRun IdleTimeout "
     "ListenerDescription Mss ProxyProtocolEnabled ProxyProtocolV2Config SecSensorEnabled SecurityPolicyId"
@@ -37,6 +41,8 @@ _FLAGS = frozenset(name for name, rule in RULES.items() if rule == FLAG)
 def _settings(account: Account, parameters: Parameters) -> dict[str, str]:
     sent = read_settings(parameters, _STORED, RULES)
     sent.update({name: ",".join(values) for name in _LISTS if (values := parameters.texts(name))})
+    proxy = parameters.object(_PROXY_V2)
+    sent.update({f"{_PROXY_V2}.{name}": str(proxy.flag(name)).lower() for name in _PROXY_V2_FLAGS if name in proxy})
     if "ServerGroupId" in sent:
         nlb_jobs.group(account, sent["ServerGroupId"])
     return sent
@@ -55,11 +61,14 @@ def create_listener(account: Account, parameters: Parameters) -> Answer:
     if "ListenerPort" not in parameters:
         raise missing("ListenerPort")
     port = parameters.number("ListenerPort", 0, 0, 65535)
-    _check_free(account, owner.identity, protocol, port)
+    ports = _ports(parameters, port)
+    _check_free(account, owner.identity, protocol, ports)
     settings = _settings(account, parameters)
     if protocol == "TCPSSL" and not settings.get("CertificateIds"):
         raise missing("CertificateIds")
     group = nlb_jobs.group(account, settings["ServerGroupId"])
+    if (port == 0) != (group.settings["AnyPortEnabled"] == "true"):
+        raise Refusal("Mismatch.AnyPort", f"The server group {group.identity} does not fit the ports of the listener.")
     if (group.settings["Protocol"] == "UDP") != (protocol == "UDP"):
         raise Refusal("Mismatch.Protocol", f"The protocols of listener and server group {group.identity} differ.")
     created = NLBListener(
@@ -72,18 +81,32 @@ def create_listener(account: Account, parameters: Parameters) -> Answer:
         tags=parameters.tags(),
     )
     account.tables.nlb_listeners.put(created)
-    job = nlb_jobs.start(account, lambda: _finish(account, replace(created, status="Running")))
+    job = nlb_jobs.start(account, lambda: finish(account, replace(created, status="Running")))
     return {**job, "ListenerId": created.identity}
 
 
-def _check_free(account: Account, owner: str, protocol: str, port: int) -> None:
-    """Raises Refusal if the port is taken. UDP has its own ports; TCP and TCPSSL share theirs."""
+def _ports(parameters: Parameters, port: int) -> range:
+    """The ports of a new listener: one, or a range if its port is 0."""
+    if port:
+        return range(port, port + 1)
+    for name in ("StartPort", "EndPort"):
+        parameters.required(name)
+    first, last = (parameters.number(name, 0, 1, 65535) for name in ("StartPort", "EndPort"))
+    if first >= last:
+        raise invalid("EndPort", "must be greater than StartPort")
+    return range(first, last + 1)
+
+
+def _check_free(account: Account, owner: str, protocol: str, ports: range) -> None:
+    """Raises Refusal if a port is taken. UDP has its own ports; TCP and TCPSSL share theirs."""
     for item in account.tables.nlb_listeners:
-        if item.balancer == owner and item.port == port and (item.protocol == "UDP") == (protocol == "UDP"):
-            raise Refusal("ResourceAlreadyExist.Listener", f"The specified resource listener {port} is already exist.")
+        overlaps = item.ports.start < ports.stop and ports.start < item.ports.stop
+        if item.balancer == owner and overlaps and (item.protocol == "UDP") == (protocol == "UDP"):
+            text = f"The specified resource listener {ports.start} is already exist."
+            raise Refusal("ResourceAlreadyExist.Listener", text)
 
 
-def _finish(account: Account, done: NLBListener) -> None:
+def finish(account: Account, done: NLBListener) -> None:
     """Finish a change of a listener, unless it was deleted in the meantime."""
     if (present := account.tables.nlb_listeners.get(done.identity)) is not None:
         account.tables.nlb_listeners.put(replace(done, tags=present.tags))
@@ -95,7 +118,7 @@ def update_listener_attribute(account: Account, parameters: Parameters) -> Answe
     found = nlb_jobs.listener(account, parameters.required("ListenerId"), idle=True)
     done = replace(found, settings={**found.settings, **_settings(account, parameters)})
     account.tables.nlb_listeners.put(replace(found, status="Configuring"))
-    return nlb_jobs.start(account, lambda: _finish(account, done))
+    return nlb_jobs.start(account, lambda: finish(account, done))
 
 
 @action("nlb", "DeleteListener", required="ListenerId", optional="ClientToken DryRun")
@@ -111,7 +134,7 @@ def start_listener(account: Account, parameters: Parameters) -> Answer:
     """NLB 2022-04-30 StartListener: starts a stopped listener."""
     found = nlb_jobs.listener(account, parameters.required("ListenerId"), idle=True)
     account.tables.nlb_listeners.put(replace(found, status="Starting"))
-    return nlb_jobs.start(account, lambda: _finish(account, replace(found, status="Running")))
+    return nlb_jobs.start(account, lambda: finish(account, replace(found, status="Running")))
 
 
 @action("nlb", "StopListener", required="ListenerId", optional="ClientToken DryRun")
@@ -119,7 +142,7 @@ def stop_listener(account: Account, parameters: Parameters) -> Answer:
     """NLB 2022-04-30 StopListener: stops a listener."""
     found = nlb_jobs.listener(account, parameters.required("ListenerId"), idle=True)
     account.tables.nlb_listeners.put(replace(found, status="Stopping"))
-    return nlb_jobs.start(account, lambda: _finish(account, replace(found, status="Stopped")))
+    return nlb_jobs.start(account, lambda: finish(account, replace(found, status="Stopped")))
 
 
 @action("nlb", "GetListenerAttribute", required="ListenerId", optional="ClientToken DryRun")
@@ -151,11 +174,14 @@ def list_listeners(account: Account, parameters: Parameters) -> Answer:
 
 
 def _describe(account: Account, item: NLBListener) -> dict[str, Any]:
-    described: dict[str, Any] = typed_settings(item.settings, RULES)
+    plain = {name: text for name, text in item.settings.items() if not name.startswith((_PROXY_V2, ADDITIONAL))}
+    described: dict[str, Any] = typed_settings(plain, RULES)
     described.update({name: described[name] == "true" for name in _FLAGS if name in described})
     described.update({name: described[name].split(",") for name in _LISTS if name in described})
+    flags = {name: item.settings.get(f"{_PROXY_V2}.{name}", "false") == "true" for name in _PROXY_V2_FLAGS}
     return {
         **described,
+        _PROXY_V2: flags,
         "ListenerId": item.identity,
         "LoadBalancerId": item.balancer,
         "ListenerPort": item.port,

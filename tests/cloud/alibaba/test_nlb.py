@@ -72,6 +72,18 @@ async def test_a_network_balancer_becomes_what_it_should_be(
     assert not list(balanced.account.tables.nlb_groups)
 
 
+async def test_a_range_of_ports_comes_changes_and_goes(balanced: SimulatedCloud) -> None:
+    for text, ports in (("", [80]), ("80-90:80", [0]), ("80-95:80", [0]), ("", [80])):
+        more = {"listener-port-range": text} if text else {}
+        state = {"snapshot": BackendSnapshot(slices=[endpoints(("172.31.192.10", "a"))])}
+        given = await with_enis(balanced, state)
+        annotations = {**ZONES, **ENI, **more, "idle-timeout": "60" if text else "70"}
+        spec = {"loadBalancerClass": "alibabacloud.com/nlb", "annotations": annotations, **given}
+        observed = await reached(network(balanced), model(balanced, HTTP, **spec))
+        assert [each.port for each in balanced.account.tables.nlb_listeners] == ports
+        assert [each.port for each in observed.listeners] == [80]
+
+
 async def test_security_groups_come_and_go(balanced: SimulatedCloud) -> None:
     for name in ("sg-1", "sg-2"):
         balanced.account.add_security_group(identity=name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
-from spiderpool.cloud.alibaba.answers import Json
 from spiderpool.cloud.alibaba.nlb_settings import change
 from spiderpool.core.cloud.alibaba.kinds import NLB
 from spiderpool.core.cloud.loadbalancer.planning import unchangeable
@@ -89,8 +91,33 @@ async def test_public_ipv6_addresses_are_switched_on_and_off(balanced: Simulated
         assert observed.settings["Ipv6AddressType"] == kind.capitalize()
 
 
+async def test_certificates_beside_the_own_one_come_and_go_by_the_batch(balanced: SimulatedCloud) -> None:
+    secure = {"protocol_port": "tcpssl:80", "cert_id": "crt-1"}
+    many = ",".join(f"crt-{number}" for number in range(10, 30))
+    for certificates in ("crt-2,crt-3", "crt-3,crt-4", many, ""):
+        observed = await made(balanced, **secure, additional_cert_ids=certificates)
+        (listener,) = observed.listeners
+        assert listener.settings["AdditionalCertificateIds"] == certificates
+        assert listener.settings["CertificateIds"] == "crt-1"
+    assert len(balanced.outcomes("UpdateListenerAttribute")) == 0
+
+
+async def test_certificates_that_nobody_names_stay(balanced: SimulatedCloud) -> None:
+    secure = {"protocol_port": "tcpssl:80", "cert_id": "crt-1"}
+    await made(balanced, **secure, additional_cert_ids="crt-2")
+    observed = await made(balanced, **secure, idle_timeout="60")
+    assert observed.listeners[0].settings["AdditionalCertificateIds"] == "crt-2"
+
+
+async def test_servers_are_told_more_by_proxy_v2(balanced: SimulatedCloud) -> None:
+    name = "ProxyProtocolV2Config.Ppv2VpcIdEnabled"
+    for value, flag in (("on", "true"), ("off", "false")):
+        observed = await made(balanced, proxy_protocol="on", ppv2_pvl_vpc_id_enabled=value)
+        assert observed.listeners[0].settings[name] == flag
+
+
 async def test_an_aspect_that_is_not_known_is_no_silent_success(balanced: SimulatedCloud) -> None:
-    async def unused(action: str, parameters: Json) -> Json:
+    async def unused(action: str, _: Mapping[str, Any]) -> dict[str, Any]:
         raise AssertionError(action)
 
     desired = model(balanced, HTTP, loadBalancerClass="alibabacloud.com/nlb", annotations=ZONES)

@@ -75,6 +75,19 @@ def test_an_nlb_forwards_on_the_addresses_of_its_zones() -> None:
     }
 
 
+def test_an_nlb_listener_of_a_range_leads_each_port_to_the_same_one() -> None:
+    tables = AccountTables()
+    tables.nlbs.put(NLB("nlb-1", "n", "d", (ZoneMapping("z", "vsw", "172.31.192.9"),), {}))
+    backend = BalancerBackend("eni-1", "eni", 0, 100, "172.31.199.183")
+    health = {**HEALTH_DEFAULTS, "HealthCheckConnectPort": "8080"}
+    tables.nlb_groups.put(NLBGroup("sgp-1", "g", GROUP_DEFAULTS, health, (backend,)))
+    settings = {"ServerGroupId": "sgp-1", "StartPort": "80", "EndPort": "82"}
+    tables.nlb_listeners.put(NLBListener("lsn-1", "nlb-1", "TCP", 0, settings))
+    found = [(each.port, each.targets[0].port, each.targets[0].check) for each in frontends(tables)]
+    assert [(port, target) for port, target, _ in found] == [(80, 80), (81, 81), (82, 82)]
+    assert {check.port for _, _, check in found if check} == {8080}
+
+
 TARGETS = (Target("10.0.0.1", 80, 2, None), Target("10.0.0.2", 80, 1, None))
 
 

@@ -127,6 +127,44 @@ async def test_public_ipv6_addresses_need_ipv6_addresses(clients: Clients) -> No
         assert (await clients.call("nlb", "GetLoadBalancerAttribute", **which))["Ipv6AddressType"] == kind
 
 
+async def test_a_listener_of_a_range_of_ports(clients: Clients) -> None:
+    balancer, group = await create(clients), await create_group(clients)
+    free = await create_group(clients, AnyPortEnabled=True)
+    where: dict[str, Any] = {"LoadBalancerId": balancer, "ListenerProtocol": "TCP"}
+    ports: dict[str, Any] = {"ListenerPort": 0, "StartPort": 80, "EndPort": 90}
+    assert await refused(clients, "nlb", "CreateListener", **where, ServerGroupId=group, **ports) == "Mismatch.AnyPort"
+    where["ServerGroupId"] = free
+    assert await refused(clients, "nlb", "CreateListener", **where, ListenerPort=0) == "MissingParameter"
+    assert await refused(clients, "nlb", "CreateListener", **where, **{**ports, "EndPort": 80}) == "InvalidParameter"
+    await clients.call("nlb", "CreateListener", **where, **ports)
+    where["ServerGroupId"] = group
+    taken = await refused(clients, "nlb", "CreateListener", **where, ListenerPort=85)
+    assert taken == "ResourceAlreadyExist.Listener"
+
+
+async def test_certificates_beside_the_own_one_are_of_tcpssl_listeners(clients: Clients) -> None:
+    balancer, group = await create(clients), await create_group(clients, PreserveClientIpEnabled=False)
+    where = {"LoadBalancerId": balancer, "ServerGroupId": group}
+    plain = await clients.call("nlb", "CreateListener", **where, ListenerProtocol="TCP", ListenerPort=80)
+    add, remove = (f"{each}AdditionalCertificatesWithListener" for each in ("Associate", "Disassociate"))
+    sent: dict[str, Any] = {"ListenerId": plain["ListenerId"], "AdditionalCertificateIds": ["crt-2"]}
+    assert await refused(clients, "nlb", add, **sent) == "Mismatch.Protocol"
+    secure = {"ListenerProtocol": "TCPSSL", "ListenerPort": 443, "CertificateIds": ["crt-1"]}
+    which = {"ListenerId": (await clients.call("nlb", "CreateListener", **where, **secure))["ListenerId"]}
+    many = [f"crt-{number}" for number in range(2, 18)]
+    assert await refused(clients, "nlb", add, **which, AdditionalCertificateIds=many) == "InvalidParameter"
+    assert await refused(clients, "nlb", remove, **which, AdditionalCertificateIds=many[:1]) == (
+        "ResourceNotFound.Certificate"
+    )
+    await clients.call("nlb", add, **which, AdditionalCertificateIds=many[:2])
+    await clients.call("nlb", remove, **which, AdditionalCertificateIds=many[:1])
+    answer = await clients.call("nlb", "ListListenerCertificates", **which, MaxResults=50)
+    assert [(each["CertificateId"], each["IsDefault"]) for each in answer["Certificates"]] == [
+        ("crt-1", True),
+        ("crt-3", False),
+    ]
+
+
 async def test_a_listener_lives_and_dies(clients: Clients, pass_time: Callable[[], None]) -> None:
     balancer, group = await create(clients), await create_group(clients)
     request = {"LoadBalancerId": balancer, "ServerGroupId": group, "ListenerProtocol": "TCP", "ListenerPort": 80}

@@ -43,7 +43,7 @@ def objects(answer: Json, action: str, *path: str) -> list[Json]:
 async def all_objects(call: Call, action: str, parameters: Json, *path: str) -> list[Json]:
     """Returns the list at a path of an action's answer, from all pages. Raises CloudUnavailable when one is missing."""
     found: list[Json] = []
-    sent = {**parameters, "MaxResults": PAGE}
+    sent = {"MaxResults": PAGE, **parameters}
     for _ in range(MAX_PAGES):
         answer = await call(action, sent)
         found += objects(answer, action, *path)

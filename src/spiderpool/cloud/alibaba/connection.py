@@ -8,6 +8,7 @@ from spiderpool.cloud.alibaba.clb import ClassicLoadBalancers
 from spiderpool.cloud.alibaba.client import OpenAPIClient
 from spiderpool.cloud.alibaba.credentials import CredentialLocations, Credentials, sources
 from spiderpool.cloud.alibaba.ecs import ECSCloud
+from spiderpool.cloud.alibaba.elastic_ips import ElasticIPs
 from spiderpool.cloud.alibaba.endpoints import APIAccess
 from spiderpool.cloud.alibaba.metadata import url_of
 from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
@@ -38,4 +39,4 @@ def load_balancers(client: OpenAPIClient, region: str, vpc: str) -> LoadBalancer
         kinds.CLB: ClassicLoadBalancers(client, region),
         kinds.NLB: NetworkLoadBalancers(client, region),
     }
-    return LoadBalancers(kinds.kind_of, apis, PodENIs(client, region, vpc))
+    return LoadBalancers(kinds.kind_of, apis, PodENIs(client, region, vpc), ElasticIPs(client, region))

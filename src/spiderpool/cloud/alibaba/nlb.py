@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, assert_never
 
 from spiderpool.cloud.alibaba import nlb_settings
@@ -19,6 +20,7 @@ from spiderpool.cloud.provider import CloudConflict, CloudNotFound, CloudUnavail
 from spiderpool.core.cloud.alibaba.kinds import NLB
 from spiderpool.core.cloud.alibaba.naming import balancer_name, own_tags
 from spiderpool.core.cloud.alibaba.nlb import (
+    ADDITIONAL_CERTIFICATES,
     ASPECTS,
     FIXED_OF_GROUP,
     LISTS,
@@ -69,6 +71,8 @@ CREATION = (
     *("LoadBalancerName", "BandwidthPackageId"),
 )
 """Parameters that a new balancer gets as they are; it gets its other settings afterwards."""
+RANGE = ("StartPort", "EndPort")
+"""Parameters of a listener with a range of ports, whose own port is 0."""
 SERVER_ACTIONS: Mapping[type[ServerStep], str] = {
     AddServers: "AddServersToServerGroup",
     SetWeights: "UpdateServerGroupServersAttribute",
@@ -171,9 +175,16 @@ class NetworkLoadBalancers:
             address=optional(described, "DNSName"),
             settings=_settings(described),
             tags=_tags_of(described),
-            listeners=tuple(_listener(each, names) for each in listeners),
+            listeners=tuple([await self._listener(each, names) for each in listeners]),
             groups=tuple(groups),
         )
+
+    async def _listener(self, described: Json, groups: Mapping[str, str]) -> Listener:
+        found = _listener(described, groups)
+        if found.protocol != "tcpssl":
+            return found
+        further = await nlb_settings.additional_certificates(self._call, found.identity)
+        return replace(found, settings={**found.settings, ADDITIONAL_CERTIFICATES: further})
 
     async def _groups(self, owner: BalancerOwner) -> list[ServerGroup]:
         """Returns the Service's server groups: those with its tags and its name."""
@@ -289,14 +300,14 @@ class _NetworkExecution(Execution):
             case CreateListener():
                 sent = self._parameters(listener) | {
                     "LoadBalancerId": self.identity,
-                    "ListenerPort": listener.port,
+                    "ListenerPort": 0 if "EndPort" in listener.settings else listener.port,
                     "ListenerProtocol": listener.protocol.upper(),
                 }
-                await self._change("CreateListener", sent)
+                identity = required(await self._change("CreateListener", sent), "ListenerId")
+                further = listener.settings.get(ADDITIONAL_CERTIFICATES, "")
+                await nlb_settings.change_certificates(self._change, identity, "", further)
             case SetListener():
-                await self._change(
-                    "UpdateListenerAttribute", self._parameters(listener) | {"ListenerId": listener.identity}
-                )
+                await self._set_listener(step)
             case StartListener():
                 await self._change("StartListener", {"ListenerId": listener.identity})
             case DeleteListener():
@@ -305,8 +316,19 @@ class _NetworkExecution(Execution):
             case unknown:
                 assert_never(unknown)
 
+    async def _set_listener(self, step: SetListener) -> None:
+        listener = step.listener
+        if any(change.parameter != ADDITIONAL_CERTIFICATES for change in step.changes):
+            sent = self._parameters(listener) | {"ListenerId": listener.identity}
+            sent = {key: value for key, value in sent.items() if key not in RANGE}  # decided at its creation
+            await self._change("UpdateListenerAttribute", sent)
+        for change in step.changes:
+            if change.parameter == ADDITIONAL_CERTIFICATES:
+                await nlb_settings.change_certificates(self._change, listener.identity, change.old, change.new)
+
     def _parameters(self, listener: Listener) -> Json:
-        return _listed(listener.settings) | {
+        settings = {key: value for key, value in listener.settings.items() if key != ADDITIONAL_CERTIFICATES}
+        return _listed(settings) | {
             "ListenerDescription": listener.description,
             "ServerGroupId": self.groups[listener.group],
         }
@@ -355,12 +377,16 @@ def _settings(described: Json) -> Settings:
 
 def _listener(described: Json, groups: Mapping[str, str]) -> Listener:
     group = optional(described, "ServerGroupId")
+    settings = {**_flat(described), **nlb_settings.proxy_v2(described)}
+    port = number(described, "ListenerPort")
+    if port:
+        settings = {key: value for key, value in settings.items() if key not in RANGE}
     return Listener(
-        port=number(described, "ListenerPort"),
+        port=port or number(described, "StartPort"),
         protocol=required(described, "ListenerProtocol").lower(),
         description=optional(described, "ListenerDescription"),
         group=groups.get(group, group),
-        settings=_flat(described),
+        settings=settings,
         running=described.get("ListenerStatus") not in ("Stopped", "Stopping"),
         identity=required(described, "ListenerId"),
     )

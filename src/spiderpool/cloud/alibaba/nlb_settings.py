@@ -1,18 +1,25 @@
-"""Settings of a network balancer that have an action of their own: its addresses, zones and shared bandwidth."""
+"""Settings of a network balancer that have an action of their own: addresses, zones, bandwidth, certificates."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from spiderpool.cloud.alibaba.answers import Json, optional, parts, required
-from spiderpool.core.cloud.alibaba.nlb import REQUESTED_ZONES, zone_text, zones
+from spiderpool.cloud.alibaba.answers import Call, Json, all_objects, optional, part, parts, required
+from spiderpool.cloud.alibaba.common import text
+from spiderpool.core.cloud.alibaba.nlb import PROXY_V2, REQUESTED_ZONES, zone_text, zones
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.steps import ParameterChange, SetBalancer
 from spiderpool.core.cloud.loadbalancer.values import PART, Settings
 
 Change = Callable[[str, Mapping[str, Any]], Awaitable[Json]]
 """Calls an action that changes something, and waits for its job. Raises CloudError."""
+
+
+CERTIFICATES_PAGE = 50
+"""Certificates that one call may list."""
+CERTIFICATES_BATCH = 15
+"""Certificates that one call may add or remove."""
 
 
 async def change(call: Change, identity: str, step: SetBalancer) -> None:
@@ -42,16 +49,43 @@ def zone_mappings(model: LoadBalancerModel) -> list[Json]:
 
 def of_zones(described: Json) -> Settings:
     """Returns the zones of a described balancer, and the addresses of each."""
-    found = {required(each, "ZoneId"): each for each in parts(described, "ZoneMappings")}
+    listed = {required(each, "ZoneId"): each for each in parts(described, "ZoneMappings")}
     addresses = {
-        f"{name}{PART}{zone}": text
-        for zone, each in found.items()
+        f"{name}{PART}{zone}": found
+        for zone, each in listed.items()
         for address in parts(each, "LoadBalancerAddresses")
         for name in ("AllocationId", "PrivateIPv4Address")
-        if (text := optional(address, name))
+        if (found := optional(address, name))
     }
-    vswitches = {zone: required(each, "VSwitchId") for zone, each in found.items()}
+    vswitches = {zone: required(each, "VSwitchId") for zone, each in listed.items()}
     return {"ZoneMappings": zone_text(vswitches), **addresses}
+
+
+async def additional_certificates(call: Call, listener: str) -> str:
+    """Returns the certificates of a TCPSSL listener beside its own one, as text with commas. Raises CloudError."""
+    action, sent = "ListListenerCertificates", {"ListenerId": listener, "MaxResults": CERTIFICATES_PAGE}
+    found = await all_objects(call, action, sent, "Certificates")
+    further = (each for each in found if each.get("IsDefault") is False and each.get("CertificateType") == "Server")
+    return ",".join(sorted(required(each, "CertificateId") for each in further))
+
+
+async def change_certificates(call: Change, listener: str, old: str, new: str) -> None:
+    """Changes a listener's certificates beside its own one; both are texts with commas. Raises CloudError."""
+    former, wanted = ({each for each in side.split(",") if each} for side in (old, new))
+    for action, certificates in (
+        ("AssociateAdditionalCertificatesWithListener", sorted(wanted - former)),
+        ("DisassociateAdditionalCertificatesWithListener", sorted(former - wanted)),
+    ):
+        for start in range(0, len(certificates), CERTIFICATES_BATCH):
+            batch = certificates[start : start + CERTIFICATES_BATCH]
+            await call(action, {"ListenerId": listener, "AdditionalCertificateIds": batch})
+
+
+def proxy_v2(described: Json) -> Settings:
+    """Returns what a described listener tells servers by PROXY v2 beside the client's address."""
+    config = part(described, "ProxyProtocolV2Config")
+    names = (parameter.partition(".") for parameter in PROXY_V2.values())
+    return {f"{prefix}.{name}": text(config.get(name) or False) for prefix, _, name in names}
 
 
 def _address_type(model: LoadBalancerModel) -> Json:

@@ -19,6 +19,7 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "balancers": (
         "ecs:DescribeNetworkInterfaces",
         "nlb:AddServersToServerGroup",
+        "nlb:AssociateAdditionalCertificatesWithListener",
         "nlb:AttachCommonBandwidthPackageToLoadBalancer",
         "nlb:CreateListener",
         "nlb:CreateLoadBalancer",
@@ -28,8 +29,10 @@ ACTIONS: dict[str, tuple[str, ...]] = {
         "nlb:DeleteServerGroup",
         "nlb:DetachCommonBandwidthPackageFromLoadBalancer",
         "nlb:DisableLoadBalancerIpv6Internet",
+        "nlb:DisassociateAdditionalCertificatesWithListener",
         "nlb:EnableLoadBalancerIpv6Internet",
         "nlb:GetJobStatus",
+        "nlb:ListListenerCertificates",
         "nlb:ListListeners",
         "nlb:ListLoadBalancers",
         "nlb:ListServerGroupServers",
@@ -76,6 +79,7 @@ ACTIONS: dict[str, tuple[str, ...]] = {
         "slb:StartLoadBalancerListener",
         "slb:TagResources",
         "slb:UntagResources",
+        "vpc:DescribeEipAddresses",
     ),
 }
 """Feature → its actions, ``product:Action`` as policies spell them."""

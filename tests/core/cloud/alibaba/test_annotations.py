@@ -29,6 +29,7 @@ WORDS: list[tuple[str, str, tuple[str, ...], str]] = [
     # kinds, annotation, words, default
     ("C N", "type", ("clb", "nlb"), ""),
     ("C N", "address-type", ("internet", "intranet"), "internet"),
+    ("C", "external-ip-type", ("eip",), ""),
     ("C N", "force-override-listeners", TRUE_FALSE, "false"),
     ("C N", "delete-protection", ON_OFF, "on"),
     ("C N", "modification-protection", ("ConsoleProtection", "NonProtection"), "ConsoleProtection"),
@@ -63,6 +64,9 @@ WORDS: list[tuple[str, str, tuple[str, ...], str]] = [
     ("N", "cross-zone-enabled", (*ON_OFF, *TRUE_FALSE), "on"),
     ("N", "server-group-type", ("Instance", "Ip"), "Instance"),
     ("N", "preserve-client-ip", ON_OFF, ""),
+    ("N", "ppv2-pvl-vpc-id-enabled", ON_OFF, "off"),
+    ("N", "ppv2-pvl-ep-id-enabled", ON_OFF, "off"),
+    ("N", "ppv2-pvl-eps-id-enabled", ON_OFF, "off"),
     ("N", "cacert", ON_OFF, "off"),
     ("N", "alpn", ON_OFF, "off"),
     ("N", "alpn-policy", ("HTTP1Only", "HTTP2Only", "HTTP2Optional", "HTTP2Preferred"), "HTTP2Optional"),
@@ -106,6 +110,8 @@ TEXTS: list[tuple[str, str, list[str], list[str], str]] = [
     ("C", "spec", ["slb.s1.small", "slb.s3.large"], ["small", "slb."], "slb.s1.small"),
     ("C", "protocol-port", ["http:80", "http:80,https:443", "TCP:53,Udp:54"], ["http", "80:http", "tcpssl:443"], ""),
     ("N", "protocol-port", ["tcp:80", "TCPSSL:443,udp:53"], ["http:80", "https:443"], ""),
+    ("C N", "tunnel-type", ["tunnel"], ["", "a b"], ""),
+    ("N", "listener-port-range", ["80-90:80", "80-90:80,100-110:443"], ["80:80", "80-90", "a-b:80"], ""),
     ("C", "forward-port", ["80:443", "80:443,81:444"], ["80", "http:https"], ""),
     ("C", "cert-id", ["1231_cn-hangzhou"], ["a,b"], ""),
     ("N", "cert-id", ["a", "a,b"], ["a;b", "a,,b"], ""),
@@ -120,6 +126,7 @@ TEXTS: list[tuple[str, str, list[str], list[str], str]] = [
     ("N", "zone-maps", ["h:vsw-h,i:vsw-i", "h:vsw-h:10.0.0.9:eip-1,i:vsw-i"], ["h", "h:"], ""),
     ("N", "security-group-ids", ["sg-1", "sg-1,sg-2", ""], ["sg 1", ","], ""),
     ("N", "bandwidth-package-id", ["cbwp-1", ""], ["a,b"], ""),
+    ("N", "additional-cert-ids", ["crt-1", "crt-1,crt-2", ""], ["crt 1"], ""),
     ("N", "cacert-id", ["ca-1", "ca-1,ca-2"], ["ca 1"], ""),
 ]
 
@@ -223,7 +230,8 @@ def test_the_older_prefix_holds_where_the_newer_is_absent() -> None:
         ("clb", "frobnicate", "there is no such annotation"),
         ("clb", "zone-maps", "it is for network load balancers, this one is a classic one"),
         ("nlb", "bandwidth", "it is for classic load balancers, this one is a network one"),
-        ("nlb", "ppv2-vpc-id", "it is not supported"),
+        ("nlb", "ppv2-vpc-id", "there is no such annotation; did you mean ppv2-pvl-vpc-id-enabled?"),
+        ("clb", "ppv2-pvl-vpc-id-enabled", "it is for network load balancers, this one is a classic one"),
         *[("clb", each, "it is not supported") for each in sorted(UNSUPPORTED)],
     ],
 )
@@ -263,7 +271,7 @@ def test_the_reference_names_every_annotation() -> None:
         row = f"| `{each.suffix}` | {names[each.kinds]} | {each.meaning} | {each.type} | {each.default or '–'} |"
         assert row in text, row
     listed = ", ".join(f"`{each}`" for each in sorted(UNSUPPORTED))
-    assert f"Not supported: {listed} and those that begin with `ppv2-`." in text
+    assert f"Not supported: {listed}." in text
 
 
 def test_the_table_of_a_kind() -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from spiderpool.api.core_v1 import ServicePort
 from spiderpool.core.cloud.alibaba.annotations import PREFIX
 from spiderpool.core.cloud.alibaba.clb import (
     DEFAULTS,
+    affinity,
     creation,
     faults,
     fixed,
     group,
     group_variant,
+    has_affinity,
     listener,
     must_replace,
     pods_by_address,
+    port_range,
+    range_settings,
     redirect,
     settings,
 )
@@ -319,6 +324,31 @@ def test_redirects_and_hashing_are_decided_at_the_creation(
     present: Settings, desired: Settings, replaced: bool
 ) -> None:
     assert must_replace(Listener(80, "http", "", "", present), Listener(80, "http", "", "", desired)) is replaced
+
+
+@pytest.mark.parametrize(
+    ("protocol", "annotations", "kept"),
+    [
+        ("tcp", {}, False),
+        ("tcp", affinity(60), True),
+        ("tcp", affinity(0), False),
+        ("tcp", {"scheduler": "sch"}, True),
+        ("udp", affinity(60), False),
+        ("udp", {"scheduler": "sch"}, True),
+        ("http", affinity(60), False),
+    ],
+)
+def test_what_keeps_a_client_at_a_server(protocol: str, annotations: dict[str, str], kept: bool) -> None:
+    assert has_affinity(protocol, options("clb", annotations)) is kept
+
+
+def test_a_client_is_kept_for_an_hour_at_most() -> None:
+    assert [affinity(seconds)["persistence-timeout"] for seconds in (60, 3600, 10800)] == ["60", "3600", "3600"]
+
+
+def test_there_are_no_ranges_of_ports() -> None:
+    assert port_range(80, PLAIN) is None
+    assert range_settings(ServicePort(80), range(80, 90), PLAIN) == ({}, {})
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,8 @@ def test_of_a_classic_balancer(annotations: dict[str, str], found: dict[str, lis
         ({"bandwidth-package-id": "", "security-group-ids": ""}, {}),
         ({"cert-id": "crt-1", "cacert": "on", "cacert-id": "ca-1"}, {}),
         ({**SECURE, "cert-id": "crt-1,crt-2", "cacert-id": "ca-1"}, {"certificates": ["crt-1", "crt-2"]}),
+        ({**SECURE, "cert-id": "crt-1", "additional-cert-ids": "crt-2"}, {"certificates": ["crt-1", "crt-2"]}),
+        ({"additional-cert-ids": "crt-2"}, {}),
         ({**SECURE, "cert-id": "crt-1", "cacert": "on", "cacert-id": "ca-1"}, {"certificates": ["crt-1", "ca-1"]}),
         ({"id": "nlb-1", **ZONES, "security-group-ids": "sg-1"}, {"loadBalancers": ["nlb-1"]}),
     ],
@@ -109,6 +111,7 @@ def need(field: GrantField, value: str) -> GrantNeed:
 
 LISTENER = Listener(443, "https", "", settings={"ServerCertificateId": "crt-1", "AclId": "acl-1,acl-2"})
 SECURED = Listener(443, "tcpssl", "", settings={"CertificateIds": "crt-1,crt-2", "CaCertificateIds": "ca-1"})
+FURTHER = Listener(444, "tcpssl", "", settings={"AdditionalCertificateIds": "crt-4,crt-5"})
 
 
 @pytest.mark.parametrize(
@@ -140,6 +143,7 @@ def test_what_a_classic_balancer_has(field: GrantField, value: str, settings: di
         ("certificates", "crt-2", True),
         ("certificates", "ca-1", True),
         ("certificates", "crt-3", False),
+        ("certificates", "crt-5", True),
         ("securityGroups", "sg-2", True),
         ("securityGroups", "sg-3", False),
         ("elasticIPs", "eip-1", True),
@@ -160,4 +164,4 @@ def test_what_a_network_balancer_has(field: GrantField, value: str, has: bool) -
         "BandwidthPackageId": "cbwp-1",
     }
     observed = ObservedLoadBalancer("nlb-1", "", "", settings)
-    assert nlb_has(need(field, value), observed, [SECURED]) is has
+    assert nlb_has(need(field, value), observed, [SECURED, FURTHER]) is has

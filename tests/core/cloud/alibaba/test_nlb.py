@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import pytest
 
+from spiderpool.api.core_v1 import ServicePort
 from spiderpool.core.cloud.alibaba.annotations import PREFIX
 from spiderpool.core.cloud.alibaba.nlb import (
+    affinity,
     creation,
     faults,
     fixed,
     group,
     group_variant,
+    has_affinity,
     listener,
     must_replace,
     pods_by_address,
+    port_range,
+    range_settings,
     settings,
     zone_text,
     zones,
@@ -34,6 +39,11 @@ TLS = {
     "AlpnEnabled": "false",
 }
 CERTIFICATE = {"cert-id": "crt"}
+
+
+def proxy(vpc: str, endpoint: str, service: str) -> dict[str, str]:
+    names = ("Ppv2VpcIdEnabled", "Ppv2PrivateLinkEpIdEnabled", "Ppv2PrivateLinkEpsIdEnabled")
+    return {f"ProxyProtocolV2Config.{name}": value for name, value in zip(names, (vpc, endpoint, service), strict=True)}
 
 
 @pytest.mark.parametrize(
@@ -60,6 +70,24 @@ CERTIFICATE = {"cert-id": "crt"}
             LISTENER | TLS | {"CaEnabled": "true", "CaCertificateIds": "ca"},
         ),
         ("tcpssl", CERTIFICATE | {"cacert-id": "ca", "alpn-policy": "HTTP2Only"}, LISTENER | TLS),
+        (
+            "tcpssl",
+            CERTIFICATE | {"additional-cert-ids": "b,a,b"},
+            LISTENER | TLS | {"AdditionalCertificateIds": "a,b"},
+        ),
+        ("tcpssl", CERTIFICATE | {"additional-cert-ids": ""}, LISTENER | TLS | {"AdditionalCertificateIds": ""}),
+        ("tcp", {"additional-cert-ids": "a"}, LISTENER),
+        ("tcp", {"ppv2-pvl-ep-id-enabled": "on"}, LISTENER | proxy("false", "true", "false")),
+        (
+            "udp",
+            {"ppv2-pvl-vpc-id-enabled": "off"},
+            LISTENER | {"IdleTimeout": "20"} | proxy("false", "false", "false"),
+        ),
+        (
+            "tcp",
+            {"proxy-protocol": "on", "ppv2-pvl-vpc-id-enabled": "on", "ppv2-pvl-eps-id-enabled": "on"},
+            LISTENER | {"ProxyProtocolEnabled": "true"} | proxy("true", "false", "true"),
+        ),
         (
             "tcpssl",
             CERTIFICATE | {"alpn": "on"},
@@ -244,6 +272,22 @@ def test_the_clusters_resource_group_holds_for_new_balancers_and_is_not_compared
     assert "ResourceGroupId" not in fixed(PLAIN)
 
 
+def test_a_listener_of_a_range_of_ports() -> None:
+    given = options("nlb", {"listener-port-range": "80-90:80,100-110:443"})
+    assert [port_range(port, given) for port in (80, 443, 81)] == [range(80, 91), range(100, 111), None]
+    port = ServicePort(80, targetPort=8080)
+    listener, group = range_settings(port, range(80, 91), given)
+    assert listener == {"StartPort": "80", "EndPort": "90"}
+    assert group == {"AnyPortEnabled": "true", **check(HealthCheckConnectPort="8080")}
+    for other in ({"health-check-flag": "off"}, {"health-check-connect-port": "9"}):
+        assert range_settings(port, range(80, 91), options("nlb", other))[1] == {"AnyPortEnabled": "true"}
+
+
+def test_what_keeps_a_client_at_a_server() -> None:
+    assert not has_affinity("tcp", PLAIN)
+    assert has_affinity("udp", options("nlb", affinity(60)))
+
+
 def test_zones_with_what_they_are_to_have() -> None:
     assert zones("h:vsw-h:10.0.0.9:eip-1,i:vsw-i") == (("h", "vsw-h", "10.0.0.9", "eip-1"), ("i", "vsw-i"))
     assert zones("") == ()
@@ -271,6 +315,13 @@ def test_groups_are_named_with_what_cannot_be_changed_in_them(annotations: dict[
 def test_listeners_of_one_protocol_are_never_replaced() -> None:
     one, other = (Listener(80, "tcp", "", "", {"IdleTimeout": seconds}) for seconds in ("10", "20"))
     assert not must_replace(one, other)
+
+
+def test_listeners_are_replaced_where_the_range_of_their_ports_changes() -> None:
+    plain, small, large = (Listener(80, "tcp", "", "", {"EndPort": end} if end else {}) for end in ("", "90", "95"))
+    assert must_replace(plain, small)
+    assert must_replace(small, large)
+    assert not must_replace(small, small)
 
 
 @pytest.mark.parametrize(

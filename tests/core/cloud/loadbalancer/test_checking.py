@@ -9,7 +9,7 @@ import pytest
 from spiderpool.api.core_v1 import LoadBalancerIngress
 from spiderpool.core.cloud.alibaba.annotations import BACKEND_TYPE, PREFIX
 from spiderpool.core.cloud.loadbalancer.checking import are_backends_valid, faults, remarks
-from spiderpool.core.cloud.loadbalancer.kinds import read_options
+from spiderpool.core.cloud.loadbalancer.kinds import options_of, read_options
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from tests.core.pretend_balancers import CONFIGURATION, KINDS, service
 
@@ -31,7 +31,7 @@ def found(
     **spec: Any,
 ) -> tuple[str, ...]:
     requested = service(*(ports or (HTTP, DNS)), annotations=annotations, **spec)
-    return faults(requested, read_options(requested.metadata.annotations or {}, KINDS[kind]), configuration)
+    return faults(requested, options_of(requested, KINDS[kind]), configuration)
 
 
 def network(annotations: dict[str, str], configuration: BalancerConfiguration = CONFIGURATION) -> tuple[str, ...]:
@@ -51,6 +51,8 @@ def network(annotations: dict[str, str], configuration: BalancerConfiguration = 
             {"sticky-session": "on", "sticky-session-type": "server"},
             "cookie is missing: sticky-session-type is server",
         ),
+        ({"tunnel-type": "x"}, "says that other software serves this Service: remove it to have a balancer from us"),
+        ({"external-ip-type": "eip"}, f"to which elastic IPs are bound: set {PREFIX}address-type: intranet"),
         ({"scheduler": "qch"}, "qch is for UDP alone, and the listener of port 80 is tcp"),
         ({"scheduler": "sch", "protocol-port": "http:80"}, "sch is not for http, which the listener of port 80 is"),
         (
@@ -82,6 +84,7 @@ def test_a_value_that_cannot_be_right_is_told(annotations: dict[str, str], said:
         {"forward-port": "80:443"},
         {"charge-type": "paybybandwidth", "instance-charge-type": "PayBySpec"},
         {"charge-type": "paybybandwidth", "id": "lb-1"},
+        {"external-ip-type": "eip", "address-type": "intranet"},
         {"charge-type": "paybybandwidth", "address-type": "intranet"},
     ],
 )
@@ -108,6 +111,8 @@ def test_a_redirect_needs_both_its_ports() -> None:
         ("clb", {"forward-port": "81:443"}, ["81:443 has no effect: the Service has no TCP port 81 and 443"]),
         ("clb", {"bandwith": "1"}, ["there is no such annotation; did you mean bandwidth?"]),
         ("nlb", {"health-check-type": "udp"}, ["on port 80, which is not UDP: the check is TCP there"]),
+        ("nlb", {"ppv2-pvl-ep-id-enabled": "on"}, ["ppv2-pvl-ep-id-enabled has no effect without proxy-protocol: on"]),
+        ("nlb", {"ppv2-pvl-ep-id-enabled": "on", "proxy-protocol": "on"}, []),
         ("clb", {"spec": "slb.s1.small"}, ["spec has no effect without instance-charge-type: PayBySpec"]),
         ("clb", {"bandwidth": "5"}, ["bandwidth has no effect without charge-type: paybybandwidth"]),
         (
@@ -124,7 +129,7 @@ def test_what_has_no_effect_is_said_and_refuses_nothing(
     kind: str, annotations: dict[str, str], said: list[str]
 ) -> None:
     requested = service(HTTP, DNS, annotations=annotations)
-    listed = remarks(requested, read_options(requested.metadata.annotations or {}, KINDS[kind]))
+    listed = remarks(requested, options_of(requested, KINDS[kind]))
     assert [part in each for part, each in zip(said, listed, strict=True)] == [True] * len(said)
 
 
@@ -190,6 +195,38 @@ def test_a_network_balancer(annotations: dict[str, str], said: str | None) -> No
     messages = network(annotations)
     assert [each.endswith(said) for each in messages if said] == ([True] if said else [])
     assert bool(messages) is (said is not None)
+
+
+WEB = {"port": 80, "targetPort": 8080}
+TLS = {"port": 443, "targetPort": 8443}
+
+
+@pytest.mark.parametrize(
+    ("text", "ports", "said"),
+    [
+        ("80-90:80", [WEB], None),
+        ("80-90:80,91-99:443", [WEB, TLS], None),
+        ("80-90:80", [WEB, {"port": 85, "protocol": "UDP"}], None),
+        ("80-90:81", [WEB], None),
+        ("90-80:80", [WEB], "listener-port-range: 90-80 is no range of ports"),
+        ("80-80:80", [WEB], "listener-port-range: 80-80 is no range of ports"),
+        ("0-80:80", [WEB], "listener-port-range: 0-80 is no range of ports"),
+        ("80-65536:80", [WEB], "listener-port-range: 80-65536 is no range of ports"),
+        ("400-500:80", [WEB, TLS], "ports 443 and 80 would listen on the same ports"),
+        ("80-90:80,90-99:443", [WEB, TLS], "ports 443 and 80 would listen on the same ports"),
+        ("80-90:80", [{"port": 80, "targetPort": "web"}], "port 80 needs a targetPort that is a number"),
+    ],
+)
+def test_ranges_of_ports(text: str, ports: list[dict[str, Any]], said: str | None) -> None:
+    given = {"zone-maps": TWO_ZONES, "listener-port-range": text, BACKEND_TYPE: "eni"}
+    messages = found(given, *ports, kind="nlb")
+    assert [said in each for each in messages if said] == ([True] if said else [])
+    assert bool(messages) is (said is not None)
+
+
+def test_ranges_of_ports_are_for_pods() -> None:
+    (fault,) = network({"zone-maps": TWO_ZONES, "listener-port-range": "80-90:80"})
+    assert fault.endswith(f"needs pods as servers: set annotation {BACKEND_TYPE}: eni")
 
 
 def test_public_ipv6_addresses_can_be_switched_off() -> None:
@@ -285,7 +322,11 @@ OPEN = "is not served, and the balancer would be open to all: remove it, and use
         ("clb", {"loadBalancerSourceRanges": ["::/0"]}, OPEN),
         ("clb", {"annotations": {"service.beta.kubernetes.io/load-balancer-source-ranges": "10.0.0.0/8, "}}, OPEN),
         ("clb", {"loadBalancerIP": "1.2.3.4"}, "spec.loadBalancerIP is not served, the cloud chooses the address"),
-        ("clb", {"sessionAffinity": "ClientIP"}, f"set it to None, and use annotation {PREFIX}scheduler: sch instead"),
+        (
+            "nlb",
+            {"sessionAffinity": "ClientIP", "annotations": {"scheduler": "wrr"}},
+            f"by tcp listeners: set it to None, and use annotation {PREFIX}scheduler: sch instead",
+        ),
         ("clb", {"allocateLoadBalancerNodePorts": False}, "so nodes cannot serve port 80, 443: set it to true, or "),
         ("clb", {"ports": [{"port": 9, "protocol": "SCTP"}]}, "port 9 is SCTP, which the balancer cannot forward"),
     ],
@@ -301,13 +342,42 @@ def test_fields_of_kubernetes_that_the_balancer_would_not_follow(kind: str, spec
     ("protocols", "said"),
     [
         ("http:80,https:443", f"set it to None, and use annotation {PREFIX}sticky-session: on instead"),
-        ("http:80,tcp:443", "set it to None"),  # no annotation fits both
+        ("http:80,tcp:443", f"http listeners: set it to None, and use annotation {PREFIX}sticky-session: on instead"),
+        ("http:80,udp:443", "by http, udp listeners: set it to None"),  # no annotation fits both
+        ("udp:443", f"by udp listeners: set it to None, and use annotation {PREFIX}scheduler: sch instead"),
     ],
 )
 def test_what_keeps_clients_at_a_server_fits_the_protocol_of_the_listeners(protocols: str, said: str) -> None:
     annotations = {"id": "lb-1", "protocol-port": protocols, "cert-id": "crt"}
-    (fault,) = found(annotations, {"port": 80}, {"port": 443}, kind="clb", sessionAffinity="ClientIP")
+    transport = "UDP" if "udp" in protocols else "TCP"
+    ports = ({"port": 80}, {"port": 443, "protocol": transport})
+    (fault,) = found(annotations, *ports, kind="clb", sessionAffinity="ClientIP")
     assert fault.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("kind", "annotations", "ports"),
+    [
+        ("clb", {}, [HTTP]),
+        ("clb", {"scheduler": "sch"}, [HTTP, DNS]),
+        ("clb", {"persistence-timeout": "60"}, [HTTP]),
+        ("nlb", {}, [HTTP, DNS]),
+        ("nlb", {"scheduler": "sch"}, [HTTP, DNS]),
+    ],
+)
+def test_clients_are_kept_at_a_server(kind: str, annotations: dict[str, str], ports: list[dict[str, Any]]) -> None:
+    given = {"id": "lb-1", **annotations}
+    assert found(given, *ports, kind=kind, sessionAffinity="ClientIP") == ()
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(3600, False), (3601, True), (10800, False)])
+def test_a_client_is_kept_for_an_hour_at_most(seconds: int, said: bool) -> None:
+    config = {"clientIP": {"timeoutSeconds": seconds}}
+    requested = service(HTTP, sessionAffinity="ClientIP", sessionAffinityConfig=config)
+    remarked = remarks(requested, options_of(requested, KINDS["clb"]))
+    assert [f"{seconds} s are too much for the balancer, which does 3600 s" in each for each in remarked] == [
+        True
+    ] * said
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from spiderpool.core.cloud.alibaba.annotations import BACKEND_TYPE, PREFIX
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, read_options
+from spiderpool.core.cloud.loadbalancer.kinds import (
+    BalancerKind,
+    BalancerOptions,
+    affinity_seconds,
+    options_of,
+    read_options,
+)
+from tests.core.pretend_balancers import HTTP, service
 
 pytestmark = pytest.mark.unit
 
@@ -52,6 +61,33 @@ def test_a_backend_type_that_there_is_not() -> None:
     options = read_options({BACKEND_TYPE: "pod"}, CLB)
     assert options.faults == (f"annotation {BACKEND_TYPE} must be eni (pods) or ecs (nodes), not 'pod'",)
     assert not options.backends_valid
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "annotations", "given"),
+    [
+        (CLB, {}, {}, {}),
+        (CLB, {"sessionAffinity": "None"}, {}, {}),
+        (CLB, {"sessionAffinity": "ClientIP"}, {}, {"persistence-timeout": "3600"}),
+        (NLB, {"sessionAffinity": "ClientIP"}, {}, {"scheduler": "sch"}),
+        (CLB, {"sessionAffinity": "ClientIP"}, {"persistence-timeout": "9"}, {"persistence-timeout": "9"}),
+        (
+            CLB,
+            {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}},
+            {"bandwidth": "7"},
+            {"persistence-timeout": "60", "bandwidth": "7"},
+        ),
+    ],
+)
+def test_fields_of_a_service_stand_for_annotations(
+    kind: BalancerKind, spec: dict[str, Any], annotations: dict[str, str], given: dict[str, str]
+) -> None:
+    assert options_of(service(HTTP, annotations=annotations, **spec), kind).given == given
+
+
+def test_a_client_is_kept_for_as_long_as_kubernetes_does_where_nobody_says_it() -> None:
+    assert affinity_seconds(service(HTTP, sessionAffinity="ClientIP")) == 10800
+    assert affinity_seconds(service(HTTP, sessionAffinityConfig={"clientIP": {}})) == 10800
 
 
 def test_a_kind_is_printed_by_its_name_and_equal_to_itself_alone() -> None:

@@ -57,6 +57,29 @@ def test_the_layer_7_service_of_the_walkthrough() -> None:
     assert listener.settings["StickySession"] == "off"
 
 
+def test_session_affinity_is_in_the_listeners_of_a_classic_and_the_groups_of_a_network_balancer() -> None:
+    sticky = {"sessionAffinity": "ClientIP"}
+    (listener,) = model_of(service(HTTP, **sticky), BackendSnapshot([node("a")])).listeners
+    assert listener.settings["PersistenceTimeout"] == "3600"
+    given = {"zone-maps": TWO_ZONES}
+    model = model_of(service(HTTP, annotations=given, **NETWORK, **sticky), BackendSnapshot([node("a")]))
+    assert [group.settings["Scheduler"] for group in model.groups] == ["sch"]
+
+
+def test_a_range_of_ports_has_one_listener_and_servers_without_a_port() -> None:
+    given = {"zone-maps": TWO_ZONES, "listener-port-range": "80-90:80", **PODS}
+    snapshot = BackendSnapshot([], [endpoints(("10.0.0.1", "a"), ("10.0.0.9", "a"))], {"10.0.0.1": "eni-1"})
+    model = model_of(service({"port": 80, "targetPort": 8080}, annotations=given, **NETWORK), snapshot)
+    ((listener,), (group,)) = model.listeners, model.groups
+    assert (listener.port, listener.settings["StartPort"], listener.settings["EndPort"]) == (80, "80", "90")
+    assert ".80_90." in listener.description
+    assert ".80_90." in group.name
+    assert group.settings["AnyPortEnabled"] == "true"
+    assert group.settings["HealthCheckConfig.HealthCheckConnectPort"] == "8080"
+    assert group.servers == {BackendServer("eni-1", "eni", 0, 100, "10.0.0.1")}
+    assert group.keep == {("10.0.0.9", 0)}
+
+
 def test_a_network_balancer() -> None:
     annotations = {"zone-maps": TWO_ZONES, "protocol-port": "TCPSSL:443", "cert-id": "crt", "ip-version": "dualstack"}
     model = model_of(service(HTTP, DNS, SECURE, annotations=annotations, **NETWORK), BackendSnapshot([node("a")]))

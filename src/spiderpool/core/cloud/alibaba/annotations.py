@@ -48,6 +48,7 @@ def _protocol_ports(*protocols: str) -> Words:
 
 
 ANNOTATIONS: tuple[Annotation, ...] = (
+    Annotation("tunnel-type", BOTH, Words("a word", r"[!-~]{1,63}"), "", "other software serves the Service: refused"),
     Annotation("type", BOTH, OneOf(("clb", "nlb")), "", "kind of balancer, where the Service has no class"),
     Annotation("address-type", BOTH, OneOf(("internet", "intranet")), "internet", "public or private address"),
     Annotation("id", BOTH, IDENTITY, "", "use this balancer of yours"),
@@ -75,6 +76,7 @@ ANNOTATIONS: tuple[Annotation, ...] = (
     Annotation("ipv6-address-type", NLB, OneOf(("internet", "intranet")), "intranet", "public or private IPv6 address"),
     Annotation("backend-ip-version", BOTH, OneOf(("ipv4", "ipv6")), "ipv4", "family of its backends"),
     Annotation("hostname", CLB, Words("a host name", r"[A-Za-z0-9.-]{1,253}"), "", "published instead of the address"),
+    Annotation("external-ip-type", CLB, OneOf(("eip",)), "", "publish the elastic IP bound to a private balancer"),
     Annotation("ip", CLB, Words("an address", r"[0-9a-fA-F.:]{2,39}"), "", "wanted private address"),
     Annotation("vswitch-id", CLB, IDENTITY, "", "vSwitch of a private address"),
     Annotation("master-zoneid", CLB, IDENTITY, "", "primary zone"),
@@ -98,6 +100,13 @@ ANNOTATIONS: tuple[Annotation, ...] = (
         _protocol_ports("tcp", "udp", "tcpssl"),
         "",
         "protocol of a Service port",
+    ),
+    Annotation(
+        "listener-port-range",
+        NLB,
+        Words("from-to:port", rf"{PORTS}-{PORTS}:{PORTS}", several=True),
+        "",
+        "a Service port listens on all these, and each leads to the same port of the pods",
     ),
     Annotation(
         "forward-port", CLB, Words("port:port", rf"{PORTS}:{PORTS}", several=True), "", "redirect http to an https port"
@@ -180,6 +189,10 @@ ANNOTATIONS: tuple[Annotation, ...] = (
     Annotation("cross-zone-enabled", NLB, SWITCH, "on", "forward to servers of other zones"),
     Annotation("server-group-type", NLB, OneOf(("Instance", "Ip")), "Instance", "pods as ENIs or as addresses"),
     Annotation("preserve-client-ip", NLB, ON_OFF, "", "servers see the client; default on, with TCPSSL off"),
+    Annotation("additional-cert-ids", NLB, SOME_IDENTITIES, "", "further certificates of TCPSSL, chosen by SNI"),
+    Annotation("ppv2-pvl-vpc-id-enabled", NLB, ON_OFF, "off", "PROXY v2 also tells the client's VPC"),
+    Annotation("ppv2-pvl-ep-id-enabled", NLB, ON_OFF, "off", "PROXY v2 also tells the PrivateLink endpoint"),
+    Annotation("ppv2-pvl-eps-id-enabled", NLB, ON_OFF, "off", "PROXY v2 also tells the endpoint's service"),
     Annotation("cps", NLB, Number(0, 1000000), "0", "new connections per second; 0: no limit"),
     Annotation("cacert", NLB, ON_OFF, "off", "ask clients for a certificate (TCPSSL)"),
     Annotation("cacert-id", NLB, IDENTITIES, "", "who signs clients' certificates"),
@@ -195,10 +208,7 @@ ANNOTATIONS: tuple[Annotation, ...] = (
 
 UNSUPPORTED = frozenset(
     {
-        "additional-cert-ids",
         "domain-extensions",
-        "external-ip-type",
-        "listener-port-range",
         "network-type",
         "slb-network-type",
         "vgroup-port",
@@ -206,7 +216,7 @@ UNSUPPORTED = frozenset(
     }
 )
 """Annotations that Alibaba Cloud's own controller acts on and we do not."""
-UNSUPPORTED_PREFIXES = ("ppv2-",)
+UNSUPPORTED_PREFIXES: tuple[str, ...] = ()
 
 BACKEND_SUFFIXES = frozenset(
     {
@@ -216,6 +226,7 @@ BACKEND_SUFFIXES = frozenset(
         "default-weight",
         "forward-port",
         "ignore-weight-update",
+        "listener-port-range",
         "protocol-port",
         "remove-unscheduled-backend",
         "server-group-type",

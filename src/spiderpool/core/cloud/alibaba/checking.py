@@ -15,6 +15,9 @@ MAX_ADDITIONAL_TAGS = 8
 def common_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
     """Yields what must be corrected in a Service for either kind of balancer."""
     yield from _scheduler_faults(service, options)
+    if options["tunnel-type"]:
+        key = options.annotation("tunnel-type")
+        yield f"annotation {key} says that other software serves this Service: remove it to have a balancer from us"
     if len(options.list("additional-resource-tags")) > MAX_ADDITIONAL_TAGS:
         key = options.annotation("additional-resource-tags")
         yield f"annotation {key}: a balancer has at most {MAX_ADDITIONAL_TAGS} beside ours"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from spiderpool.api.core_v1 import Service
+from spiderpool.api.core_v1 import Service, ServicePort
 from spiderpool.core.cloud.alibaba.checking import common_faults
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
+from spiderpool.core.cloud.loadbalancer.kinds import DEFAULT_AFFINITY, BalancerOptions, affinity_seconds
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Listener, Settings
 
 SERVER_PORT = "-520"
 """Value of a health check's port that stands for the port on which the server gets its traffic."""
+
+MAX_PERSISTENCE = 3600
+"""Seconds for which a TCP listener keeps a client at one server at most."""
 
 HASHES = frozenset({"sch", "tch", "qch"})
 """Schedulers by hash: a listener cannot be changed to or from one of them."""
@@ -138,6 +141,16 @@ def group(protocol: str, options: BalancerOptions) -> Settings:
     return {}
 
 
+def port_range(port: int, options: BalancerOptions) -> range | None:
+    """Returns None: a listener of this kind has one port."""
+    return None
+
+
+def range_settings(port: ServicePort, ports: range, options: BalancerOptions) -> tuple[Settings, Settings]:
+    """Returns no settings: this kind has no listeners of port ranges."""
+    return {}, {}
+
+
 def redirect(target: int) -> Settings:
     """Returns settings of an http listener that redirects clients to an https port."""
     return {"ListenerForward": "on", "ForwardPort": str(target)}
@@ -151,6 +164,18 @@ def group_variant(protocol: str, options: BalancerOptions) -> str:
 def pods_by_address(options: BalancerOptions) -> bool:
     """Whether pods are registered by their address alone: never, this kind knows ENIs only."""
     return False
+
+
+def affinity(seconds: int) -> Mapping[str, str]:
+    """Returns the annotations by which TCP listeners keep a client at one server."""
+    return {"persistence-timeout": str(min(seconds, MAX_PERSISTENCE))}
+
+
+def has_affinity(protocol: str, options: BalancerOptions) -> bool:
+    """Whether a listener keeps a client, by its address, at one server; of http ones a cookie may do so instead."""
+    return protocol in ("tcp", "udp") and (
+        options["scheduler"] == "sch" or (protocol == "tcp" and options["persistence-timeout"] != "0")
+    )
 
 
 def must_replace(present: Listener, listener: Listener) -> bool:
@@ -180,6 +205,9 @@ def faults(service: Service, options: BalancerOptions, configuration: BalancerCo
     if private and not (options["vswitch-id"] or configuration.vswitch):
         yield f"annotation {options.annotation('vswitch-id')} is missing: a private balancer needs one"
     yield from _payment_faults(service, options)
+    if options["external-ip-type"] and (options["address-type"] != "intranet" or options["ip-version"] != "ipv4"):
+        key, needed = options.annotation("external-ip-type"), options.annotation("address-type")
+        yield f"annotation {key} is for private IPv4 balancers, to which elastic IPs are bound: set {needed}: intranet"
 
 
 def _payment_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
@@ -196,7 +224,12 @@ def _payment_faults(service: Service, options: BalancerOptions) -> Iterator[str]
 
 
 def remarks(service: Service, options: BalancerOptions) -> Iterator[str]:
-    """Yields which annotations have no effect beside the others."""
+    """Yields which annotations have no effect beside the others, and which field has not all that it says."""
+    seconds = affinity_seconds(service)
+    is_too_long = seconds > MAX_PERSISTENCE and seconds != DEFAULT_AFFINITY
+    if service.spec.sessionAffinity == "ClientIP" and is_too_long:
+        limit = f"the balancer, which does {MAX_PERSISTENCE} s"
+        yield f"spec.sessionAffinityConfig: {seconds} s are too much for {limit}"
     if options["address-type"] == "intranet" and not options["id"]:
         for suffix in ("charge-type", "bandwidth"):
             if suffix in options.given:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from spiderpool.core.cloud.alibaba.nlb import ELASTIC_IP, zones
+from spiderpool.core.cloud.alibaba.nlb import ADDITIONAL_CERTIFICATES, ELASTIC_IP, zones
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import protocols
 from spiderpool.core.cloud.loadbalancer.values import (
@@ -53,7 +53,8 @@ def nlb_needs(options: BalancerOptions, configuration: BalancerConfiguration) ->
         yield from _named(options, "security-group-ids", "securityGroups", options.list("security-group-ids"))
         yield from _named(options, "bandwidth-package-id", "bandwidthPackages", [options["bandwidth-package-id"]])
     if _manages_listeners(options) and "tcpssl" in protocols(options).values():
-        yield from _named(options, "cert-id", "certificates", options.list("cert-id"))
+        for suffix in ("cert-id", "additional-cert-ids"):
+            yield from _named(options, suffix, "certificates", options.list(suffix))
         if options.on("cacert"):
             yield from _named(options, "cacert-id", "certificates", options.list("cacert-id"))
 
@@ -78,7 +79,7 @@ def nlb_has(need: GrantNeed, observed: ObservedLoadBalancer, listeners: Iterable
     """Whether a network balancer, or one of its listeners, has what is needed already."""
     match need.field:
         case "certificates":
-            return _is_listed(need, listeners, "CertificateIds", "CaCertificateIds")
+            return _is_listed(need, listeners, "CertificateIds", "CaCertificateIds", ADDITIONAL_CERTIFICATES)
         case "securityGroups":
             return need.value in observed.settings.get("SecurityGroupIds", "").split(",")
         case "bandwidthPackages":

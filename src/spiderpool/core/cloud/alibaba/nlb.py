@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from spiderpool.api.core_v1 import Service
+from spiderpool.api.core_v1 import Service, ServicePort
 from spiderpool.core.cloud.alibaba.checking import common_faults
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
-from spiderpool.core.cloud.loadbalancer.model import protocol_of, protocols
+from spiderpool.core.cloud.loadbalancer.model import protocol_of, protocols, uses_pods
 from spiderpool.core.cloud.loadbalancer.values import PART, BalancerConfiguration, Listener, Settings
 
 UNPROTECTED: Settings = {"DeletionProtectionEnabled": "false", "ModificationProtectionStatus": "NonProtection"}
@@ -18,6 +18,7 @@ UNPROTECTED: Settings = {"DeletionProtectionEnabled": "false", "ModificationProt
 
 MIN_ZONES = 2
 """Zones that a network load balancer must have at least."""
+MAX_PORT = 65535
 MAX_UDP_IDLE = 20
 """Seconds that a UDP listener may wait for the next packet of a client."""
 
@@ -45,11 +46,21 @@ REQUESTED_ZONES = "zone-maps"
 PRIVATE_ADDRESS, ELASTIC_IP = 2, 3
 """Places in a part of the annotation ``zone-maps``, which need not have them."""
 
-FIXED_OF_GROUP = ("Protocol", "ServerGroupType", "AddressIPVersion")
+FIXED_OF_GROUP = ("Protocol", "ServerGroupType", "AddressIPVersion", "AnyPortEnabled")
 """Settings of a server group that cannot be changed; its name follows from them."""
 
 LISTS = frozenset({"CertificateIds", "CaCertificateIds", "HealthCheckConfig.HealthCheckHttpCode"})
 """Parameters that the API takes as lists."""
+
+ADDITIONAL_CERTIFICATES = "AdditionalCertificateIds"
+"""Setting of a listener that has actions of its own; not a parameter of the listener's actions."""
+
+PROXY_V2: Mapping[str, str] = {
+    "ppv2-pvl-vpc-id-enabled": "ProxyProtocolV2Config.Ppv2VpcIdEnabled",
+    "ppv2-pvl-ep-id-enabled": "ProxyProtocolV2Config.Ppv2PrivateLinkEpIdEnabled",
+    "ppv2-pvl-eps-id-enabled": "ProxyProtocolV2Config.Ppv2PrivateLinkEpsIdEnabled",
+}
+"""Suffix of an annotation → parameter of a listener. They are sent together, if one of the annotations is given."""
 
 _CHECK = "HealthCheckConfig."
 
@@ -118,12 +129,16 @@ def listener(protocol: str, options: BalancerOptions) -> Settings:
         "ProxyProtocolEnabled": _flag(options, "proxy-protocol"),
         "Cps": options["cps"],
     }
+    if PROXY_V2.keys() & options.given.keys():
+        found |= {parameter: _flag(options, suffix) for suffix, parameter in PROXY_V2.items()}
     if protocol == "tcpssl":
         found |= {"SecurityPolicyId": options["tls-cipher-policy"]}
         found |= {"CertificateIds": options["cert-id"]}
         found |= {"CaEnabled": _flag(options, "cacert"), "AlpnEnabled": _flag(options, "alpn")}
         found |= {"CaCertificateIds": options["cacert-id"]} if options.on("cacert") else {}
         found |= {"AlpnPolicy": options["alpn-policy"]} if options.on("alpn") else {}
+        if "additional-cert-ids" in options.given:
+            found[ADDITIONAL_CERTIFICATES] = ",".join(sorted({*options.list("additional-cert-ids")}))
     return found
 
 
@@ -158,14 +173,51 @@ def group_variant(protocol: str, options: BalancerOptions) -> str:
     return f"{protocol}{by_address}{'-dualstack' if options['backend-ip-version'] == 'ipv6' else ''}"
 
 
+def port_range(port: int, options: BalancerOptions) -> range | None:
+    """Returns the ports on which the listener of a Service port listens; None: on this port alone."""
+    return port_ranges(options).get(port)
+
+
+def port_ranges(options: BalancerOptions) -> Mapping[int, range]:
+    """Returns the Service ports of the annotation ``listener-port-range`` with the ports on which they listen."""
+    found: dict[int, range] = {}
+    for part in options.list("listener-port-range"):
+        ports, _, port = part.partition(":")
+        first, _, last = ports.partition("-")
+        found[int(port)] = range(int(first), int(last) + 1)
+    return found
+
+
+def range_settings(port: ServicePort, ports: range, options: BalancerOptions) -> tuple[Settings, Settings]:
+    """Returns parameters of a listener of a port range and of its group, whose servers have no port of their own.
+
+    Servers are checked at the Service's target port.
+    """
+    listener = {"StartPort": str(ports.start), "EndPort": str(ports.stop - 1)}
+    group = {"AnyPortEnabled": "true"}
+    if options.on("health-check-flag") and "health-check-connect-port" not in options.given:
+        group[f"{_CHECK}HealthCheckConnectPort"] = str(port.targetPort or port.port)
+    return listener, group
+
+
 def pods_by_address(options: BalancerOptions) -> bool:
     """Whether pods are registered by their address alone, rather than by the ENI that has it."""
     return options["server-group-type"] == "Ip"
 
 
+def affinity(seconds: int) -> Mapping[str, str]:
+    """Returns the annotations by which a client is kept at one server: a hash of its address, which knows no time."""
+    return {"scheduler": "sch"}
+
+
+def has_affinity(protocol: str, options: BalancerOptions) -> bool:
+    """Whether a listener keeps a client, by its address, at one server."""
+    return options["scheduler"] == "sch"
+
+
 def must_replace(present: Listener, listener: Listener) -> bool:
-    """Whether the API cannot change a listener into another of the same protocol: it always can."""
-    return False
+    """Whether the API cannot change a listener into another of the same protocol: when it has a range of ports."""
+    return present.settings.get("EndPort", "") != listener.settings.get("EndPort", "")
 
 
 def faults(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
@@ -175,10 +227,31 @@ def faults(service: Service, options: BalancerOptions, configuration: BalancerCo
     yield from _address_faults(options, configuration)
     if not options["id"] and not configuration.vpc:
         yield "the VPC of the cluster is not known: set cloud.loadBalancers.vpcID in the chart's values, or in conf.yml"
+    yield from _range_faults(service, options, configuration)
     if options.on("cacert") and not options["cacert-id"]:
         yield f"annotation {options.annotation('cacert-id')} is missing: cacert is on"
     if options["preserve-client-ip"] == "on" and "tcpssl" in protocols(options).values():
         yield f"annotation {options.annotation('preserve-client-ip')} cannot be on with TCPSSL"
+
+
+def _range_faults(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
+    """Yields which port ranges there cannot be."""
+    key = f"annotation {options.annotation('listener-port-range')}"
+    ranges = port_ranges(options)
+    if ranges and not uses_pods(options, configuration):
+        choice = options.kind.annotations.backend_type
+        yield f"{key} needs pods as servers: set annotation {choice.name}: {choice.pods}"
+    taken: dict[tuple[int, str], int] = {}
+    for port in service.spec.ports or ():
+        ports = ranges.get(port.port, range(port.port, port.port + 1))
+        if not (1 <= ports.start < ports.stop <= MAX_PORT + 1) or (port.port in ranges and len(ports) == 1):
+            yield f"{key}: {ports.start}-{ports.stop - 1} is no range of ports"
+            continue
+        if port.port in ranges and not isinstance(port.targetPort or port.port, int):
+            yield f"{key}: port {port.port} needs a targetPort that is a number, where its servers are checked"
+        if others := {taken[place] for each in ports if (place := (each, port.protocol)) in taken}:
+            yield f"{key}: ports {port.port} and {', '.join(map(str, sorted(others)))} would listen on the same ports"
+        taken |= {(each, port.protocol): port.port for each in ports}
 
 
 def _address_faults(options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
@@ -198,6 +271,8 @@ def _address_faults(options: BalancerOptions, configuration: BalancerConfigurati
 
 def remarks(service: Service, options: BalancerOptions) -> Iterator[str]:
     """Yields which annotations have no effect beside the others."""
+    for suffix in (each for each in PROXY_V2 if options.on(each) and not options.on("proxy-protocol")):
+        yield f"annotation {options.annotation(suffix)} has no effect without proxy-protocol: on"
     others = [port.port for port in service.spec.ports or () if protocol_of(port, options) != "udp"]
     if options["health-check-type"] == "UDP" and others:
         key, which = options.annotation("health-check-type"), ", ".join(map(str, others))

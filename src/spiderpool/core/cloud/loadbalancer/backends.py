@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from spiderpool.api.core_v1 import Node, Service, ServicePort
 from spiderpool.api.discovery_v1 import Endpoint, EndpointSlice
@@ -45,6 +45,14 @@ class PortBackends:
     ending: frozenset[BackendServer] = frozenset()
     """Servers none of whose pods is ready: those that answer are terminating."""
     unresolved: frozenset[tuple[str, int]] = frozenset()
+
+    def without_ports(self) -> PortBackends:
+        """Returns the same servers without ports of their own: they get traffic on the port that a client asks for."""
+        return PortBackends(
+            frozenset(replace(each, port=0) for each in self.servers),
+            frozenset(replace(each, port=0) for each in self.ending),
+            frozenset((address, 0) for address, _ in self.unresolved),
+        )
 
 
 def reported_enis(instances: Iterable[Instance | None]) -> dict[str, str]:

@@ -75,13 +75,16 @@ def _field_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
         instead = _instead(options, {"id": ""})
         yield f"spec.loadBalancerIP is not served, the cloud chooses the address: remove it{instead}"
     if service.spec.sessionAffinity == "ClientIP":
-        instead = _instead(options, *_affinity(service, options))
-        yield f"spec.sessionAffinity ClientIP is not served: set it to None{instead}"
+        protocols_of = {protocol_of(port, options): None for port in service.spec.ports or ()}
+        if without := [each for each in protocols_of if not options.kind.has_affinity(each, options)]:
+            instead = _instead(options, *_affinity(without))
+            which = ", ".join(without)
+            yield f"spec.sessionAffinity ClientIP is not served by {which} listeners: set it to None{instead}"
 
 
-def _affinity(service: Service, options: BalancerOptions) -> list[dict[str, str]]:
-    """Returns the annotations that keep a client at one server, if there are some that all listeners can have."""
-    of_http = {protocol_of(port, options) in ("http", "https") for port in service.spec.ports or ()}
+def _affinity(protocols: list[str]) -> list[dict[str, str]]:
+    """Returns the annotations that keep a client at one server, if there are some that all these listeners can have."""
+    of_http = {protocol in ("http", "https") for protocol in protocols}
     return [{"sticky-session": "on"} if True in of_http else {"scheduler": "sch"}] if len(of_http) == 1 else []
 
 

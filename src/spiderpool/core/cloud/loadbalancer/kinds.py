@@ -7,10 +7,10 @@ one works with that value, and never asks for the name of a kind or of a cloud.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from spiderpool.api.core_v1 import Service
+from spiderpool.api.core_v1 import Service, ServicePort
 from spiderpool.core.cloud.instances import ProviderIDParser
 from spiderpool.core.cloud.loadbalancer.annotations import AnnotationTable
 from spiderpool.core.cloud.loadbalancer.values import (
@@ -113,8 +113,16 @@ class BalancerKind:
     """Parameters of the server group behind a listener of a protocol."""
     group_variant: Callable[[str, BalancerOptions], str]
     """Protocol in a server group's name, with whatever else cannot be changed in the group."""
+    port_range: Callable[[int, BalancerOptions], range | None]
+    """Ports on which a listener of a Service port listens, where these are many: each leads to the same server port."""
+    range_settings: Callable[[ServicePort, range, BalancerOptions], tuple[Settings, Settings]]
+    """Parameters that such a listener and its group have beside the others."""
     redirect: Callable[[int], Settings] | None
     """Parameters of an http listener that redirects clients to an https port; None: the kind has no redirects."""
+    affinity: Callable[[int], Mapping[str, str]]
+    """Annotations by which listeners keep a client at one server for some seconds: suffix → value."""
+    has_affinity: Callable[[str, BalancerOptions], bool]
+    """Whether a listener of a protocol keeps a client, by its address, at one server."""
     must_replace: Callable[[Listener, Listener], bool]
     """Whether the first listener cannot be changed into the second, though both have the same protocol."""
     faults: Callable[[Service, BalancerOptions, BalancerConfiguration], Iterator[str]]
@@ -179,6 +187,24 @@ class BalancerOptions:
     def annotation(self, suffix: str) -> str:
         """Returns the full name of an annotation."""
         return f"{self.kind.annotations.prefix}{suffix}"
+
+
+DEFAULT_AFFINITY = 10800
+"""Seconds for which a client is kept at a server where the Service does not say it: Kubernetes' default."""
+
+
+def options_of(service: Service, kind: BalancerKind) -> BalancerOptions:
+    """Returns what a Service asks of a kind of balancer, by its annotations and by the fields that stand for some."""
+    options = read_options(service.metadata.annotations or {}, kind)
+    if service.spec.sessionAffinity != "ClientIP":
+        return options
+    return replace(options, given={**kind.affinity(affinity_seconds(service)), **options.given})
+
+
+def affinity_seconds(service: Service) -> int:
+    """Returns for how many seconds a Service with session affinity keeps a client at a server."""
+    config = service.spec.sessionAffinityConfig
+    return (config.clientIP.timeoutSeconds if config and config.clientIP else None) or DEFAULT_AFFINITY
 
 
 def read_options(annotations: Mapping[str, str], kind: BalancerKind) -> BalancerOptions:

@@ -50,6 +50,8 @@ class LoadBalancerModel:
     """Whether the weights of servers that are in their group already are left alone."""
     hostname: str = ""
     """Published instead of the address."""
+    by_elastic_ip: bool = False
+    """Whether the elastic IP that is bound to the balancer is published instead of its own address."""
     unresolved: tuple[str, ...] = ()
     """Addresses of pods whose ENI is not known yet: to be looked up again."""
     notes: tuple[str, ...] = ()
@@ -87,6 +89,7 @@ def build_model(
         manages_listeners=not reuse or options.on("force-override-listeners"),
         keeps_weights=options.on("ignore-weight-update"),
         hostname=options.get("hostname"),
+        by_elastic_ip=options.get("external-ip-type") == "eip",
         unresolved=unresolved,
         notes=notes,
         settling=settling_time(options),
@@ -134,8 +137,11 @@ def group_of(
     service: Service, port: ServicePort, options: BalancerOptions, configuration: BalancerConfiguration
 ) -> str:
     """Returns the name of the server group that a port is forwarded to."""
-    if not uses_pods(options, configuration):
-        number: int | str = port.nodePort or 0
+    ports = options.kind.port_range(port.port, options)
+    if ports:
+        number: int | str = _span(ports)
+    elif not uses_pods(options, configuration):
+        number = port.nodePort or 0
     elif service.spec.selector:
         number = port.targetPort or port.port
     else:  # hand-written EndpointSlices may send two ports with one targetPort to different pods
@@ -149,13 +155,15 @@ def _listeners(service: Service, options: BalancerOptions, configuration: Balanc
     owner, kind = owner_of(service, configuration), options.kind
     for port in service.spec.ports or ():
         protocol = protocol_of(port, options)
-        description = kind.naming.part_name(port.port, protocol, owner)
+        ports = kind.port_range(port.port, options)
+        description = kind.naming.part_name(_span(ports) if ports else port.port, protocol, owner)
         redirect = _redirect(service, port, options)
         if redirect is not None:
             yield Listener(port.port, protocol, description, "", redirect)
         else:
             group = group_of(service, port, options, configuration)
-            yield Listener(port.port, protocol, description, group, kind.listener(protocol, options))
+            settings = {**kind.listener(protocol, options), **_of_range(port, options)[0]}
+            yield Listener(ports.start if ports else port.port, protocol, description, group, settings)
 
 
 def _redirect(service: Service, port: ServicePort, options: BalancerOptions) -> Settings | None:
@@ -182,10 +190,23 @@ def _groups(
         else:
             backends = node_backends(service, port, snapshot, chosen, options)
         name = group_of(service, port, options, configuration)
-        settings = options.kind.group(protocol_of(port, options), options)
+        settings = {**options.kind.group(protocol_of(port, options), options), **_of_range(port, options)[1]}
+        if options.kind.port_range(port.port, options):
+            backends = backends.without_ports()
         groups[name] = ServerGroup(name, settings, backends.servers, ending=backends.ending, keep=backends.unresolved)
         unresolved |= {address for address, _ in backends.unresolved}
     return tuple(groups.values()), tuple(sorted(unresolved)), () if pods else notes
+
+
+def _span(ports: range) -> str:
+    """Returns a range of ports as names spell it."""
+    return f"{ports.start}_{ports.stop - 1}"
+
+
+def _of_range(port: ServicePort, options: BalancerOptions) -> tuple[Settings, Settings]:
+    """Returns the settings that listener and group of a port have because they are for a range of ports."""
+    ports = options.kind.port_range(port.port, options)
+    return options.kind.range_settings(port, ports, options) if ports else ({}, {})
 
 
 def _tags(options: BalancerOptions, owner: BalancerOwner) -> Settings:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.checking import faults, remarks
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, read_options
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, options_of
 from spiderpool.core.cloud.loadbalancer.model import build_model
 from spiderpool.core.cloud.loadbalancer.planning import plan, reuse_fault, unchangeable
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
@@ -42,7 +42,7 @@ def _lines(
     configuration: BalancerConfiguration,
     observed: ObservedLoadBalancer | None,
 ) -> Iterator[str]:
-    options = read_options(service.metadata.annotations or {}, kind)
+    options = options_of(service, kind)
     if found := faults(service, options, configuration):
         yield from (f"{FAULT}{fault}" for fault in found)
         return
