@@ -49,13 +49,10 @@ IN_LAB = {
 }
 """Part of a name → why a failure of that test is one of the lab."""
 
-AFFINITY = "spec.sessionAffinity of a Service of type LoadBalancer is not served: docs/usage/load-balancers.md"
 DIFFERENCES = {
     "should preserve source pod IP for traffic thru service cluster IP": (
         "what pods send to a Service is masqueraded: docs/reference/data-path.md"
     ),
-    "session affinity for LoadBalancer service": AFFINITY,
-    "session affinity work for LoadBalancer service": AFFINITY,
     "should only allow access from service loadbalancer source ranges": (
         "spec.loadBalancerSourceRanges is not served: docs/usage/load-balancers.md"
     ),

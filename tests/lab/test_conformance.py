@@ -93,7 +93,7 @@ def test_the_version_has_all_conformance_tests_of_the_network() -> None:
     assert len(smoke(chosen.run).run) == 4
 
 
-BY_DESIGN = "LoadBalancers should have session affinity work for LoadBalancer service"
+BY_DESIGN = "Networking should set TCP CLOSE_WAIT timeout"
 
 
 @pytest.mark.unit
