@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from spiderpool.core.cloud.alibaba import kinds
@@ -50,6 +52,27 @@ def test_a_balancer_is_called_after_its_service() -> None:
 )
 def test_which_balancers_were_made_for_a_cluster(tags: dict[str, str], found: MadeBalancer | None) -> None:
     assert CLB.made("clb", "lb-1", tags, "c1") == found
+
+
+def test_the_tags_of_a_service_are_known_by_a_record() -> None:
+    tags = CLB.recorded({"team": "x", "cost": "", "ack.aliyun.com": "c2", "spiderpool.tags.x": "y"}, WEB)
+    (record,) = tags.keys() - {"team", "cost"}
+    assert CLB.recorded_keys({**tags, "stage": "prod"}, WEB) == {"team", "cost", record}
+    assert CLB.recorded_keys({**tags, **own_tags(WEB)}, LONG) == frozenset()
+    assert CLB.recorded({}, WEB) == {}
+    assert CLB.recorded({"ack.aliyun.com": "c2"}, WEB) == {}
+
+
+def test_a_record_fits_into_a_tag() -> None:
+    tags = CLB.recorded({f"{number}{'k' * 63}": "" for number in range(8)}, LONG)
+    assert max(len(key) for key in tags) <= 64
+    assert max(len(value) for value in tags.values()) <= 128
+
+
+def test_nobody_has_our_tags_removed_by_a_record() -> None:
+    record, value = next(iter(CLB.recorded({"x": ""}, WEB).items() - {("x", "")}))
+    forged = hashlib.sha256(b"ack.aliyun.com").hexdigest()[: len(value)]
+    assert CLB.recorded_keys({**own_tags(WEB), record: forged}, WEB) == {record}
 
 
 @pytest.mark.parametrize(

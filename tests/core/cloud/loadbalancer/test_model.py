@@ -219,7 +219,8 @@ def requested(**annotations: str) -> LoadBalancerModel:
 def test_a_new_balancer_has_tags_of_ours_and_of_its_user() -> None:
     model = requested(additional_resource_tags="team=x,cost=")
     ours = {"kubernetes.do.not.delete": model.name, "ack.aliyun.com": "c1"}
-    assert model.tags == {"team": "x", "cost": "", **ours}
+    record = model.kind.naming.recorded({"team": "", "cost": ""}, model.owner)
+    assert model.tags == {**record, "team": "x", "cost": "", **ours}
 
 
 def test_nobody_tags_a_balancer_as_another_clusters() -> None:
@@ -228,13 +229,17 @@ def test_nobody_tags_a_balancer_as_another_clusters() -> None:
 
 def test_nobody_says_by_tags_for_whom_a_balancer_was_made() -> None:
     model = requested(additional_resource_tags="spiderpool.made-for=c1/other,kubernetes.reused.by.user=true,team=x")
-    assert set(model.tags) == {"kubernetes.do.not.delete", "ack.aliyun.com", "team"}
+    record = model.kind.naming.recorded({"team": "x"}, model.owner)
+    assert set(model.tags) == {"kubernetes.do.not.delete", "ack.aliyun.com", *record}
     assert model.origin == {"spiderpool.made-for": "c1/default"}
 
 
 def test_a_lent_balancer_is_left_as_it_is_but_for_its_listeners_if_its_user_says_so() -> None:
-    model = requested(id="lb-u", address_type="intranet", delete_protection="off", additional_resource_tags="a=b")
+    model = requested(id="lb-u", delete_protection="off")
     assert (model.reuse, model.creation, model.fixed, model.settings, model.tags) == ("lb-u", {}, {}, {}, {})
+    named = requested(id="lb-u", address_type="intranet", additional_resource_tags="a=b")
+    assert named.fixed == {"AddressType": "intranet"}
+    assert named.tags == model.kind.naming.recorded({"a": "b"}, model.owner)
     assert not model.manages_listeners
     assert requested(id="lb-u", force_override_listeners="true").manages_listeners
     assert requested(force_override_listeners="false").manages_listeners

@@ -35,6 +35,9 @@ from tests.core.pretend_balancers import HTTP, SECURE, carried_out, endpoints, m
 
 pytestmark = pytest.mark.unit
 
+RECORD, TEAM = "spiderpool.tags.9f55b561", "ca8b22d0"
+"""Tag that records the Service's further tags, and what stands in it for the tag ``team``."""
+
 NODES = BackendSnapshot([node("a"), node("b")])
 DEFAULT_NAME = "a0a1b2c3d4e5f60718293a4b5c6d7e8f"
 FOREIGN = Listener(8080, "tcp", "mine", "rsp-mine", {"Scheduler": "rr"})
@@ -121,9 +124,14 @@ GROUP = "k8s/30698/web/default/c1"
             {"charge-type": "paybybandwidth"},
             ["change the balancer's bandwidth: Bandwidth 9 → 50"],
         ),
-        ({}, {"additional-resource-tags": "team=x"}, ["tag the balancer: team=x"]),
+        ({}, {"additional-resource-tags": "team=x"}, [f"tag the balancer: {RECORD}={TEAM} team=x"]),
         ({"additional-resource-tags": "team=x"}, {"additional-resource-tags": "team=y"}, ["tag the balancer: team=y"]),
-        ({"additional-resource-tags": "team=x"}, {}, []),
+        ({"additional-resource-tags": "team=x"}, {}, [f"take tags from the balancer: {RECORD}, team"]),
+        (
+            {"additional-resource-tags": "team=x,cost=y"},
+            {"additional-resource-tags": "team=x"},
+            [f"tag the balancer: {RECORD}={TEAM}", "take tags from the balancer: cost"],
+        ),
         (
             {"health-check-interval": "9", "scheduler": "rr"},
             {},
@@ -292,6 +300,41 @@ def test_a_group_of_ours_that_a_users_listener_leads_to_stays() -> None:
     assert plan(model, observed) == ()
 
 
+def test_tags_that_others_have_given_a_balancer_of_ours_stay() -> None:
+    named = model_of(service(HTTP, annotations={"additional-resource-tags": "team=x"}), NODES)
+    observed = reached(named, None)
+    observed = replace(observed, tags={**observed.tags, "cost": "y"})
+    plain = model_of(service(HTTP), NODES)
+    assert reached(plain, observed).tags == {**plain.tags, **plain.origin, "cost": "y"}
+
+
+def test_tags_of_a_lent_balancer_come_and_go_with_what_the_service_names() -> None:
+    given = {"id": "lb-u", "additional-resource-tags": "team=y,cost=z,zone=i"}
+    named = model_of(service(HTTP, annotations=given), NODES)
+    lent = replace(LENT, tags={"team": "x", "stage": "prod", "zone": "i"})
+    after = reached(named, lent)
+    reuse = {"kubernetes.reused.by.user": "true"}
+    assert {key: value for key, value in after.tags.items() if key != RECORD} == {**lent.tags, "cost": "z", **reuse}
+    (said,) = unchangeable(named, after)
+    assert said.endswith("cannot change tag team: it is x, the Service asks for y")
+    assert reached(model_of(service(HTTP, annotations={"id": "lb-u"}), NODES), after).tags == {**lent.tags, **reuse}
+    returned = carried_out(plan_removal(CLB, named.owner, after, preserve=False), after)
+    assert returned is not None
+    assert returned.tags == lent.tags
+
+
+def test_what_a_service_says_of_a_lent_balancer_and_is_not_so_is_reported() -> None:
+    given = {"id": "lb-u", "address-type": "intranet", "resource-group-id": "rg-2"}
+    lent = replace(LENT, settings={**LENT.settings, "ResourceGroupId": "rg-1"})
+    assert [
+        text.split(" of ")[0] for text in unchangeable(model_of(service(HTTP, annotations=given), NODES), lent)
+    ] == [
+        "address-type",
+        "resource-group-id",
+    ]
+    assert unchangeable(model_of(service(HTTP, annotations={"id": "lb-u"}), NODES), lent) == ()
+
+
 LENT = ObservedLoadBalancer("lb-u", "users", "198.51.100.9", {"AddressType": "internet"}, {"team": "x"}, (FOREIGN,), ())
 
 
@@ -348,7 +391,11 @@ def test_a_lent_balancer_is_not_had_without_the_annotation_that_names_it() -> No
             "resource-group-id of a balancer cannot be changed: it is rg-1, the Service asks for rg-2",
         ),
         ({"vswitch-id": "vsw-2"}, None),
-        ({"id": "lb-1", "ip-version": "ipv6"}, None),
+        (
+            {"id": "lb-1", "ip-version": "ipv6"},
+            "ip-version of a balancer cannot be changed: it is ipv4, the Service asks for ipv6",
+        ),
+        ({"id": "lb-1"}, None),
     ],
 )
 def test_what_a_balancer_cannot_become(annotations: dict[str, str], fault: str | None) -> None:

@@ -60,7 +60,7 @@ ANNOTATIONS: tuple[Annotation, ...] = (
         BOTH,
         Words("key=value or key", r"[^=,]{1,64}(=[^=,]{0,128})?", several=True),
         "",
-        "further tags of a new balancer",
+        "further tags",
     ),
     Annotation("delete-protection", BOTH, ON_OFF, "on", "nobody deletes it by mistake"),
     Annotation(

@@ -20,6 +20,10 @@ PRESERVED = "preserved"
 """End of that tag's value on a balancer that has outlived its Service."""
 OUR_TAGS = frozenset({NAME_TAG, CLUSTER_TAG, REUSE_TAG, ORIGIN_TAG})
 """Tags that decide what is ours, so that no Service may set them."""
+RECORD_TAG = "spiderpool.tags."
+"""Begins the tag by which one Service's further tags are known: all others on a balancer are somebody else's."""
+DIGEST = 8
+"""Characters that stand for a key in the record, since a value has room for 128 and a key may have 64."""
 IDENTITY_LABEL = "service.k8s.alibaba/loadbalancer-id"
 
 MAX_GROUP_NAME = 128
@@ -69,6 +73,23 @@ class Naming:
     def origin_tags(self, owner: BalancerOwner) -> Settings:
         """Returns the tag that says for the Services of which Namespace a balancer was made."""
         return {ORIGIN_TAG: f"{owner.cluster}/{owner.namespace}"}
+
+    def recorded(self, tags: Settings, owner: BalancerOwner) -> Settings:
+        """Returns further tags of a Service with the one that records their keys; none for none."""
+        allowed = {key: value for key, value in tags.items() if not self._is_ours(key)}
+        if not allowed:
+            return {}
+        return {**allowed, _record_key(owner): ".".join(sorted(_short_digest(key) for key in allowed))}
+
+    def recorded_keys(self, tags: Settings, owner: BalancerOwner) -> frozenset[str]:
+        """Returns which of a balancer's tags the Service has given it, the record included."""
+        record = _record_key(owner)
+        listed = tags.get(record, "").split(".")
+        keys = {key for key in tags if _short_digest(key) in listed and not self._is_ours(key)}
+        return frozenset(keys | ({record} & tags.keys()))
+
+    def _is_ours(self, key: str) -> bool:
+        return key in self.our_tags or key.startswith(RECORD_TAG)
 
     def preserved_tags(self, owner: BalancerOwner) -> Settings:
         """Returns the tag of a balancer that has outlived its Service."""
@@ -127,6 +148,14 @@ def _origin(tags: Settings, cluster: str) -> str:
     """Returns what the tag of the origin says behind the cluster; empty when it is another's, or there is none."""
     text = tags.get(ORIGIN_TAG, "")
     return text.removeprefix(f"{cluster}/") if text.startswith(f"{cluster}/") else ""
+
+
+def _record_key(owner: BalancerOwner) -> str:
+    return RECORD_TAG + _short_digest(f"{owner.cluster}/{owner.namespace}/{owner.service}")
+
+
+def _short_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST]
 
 
 def _digested(owner: BalancerOwner) -> BalancerOwner:

@@ -20,6 +20,7 @@ from spiderpool.core.cloud.loadbalancer.values import (
     Listener,
     ServerGroup,
     Settings,
+    parameter_of,
 )
 
 
@@ -80,9 +81,9 @@ def build_model(
         name=name,
         vpc=configuration.vpc,
         creation={} if reuse else kind.creation(options, configuration),
-        fixed={} if reuse else kind.fixed(options),
+        fixed=_said(kind.fixed(options), options) if reuse else kind.fixed(options),
         settings={} if reuse else kind.settings(options, name),
-        tags={} if reuse else _tags(options, owner),
+        tags=_tags(options, owner),
         origin={} if reuse else kind.naming.origin_tags(owner),
         listeners=tuple(_listeners(service, options, configuration)),
         groups=groups,
@@ -209,7 +210,15 @@ def _of_range(port: ServicePort, options: BalancerOptions) -> tuple[Settings, Se
     return options.kind.range_settings(port, ports, options) if ports else ({}, {})
 
 
+def _said(fixed: Settings, options: BalancerOptions) -> Settings:
+    """Returns the parameters for which the Service has an annotation, not only a default."""
+    suffixes = options.kind.annotation_of
+    return {key: value for key, value in fixed.items() if suffixes[parameter_of(key)] in options.given}
+
+
 def _tags(options: BalancerOptions, owner: BalancerOwner) -> Settings:
+    """Returns the tags that a balancer should have; one of the user's has not ours."""
     pairs = (part.partition("=") for part in options.list("additional-resource-tags"))
     naming = options.kind.naming
-    return {**{key: value for key, _, value in pairs if key not in naming.our_tags}, **naming.own_tags(owner)}
+    further = naming.recorded({key: value for key, _, value in pairs}, owner)
+    return further if options["id"] else {**further, **naming.own_tags(owner)}

@@ -88,12 +88,19 @@ def only_backends(steps: Iterable[Step]) -> tuple[Step, ...]:
 def unchangeable(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> tuple[str, ...]:
     """Returns what the Service asks for and its balancer cannot be changed to."""
     suffixes = model.kind.annotation_of
-    return tuple(
+    tags = (
+        f"additional-resource-tags of a balancer that is not the Service's cannot change tag {key}: "
+        f"it is {observed.tags[key]}, the Service asks for {model.tags[key]}"
+        for key in sorted(_foreign_tags(model, observed))
+        if observed.tags[key] != model.tags[key]
+    )
+    fixed = (
         f"{suffixes[parameter_of(key)]} of a balancer cannot be changed: "
         f"it is {observed.settings[key]}, the Service asks for {value}"
         for key, value in model.fixed.items()
         if observed.settings.get(key, value).lower() != value.lower()
     )
+    return (*fixed, *tags)
 
 
 def reuse_fault(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> str | None:
@@ -143,7 +150,7 @@ def plan_removal(
     if not kind.naming.is_own(observed, owner):
         parts = tuple(_remove_parts(kind, owner, observed))
         # The tag first, while the parts still prove that the Service was given the balancer.
-        return (*_remove_reuse_tag(kind, owner, observed), *parts) if parts else ()
+        return (*_remove_reuse_tag(kind, owner, observed), *parts, *_untag(kind, owner, observed)) if parts else ()
     lifted = _changes(kind.unprotected, observed.settings)
     steps: list[Step] = [Unprotect(observed.identity, lifted)] if lifted else []
     if preserve:
@@ -166,9 +173,26 @@ def _balancer(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Itera
         desired = {key: value for key, value in model.settings.items() if parameter_of(key) in parameters}
         if changes := _changes(desired, observed.settings):
             yield SetBalancer(model, aspect, changes)
-    tags = {model.kind.naming.reuse_tag: "true"} if model.reuse else model.tags
+    yield from _tags(model, observed)
+
+
+def _tags(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[Step]:
+    """Yields tags to add, and those to take away that the Service has given the balancer and no longer names."""
+    naming, tags = model.kind.naming, model.tags
+    if model.reuse:
+        foreign = _foreign_tags(model, observed)
+        own = {key: value for key, value in tags.items() if key not in foreign}
+        tags = {**naming.recorded(own, model.owner), naming.reuse_tag: "true"}
     if missing := tuple(sorted(tags.items() - observed.tags.items())):
         yield Tag(missing)
+    if stale := tuple(sorted(naming.recorded_keys(observed.tags, model.owner) - tags.keys())):
+        yield Untag(stale)
+
+
+def _foreign_tags(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> frozenset[str]:
+    """Returns the tags that the Service names and a user's balancer has from somebody else: these stay as they are."""
+    given = model.kind.naming.recorded_keys(observed.tags, model.owner)
+    return frozenset(model.tags.keys() & observed.tags.keys() - given) if model.reuse else frozenset()
 
 
 def _with_ending(
@@ -311,6 +335,12 @@ def _remove_reuse_tag(kind: BalancerKind, owner: BalancerOwner, observed: Observ
     ]
     if naming.reuse_tag in observed.tags and not any(others):
         yield Untag((naming.reuse_tag,))
+
+
+def _untag(kind: BalancerKind, owner: BalancerOwner, observed: ObservedLoadBalancer) -> Iterator[Step]:
+    """Yields the removal of the tags that the Service has given the balancer."""
+    if keys := tuple(sorted(kind.naming.recorded_keys(observed.tags, owner))):
+        yield Untag(keys)
 
 
 def _own_groups(kind: BalancerKind, owner: BalancerOwner, observed: ObservedLoadBalancer) -> Iterator[DeleteGroup]:
