@@ -18,6 +18,15 @@ NlbProtocol = Literal["TCP", "UDP", "TCPSSL"]
 
 
 @dataclass(frozen=True, slots=True)
+class DomainExtension:
+    """A certificate that an https listener of a CLB has for one more domain."""
+
+    identity: str
+    domain: str
+    certificate: str
+
+
+@dataclass(frozen=True, slots=True)
 class CLBListener:
     """A listener of a CLB, identified by protocol and port. It is created stopped."""
 
@@ -26,6 +35,7 @@ class CLBListener:
     settings: Settings
     running: bool = False
     tags: Tags = field(default_factory=dict)
+    domains: tuple[DomainExtension, ...] = ()
 
     @property
     def group(self) -> str:

@@ -33,6 +33,7 @@ from aiohttp import web
 
 from spiderpool_lab.alibaba import (
     clb_balancers,
+    clb_domains,
     clb_groups,
     clb_listeners,
     ecs_addresses,
@@ -60,6 +61,7 @@ from spiderpool_lab.certificates import Authority
 
 HANDLERS = (
     clb_balancers,
+    clb_domains,
     clb_groups,
     clb_listeners,
     ecs_addresses,

@@ -38,6 +38,12 @@ async def test_a_public_balancer_becomes_private_and_public_again(balanced: Simu
         assert [bool(zone.public_address) for zone in balancer.zones] == [kind == "internet"] * 2
 
 
+async def test_no_balancer_becomes_public_because_an_annotation_is_gone(balanced: SimulatedCloud) -> None:
+    await made(balanced, address_type="intranet")
+    observed = await made(balanced)
+    assert observed.settings["AddressType"] == "Intranet"
+
+
 async def test_zones_come_and_go(balanced: SimulatedCloud) -> None:
     balanced.account.add_vswitch("172.31.224.0/20", zone="cn-hangzhou-j", identity="vsw-3")
     await made(balanced)

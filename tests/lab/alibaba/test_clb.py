@@ -50,6 +50,27 @@ async def test_an_intranet_balancer_has_an_address_of_its_vswitch(account: Accou
     assert "192.168.0.1" in account.used_addresses("vsw-1")
 
 
+async def test_certificates_for_further_domains(clients: Clients) -> None:
+    balancer = {"LoadBalancerId": await create(clients)}
+    group = (await clients.call("slb", "CreateVServerGroup", **balancer, VServerGroupName="g"))["VServerGroupId"]
+    where: dict[str, Any] = {**balancer, "ListenerPort": 443}
+    missing = await refused(clients, "slb", "CreateDomainExtension", **where, Domain="a.b", ServerCertificateId="c")
+    assert missing == "InvalidParameter"
+    settings = {"ServerCertificateId": "crt-1", "StickySession": "off", "HealthCheck": "off", "VServerGroupId": group}
+    await clients.call("slb", "CreateLoadBalancerHTTPSListener", **where, **settings)
+    given: dict[str, Any] = {"Domain": "a.b", "ServerCertificateId": "crt-2"}
+    made = await clients.call("slb", "CreateDomainExtension", **where, **given)
+    again = await refused(clients, "slb", "CreateDomainExtension", **where, **given)
+    assert again == "DomainExtensionAlreadyExists"
+    which: dict[str, Any] = {"DomainExtensionId": made["DomainExtensionId"]}
+    await clients.call("slb", "SetDomainExtensionAttribute", **which, ServerCertificateId="crt-3")
+    answer = await clients.call("slb", "DescribeDomainExtensions", **where)
+    (found,) = answer["DomainExtensions"]["DomainExtension"]
+    assert (found["Domain"], found["ServerCertificateId"]) == ("a.b", "crt-3")
+    await clients.call("slb", "DeleteDomainExtension", **which)
+    assert await refused(clients, "slb", "DeleteDomainExtension", **which) == "InvalidDomainExtensionId.NotFound"
+
+
 async def test_protection_against_deletion(clients: Clients) -> None:
     which = {"LoadBalancerId": await create(clients, DeleteProtection="on")}
     assert await refused(clients, "slb", "DeleteLoadBalancer", **which) == "OperationDenied.DeleteProtectionIsOn"

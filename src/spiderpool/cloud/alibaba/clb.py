@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, assert_never
 
+from spiderpool.cloud.alibaba import clb_domains
 from spiderpool.cloud.alibaba.answers import (
     MAX_PAGES,
     PAGE,
@@ -24,7 +26,7 @@ from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
 from spiderpool.cloud.alibaba.common import PROTECTION_REASON, tag_list, text, unless_made_for_another
 from spiderpool.cloud.alibaba.execution import BalancerStep, Execution, GroupStep, ListenerStep, ServerStep
 from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable
-from spiderpool.core.cloud.alibaba.clb import ASPECTS, DEFAULTS, SERVER_PORT, UNPROTECTED
+from spiderpool.core.cloud.alibaba.clb import ASPECTS, DEFAULTS, DOMAINS, SERVER_PORT, UNPROTECTED
 from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.alibaba.naming import balancer_name, own_tags
 from spiderpool.core.cloud.loadbalancer.steps import (
@@ -159,13 +161,20 @@ class ClassicLoadBalancers:
             address=optional(described, "Address"),
             settings=_settings(described),
             tags=_tags_of(described),
-            listeners=tuple(_listener(each, names) for each in await self._listeners(identity)),
+            listeners=tuple([await self._listener(identity, each, names) for each in await self._listeners(identity)]),
             groups=tuple(groups),
         )
 
     async def _listeners(self, identity: str) -> list[Json]:
         sent: Json = {"LoadBalancerId": [identity]}
         return await all_objects(self.call, "DescribeLoadBalancerListeners", sent, "Listeners")
+
+    async def _listener(self, identity: str, described: Json, groups: Mapping[str, str]) -> Listener:
+        found = _listener(described, groups)
+        if found.protocol != "https":
+            return found
+        further = await clb_domains.domains_of(self.call, identity, found.port)
+        return replace(found, settings={**found.settings, DOMAINS: further})
 
     async def _groups(self, identity: str, owner: BalancerOwner) -> list[ServerGroup]:
         """Returns all server groups, those of the Service with their servers."""
@@ -266,8 +275,10 @@ class _ClassicExecution(Execution):
             case CreateListener():
                 await self._call(CREATE_LISTENER[listener.protocol], self._creation(listener))
                 await self._call("StartLoadBalancerListener", self._named(listener))
+                if further := listener.settings.get(DOMAINS):
+                    await clb_domains.change_domains(self._call, self.identity, listener.port, further)
             case SetListener():
-                await self._call(SET_LISTENER[listener.protocol], self._attributes(listener))
+                await self._set_listener(step)
             case StartListener():
                 await self._call("StartLoadBalancerListener", self._named(listener))
             case DeleteListener():
@@ -275,6 +286,14 @@ class _ClassicExecution(Execution):
                     await self._call("DeleteLoadBalancerListener", self._named(listener))
             case unknown:
                 assert_never(unknown)
+
+    async def _set_listener(self, step: SetListener) -> None:
+        listener = step.listener
+        if any(change.parameter != DOMAINS for change in step.changes):
+            await self._call(SET_LISTENER[listener.protocol], self._attributes(listener))
+        for change in step.changes:
+            if change.parameter == DOMAINS:
+                await clb_domains.change_domains(self._call, self.identity, listener.port, change.new)
 
     def _named(self, listener: Listener) -> Json:
         return {
@@ -301,7 +320,7 @@ class _ClassicExecution(Execution):
             "LoadBalancerId": self.identity,
             "ListenerPort": listener.port,
             "Description": listener.description,
-            **listener.settings,
+            **{key: value for key, value in listener.settings.items() if key != DOMAINS},
         }
         return sent | ({"VServerGroupId": self.groups[listener.group]} if listener.group else {})
 

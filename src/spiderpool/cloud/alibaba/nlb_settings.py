@@ -42,7 +42,7 @@ async def change(call: Change, identity: str, step: SetBalancer) -> None:
 def zone_mappings(model: LoadBalancerModel) -> list[Json]:
     """Returns the zones that a Service asks for, with their addresses; private balancers have no public ones."""
     names = ["ZoneId", "VSwitchId", "PrivateIPv4Address"]
-    names += ["AllocationId"] if model.settings["AddressType"] == "Internet" else []
+    names += ["AllocationId"] if _address_type_of(model) == "Internet" else []
     wanted = zones(model.creation[REQUESTED_ZONES])
     return [{name: value for name, value in zip(names, zone, strict=False) if value} for zone in wanted]
 
@@ -90,12 +90,16 @@ def proxy_v2(described: Json) -> Settings:
 
 def _address_type(model: LoadBalancerModel) -> Json:
     """Returns the type, and the zones with the public addresses that they are to have."""
-    kind = model.settings["AddressType"]
+    kind = _address_type_of(model)
     if kind != "Internet":
         return {"AddressType": kind}
     names = ("ZoneId", "VSwitchId", "AllocationId")  # the action takes these of a zone's parameters
     listed = [{name: zone[name] for name in names if name in zone} for zone in zone_mappings(model)]
     return {"AddressType": kind, "ZoneMappings": listed}
+
+
+def _address_type_of(model: LoadBalancerModel) -> str:
+    return {**model.creation, **model.settings}["AddressType"]
 
 
 async def _change_package(call: Change, named: Json, changes: tuple[ParameterChange, ...]) -> None:

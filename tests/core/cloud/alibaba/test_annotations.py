@@ -114,6 +114,7 @@ TEXTS: list[tuple[str, str, list[str], list[str], str]] = [
     ("N", "listener-port-range", ["80-90:80", "80-90:80,100-110:443"], ["80:80", "80-90", "a-b:80"], ""),
     ("C", "forward-port", ["80:443", "80:443,81:444"], ["80", "http:https"], ""),
     ("C", "cert-id", ["1231_cn-hangzhou"], ["a,b"], ""),
+    ("C", "domain-extensions", ["a.example.com:crt-1", "*.b.c:crt-1,d:crt-2", ""], ["a", "a:", ":crt"], ""),
     ("N", "cert-id", ["a", "a,b"], ["a;b", "a,,b"], ""),
     ("C N", "tls-cipher-policy", ["tls_cipher_policy_1_2"], ["tls 1.2"], "tls_cipher_policy_1_0"),
     ("C", "cookie", ["JSESSIONID", "my-cookie_1"], ["a;b", "a=b", "x" * 201], ""),

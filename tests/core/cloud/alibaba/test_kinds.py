@@ -29,6 +29,7 @@ FULL: dict[str, dict[str, str]] = {
         "resource-group-id": "rg-1",
         "security-group-ids": "sg-1",
         "bandwidth-package-id": "cbwp-1",
+        "address-type": "internet",
         "ipv6-address-type": "internet",
     },
 }

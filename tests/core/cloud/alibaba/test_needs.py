@@ -58,6 +58,11 @@ def test_of_both_kinds(kind: str, annotations: dict[str, str], found: dict[str, 
     [
         ({"cert-id": "crt-1"}, {}),
         ({"cert-id": "crt-1", "protocol-port": "https:443"}, {"certificates": ["crt-1"]}),
+        ({"domain-extensions": "a:crt-2"}, {}),
+        (
+            {"cert-id": "crt-1", "protocol-port": "https:443", "domain-extensions": "a:crt-2,b:crt-3"},
+            {"certificates": ["crt-1", "crt-2", "crt-3"]},
+        ),
         ({"id": "lb-1", "cert-id": "crt-1", "protocol-port": "https:443"}, {"loadBalancers": ["lb-1"]}),
         ({"acl-id": "acl-1", "acl-status": "off"}, {}),
         ({"acl-id": "acl-1,acl-2", "acl-status": "on"}, {"accessLists": ["acl-1", "acl-2"]}),
@@ -109,7 +114,12 @@ def need(field: GrantField, value: str) -> GrantNeed:
     return GrantNeed("a", field, value)
 
 
-LISTENER = Listener(443, "https", "", settings={"ServerCertificateId": "crt-1", "AclId": "acl-1,acl-2"})
+LISTENER = Listener(
+    443,
+    "https",
+    "",
+    settings={"ServerCertificateId": "crt-1", "AclId": "acl-1,acl-2", "DomainExtensions": "a:crt-2,b:crt-3"},
+)
 SECURED = Listener(443, "tcpssl", "", settings={"CertificateIds": "crt-1,crt-2", "CaCertificateIds": "ca-1"})
 FURTHER = Listener(444, "tcpssl", "", settings={"AdditionalCertificateIds": "crt-4,crt-5"})
 
@@ -119,6 +129,8 @@ FURTHER = Listener(444, "tcpssl", "", settings={"AdditionalCertificateIds": "crt
     [
         ("certificates", "crt-1", {}, True),
         ("certificates", "crt", {}, False),
+        ("certificates", "crt-3", {}, True),
+        ("certificates", "b", {}, False),
         ("accessLists", "acl-2", {}, True),
         ("accessLists", "acl", {}, False),
         ("specs", "slb.s1.small", {"InstanceChargeType": "PayBySpec", "LoadBalancerSpec": "slb.s1.small"}, True),

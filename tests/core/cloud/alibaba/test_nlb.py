@@ -212,11 +212,12 @@ def test_a_balancer_without_annotations() -> None:
         "CrossZoneEnabled": "true",
         "DeletionProtectionEnabled": "true",
         "ModificationProtectionStatus": "ConsoleProtection",
-        "AddressType": "Internet",
         "ZoneMappings": "cn-hangzhou-h:vsw-h,cn-hangzhou-i:vsw-i",
     }
     assert fixed(PLAIN) == {"AddressIpVersion": "ipv4"}
-    assert creation(PLAIN, CONFIGURATION) == {"LoadBalancerType": "network", "VpcId": "vpc-1", **TWO_ZONES}
+    begin = {"LoadBalancerType": "network", "VpcId": "vpc-1", "AddressType": "Internet", **TWO_ZONES}
+    assert creation(PLAIN, CONFIGURATION) == begin
+    assert "AddressType" not in creation(options("nlb", TWO_ZONES | {"address-type": "internet"}), CONFIGURATION)
 
 
 @pytest.mark.parametrize(
@@ -230,12 +231,13 @@ def test_a_balancer_without_annotations() -> None:
         ({"security-group-ids": "sg-2,sg-1"}, {"SecurityGroupIds": "sg-1,sg-2"}),
         ({"security-group-ids": ""}, {"SecurityGroupIds": ""}),
         ({"address-type": "intranet"}, {"AddressType": "Intranet"}),
+        ({"address-type": "internet"}, {"AddressType": "Internet"}),
         ({"ipv6-address-type": "internet"}, {"Ipv6AddressType": "Internet"}),
         ({"bandwidth-package-id": "cbwp-1"}, {"BandwidthPackageId": "cbwp-1"}),
         ({"bandwidth-package-id": ""}, {"BandwidthPackageId": ""}),
         (
             {"zone-maps": "i:vsw-i,h:vsw-h:10.0.0.9:eip-1"},
-            {"ZoneMappings": "h:vsw-h,i:vsw-i", "AllocationId@h": "eip-1"},
+            {"ZoneMappings": "h:vsw-h,i:vsw-i", "AllocationId@h": "eip-1", "AddressType": "Internet"},
         ),
         (
             {"zone-maps": "i:vsw-i,h:vsw-h:10.0.0.9:eip-1", "address-type": "intranet"},
@@ -255,12 +257,12 @@ def test_what_an_annotation_changes_of_a_balancer(annotations: dict[str, str], c
         (
             {"zone-maps": "i:vsw-i,h:vsw-h:10.0.0.9:eip-1"},
             {"PrivateIPv4Address@h": "10.0.0.9"},
-            {"zone-maps": "i:vsw-i,h:vsw-h:10.0.0.9:eip-1"},
+            {"zone-maps": "i:vsw-i,h:vsw-h:10.0.0.9:eip-1", "AddressType": None},
         ),
     ],
 )
 def test_what_a_balancer_is_made_with(
-    annotations: dict[str, str], unchangeable: dict[str, str], once: dict[str, str]
+    annotations: dict[str, str], unchangeable: dict[str, str], once: dict[str, str | None]
 ) -> None:
     requested = options("nlb", TWO_ZONES | annotations)
     assert difference(fixed(PLAIN), fixed(requested)) == unchangeable

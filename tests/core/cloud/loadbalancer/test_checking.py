@@ -51,6 +51,7 @@ def network(annotations: dict[str, str], configuration: BalancerConfiguration = 
             {"sticky-session": "on", "sticky-session-type": "server"},
             "cookie is missing: sticky-session-type is server",
         ),
+        ({"domain-extensions": "a.b:crt-1,A.B:crt-2"}, "domain-extensions names a domain twice"),
         ({"tunnel-type": "x"}, "says that other software serves this Service: remove it to have a balancer from us"),
         ({"external-ip-type": "eip"}, f"to which elastic IPs are bound: set {PREFIX}address-type: intranet"),
         ({"scheduler": "qch"}, "qch is for UDP alone, and the listener of port 80 is tcp"),
@@ -134,6 +135,9 @@ def test_what_has_no_effect_is_said_and_refuses_nothing(
 
 
 def test_a_balancer_that_was_made_with_another_way_of_paying_is_not_refused() -> None:
+    sized = service(HTTP, annotations={"spec": "slb.s1.small", "bandwidth": "5"})
+    sized.status.loadBalancer.ingress = [LoadBalancerIngress(ip="198.51.100.1")]
+    assert remarks(sized, options_of(sized, KINDS["clb"])) == ()
     requested = service(HTTP, annotations={"charge-type": "paybybandwidth"})
     requested.status.loadBalancer.ingress = [LoadBalancerIngress(ip="198.51.100.1")]
     options = read_options(requested.metadata.annotations or {}, KINDS["clb"])

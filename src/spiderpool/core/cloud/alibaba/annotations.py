@@ -113,6 +113,13 @@ ANNOTATIONS: tuple[Annotation, ...] = (
     ),
     Annotation("cert-id", CLB, IDENTITY, "", "certificate of https"),
     Annotation("cert-id", NLB, IDENTITIES, "", "certificate of TCPSSL"),
+    Annotation(
+        "domain-extensions",
+        CLB,
+        Words("domain:certificate", r"[A-Za-z0-9.*-]{1,253}:[A-Za-z0-9._-]{1,128}", several=True, or_empty=True),
+        "",
+        "further certificates of https, each for a domain",
+    ),
     Annotation("tls-cipher-policy", BOTH, IDENTITY, "tls_cipher_policy_1_0", "TLS versions and ciphers"),
     Annotation("http2-enabled", CLB, ON_OFF, "on", "HTTP/2 with https"),
     Annotation("scheduler", CLB, SCHEDULERS["clb"], "wrr", "how a server is chosen; sch, tch: layer 4, qch: UDP"),
@@ -208,7 +215,6 @@ ANNOTATIONS: tuple[Annotation, ...] = (
 
 UNSUPPORTED = frozenset(
     {
-        "domain-extensions",
         "network-type",
         "slb-network-type",
         "vgroup-port",

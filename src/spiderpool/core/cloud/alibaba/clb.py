@@ -42,6 +42,9 @@ ANNOTATION_OF: Mapping[str, str] = {
 }
 """Parameter that cannot be changed after creation → suffix of the annotation that sets it."""
 
+DOMAINS = "DomainExtensions"
+"""Setting of an https listener that has actions of its own; not a parameter of the listener's actions."""
+
 _CHECK = {
     "HealthCheckConnectPort": SERVER_PORT,
     "HealthyThreshold": "3",
@@ -201,6 +204,8 @@ def faults(service: Service, options: BalancerOptions, configuration: BalancerCo
         yield f"annotation {key} is missing: without it nobody is shut out by the list of acl-id; set it to on"
     if options.on("sticky-session") and options["sticky-session-type"] == "server" and not options["cookie"]:
         yield f"annotation {options.annotation('cookie')} is missing: sticky-session-type is server"
+    if len(domains(options["domain-extensions"])) < len(options.list("domain-extensions")):
+        yield f"annotation {options.annotation('domain-extensions')} names a domain twice"
     private = options["address-type"] == "intranet" and not options["id"]
     if private and not (options["vswitch-id"] or configuration.vswitch):
         yield f"annotation {options.annotation('vswitch-id')} is missing: a private balancer needs one"
@@ -230,14 +235,23 @@ def remarks(service: Service, options: BalancerOptions) -> Iterator[str]:
     if service.spec.sessionAffinity == "ClientIP" and is_too_long:
         limit = f"the balancer, which does {MAX_PERSISTENCE} s"
         yield f"spec.sessionAffinityConfig: {seconds} s are too much for {limit}"
-    if options["address-type"] == "intranet" and not options["id"]:
-        for suffix in ("charge-type", "bandwidth"):
-            if suffix in options.given:
-                yield f"annotation {options.annotation(suffix)} has no effect: the balancer is private"
-    elif "bandwidth" in options.given and options["charge-type"] != "paybybandwidth" and not options["id"]:
-        yield f"annotation {options.annotation('bandwidth')} has no effect without charge-type: paybybandwidth"
-    if "spec" in options.given and options["instance-charge-type"] != "PayBySpec" and not options["id"]:
-        yield f"annotation {options.annotation('spec')} has no effect without instance-charge-type: PayBySpec"
+    if not options["id"]:
+        yield from (
+            f"annotation {options.annotation(suffix)} has no effect{why}"
+            for suffix, why in _unpaid(service, options)
+            if suffix in options.given
+        )
+
+
+def _unpaid(service: Service, options: BalancerOptions) -> Iterator[tuple[str, str]]:
+    """Yields annotations that would say how something is paid for that the balancer has not, and why."""
+    is_new = not service.status.loadBalancer.ingress  # one that exists may be paid for in another way
+    if options["address-type"] == "intranet":
+        yield from ((suffix, ": the balancer is private") for suffix in ("charge-type", "bandwidth"))
+    elif is_new and options["charge-type"] != "paybybandwidth":
+        yield "bandwidth", " without charge-type: paybybandwidth"
+    if is_new and options["instance-charge-type"] != "PayBySpec":
+        yield "spec", " without instance-charge-type: PayBySpec"
 
 
 def _layer4(options: BalancerOptions) -> dict[str, str]:
@@ -290,8 +304,20 @@ def _layer7(options: BalancerOptions) -> dict[str, str]:
     return found
 
 
+def domains(text: str) -> Mapping[str, str]:
+    """Returns the domains of ``domain:certificate,…`` in lower case, each with its certificate."""
+    pairs = (part.partition(":") for part in text.split(",") if part)
+    return {domain.lower(): certificate for domain, _, certificate in pairs}
+
+
+def domain_text(certificates: Mapping[str, str]) -> str:
+    """Returns domains and their certificates as text that can be compared."""
+    return ",".join(f"{domain}:{certificate}" for domain, certificate in sorted(certificates.items()))
+
+
 def _https(options: BalancerOptions) -> dict[str, str]:
-    return {
+    further = {DOMAINS: domain_text(domains(options["domain-extensions"]))}
+    return (further if "domain-extensions" in options.given else {}) | {
         "ServerCertificateId": options["cert-id"],
         "EnableHttp2": options["http2-enabled"],
         "TLSCipherPolicy": options["tls-cipher-policy"],

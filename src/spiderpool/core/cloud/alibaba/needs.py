@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from spiderpool.core.cloud.alibaba.clb import DOMAINS, domains
 from spiderpool.core.cloud.alibaba.nlb import ADDITIONAL_CERTIFICATES, ELASTIC_IP, zones
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import protocols
@@ -36,6 +37,9 @@ def clb_needs(options: BalancerOptions, configuration: BalancerConfiguration) ->
     if _manages_listeners(options):
         if "https" in protocols(options).values():
             yield from _named(options, "cert-id", "certificates", [options["cert-id"]])
+            yield from _named(
+                options, "domain-extensions", "certificates", domains(options["domain-extensions"]).values()
+            )
         if options.on("acl-status"):
             yield from _named(options, "acl-id", "accessLists", options.list("acl-id"))
 
@@ -64,7 +68,9 @@ def clb_has(need: GrantNeed, observed: ObservedLoadBalancer, listeners: Iterable
     settings = observed.settings
     match need.field:
         case "certificates":
-            return _is_listed(need, listeners, "ServerCertificateId")
+            served = [*listeners]
+            further = (domains(each.settings.get(DOMAINS, "")).values() for each in served)
+            return _is_listed(need, served, "ServerCertificateId") or any(need.value in each for each in further)
         case "accessLists":
             return _is_listed(need, listeners, "AclId")
         case "specs":

@@ -83,6 +83,8 @@ def creation(options: BalancerOptions, configuration: BalancerConfiguration) -> 
         "ResourceGroupId": configuration.resource_group,
         REQUESTED_ZONES: options["zone-maps"],
     }
+    if not _is_address_type_said(options):  # decides only how a balancer begins: none becomes public by a default
+        found["AddressType"] = address_type(options)
     return {key: value for key, value in found.items() if value}
 
 
@@ -103,7 +105,6 @@ def settings(options: BalancerOptions, name: str) -> Settings:
         "CrossZoneEnabled": _flag(options, "cross-zone-enabled"),
         "DeletionProtectionEnabled": _flag(options, "delete-protection"),
         "ModificationProtectionStatus": options["modification-protection"],
-        "AddressType": options["address-type"].capitalize(),
         "ZoneMappings": zone_text({zone[0]: zone[1] for zone in zones(options["zone-maps"])}),
     }
     if "security-group-ids" in options.given:
@@ -112,8 +113,20 @@ def settings(options: BalancerOptions, name: str) -> Settings:
         found["BandwidthPackageId"] = options["bandwidth-package-id"]
     if "ipv6-address-type" in options.given:
         found["Ipv6AddressType"] = options["ipv6-address-type"].capitalize()
+    if _is_address_type_said(options):
+        found["AddressType"] = address_type(options)
     public = options["address-type"] == "internet"
     return found | (_of_zones(options, "AllocationId", ELASTIC_IP) if public else {})
+
+
+def address_type(options: BalancerOptions) -> str:
+    """Returns whether the balancer is to have public or private addresses, as the API spells it."""
+    return options["address-type"].capitalize()
+
+
+def _is_address_type_said(options: BalancerOptions) -> bool:
+    """Whether the Service says what addresses its balancer has: by the annotation, or by naming elastic IPs."""
+    return "address-type" in options.given or bool(_of_zones(options, "AllocationId", ELASTIC_IP))
 
 
 def _of_zones(options: BalancerOptions, parameter: str, place: int) -> dict[str, str]:
