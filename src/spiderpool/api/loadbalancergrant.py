@@ -43,7 +43,8 @@ class LoadBalancerGrantSpec(msgspec.Struct, omit_defaults=True):
         field_doc("Services may manage the listeners of these loadBalancers (annotation force-override-listeners)."),
     ] = None
     certificates: Annotated[
-        list[Identity] | None, field_doc("Certificates (annotations cert-id and cacert-id).", **SET)
+        list[Identity] | None,
+        field_doc("Certificates (annotations cert-id, additional-cert-ids, domain-extensions and cacert-id).", **SET),
     ] = None
     accessLists: Annotated[list[Identity] | None, field_doc("Access lists (annotation acl-id).", **SET)] = None
     securityGroups: Annotated[
