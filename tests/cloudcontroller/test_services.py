@@ -330,7 +330,13 @@ async def test_an_ipv6_service_is_told_why_before_the_cloud_is_asked(cluster: Se
     [
         ({"loadBalancerSourceRanges": ["10.0.0.0/8"]}, "the balancer would be open to all"),
         ({"allocateLoadBalancerNodePorts": False}, "so nodes cannot serve port 80"),
-        ({"sessionAffinity": "ClientIP"}, "spec.sessionAffinity ClientIP is not served"),
+        (
+            {
+                "sessionAffinity": "ClientIP",
+                "ports": [{"port": 53, "targetPort": 53, "protocol": "UDP"}],
+            },
+            "spec.sessionAffinity ClientIP is not served by udp listeners",
+        ),
     ],
 )
 async def test_fields_that_are_not_served_are_told_before_the_cloud_is_asked(
@@ -339,6 +345,17 @@ async def test_fields_that_are_not_served_are_told_before_the_cloud_is_asked(
     await cluster.create("web", **spec)
     await cluster.wait_for_event("InvalidService", said)
     assert not [call for call in cluster.simulated.account.calls if call.action.startswith("slb:")]
+
+
+async def test_a_client_stays_at_its_server_for_as_long_as_the_service_says(cluster: ServiceCluster) -> None:
+    config = {"clientIP": {"timeoutSeconds": 60}}
+    await cluster.create("web", sessionAffinity="ClientIP", sessionAffinityConfig=config)
+    await cluster.address("web")
+    (listener,) = cluster.clb().listeners
+    assert listener.settings["PersistenceTimeout"] == "60"
+    spec = {"sessionAffinity": "None", "sessionAffinityConfig": None}
+    await cluster.client.patch(Service, "web", {"spec": spec}, NAMESPACE)
+    await cluster.until(lambda: cluster.clb().listeners[0].settings["PersistenceTimeout"] == "0")
 
 
 async def test_annotations_are_checked(cluster: ServiceCluster) -> None:
