@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from spiderpool.cloud.alibaba.policy import ACTIONS
+from spiderpool.cloud.provider import NotPermitted
 from tests.cloud.alibaba.balancers import SECURE, classic, model, reached
 from tests.cloud.alibaba.simulation import SimulatedCloud
 
@@ -28,6 +30,14 @@ async def test_domains_come_change_and_go(balanced: SimulatedCloud) -> None:
     assert balanced.outcomes("SetLoadBalancerHTTPSListenerAttribute") == []
     assert await domains(balanced, http2_enabled="off") == [("a.example.com", "crt-4")]  # nobody says that it should go
     assert await domains(balanced, domain_extensions="") == []
+
+
+async def test_a_policy_without_these_actions_stops_nothing_else(balanced: SimulatedCloud) -> None:
+    balanced.allow(*(each for each in ACTIONS["balancers"] if "DomainExtension" not in each))
+    assert await domains(balanced) == []
+    assert await domains(balanced, http2_enabled="off") == []
+    with pytest.raises(NotPermitted, match="DescribeDomainExtensions"):
+        await domains(balanced, domain_extensions="a.example.com:crt-2")
 
 
 async def test_a_listener_that_changes_gets_domains_as_well(balanced: SimulatedCloud) -> None:

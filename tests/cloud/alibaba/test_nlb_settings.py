@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from spiderpool.cloud.alibaba.nlb_settings import change
+from spiderpool.cloud.alibaba.policy import ACTIONS
+from spiderpool.cloud.provider import NotPermitted
 from spiderpool.core.cloud.alibaba.kinds import NLB
 from spiderpool.core.cloud.loadbalancer.planning import unchangeable
 from spiderpool.core.cloud.loadbalancer.steps import SetBalancer
@@ -113,6 +115,15 @@ async def test_certificates_that_nobody_names_stay(balanced: SimulatedCloud) -> 
     await made(balanced, **secure, additional_cert_ids="crt-2")
     observed = await made(balanced, **secure, idle_timeout="60")
     assert observed.listeners[0].settings["AdditionalCertificateIds"] == "crt-2"
+
+
+async def test_a_policy_without_the_list_of_certificates_stops_nothing_else(balanced: SimulatedCloud) -> None:
+    balanced.allow(*(each for each in ACTIONS["balancers"] if not each.endswith(("Certificates", "WithListener"))))
+    secure = {"protocol_port": "tcpssl:80", "cert_id": "crt-1"}
+    await made(balanced, **secure)
+    await made(balanced, **secure, idle_timeout="60")
+    with pytest.raises(NotPermitted, match="AssociateAdditionalCertificatesWithListener"):
+        await made(balanced, **secure, additional_cert_ids="crt-2")
 
 
 async def test_servers_are_told_more_by_proxy_v2(balanced: SimulatedCloud) -> None:

@@ -25,7 +25,7 @@ from spiderpool.cloud.alibaba.answers import (
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
 from spiderpool.cloud.alibaba.common import PROTECTION_REASON, tag_list, text, unless_made_for_another
 from spiderpool.cloud.alibaba.execution import BalancerStep, Execution, GroupStep, ListenerStep, ServerStep
-from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable
+from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable, NotPermitted
 from spiderpool.core.cloud.alibaba.clb import ASPECTS, DEFAULTS, DOMAINS, SERVER_PORT, UNPROTECTED
 from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.alibaba.naming import balancer_name, own_tags
@@ -173,7 +173,10 @@ class ClassicLoadBalancers:
         found = _listener(described, groups)
         if found.protocol != "https":
             return found
-        further = await clb_domains.domains_of(self.call, identity, found.port)
+        try:
+            further = await clb_domains.domains_of(self.call, identity, found.port)
+        except NotPermitted:  # by a policy of a former version; a change of them reports it
+            return found
         return replace(found, settings={**found.settings, DOMAINS: further})
 
     async def _groups(self, identity: str, owner: BalancerOwner) -> list[ServerGroup]:

@@ -16,7 +16,7 @@ from spiderpool.cloud.alibaba.answers import Json, all_objects, number, optional
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
 from spiderpool.cloud.alibaba.common import PROTECTION_REASON, tag_list, text, unless_made_for_another
 from spiderpool.cloud.alibaba.execution import BalancerStep, Execution, GroupStep, ListenerStep, ServerStep
-from spiderpool.cloud.provider import CloudConflict, CloudNotFound, CloudUnavailable
+from spiderpool.cloud.provider import CloudConflict, CloudNotFound, CloudUnavailable, NotPermitted
 from spiderpool.core.cloud.alibaba.kinds import NLB
 from spiderpool.core.cloud.alibaba.naming import balancer_name, own_tags
 from spiderpool.core.cloud.alibaba.nlb import (
@@ -183,7 +183,10 @@ class NetworkLoadBalancers:
         found = _listener(described, groups)
         if found.protocol != "tcpssl":
             return found
-        further = await nlb_settings.additional_certificates(self._call, found.identity)
+        try:
+            further = await nlb_settings.additional_certificates(self._call, found.identity)
+        except NotPermitted:  # by a policy of a former version; a change of them reports it
+            return found
         return replace(found, settings={**found.settings, ADDITIONAL_CERTIFICATES: further})
 
     async def _groups(self, owner: BalancerOwner) -> list[ServerGroup]:
