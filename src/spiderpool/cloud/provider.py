@@ -7,6 +7,7 @@ CloudError           the cloud did not carry out the call
 ├── NotPermitted     our identity may not do this; names the action
 ├── CloudNotFound    the named object does not exist
 ├── CloudConflict    the named object is in another state or being changed; read it again and retry
+│   └── StillProcessing  the very same request came before and is not done; with its token it is asked again
 ├── Rejected         any other refusal; the same call would be refused again
 └── CloudUnavailable no usable answer; whether the call was carried out is unknown
 """
@@ -64,6 +65,10 @@ class CloudConflict(CloudError):
     """The named object is in a state that forbids this, or is being changed: read it again, then retry."""
 
     retriable = True
+
+
+class StillProcessing(CloudConflict):
+    """The cloud still works on this very request: asked again with the same token, it gives the answer to the first."""
 
 
 class Rejected(CloudError):

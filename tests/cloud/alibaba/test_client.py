@@ -14,6 +14,7 @@ from spiderpool.cloud.provider import (
     CloudError,
     CloudUnavailable,
     NotPermitted,
+    StillProcessing,
     Throttled,
 )
 from spiderpool_lab.alibaba.faults import Fault
@@ -100,6 +101,27 @@ class TestCalls:
         given = await ecs.assign("cn-hangzhou", eni, 4, 2)
         assert simulated.account.tables.enis.get(eni).secondaries == tuple(given)  # type: ignore[union-attr]
         assert set(await ecs.assign("cn-hangzhou", eni, 4, 2)).isdisjoint(given)
+
+    @pytest.mark.parametrize("code", ["IdempotenceProcessing", "LastTokenProcessing", "ProcessingSameRequest"])
+    async def test_what_the_cloud_still_works_on_is_asked_again_with_the_same_token(
+        self, simulated: SimulatedCloud, eni: str, code: str
+    ) -> None:
+        simulated.account.set_fault(Fault(kind="lose", actions=ASSIGN, times=1))
+        simulated.account.set_fault(Fault(kind="refuse", actions=ASSIGN, code=code, status=403, times=2))
+        given = await simulated.ecs().assign("cn-hangzhou", eni, 4, 2)
+        assert simulated.account.tables.enis.get(eni).secondaries == tuple(given)  # type: ignore[union-attr]
+        assert len({call.parameters["ClientToken"] for call in simulated.account.calls}) == 1
+
+    async def test_what_the_cloud_works_on_for_long_is_the_same_request_later(
+        self, simulated: SimulatedCloud, eni: str
+    ) -> None:
+        busy = Fault(kind="refuse", actions=ASSIGN, code="IdempotenceProcessing", status=403, times=4)
+        simulated.account.set_fault(busy)
+        ecs = simulated.ecs()
+        with pytest.raises(StillProcessing):
+            await ecs.assign("cn-hangzhou", eni, 4, 2)
+        await ecs.assign("cn-hangzhou", eni, 4, 2)
+        assert len({call.parameters["ClientToken"] for call in simulated.account.calls}) == 1
 
     async def test_what_must_happen_once_is_not_repeated_without_a_token(
         self, simulated: SimulatedCloud, eni: str

@@ -23,7 +23,14 @@ from spiderpool.cloud.alibaba.credentials import Credentials
 from spiderpool.cloud.alibaba.endpoints import APIAccess, ProductEndpoint
 from spiderpool.cloud.alibaba.error_codes import TOKEN_SPENT, keys_are_wrong, refusal
 from spiderpool.cloud.alibaba.limits import CallBudget, ceiling, next_window
-from spiderpool.cloud.provider import CloudConflict, CloudError, CloudUnavailable, NotPermitted, Throttled
+from spiderpool.cloud.provider import (
+    CloudConflict,
+    CloudError,
+    CloudUnavailable,
+    NotPermitted,
+    StillProcessing,
+    Throttled,
+)
 from spiderpool.telemetry import CLOUD_CALL_BUDGET, CLOUD_CALLS, logger
 
 Clock = Callable[[], float]
@@ -111,8 +118,8 @@ class OpenAPIClient:
 
         Lists and mappings in ``parameters`` are flattened (``Name.1``, ``Name.1.Key``). The region is ``region``,
         else RegionId of the parameters, else the default one. With ``token`` a ClientToken is sent, the same one
-        until there is a definite answer. Raises CloudError; after CloudUnavailable it is unknown whether the cloud
-        carried the call out.
+        until there is a definite answer. Raises CloudError; after CloudUnavailable and StillProcessing it is unknown
+        whether the cloud carried the call out.
         """
         target = region or parameters.get("RegionId") or self._access.region
         key = f"{action} {target} {json.dumps(parameters, sort_keys=True)}" if token else ""
@@ -134,7 +141,7 @@ class OpenAPIClient:
             await self._wait_for_budget(action, region)
             answer = await self._counted(product, action, region, sent)
         except CloudError as error:
-            if not isinstance(error, CloudUnavailable | Throttled):
+            if not isinstance(error, CloudUnavailable | Throttled | StillProcessing):
                 self._tokens.close(key)
             raise
         self._tokens.close(key)
@@ -149,13 +156,15 @@ class OpenAPIClient:
                 return token or not action.startswith(NOT_IDEMPOTENT)
             case NotPermitted():
                 return attempt == 1 and keys_are_wrong(error.cloud_code) and self._credentials.forget()
+            case StillProcessing():
+                return token
             case CloudConflict():
                 return attempt == 1 and error.cloud_code == TOKEN_SPENT
             case _:
                 return False
 
     async def _pause(self, error: CloudError, attempt: int) -> None:
-        if isinstance(error, CloudUnavailable):
+        if isinstance(error, CloudUnavailable | StillProcessing):
             log.warning("call will be repeated", error=error.message, attempt=attempt)
             await asyncio.sleep(self._first_pause * 2.0 ** (attempt - 1) * random.uniform(0.8, 1.2))
 

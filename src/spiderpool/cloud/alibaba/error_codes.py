@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 from spiderpool.cloud.provider import (
     CloudConflict,
     CloudError,
@@ -10,25 +12,71 @@ from spiderpool.cloud.provider import (
     NotPermitted,
     QuotaExceeded,
     Rejected,
+    StillProcessing,
     Throttled,
     VSwitchFull,
 )
 
-VSWITCH_FULL = {"InvalidVSwitchId.IpNotEnough", "QuotaExceeded.PrivateIpAddress"}
-LIMITS = {
-    "InvalidOperation.Ipv4CountExceeded",
-    "InvalidOperation.Ipv6CountExceeded",
-    "EniPerInstanceLimitExceeded",
-    "SecurityGroupInstanceLimitExceed",
-}
-GONE = {"InvalidIp.IpUnassigned"}
-"""Also the answer to unassigning a primary address; callers must never request that, as it would count as success."""
-BUSY = {"InvalidOperation.InvalidEniState", "Operation.Conflict", "IdempotentFailed"}
-BUSY_WORDS = ("Conflict", "IncorrectStatus", "Configuring", "configuring", "IncorrectEniStatus")
+MEANINGS: tuple[tuple[type[CloudError], tuple[str, ...]], ...] = (
+    (
+        StillProcessing,
+        ("IdempotenceProcessing*", "*LastTokenProcessing", "*TokenIsProcessing", "ProcessingSameRequest*"),
+    ),
+    (
+        VSwitchFull,
+        ("InvalidVSwitchId.IpNotEnough", "QuotaExceeded.PrivateIpAddress", "*VSwitchAvailableIpNotExist*"),
+    ),
+    (
+        QuotaExceeded,
+        (
+            "InvalidOperation.Ipv4CountExceeded",
+            "InvalidOperation.Ipv6CountExceeded",
+            "*QuotaExceeded*",
+            "QuotaInsufficient*",
+            "*LimitExceed*",
+            "*OverLimit*",
+        ),
+    ),
+    (
+        CloudNotFound,
+        (
+            # Also the answer to unassigning a primary address; callers must never ask for that: it would be a success.
+            "InvalidIp.IpUnassigned",
+            "*NotFound*",
+            "*NotExist*",
+        ),
+    ),
+    (
+        CloudConflict,
+        (
+            "InvalidOperation.InvalidEniState",
+            "IdempotentFailed",
+            "*Conflict*",
+            "*IncorrectStatus*",
+            "*IncorrectEniStatus*",
+            "*Configuring*",
+            "*configuring*",
+            "*ServiceIsStopping",
+            "*OperationBusy",
+            "*VServerGroupProcessing",
+            "ResourceInUse.serverGroup",
+            "ResourceInUse.ServerGroup",
+            "*ResourceInOperating*",
+            "*ListenerStatusNotSupport",
+            "*LastTaskNotFinished",
+        ),
+    ),
+    (CloudUnavailable, ("InternalError*", "ServiceUnavailable*", "SystemBusy*")),
+    (Rejected, ("ObtainIpFail*",)),
+)
+"""Errors and the patterns of their codes; the first that fits counts.
+
+``ObtainIpFail`` is about one server of a batch, which has no address any more: like every other refusal, it has the
+batch sent again server by server.
+"""
 KEY_WORDS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurityToken", "IncompleteSignature")
 """Prefixes of codes that mean that the keys are wrong or expired."""
 PERMISSION_WORDS = ("Forbidden", "NoPermission", "Unauthorized", *KEY_WORDS)
-OUTAGES = {"InternalError", "ServiceUnavailable", "SystemBusy"}
 
 TOKEN_SPENT = "IdempotentFailed"  # noqa: S105 - a code, no secret
 """The client token was used before with other arguments."""
@@ -53,14 +101,7 @@ def keys_are_wrong(code: str) -> bool:
 
 
 def _kind(code: str, status: int) -> type[CloudError]:
-    if code in VSWITCH_FULL:
-        return VSwitchFull
-    if code in LIMITS or "QuotaExceeded" in code or "LimitExceed" in code:
-        return QuotaExceeded
-    if code in GONE or "NotFound" in code or "NotExist" in code:
-        return CloudNotFound
-    if code in BUSY or any(word in code for word in BUSY_WORDS):
-        return CloudConflict
-    if code.split(".")[0] in OUTAGES or status >= 500:
-        return CloudUnavailable
-    return Rejected
+    for kind, patterns in MEANINGS:
+        if any(fnmatchcase(code, pattern) for pattern in patterns):
+            return kind
+    return CloudUnavailable if status >= 500 else Rejected
