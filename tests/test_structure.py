@@ -144,7 +144,6 @@ ENDS_WITH_ITS_CALL = {
     "cli/connectivity/run.py: remove",
     "cli/connectivity/run.py: until_running",
     "cli/migration/steps.py: _until_old_agents_ended",
-    "cloud/alibaba/nlb.py: _until",
     "controller/removal.py: _let_go",
     "controller/removal.py: nodes_are_clean",
     "controller/admission_server.py: _connected",  # one connection, whose errors are caught around the loop

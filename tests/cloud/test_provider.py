@@ -13,8 +13,11 @@ from spiderpool.cloud.provider import (
     Quota,
     QuotaExceeded,
     Rejected,
+    StepsRefused,
+    StillProcessing,
     Throttled,
     VSwitchFull,
+    is_quota,
 )
 
 pytestmark = pytest.mark.unit
@@ -29,7 +32,9 @@ pytestmark = pytest.mark.unit
         (NotPermitted("forbidden", action="AssignPrivateIpAddresses"), False),
         (CloudNotFound("gone"), False),
         (CloudConflict("busy"), True),
+        (StillProcessing("busy"), True),
         (Rejected("no"), False),
+        (StepsRefused([Rejected("no")], serves=True), True),
         (CloudUnavailable("lost"), True),
     ],
 )
@@ -46,3 +51,11 @@ def test_errors_carry_what_their_handlers_need() -> None:
 
 def test_the_limit_of_a_family() -> None:
     assert (Quota(9, 10).of(4), Quota(9, 10).of(6)) == (9, 10)
+
+
+def test_refusals_of_several_steps_are_one_error() -> None:
+    error = StepsRefused([Rejected("no", cloud_code="No"), QuotaExceeded("full"), Rejected("never")], serves=False)
+    assert (error.message, error.cloud_code, error.details) == ("no", "No", "full; never")
+    assert is_quota(error)
+    assert is_quota(QuotaExceeded("full"))
+    assert not is_quota(StepsRefused([Rejected("no")], serves=False))

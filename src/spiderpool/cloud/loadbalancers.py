@@ -36,8 +36,11 @@ class LoadBalancerAPI(Protocol):
     async def carry_out(self, steps: Sequence[Step], observed: ObservedLoadBalancer | None) -> str:
         """Carries out a plan that was made for the observed balancer, and returns the balancer's identity.
 
-        Stops at the first refusal, except that a server unknown to the cloud is skipped and raised at the end.
+        A refusal stops those steps alone that need the refused one: StepsRefused is raised after all others.
         """
+
+    async def delete_leftovers(self, owner: BalancerOwner) -> None:
+        """Deletes what was made for a Service and outlives its balancer, which is gone."""
 
 
 class ENIFinder(Protocol):

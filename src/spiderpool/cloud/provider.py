@@ -9,6 +9,7 @@ CloudError           the cloud did not carry out the call
 ├── CloudConflict    the named object is in another state or being changed; read it again and retry
 │   └── StillProcessing  the very same request came before and is not done; with its token it is asked again
 ├── Rejected         any other refusal; the same call would be refused again
+├── StepsRefused     some steps of a plan were refused, each for a reason of its own; the others were carried out
 └── CloudUnavailable no usable answer; whether the call was carried out is unknown
 """
 
@@ -75,10 +76,36 @@ class Rejected(CloudError):
     """The cloud refused the call and would refuse it again."""
 
 
+class StepsRefused(CloudError):
+    """Steps of a plan were refused; all that does not need them was carried out. The first one gives the message.
+
+    ``refusals`` are all of them. ``serves``: the balancer forwards what it should as far as its parts are concerned, so
+    that its address may be published.
+    """
+
+    retriable = True
+
+    def __init__(self, refusals: Sequence[CloudError], *, serves: bool) -> None:
+        first, *others = refusals
+        super().__init__(
+            first.message,
+            cloud_code=first.cloud_code,
+            details="; ".join(filter(None, (first.details, *(error.message for error in others)))),
+        )
+        self.refusals = tuple(refusals)
+        self.serves = serves
+
+
 class CloudUnavailable(CloudError):
     """No usable answer came. It is unknown whether a change was made."""
 
     retriable = True
+
+
+def is_quota(error: CloudError) -> bool:
+    """Whether a quota was in the way of a call, or of one step of a plan."""
+    errors = error.refusals if isinstance(error, StepsRefused) else (error,)
+    return any(isinstance(each, QuotaExceeded) for each in errors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ class BalancerRemoval:
             observed = await self._effects.balancers.apis[kind].find(owner)  # the label may name one that is gone
         if observed is None:
             self._confirm_missing(fresh)
+            await self._effects.balancers.apis[kind].delete_leftovers(owner)
         else:
             await self._remove_observed(fresh, kind, observed)
         await self._remove_finalizer(fresh, kind)

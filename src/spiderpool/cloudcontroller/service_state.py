@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import LoadBalancerIngress, Service
 from spiderpool.api.event_reasons import EventReason
+from spiderpool.cloud.provider import StepsRefused
 from spiderpool.cloudcontroller.balancer_grants import NotGranted
 from spiderpool.cloudcontroller.balancer_limits import TooManyLoadBalancers
 from spiderpool.cloudcontroller.service_inputs import ServiceTimings
@@ -16,6 +17,9 @@ from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.values import ServerGroup, ServerPlace
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.events import Recorder
+
+MOST_EVENTS = 10
+"""Events about one reconciliation of a Service that was refused."""
 
 
 @dataclass(slots=True)
@@ -28,6 +32,8 @@ class ServiceState:
     """Reason → messages that were recorded last."""
     missing_since: float | None = None
     """Time at which its balancer was first missing."""
+    is_at_quota: bool = False
+    """Whether a quota kept something out the last time."""
     servers_since: dict[ServerPlace, float] = field(default_factory=dict)
     """Server with a weight → time since which its balancer is known to have it."""
 
@@ -79,6 +85,14 @@ class ServiceStates:
         state.events[reason] = messages
         for message in messages:
             self._recorder.event(service, reason, message)
+
+
+def messages_of(error: SpiderpoolError) -> tuple[str, ...]:
+    """Returns the messages of the Events about an error: one for each refused step, without those that say the same."""
+    errors = error.refusals if isinstance(error, StepsRefused) else (error,)
+    messages = tuple(dict.fromkeys(each.message for each in errors))
+    others = len(messages) - MOST_EVENTS
+    return (*messages[:MOST_EVENTS], f"{others} further steps were refused") if others > 0 else messages
 
 
 def reason_of(error: SpiderpoolError) -> EventReason[Service]:

@@ -10,6 +10,7 @@ from spiderpool.api.core_v1 import LoadBalancerIngress, Node, Service
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.cloud.loadbalancers import LoadBalancers
+from spiderpool.cloud.provider import CloudError, StepsRefused, is_quota
 from spiderpool.cloudcontroller.balancer_grants import GrantReconciler
 from spiderpool.cloudcontroller.balancer_limits import BalancerLimits, TooManyLoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
@@ -17,7 +18,7 @@ from spiderpool.cloudcontroller.service_backends import ServiceBackends, decidin
 from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
 from spiderpool.cloudcontroller.service_removal import BalancerRemoval, preserves
-from spiderpool.cloudcontroller.service_state import ServiceStates, reason_of
+from spiderpool.cloudcontroller.service_state import ServiceStates, messages_of, reason_of
 from spiderpool.core.cloud.loadbalancer import checking, grants, planning
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of
@@ -135,7 +136,7 @@ class ServiceReconciler:
         try:
             await self._reconcile_service(service)
         except SpiderpoolError as error:
-            self._states.record(service, reason_of(error), error.message, repeat=True)
+            self._states.record(service, reason_of(error), *messages_of(error), repeat=True)
             raise
 
     async def _reconcile_service(self, service: Service) -> None:
@@ -220,7 +221,14 @@ class ServiceReconciler:
             self._refuse(service, refused)
             return False
         self._report_grants(service, missing)
-        observed, waits = await self._apply(service, model, observed)
+        observed = observed or await self._create(service, model)
+        self._states.record(service, event_reasons.CANNOT_BE_CHANGED, *planning.unchangeable(model, observed))
+        try:
+            waits = await self._carry_out(service, model, observed)
+        except StepsRefused as error:
+            if error.serves:
+                await self._publish(service, model, observed)
+            raise
         published = await self._publish(service, model, observed)
         if not waits:
             self._states.of(service.key).applied = (model, published)
@@ -335,32 +343,28 @@ class ServiceReconciler:
             self._states.record(service, event_reasons.LOAD_BALANCER_NOT_FOUND, text)
         raise NotReady(f"load balancer {name} cannot be found; none is made in its place")
 
-    async def _apply(
-        self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer | None
-    ) -> tuple[ObservedLoadBalancer, bool]:
-        """Turns the observed balancer (None: a new one) into the model.
-
-        Returns it as it was before the steps, and what `_carry_out` returns.
-        """
-        if observed is None:
-            observed = await self._create(service, model)
-        self._states.record(service, event_reasons.CANNOT_BE_CHANGED, *planning.unchangeable(model, observed))
-        return observed, await self._carry_out(service, model, observed)
-
     async def _carry_out(
         self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer, *, only_backends: bool = False
     ) -> bool:
         """Carries out a plan; returns whether servers only wait for another to be well: then it looks again."""
         self._states.note_servers(service.key, observed.groups)
         before = self._states.unsettled(service.key, model.settling)
+        state = self._states.of(service.key)
+        if not state.is_at_quota:  # where there is no room, nodes leave first
+            model = planning.with_leaving_nodes(model, observed, before)
         steps = planning.plan(model, observed, before)
         steps = planning.only_backends(steps) if only_backends else steps
-        await self._effects.carry_out(service, model.kind, steps, observed)
+        try:
+            await self._effects.carry_out(service, model.kind, steps, observed)
+        except CloudError as error:
+            state.is_at_quota = is_quota(error)
+            raise
+        state.is_at_quota = False
         self._states.note_servers(service.key, model.groups)
         added = self._states.unsettled(service.key, model.settling)
         waits = planning.waits(model, before | added)  # also for what has settled since the plan was made
         if waits:
-            self._states.of(service.key).applied = None
+            state.applied = None
             self._queue.add(service.key, model.settling)
         return waits
 

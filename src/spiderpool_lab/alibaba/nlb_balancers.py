@@ -23,6 +23,8 @@ RULES: dict[str, Rule] = {
     "Ipv6AddressType": ("Internet", "Intranet"),
     "LoadBalancerType": ("network",),
 }
+SECURITY_GROUPS = 4
+"""Quota of the real API, for one NLB."""
 _STORED = (*RULES, "BandwidthPackageId", "ResourceGroupId")
 _DELETION = "DeletionProtection"
 _MODIFICATION = "ModificationProtection"
@@ -392,6 +394,9 @@ def _security_groups(name: str, *, join: bool) -> None:
             if identity not in account.tables.security_groups:
                 raise not_found("ResourceNotFound.SecurityGroup", "resource SecurityGroup", identity)
         others = tuple(item for item in found.security_groups if item not in sent)
+        if join and len(others) + len(sent) > SECURITY_GROUPS:
+            text = f"The quota of {SECURITY_GROUPS} security groups of a load balancer is not sufficient."
+            raise Refusal("QuotaInsufficient.SecurityGroup", text)
         return change(account, found, replace(found, security_groups=(*others, *sent) if join else others))
 
 

@@ -8,8 +8,11 @@ from dataclasses import replace
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.alibaba.balancers import NLB, AsyncJob, NLBGroup, NLBListener
 from spiderpool_lab.alibaba.parameters import Parameters
-from spiderpool_lab.alibaba.refusals import Refusal, not_found
+from spiderpool_lab.alibaba.refusals import Refusal, invalid, not_found
 from spiderpool_lab.alibaba.registry import Answer, action
+
+JOBS_PER_CALL = 20
+"""Jobs that one call of ListAsynJobs may name."""
 
 
 def start(account: Account, work: Callable[[], None]) -> Answer:
@@ -31,6 +34,16 @@ def get_job_status(account: Account, parameters: Parameters) -> Answer:
     if job is None:
         raise not_found("ResourceNotFound.JobId", "job", parameters.required("JobId"))
     return {"Status": job.status}
+
+
+@action("nlb", "ListAsynJobs", optional="JobIds")
+def list_asyn_jobs(account: Account, parameters: Parameters) -> Answer:
+    """NLB 2022-04-30 ListAsynJobs: the status of several asynchronous jobs, at most 20."""
+    named = parameters.texts("JobIds")
+    if len(named) > JOBS_PER_CALL:
+        raise invalid("JobIds", f"has more than {JOBS_PER_CALL} jobs")
+    found = [job for job in account.tables.jobs if not named or job.identity in named][:JOBS_PER_CALL]
+    return {"Jobs": [{"Id": job.identity, "Status": job.status} for job in found], "TotalCount": len(found)}
 
 
 def balancer(account: Account, identity: str, *, idle: bool = False) -> NLB:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spiderpool.cloud.alibaba.common import tag_list, text
-from spiderpool.cloud.provider import CloudNotFound
+from spiderpool.cloud.provider import StepsRefused
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
@@ -38,8 +38,9 @@ async def test_a_server_that_is_gone_keeps_no_other_out(balanced: SimulatedCloud
     cloud = api_of(balanced, kind)
     identity = await cloud.carry_out(plan(desired, None)[:1], None)
     observed = await cloud.find(desired.owner, identity)
-    with pytest.raises(CloudNotFound, match="i-gone"):
+    with pytest.raises(StepsRefused, match="i-gone") as refused:
         await cloud.carry_out(plan(desired, observed), observed)
+    assert refused.value.serves
     assert await reached(cloud, model(balanced, HTTP, **spec)) is not None
 
 

@@ -27,9 +27,10 @@ def known(product: str) -> set[str]:
 
 
 def called(module: str, *products: str) -> set[str]:
-    """Actions that a module names; that a word is one, the official clients say."""
+    """Actions that a module and its parts name; that a word is one, the official clients say."""
     actions = {action for product in products for action in known(product)}
-    return actions.intersection(WORD.findall((SOURCES / f"{module}.py").read_text()))
+    files = [SOURCES / f"{module}.py", *SOURCES.glob(f"{module}_*.py")]
+    return actions.intersection(word for file in files for word in WORD.findall(file.read_text()))
 
 
 def listed(*features: str) -> set[str]:

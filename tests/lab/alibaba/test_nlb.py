@@ -57,8 +57,15 @@ async def test_a_balancer_is_provisioned_described_and_deleted(clients: Clients,
     assert [item["LoadBalancerStatus"] for item in answer["LoadBalancers"]] == ["Active"]
     job = {"JobId": (await clients.call("nlb", "DeleteLoadBalancer", **which))["JobId"]}
     assert (await clients.call("nlb", "GetJobStatus", **job))["Status"] == "Processing"
+    listed = {"JobIds": [job["JobId"], "job-none"]}
+    assert (await clients.call("nlb", "ListAsynJobs", **listed))["Jobs"] == [
+        {"Id": job["JobId"], "Status": "Processing"}
+    ]
     pass_time()
     assert (await clients.call("nlb", "GetJobStatus", **job))["Status"] == "Succeeded"
+    assert [each["Status"] for each in (await clients.call("nlb", "ListAsynJobs", **listed))["Jobs"]] == ["Succeeded"]
+    many = {"JobIds": [f"job-{number}" for number in range(21)]}
+    assert await refused(clients, "nlb", "ListAsynJobs", **many) == "InvalidParameter"
     assert await refused(clients, "nlb", "GetLoadBalancerAttribute", **which) == "ResourceNotFound.loadBalancer"
 
 

@@ -23,21 +23,25 @@ from spiderpool.cloud.alibaba.answers import (
     texts,
 )
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
-from spiderpool.cloud.alibaba.common import PROTECTION_REASON, tag_list, text, unless_made_for_another
-from spiderpool.cloud.alibaba.execution import BalancerStep, Execution, GroupStep, ListenerStep, ServerStep
+from spiderpool.cloud.alibaba.common import PROTECTION_REASON, side_by_side, tag_list, text, unless_made_for_another
+from spiderpool.cloud.alibaba.execution import Execution
 from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable, NotPermitted
 from spiderpool.core.cloud.alibaba.clb import ASPECTS, DEFAULTS, DOMAINS, SERVER_PORT, UNPROTECTED
 from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.alibaba.naming import balancer_name, own_tags
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
+    BalancerStep,
     CreateBalancer,
     CreateGroup,
     CreateListener,
     DeleteBalancer,
     DeleteGroup,
     DeleteListener,
+    GroupStep,
+    ListenerStep,
     RemoveServers,
+    ServerStep,
     SetBalancer,
     SetGroup,
     SetListener,
@@ -135,9 +139,12 @@ class ClassicLoadBalancers:
     async def carry_out(self, steps: Sequence[Step], observed: ObservedLoadBalancer | None) -> str:
         """Carries out a plan that was made for the observed balancer, and returns the balancer's identity.
 
-        Raises CloudError at the first refusal; refusals of single servers are raised together at the end.
+        Raises CloudError, StepsRefused for refusals of some steps, after all others have been carried out.
         """
         return await _ClassicExecution(self, observed).carry_out(steps)
+
+    async def delete_leftovers(self, owner: BalancerOwner) -> None:
+        """Nothing: a classic balancer's parts go with it."""
 
     async def call(self, action: str, parameters: Mapping[str, Any], *, token: bool = False) -> Json:
         """Calls an action in this region."""
@@ -161,7 +168,9 @@ class ClassicLoadBalancers:
             address=optional(described, "Address"),
             settings=_settings(described),
             tags=_tags_of(described),
-            listeners=tuple([await self._listener(identity, each, names) for each in await self._listeners(identity)]),
+            listeners=tuple(
+                await side_by_side(self._listener(identity, each, names) for each in await self._listeners(identity))
+            ),
             groups=tuple(groups),
         )
 
@@ -182,12 +191,13 @@ class ClassicLoadBalancers:
     async def _groups(self, identity: str, owner: BalancerOwner) -> list[ServerGroup]:
         """Returns all server groups, those of the Service with their servers."""
         answer = await self.call("DescribeVServerGroups", {"LoadBalancerId": identity})
-        groups: list[ServerGroup] = []
-        for each in objects(answer, "DescribeVServerGroups", "VServerGroups", "VServerGroup"):
-            name, group = optional(each, "VServerGroupName"), required(each, "VServerGroupId")
-            servers = await self._servers(group) if CLB.naming.is_part_of(name, owner) else frozenset()
-            groups.append(ServerGroup(name, {}, servers, group))
-        return groups
+        found = objects(answer, "DescribeVServerGroups", "VServerGroups", "VServerGroup")
+        return await side_by_side(self._group(each, owner) for each in found)
+
+    async def _group(self, described: Json, owner: BalancerOwner) -> ServerGroup:
+        name, identity = optional(described, "VServerGroupName"), required(described, "VServerGroupId")
+        servers = await self._servers(identity) if CLB.naming.is_part_of(name, owner) else frozenset()
+        return ServerGroup(name, {}, servers, identity)
 
     async def _servers(self, group: str) -> frozenset[BackendServer]:
         action = "DescribeVServerGroupAttribute"

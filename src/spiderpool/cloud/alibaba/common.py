@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from spiderpool.cloud.alibaba.answers import Json
 from spiderpool.core.cloud.alibaba.naming import is_made_for_another
@@ -10,6 +12,22 @@ from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, Settings
 
 PROTECTION_REASON = "managed.by.kubernetes"
 """Reason that the API requires for the modification protection."""
+
+AT_ONCE = 10
+"""Reads of the parts of one balancer that are made at a time."""
+
+T = TypeVar("T")
+
+
+async def side_by_side(reads: Iterable[Awaitable[T]]) -> list[T]:
+    """Returns the results of reads in their order, at most `AT_ONCE` of which run at a time; raises the first error."""
+    running = asyncio.Semaphore(AT_ONCE)
+
+    async def one(read: Awaitable[T]) -> T:
+        async with running:
+            return await read
+
+    return list(await asyncio.gather(*map(one, reads)))
 
 
 def tag_list(tags: Settings) -> list[Json]:

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import assert_never
 
-from spiderpool.cloud.provider import CloudError, CloudNotFound, Rejected
+from spiderpool.cloud.provider import CloudError, CloudNotFound, QuotaExceeded, Rejected, StepsRefused
+from spiderpool.cloud.step_runner import StepRunner
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
+    BalancerStep,
     CreateBalancer,
     CreateGroup,
     CreateListener,
     DeleteBalancer,
     DeleteGroup,
     DeleteListener,
+    GroupStep,
+    ListenerStep,
     RemoveServers,
+    ServerStep,
     SetBalancer,
     SetGroup,
     SetListener,
@@ -30,12 +36,9 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     Untag,
 )
 from spiderpool.core.cloud.loadbalancer.values import BackendServer, ObservedLoadBalancer
-from spiderpool.errors import raise_all
 
-BalancerStep = CreateBalancer | SetBalancer | Unprotect | Tag | Untag | DeleteBalancer
-GroupStep = CreateGroup | SetGroup | DeleteGroup
-ServerStep = AddServers | SetWeights | RemoveServers
-ListenerStep = CreateListener | SetListener | StartListener | DeleteListener
+SERVING = (CreateBalancer, CreateGroup, AddServers, CreateListener, StartListener)
+"""Steps without which something that a Service asks for is not served."""
 
 
 class Execution(ABC):
@@ -45,19 +48,26 @@ class Execution(ABC):
     """Servers that one call may add, change or remove."""
 
     def __init__(self, observed: ObservedLoadBalancer | None) -> None:
+        self._observed = observed
         self.identity = observed.identity if observed else ""
         groups = observed.groups if observed else ()
         self.groups = {group.name: group.identity for group in groups}  # name → identity, also of groups made here
+        self._unplaced: dict[str, list[BackendServer]] = {}  # name of a group → servers that a quota has kept out
         self._refusals: list[CloudError] = []  # of single servers
 
     async def carry_out(self, steps: Sequence[Step]) -> str:
-        """Carries out the steps in order, and returns the balancer's identity.
+        """Carries out the steps, side by side where they do not depend on each other; returns the balancer's identity.
 
-        Raises CloudError at the first refusal; refusals of single servers are raised together at the end.
+        Raises StepsRefused when some were refused, after all others have been carried out, or the refusal of the only
+        step.
         """
-        for step in steps:
-            await self._do(step)
-        raise_all(self._refusals)
+        runner = StepRunner(steps, self._observed, self._do)
+        await runner.run()
+        refusals = [error for _, error in runner.refusals] + self._refusals
+        if refusals and len(steps) == 1 and len(refusals) == 1:
+            raise refusals[0]
+        if refusals:
+            raise StepsRefused(refusals, serves=not any(isinstance(step, SERVING) for step, _ in runner.refusals))
         return self.identity
 
     async def _do(self, step: Step) -> None:
@@ -66,15 +76,39 @@ class Execution(ABC):
                 await self.change_balancer(step)
             case CreateGroup() | SetGroup() | DeleteGroup():
                 await self.change_group(step)
-            case AddServers(group, servers) | SetWeights(group, servers) | RemoveServers(group, servers):
-                kind = type(step)
-                self._refusals += await send_servers(
-                    lambda part: self.send_servers(kind, group, part), servers, self.batch
-                )
+            case AddServers(group, servers):
+                await self._add(group, self._unplaced.pop(group, list(servers)))
+            case RemoveServers(group, servers) if group in self._unplaced:
+                await self._exchange(group, list(servers))
+            case SetWeights(group, servers) | RemoveServers(group, servers):
+                await self._send(type(step), group, servers)
             case CreateListener() | SetListener() | StartListener() | DeleteListener():
                 await self.change_listener(step)
             case unknown:
                 assert_never(unknown)
+
+    async def _add(self, group: str, servers: list[BackendServer]) -> None:
+        """Adds servers to a group. Raises QuotaExceeded, and remembers those that found no room."""
+        sent = await self._send(AddServers, group, servers)
+        if sent.quota is not None:
+            self._unplaced[group] = sent.unplaced
+            raise sent.quota
+
+    async def _exchange(self, group: str, gone: list[BackendServer]) -> None:
+        """Removes servers and adds those that wait for room: by halves, so that some remain meanwhile."""
+        for part in halves(gone):
+            await self._send(RemoveServers, group, part)
+            self._unplaced[group] = (await self._send(AddServers, group, self._unplaced[group])).unplaced
+
+    async def _send(self, kind: type[ServerStep], group: str, servers: Collection[BackendServer]) -> Shipment:
+        """Sends servers, and notes the refusals of single ones. Raises the first of these when there is no other."""
+        sent = await send_servers(lambda part: self.send_servers(kind, group, part), servers, self.batch)
+        if sent.refusals and len(sent.refusals) == len(servers):
+            first, *others = sent.refusals
+            self._refusals += others
+            raise first
+        self._refusals += sent.refusals
+        return sent
 
     @abstractmethod
     async def change_balancer(self, step: BalancerStep) -> None:
@@ -93,19 +127,48 @@ class Execution(ABC):
         """Adds, changes or removes at most ``batch`` servers of a group. Raises CloudNotFound or Rejected for one."""
 
 
+@dataclass(slots=True)
+class Shipment:
+    """What became of servers that were sent."""
+
+    refusals: list[CloudError] = field(default_factory=list)
+    """Of single servers."""
+    unplaced: list[BackendServer] = field(default_factory=list)
+    """Those that found no room."""
+    quota: QuotaExceeded | None = None
+    """The cloud's word about that."""
+
+
+def halves(servers: list[BackendServer]) -> list[list[BackendServer]]:
+    """Returns half of the servers, half of the rest, and so on to the last one."""
+    half = (len(servers) + 1) // 2
+    return [servers[:half], *halves(servers[half:])] if servers else []
+
+
 async def send_servers(
     send: Callable[[list[BackendServer]], Awaitable[None]], servers: Collection[BackendServer], size: int
-) -> list[CloudError]:
-    """Sends servers in order, at most ``size`` at a time; returns the refusals of single servers.
+) -> Shipment:
+    """Sends servers in order, at most ``size`` at a time; returns what was refused.
 
     One may exist no longer, or not have the address that its node reports. A batch that is refused for it is sent
-    again, one server at a time, so that the others get in.
+    again, one server at a time, so that the others get in. One that exceeds a quota is sent again by halves, until
+    there is no room for another server.
     """
-    ordered, refusals = list(servers), list[CloudError]()
-    for start in range(0, len(ordered), size):
-        part = ordered[start : start + size]
+    ordered, sent = list(servers), Shipment()
+    batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    while batches:
+        part = batches.pop(0)
         try:
             await send(part)
         except (CloudNotFound, Rejected) as error:
-            refusals += await send_servers(send, part, 1) if len(part) > 1 else [error]
-    return refusals
+            if len(part) == 1:
+                sent.refusals.append(error)
+            batches[:0] = [[server] for server in part] if len(part) > 1 else []
+        except QuotaExceeded as error:
+            if len(part) == 1:
+                sent.quota = error
+                sent.unplaced = part + [server for batch in batches for server in batch]
+                return sent
+            half = (len(part) + 1) // 2
+            batches[:0] = [part[:half], part[half:]]
+    return sent

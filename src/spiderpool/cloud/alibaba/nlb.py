@@ -6,7 +6,7 @@ Most changes are jobs: the cloud answers at once and works afterwards, so we wai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, assert_never
@@ -14,9 +14,10 @@ from typing import Any, assert_never
 from spiderpool.cloud.alibaba import nlb_settings
 from spiderpool.cloud.alibaba.answers import Json, all_objects, number, optional, part, parts, required, texts
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
-from spiderpool.cloud.alibaba.common import PROTECTION_REASON, tag_list, text, unless_made_for_another
-from spiderpool.cloud.alibaba.execution import BalancerStep, Execution, GroupStep, ListenerStep, ServerStep
-from spiderpool.cloud.provider import CloudConflict, CloudNotFound, CloudUnavailable, NotPermitted
+from spiderpool.cloud.alibaba.common import PROTECTION_REASON, side_by_side, tag_list, text, unless_made_for_another
+from spiderpool.cloud.alibaba.execution import Execution
+from spiderpool.cloud.alibaba.nlb_jobs import PAUSE, TIMEOUT, Jobs
+from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable, NotPermitted
 from spiderpool.core.cloud.alibaba.kinds import NLB
 from spiderpool.core.cloud.alibaba.naming import balancer_name, own_tags
 from spiderpool.core.cloud.alibaba.nlb import (
@@ -28,14 +29,17 @@ from spiderpool.core.cloud.alibaba.nlb import (
 )
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
+    BalancerStep,
     CreateBalancer,
     CreateGroup,
     CreateListener,
     DeleteBalancer,
     DeleteGroup,
     DeleteListener,
-    ParameterChange,
+    GroupStep,
+    ListenerStep,
     RemoveServers,
+    ServerStep,
     SetBalancer,
     SetGroup,
     SetListener,
@@ -62,10 +66,6 @@ BATCH = 40
 """Servers that one call may add, change or remove."""
 DEFAULT_WEIGHT = 100
 """Weight of a server where the answer leaves it out."""
-JOB_TIMEOUT = 120.0
-"""Seconds that we wait for a job; after that the Service is reconciled again later."""
-JOB_PAUSE = 1.0
-"""Seconds between two queries of a job's status."""
 CREATION = (
     *("LoadBalancerType", "VpcId", "ResourceGroupId", "AddressIpVersion", "AddressType"),
     *("LoadBalancerName", "BandwidthPackageId"),
@@ -88,10 +88,11 @@ SCHEDULERS = {name.lower(): name for name in ("Wrr", "Wlc", "rr", "sch", "tch", 
 class NetworkLoadBalancers:
     """Implements `LoadBalancerAPI` for the network load balancers of one region."""
 
-    def __init__(self, client: OpenAPIClient, region: str, *, pause: float = JOB_PAUSE) -> None:
+    def __init__(self, client: OpenAPIClient, region: str, *, pause: float = PAUSE) -> None:
         self._client = client
         self._region = region
         self._pause = pause
+        self._jobs = Jobs(self._call, pause)
 
     async def find(self, owner: BalancerOwner, identity: str = "") -> ObservedLoadBalancer | None:
         """Returns the balancer of an identity; without one, the balancer with the Service's tags, else with its name.
@@ -115,45 +116,40 @@ class NetworkLoadBalancers:
     async def carry_out(self, steps: Sequence[Step], observed: ObservedLoadBalancer | None) -> str:
         """Carries out a plan that was made for the observed balancer, and returns the balancer's identity.
 
-        Raises CloudError at the first refusal; refusals of single servers are raised together at the end.
+        Raises CloudError, StepsRefused for refusals of some steps, after all others have been carried out.
         """
         return await _NetworkExecution(self, observed).carry_out(steps)
+
+    async def delete_leftovers(self, owner: BalancerOwner) -> None:
+        """Deletes the server groups of a Service whose balancer is gone."""
+        groups = tuple(await self._groups(owner))
+        await self.carry_out(
+            [DeleteGroup(group.name, group.identity) for group in groups],
+            ObservedLoadBalancer("", "", "", groups=groups),
+        )
 
     async def change(self, action: str, parameters: Mapping[str, Any]) -> Json:
         """Calls an action that changes something, and waits for its job. Raises CloudError."""
         answer = await self._call(action, parameters, token=True)
         if job := optional(answer, "JobId"):
-            await self._finished(action, job)
+            await self._jobs.finished(action, job)
         return answer
 
     async def active(self, identity: str) -> None:
-        """Waits until a balancer can be changed. Raises CloudUnavailable after `JOB_TIMEOUT`."""
-
-        async def is_active() -> bool:
-            found = await self._balancers({"LoadBalancerIds": [identity]})
-            return any(each.get("LoadBalancerStatus") == "Active" for each in found)
-
-        await self._until(is_active, f"network load balancer {identity} is not active")
-
-    async def _finished(self, action: str, job: str) -> None:
-        """Waits for a job. Raises CloudConflict when it fails, CloudUnavailable after `JOB_TIMEOUT`."""
-
-        async def is_finished() -> bool:
-            answer = await self._client.call(PRODUCT, "GetJobStatus", {"JobId": job}, region=self._region)
-            if answer.get("Status") == "Failed":
-                raise CloudConflict(f"{action} was accepted and then failed (job {job}); it is tried again")
-            return answer.get("Status") == "Succeeded"
-
-        await self._until(is_finished, f"{action} has not ended (job {job})")
-
-    async def _until(self, condition: Callable[[], Awaitable[bool]], problem: str) -> None:
-        """Waits until a condition is true. Raises CloudUnavailable with the ``problem`` after `JOB_TIMEOUT`."""
+        """Waits until a balancer can be changed. Raises CloudUnavailable after `TIMEOUT`."""
         try:
-            async with asyncio.timeout(JOB_TIMEOUT):
-                while not await condition():
+            async with asyncio.timeout(TIMEOUT):
+                while True:
+                    if await self._is_active(identity):
+                        return
                     await asyncio.sleep(self._pause)
         except TimeoutError as error:
-            raise CloudUnavailable(f"{problem} after {JOB_TIMEOUT:.0f} s; we look again later") from error
+            text = f"network load balancer {identity} is not active after {TIMEOUT:.0f} s; we look again later"
+            raise CloudUnavailable(text) from error
+
+    async def _is_active(self, identity: str) -> bool:
+        found = await self._balancers({"LoadBalancerIds": [identity]})
+        return any(each.get("LoadBalancerStatus") == "Active" for each in found)
 
     async def _call(self, action: str, parameters: Mapping[str, Any], *, token: bool = False) -> Json:
         sent = {"RegionId": self._region, **parameters}
@@ -193,12 +189,13 @@ class NetworkLoadBalancers:
         """Returns the Service's server groups: those with its tags and its name."""
         sent = {"Tag": tag_list(own_tags(owner))}
         found = await all_objects(self._call, "ListServerGroups", sent, "ServerGroups")
-        return [
-            ServerGroup(name, _group_settings(each), await self._servers(identity), identity)
-            for each in found
-            if NLB.naming.is_part_of(name := optional(each, "ServerGroupName"), owner)
-            and (identity := required(each, "ServerGroupId"))
-        ]
+        ours = [each for each in found if NLB.naming.is_part_of(optional(each, "ServerGroupName"), owner)]
+        return await side_by_side(self._group(each) for each in ours)
+
+    async def _group(self, described: Json) -> ServerGroup:
+        identity = required(described, "ServerGroupId")
+        name = optional(described, "ServerGroupName")
+        return ServerGroup(name, _group_settings(described), await self._servers(identity), identity)
 
     async def _servers(self, group: str) -> frozenset[BackendServer]:
         found = await all_objects(self._call, "ListServerGroupServers", {"ServerGroupId": group}, "Servers")
@@ -247,8 +244,6 @@ class _NetworkExecution(Execution):
     async def _set(self, step: SetBalancer) -> None:
         settings = {name: step.model.settings[name] for name in ASPECTS[step.aspect] if name in step.model.settings}
         match step.aspect:
-            case "security groups":
-                await self._security_groups(step.changes)
             case "protection":
                 if settings["ModificationProtectionStatus"] == "ConsoleProtection":
                     settings["ModificationProtectionReason"] = PROTECTION_REASON
@@ -257,16 +252,6 @@ class _NetworkExecution(Execution):
                 await self._change("UpdateLoadBalancerAttribute", {"LoadBalancerId": self.identity, **settings})
             case _:
                 await nlb_settings.change(self._change, self.identity, step)
-
-    async def _security_groups(self, changes: tuple[ParameterChange, ...]) -> None:
-        (change,) = changes
-        old, new = ({each for each in side.split(",") if each} for side in (change.old, change.new))
-        for action, groups in (
-            ("LoadBalancerJoinSecurityGroup", new - old),
-            ("LoadBalancerLeaveSecurityGroup", old - new),
-        ):
-            if groups:
-                await self._change(action, {"LoadBalancerId": self.identity, "SecurityGroupIds": sorted(groups)})
 
     async def _tag(self, action: str, parameters: Json) -> None:
         await self._change(action, {"ResourceType": "loadbalancer", "ResourceId": [self.identity], **parameters})

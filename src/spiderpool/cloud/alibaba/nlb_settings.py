@@ -1,4 +1,4 @@
-"""Settings of a network balancer that have an action of their own: addresses, zones, bandwidth, certificates."""
+"""Settings of a network balancer with actions of their own: addresses, zones, bandwidth, certificates, groups."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from spiderpool.cloud.alibaba.answers import Call, Json, all_objects, optional, part, parts, required
 from spiderpool.cloud.alibaba.common import text
+from spiderpool.cloud.provider import QuotaExceeded
 from spiderpool.core.cloud.alibaba.nlb import PROXY_V2, REQUESTED_ZONES, zone_text, zones
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.steps import ParameterChange, SetBalancer
@@ -35,6 +36,9 @@ async def change(call: Change, identity: str, step: SetBalancer) -> None:
             await call("UpdateLoadBalancerZones", named | {"ZoneMappings": zone_mappings(step.model)})
         case "bandwidth package":
             await _change_package(call, named, step.changes)
+        case "security groups":
+            (only,) = step.changes
+            await _change_security_groups(call, named, only.old, only.new)
         case aspect:
             raise ValueError(f"a network balancer has no aspect {aspect}")
 
@@ -109,3 +113,27 @@ async def _change_package(call: Change, named: Json, changes: tuple[ParameterCha
         await call("DetachCommonBandwidthPackageFromLoadBalancer", named | {"BandwidthPackageId": change.old})
     if change.new:
         await call("AttachCommonBandwidthPackageToLoadBalancer", named | {"BandwidthPackageId": change.new})
+
+
+async def _change_security_groups(call: Change, named: Json, old: str, new: str) -> None:
+    """Joins groups, then leaves others; at a quota those first, but for one: without any, all may come in."""
+
+    async def send(action: str, groups: list[str]) -> None:
+        if groups:
+            await call(action, named | {"SecurityGroupIds": groups})
+
+    former, wanted = ({each for each in side.split(",") if each} for side in (old, new))
+    joined, left = sorted(wanted - former), sorted(former - wanted)
+    room = left if former & wanted else left[1:]
+    try:
+        await send("LoadBalancerJoinSecurityGroup", joined)
+    except QuotaExceeded:
+        if not room:
+            raise
+        await send("LoadBalancerLeaveSecurityGroup", room)
+        await send("LoadBalancerJoinSecurityGroup", joined[: len(room)])
+        left, joined = left[: len(left) - len(room)], joined[len(room) :]
+        await send("LoadBalancerLeaveSecurityGroup", left)
+        await send("LoadBalancerJoinSecurityGroup", joined)
+    else:
+        await send("LoadBalancerLeaveSecurityGroup", left)

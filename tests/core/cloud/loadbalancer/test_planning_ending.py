@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
-from spiderpool.core.cloud.loadbalancer.planning import plan, waits
+from spiderpool.core.cloud.loadbalancer.planning import plan, waits, with_leaving_nodes
 from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer, ServerPlace
 from tests.core.pretend_balancers import HTTP, carried_out, endpoints, model_of, node, reached, service
 
@@ -140,3 +140,34 @@ def test_whoever_answers_is_reached(history: list[tuple[set[str], set[str], bool
         possible = well & {f"i-{name}" for name in ready | ending}
         assert answering or not possible, "one that was well and answers was given up for nobody"
         well = {name for name in there if there[name] and (has_time or name in well)}
+
+
+def labelled(name: str, unsettled: Any = ()) -> tuple[LoadBalancerModel, ObservedLoadBalancer]:
+    """The model of a Service whose only server was i-a, and shall now be another node."""
+    former = reached(model_of(service(HTTP), BackendSnapshot([node("a")])), None)
+    model = model_of(service(HTTP), BackendSnapshot([node(name)] if name else []))
+    return with_leaving_nodes(model, former, unsettled), former
+
+
+def test_a_node_leaves_when_another_is_well() -> None:
+    model, former = labelled("b")
+    second = after(model, former)
+    assert weights(second) == {"i-a": 100, "i-b": 100}
+    assert waits(model, [NEW])
+    desired = model_of(service(HTTP), BackendSnapshot([node("b")]))
+    assert weights(after(with_leaving_nodes(desired, second, [NEW]), second, [NEW])) == {"i-a": 100, "i-b": 100}
+    assert weights(after(with_leaving_nodes(desired, second, []), second)) == {"i-b": 100}
+
+
+def test_a_node_does_not_wait_for_another_where_one_is_well_or_none_is_wanted() -> None:
+    former = reached(model_of(service(HTTP), BackendSnapshot([node("a"), node("b")])), None)
+    one = model_of(service(HTTP), BackendSnapshot([node("b"), node("c")]))
+    assert with_leaving_nodes(one, former, []) == one
+    none, present = labelled("")
+    assert weights(after(none, present)) == {}
+
+
+def test_a_pod_that_has_gone_leaves_at_once() -> None:
+    former = reached(of_pods(pods(A), {"10.0.0.1": "eni-1"}), None)
+    model = with_leaving_nodes(of_pods(pods(B), {"10.0.0.2": "eni-2"}), former, [])
+    assert weights(after(model, former)) == {"10.0.0.2": 100}

@@ -87,6 +87,6 @@ def test_a_balancer_that_cannot_be_lent_is_not_touched() -> None:
     theirs = replace(made(lent=True), tags={"ack.aliyun.com": "c2"})
     (line,) = dry_run(requested, CLB, BackendSnapshot([node("a")]), CONFIGURATION, theirs).splitlines()
     assert line.startswith("fault: balancer lb-u was made for a Service and cannot be lent to another: ")
-    assert dry_run(requested, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made(lent=True)).startswith(
-        "1. tag the balancer: "
+    assert dry_run(requested, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made(lent=True)).endswith(
+        "3. tag the balancer: kubernetes.reused.by.user=true"
     )

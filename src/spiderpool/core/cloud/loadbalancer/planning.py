@@ -1,7 +1,8 @@
 """From the observed balancer to the desired one: the steps, in an order that interrupts as little traffic as possible.
 
-Servers are added before others are removed, groups are filled before a listener forwards to them, and what is no
-longer needed is removed last. What is not recognised as ours is left alone.
+Servers and listeners come first: servers are added before others are removed, groups are filled before a listener
+forwards to them, and what is no longer needed is removed after that. Settings and tags of the balancer come last: what
+the cloud refuses of them stops no traffic. What is not recognised as ours is left alone.
 
 A balancer sends nothing to a new server before its health checks have passed. So a server whose pods are terminating
 and still answer keeps its weight while no other one is known to be well, and then gets weight 0: no new connections,
@@ -60,13 +61,23 @@ def plan(
     model = replace(model, groups=tuple(_with_ending(group, model, present, unsettled) for group in model.groups))
     return (
         *([] if observed or model.reuse else [CreateBalancer(model)]),
-        *_balancer(model, present),
         *_fill_groups(model, present),
         *_listeners(model, present),
         *_stale_listeners(model, present),
         *_remove_servers(model, present),
         *_stale_groups(model, present),
+        *_balancer(model, present),
     )
+
+
+def with_leaving_nodes(
+    model: LoadBalancerModel, observed: ObservedLoadBalancer, unsettled: Collection[ServerPlace]
+) -> LoadBalancerModel:
+    """Returns a model whose groups keep nodes that are to leave until another server is well.
+
+    Not pods: the address of one that has gone may belong to another by now.
+    """
+    return replace(model, groups=tuple(_with_leaving_nodes(group, observed, unsettled) for group in model.groups))
 
 
 def waits(model: LoadBalancerModel, unsettled: Collection[ServerPlace]) -> bool:
@@ -212,6 +223,17 @@ def _with_ending(
     return replace(group, servers=group.servers.union(ending))
 
 
+def _with_leaving_nodes(
+    group: ServerGroup, observed: ObservedLoadBalancer, unsettled: Collection[ServerPlace]
+) -> ServerGroup:
+    present = _by_key(observed.group(group.name))
+    if not group.servers or any(_is_well(server, present, unsettled, group.name) for server in group.servers):
+        return group
+    desired = {server.key for server in group.servers | group.ending}
+    leaving = (each for each in present.values() if each.type == "instance" and each.weight and each.key not in desired)
+    return replace(group, ending=group.ending.union(leaving))
+
+
 def _is_well(
     server: BackendServer,
     present: Mapping[ServerKey, BackendServer],
@@ -294,7 +316,7 @@ def _stale_listeners(model: LoadBalancerModel, observed: ObservedLoadBalancer) -
     """Yields listeners of this Service on ports that it no longer has."""
     if model.manages_listeners:
         desired = {listener.key for listener in model.listeners}
-        for present in observed.listeners:
+        for present in sorted(observed.listeners, key=lambda each: bool(each.group)):  # a redirect before its target
             if present.key not in desired and model.kind.naming.is_part_of(present.description, model.owner):
                 yield DeleteListener(present)
 

@@ -1,4 +1,7 @@
-"""The steps of a plan. The cloud's folder carries them out in order; printed, they are the dry run."""
+"""The steps of a plan. Carried out one after the other they lead to what should be; printed, they are the dry run.
+
+Which of them wait for which is in `ordering`: the cloud's folder carries out the others side by side.
+"""
 
 from __future__ import annotations
 
@@ -196,24 +199,11 @@ class DeleteListener:
         return f"delete listener {self.listener}"
 
 
-Step: TypeAlias = (
-    CreateBalancer
-    | SetBalancer
-    | Unprotect
-    | Tag
-    | Untag
-    | DeleteBalancer
-    | CreateGroup
-    | SetGroup
-    | DeleteGroup
-    | AddServers
-    | SetWeights
-    | RemoveServers
-    | CreateListener
-    | SetListener
-    | StartListener
-    | DeleteListener
-)
+BalancerStep: TypeAlias = CreateBalancer | SetBalancer | Unprotect | Tag | Untag | DeleteBalancer
+GroupStep: TypeAlias = CreateGroup | SetGroup | DeleteGroup
+ServerStep: TypeAlias = AddServers | SetWeights | RemoveServers
+ListenerStep: TypeAlias = CreateListener | SetListener | StartListener | DeleteListener
+Step: TypeAlias = BalancerStep | GroupStep | ServerStep | ListenerStep
 
 
 def _joined(items: Iterable[object]) -> str:

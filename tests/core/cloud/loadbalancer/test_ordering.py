@@ -1,0 +1,133 @@
+"""Which steps wait for which: a plan stays right in every order that this allows, whatever is refused."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from spiderpool.core.cloud.alibaba.kinds import CLB
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.ordering import prerequisites
+from spiderpool.core.cloud.loadbalancer.planning import plan, plan_removal
+from spiderpool.core.cloud.loadbalancer.steps import CreateBalancer, Step
+from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer
+from tests.core.pretend_balancers import HTTP, SECURE, carried_out, model_of, node, reached, service
+
+pytestmark = pytest.mark.unit
+
+NODES = BackendSnapshot([node("a"), node("b")])
+SECURE_PORTS = (HTTP, SECURE)
+OTHERS = BackendSnapshot([node("c")])
+REDIRECT = {"protocol-port": "http:80,https:443", "forward-port": "80:443", "cert-id": "crt-1"}
+HISTORIES = [
+    (model_of(service(HTTP), NODES), model_of(service(HTTP), OTHERS)),
+    (model_of(service(HTTP, SECURE), NODES), model_of(service(HTTP), NODES)),
+    (model_of(service(HTTP), NODES), model_of(service({"port": 80, "nodePort": 31000}), NODES)),
+    (model_of(service(HTTP, SECURE), NODES), model_of(service(HTTP, SECURE, annotations=REDIRECT), NODES)),
+    (model_of(service(HTTP, SECURE, annotations=REDIRECT), NODES), model_of(service(HTTP, SECURE), OTHERS)),
+    (
+        model_of(service(HTTP), NODES),
+        model_of(service(HTTP, annotations={"name": "x", "additional-resource-tags": "team=x"}), OTHERS),
+    ),
+]
+
+
+def observed(model: LoadBalancerModel | None = None) -> ObservedLoadBalancer:
+    """A balancer without parts, or as a model wants it."""
+    if model is not None:
+        return reached(model, None)
+    made = carried_out([CreateBalancer(model_of(service(HTTP), NODES))], None)
+    assert made is not None
+    return made
+
+
+def waits(steps: Sequence[Step], before: ObservedLoadBalancer) -> dict[str, tuple[set[str], set[str]]]:
+    """The steps that each step waits for, and those of them that it needs, as text."""
+    return {
+        str(step): ({str(steps[place]) for place in each.ended}, {str(steps[place]) for place in each.done})
+        for step, each in zip(steps, prerequisites(steps, before), strict=True)
+    }
+
+
+@pytest.mark.parametrize(("before", "after"), HISTORIES)
+@pytest.mark.parametrize("seed", range(5))
+def test_every_allowed_order_leads_to_what_should_be(
+    before: LoadBalancerModel, after: LoadBalancerModel, seed: int
+) -> None:
+    present, shuffle = observed(before), random.Random(seed)
+    steps = plan(after, present)
+    open_steps, order = dict(enumerate(prerequisites(steps, present))), list[Step]()
+    while open_steps:
+        place = shuffle.choice([place for place, each in open_steps.items() if not each.ended & open_steps.keys()])
+        del open_steps[place]
+        order.append(steps[place])
+    reached_state = carried_out(order, present)
+    assert plan(after, reached_state) == ()
+
+
+@pytest.mark.parametrize(("before", "after"), HISTORIES)
+def test_whichever_step_is_refused_every_port_keeps_a_server(
+    before: LoadBalancerModel, after: LoadBalancerModel
+) -> None:
+    present = observed(before)
+    steps = plan(after, present)
+    needs = prerequisites(steps, present)
+    former = {(listener.port, listener.protocol) for listener in before.listeners}
+    kept = {listener.port for listener in after.listeners if (listener.port, listener.protocol) in former}
+    for refused in range(len(steps)):
+        done = set[int]()
+        for place in range(len(steps)):
+            if place != refused and needs[place].done <= done:
+                done.add(place)
+        state = carried_out([steps[place] for place in sorted(done)], present)
+        assert state is not None
+        for port in kept:
+            listener = state.listener(port, "tcp")
+            assert listener is not None
+            group = state.group(listener.group)
+            assert group is None or group.servers, f"without {steps[refused]}"
+        assert plan(after, carried_out(plan(after, state), state)) == ()
+
+
+def test_settings_and_tags_come_last_and_stop_nothing() -> None:
+    before, after = HISTORIES[-1]
+    found = waits(plan(after, observed(before)), observed(before))
+    *parts, name, tag = found
+    assert (name.split(":")[0], tag) == ("change the balancer's name", "tag the balancer: team=x")
+    assert found[tag] == ({*parts, name}, set())
+
+
+def test_the_last_servers_go_only_after_others_have_come() -> None:
+    before, after = HISTORIES[0]
+    add, remove = map(str, plan(after, observed(before)))
+    assert waits(plan(after, observed(before)), observed(before))[remove] == ({add}, {add})
+    one_of_two = plan(model_of(service(HTTP), BackendSnapshot([node("a"), node("c")])), observed(before))
+    assert waits(one_of_two, observed(before))[str(one_of_two[1])] == ({str(one_of_two[0])}, set())
+
+
+def test_a_port_is_replaced_only_when_its_new_group_has_servers() -> None:
+    before, after = HISTORIES[2]
+    create, add, change, delete = plan(after, observed(before))
+    found = waits([create, add, change, delete], observed(before))
+    assert found[str(add)][1] == {str(create)}
+    assert found[str(change)][1] == {str(create), str(add)}
+    assert found[str(delete)][1] == {str(change)}
+
+
+def test_a_redirect_waits_for_its_target() -> None:
+    before, after = HISTORIES[3]
+    found = waits(plan(after, observed(before)), observed(before))
+    target = "create listener https/443"
+    (made,) = (each for each in found if each.startswith(target))
+    assert made in found["delete listener tcp/80"][1]
+
+
+def test_a_removal_is_one_after_the_other() -> None:
+    present = observed(HISTORIES[0][0])
+    for preserve in (False, True):
+        steps = plan_removal(CLB, HISTORIES[0][0].owner, present, preserve=preserve)
+        for place, each in enumerate(prerequisites(steps, present)):
+            assert each.done >= set(range(1 if preserve else 0, place))
