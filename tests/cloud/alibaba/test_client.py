@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from spiderpool.cloud.alibaba import client
+from spiderpool.cloud.alibaba.clb import SLB
 from spiderpool.cloud.alibaba.client import ClientTokens
 from spiderpool.cloud.alibaba.ecs import ECS
 from spiderpool.cloud.provider import (
@@ -16,6 +17,7 @@ from spiderpool.cloud.provider import (
     NotPermitted,
     StillProcessing,
     Throttled,
+    VSwitchFull,
 )
 from spiderpool_lab.alibaba.faults import Fault
 from tests.cloud.alibaba.simulation import SimulatedCloud
@@ -137,6 +139,11 @@ class TestCalls:
         with pytest.raises(NotPermitted) as refused:
             await simulated.ecs().assign("cn-hangzhou", eni, 4, 1)
         assert refused.value.action == "AssignPrivateIpAddresses"
+
+    async def test_names_the_vswitch_that_is_full(self, simulated: SimulatedCloud) -> None:
+        simulated.account.set_fault(Fault(kind="refuse", code="VSwitchAvailableIpNotExist", status=400))
+        with pytest.raises(VSwitchFull, match="vSwitch vsw-9"):
+            await simulated.client().call(SLB, "CreateLoadBalancer", {"VSwitchId": "vsw-9"}, token=True)
 
     async def test_calls_of_one_action_stay_below_the_ceiling(self, simulated: SimulatedCloud, eni: str) -> None:
         caller = simulated.client()

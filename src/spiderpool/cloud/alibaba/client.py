@@ -30,6 +30,7 @@ from spiderpool.cloud.provider import (
     NotPermitted,
     StillProcessing,
     Throttled,
+    VSwitchFull,
 )
 from spiderpool.telemetry import CLOUD_CALL_BUDGET, CLOUD_CALLS, logger
 
@@ -209,7 +210,7 @@ class OpenAPIClient:
                     RuntimeOptions(),
                 )
         except AlibabaCloudException as error:
-            raise self._refusal(action, error) from None
+            raise self._refusal(action, error, parameters) from None
         except CloudError:
             raise
         except Exception as error:  # the library wraps what happened on the wire in errors of many kinds
@@ -236,12 +237,15 @@ class OpenAPIClient:
             )
         return self._signers[endpoint]
 
-    def _refusal(self, action: str, error: AlibabaCloudException) -> CloudError:
+    def _refusal(self, action: str, error: AlibabaCloudException, parameters: Mapping[str, Any]) -> CloudError:
         """Returns the error for a refusal, without the signed text that signature errors quote."""
         code, status = str(error.code), int(error.status_code or 0)
         wait = error.retry_after / 1000 if error.retry_after else next_window(time.time())
         message = str(error.message).partition("server string to sign")[0]
-        return refusal(action, code, self._credentials.redacted(message), status, wait)
+        found = refusal(action, code, self._credentials.redacted(message), status, wait)
+        if isinstance(found, VSwitchFull) and "VSwitchId" in parameters:
+            return VSwitchFull(f"{found.message} (vSwitch {parameters['VSwitchId']})", cloud_code=code)
+        return found
 
 
 def _params(version: str, action: str, protocol: str) -> Params:
