@@ -92,7 +92,7 @@ class NetworkLoadBalancers:
         self._client = client
         self._region = region
         self._pause = pause
-        self._jobs = Jobs(self._call, pause)
+        self._jobs = Jobs(self._status, pause)
 
     async def find(self, owner: BalancerOwner, identity: str = "") -> ObservedLoadBalancer | None:
         """Returns the balancer of an identity; without one, the balancer with the Service's tags, else with its name.
@@ -154,6 +154,10 @@ class NetworkLoadBalancers:
     async def _call(self, action: str, parameters: Mapping[str, Any], *, token: bool = False) -> Json:
         sent = {"RegionId": self._region, **parameters}
         return await self._client.call(PRODUCT, action, sent, token=token)
+
+    async def _status(self, action: str, parameters: Json) -> Json:
+        """Calls an action about jobs, which takes no RegionId."""
+        return await self._client.call(PRODUCT, action, parameters, region=self._region)
 
     async def _balancers(self, parameters: Json) -> list[Json]:
         found = await all_objects(self._call, "ListLoadBalancers", parameters, "LoadBalancers")
