@@ -9,7 +9,7 @@ import pytest
 from spiderpool.cloud.alibaba import nlb_jobs
 from spiderpool.cloud.alibaba.answers import Json
 from spiderpool.cloud.alibaba.nlb_jobs import Jobs
-from spiderpool.cloud.provider import CloudConflict, CloudUnavailable, Throttled
+from spiderpool.cloud.provider import CloudConflict, CloudUnavailable, NotPermitted, Throttled
 
 pytestmark = pytest.mark.unit
 
@@ -23,6 +23,9 @@ class JobSource:
         self.failures = list(failures)
 
     async def call(self, action: str, parameters: Json) -> Json:
+        if action == "GetJobStatus":
+            self.asked.append([parameters["JobId"]])
+            return {"Status": "Succeeded"}
         assert action == "ListAsynJobs"
         self.asked.append(list(parameters["JobIds"]))
         if self.failures:
@@ -63,6 +66,14 @@ async def test_a_question_without_an_answer_ends_the_wait() -> None:
     with pytest.raises(CloudUnavailable, match="no answer"):
         await jobs.finished("Do", "job-1")
     await jobs.finished("Do", "job-1")
+
+
+async def test_where_the_policy_is_an_older_one_jobs_are_looked_at_one_by_one() -> None:
+    far = JobSource(NotPermitted("no", action="ListAsynJobs"))
+    jobs = Jobs(far.call, 0.001)
+    await asyncio.gather(*(jobs.finished("Do", f"job-{number}") for number in range(2)))
+    await jobs.finished("Do", "job-2")
+    assert far.asked == [["job-0", "job-1"], ["job-0"], ["job-1"], ["job-2"]]
 
 
 async def test_a_job_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

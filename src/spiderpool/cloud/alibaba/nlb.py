@@ -175,7 +175,7 @@ class NetworkLoadBalancers:
             address=optional(described, "DNSName"),
             settings=_settings(described),
             tags=_tags_of(described),
-            listeners=tuple([await self._listener(each, names) for each in listeners]),
+            listeners=tuple(await side_by_side(self._listener(each, names) for each in listeners)),
             groups=tuple(groups),
         )
 

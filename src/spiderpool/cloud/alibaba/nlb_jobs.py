@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from spiderpool.cloud.alibaba.answers import Call, objects, optional
-from spiderpool.cloud.provider import CloudConflict, CloudUnavailable, Throttled
+from spiderpool.cloud.provider import CloudConflict, CloudUnavailable, NotPermitted, Throttled
 
 TIMEOUT = 120.0
 """Seconds that we wait for a job; after that the Service is reconciled again later."""
@@ -22,6 +22,7 @@ class Jobs:
         self._call = call
         self._pause = pause
         self._waiting: dict[str, asyncio.Future[str]] = {}  # job → its last status
+        self._may_list = True  # false: the policy is that of an older version
         self._watch: asyncio.Task[None] | None = None
 
     async def finished(self, action: str, job: str) -> None:
@@ -55,14 +56,25 @@ class Jobs:
     async def _look(self, jobs: Sequence[str]) -> None:
         """Looks at jobs once, and tells those who wait for one that has ended."""
         try:
-            answer = await self._call("ListAsynJobs", {"JobIds": jobs})
+            found = await self._statuses(jobs)
         except Throttled as error:
             await asyncio.sleep(error.retry_after)  # the jobs go on, and have a time limit
             return
-        found = {optional(each, "Id"): optional(each, "Status") for each in objects(answer, "ListAsynJobs", "Jobs")}
         for job in jobs:
             if found.get(job) in ("Succeeded", "Failed") and (status := self._waiting.pop(job, None)) is not None:
                 status.set_result(found[job])
+
+    async def _statuses(self, jobs: Sequence[str]) -> dict[str, str]:
+        """Returns the statuses of jobs: by one call, or by one for each where the policy lacks the other action."""
+        if self._may_list:
+            try:
+                answer = await self._call("ListAsynJobs", {"JobIds": jobs})
+            except NotPermitted:
+                self._may_list = False
+            else:
+                listed = objects(answer, "ListAsynJobs", "Jobs")
+                return {optional(each, "Id"): optional(each, "Status") for each in listed}
+        return {job: optional(await self._call("GetJobStatus", {"JobId": job}), "Status") for job in jobs}
 
     def _fail(self, jobs: Sequence[str], error: Exception) -> None:
         for job in jobs:

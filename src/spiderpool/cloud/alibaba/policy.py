@@ -31,6 +31,7 @@ ACTIONS: dict[str, tuple[str, ...]] = {
         "nlb:DisableLoadBalancerIpv6Internet",
         "nlb:DisassociateAdditionalCertificatesWithListener",
         "nlb:EnableLoadBalancerIpv6Internet",
+        "nlb:GetJobStatus",
         "nlb:ListAsynJobs",
         "nlb:ListListenerCertificates",
         "nlb:ListListeners",
