@@ -1,0 +1,72 @@
+"""Write the tables of docs/reference/load-balancer-annotations.md, between whose lines people write. Run after a change.
+
+The tables are made from the annotations and their comparison; each begins with its own header in the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from spiderpool.core.cloud.alibaba.annotations import ANNOTATIONS, BOTH, CLB, NLB, UNSUPPORTED, UNSUPPORTED_PREFIXES
+from spiderpool.core.cloud.alibaba.comparison import FIELDS, REFUSED, REFUSED_PREFIXES, differences
+from spiderpool.core.cloud.loadbalancer.annotations import Annotation
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "reference" / "load-balancer-annotations.md"
+LETTERS = {CLB: "C", NLB: "N", BOTH: "C N"}
+
+
+def page() -> str:
+    """The whole page, with its tables as they should be. Raises ValueError where it lacks one."""
+    text = PAGE.read_text()
+    for header, rows in TABLES.items():
+        text = _with_table(text, header, rows())
+    return text
+
+
+def _with_table(text: str, header: str, rows: Iterable[str]) -> str:
+    """The text with other rows in the table that a header begins."""
+    before, found, after = text.partition(f"\n{header}\n")
+    if not found:
+        raise ValueError(f"{PAGE.name} has no table {header}")
+    rest = after.split("\n")
+    below = next((number for number, line in enumerate(rest) if not line.startswith("|")), len(rest))
+    return "\n".join([f"{before}\n{header}", "|" + "---|" * (header.count("|") - 1), *rows, *rest[below:]])
+
+
+def _annotations() -> Iterator[str]:
+    yield from map(_row, ANNOTATIONS)
+
+
+def _row(each: Annotation) -> str:
+    compared = "; ".join(differences(each)) or "same"
+    cells = (f"`{each.suffix}`", LETTERS[each.kinds], each.meaning, str(each.type), each.default or "–", compared)
+    return f"| {' | '.join(cells)} |"
+
+
+def _refused() -> Iterator[str]:
+    yield from (f"| `{suffix}` | {REFUSED[suffix]} |" for suffix in sorted(UNSUPPORTED))
+    yield from (f"| `{prefix}…` | {REFUSED_PREFIXES[prefix]} |" for prefix in UNSUPPORTED_PREFIXES)
+
+
+def _fields() -> Iterator[str]:
+    yield from (f"| {_quoted(each.name)} | {each.verdict} | {each.text} |" for each in FIELDS)
+
+
+def _quoted(name: str) -> str:
+    """A name with what is written in manifests in backquotes."""
+    return " ".join(f"`{word}`" if "/" in word or "." in word else word for word in name.split())
+
+
+TABLES: dict[str, Callable[[], Iterable[str]]] = {
+    "| annotation | for | meaning | values | default | compared |": _annotations,
+    "| annotation | effect with the other controller; what to do instead |": _refused,
+    "| field or mark | compared | |": _fields,
+}
+"""Header of a table → its rows."""
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    print(PAGE.relative_to(ROOT))

@@ -1,0 +1,122 @@
+"""How Services are treated otherwise than by Alibaba Cloud's own cloud controller manager, and why.
+
+An annotation that is not in `DIFFERENCES` has the same values and the same effect there. The page
+docs/reference/load-balancer-annotations.md is made from this: who changes what an annotation does changes it here, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from spiderpool.core.cloud.alibaba.annotations import BOTH, CLB, NLB
+from spiderpool.core.cloud.loadbalancer.annotations import Annotation
+
+Verdict: TypeAlias = Literal["same", "different", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What an annotation does there and not here, or the other way round."""
+
+    suffix: str
+    kinds: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedField:
+    """A field, a mark of a Service, or something else that both controllers may read."""
+
+    name: str
+    verdict: Verdict
+    text: str
+
+
+DEFAULT = "there left alone without the annotation; here the default holds then, as the manifest is the whole truth"
+
+DIFFERENCES: tuple[Difference, ...] = (
+    Difference("tunnel-type", BOTH, "there the Service is left to others"),
+    Difference("type", BOTH, "there behind a feature gate that is off"),
+    Difference("name", BOTH, "there up to 128 characters"),
+    Difference("resource-group-id", BOTH, "there an error where a lent balancer is in another one; here an Event"),
+    Difference("resource-group-id", NLB, "there also that of server groups"),
+    Difference("delete-protection", NLB, "there always on, whatever the annotation says"),
+    Difference("modification-protection", NLB, "there always on, whatever the annotation says"),
+    Difference(
+        "preserve-lb-on-delete", BOTH, "there any value preserves, also `false`; here an administrator consents"
+    ),
+    Difference("vswitch-id", CLB, "there several, of which one with free addresses is chosen"),
+    Difference("instance-charge-type", CLB, DEFAULT),
+    Difference("spec", CLB, DEFAULT),
+    Difference("charge-type", CLB, DEFAULT),
+    Difference("bandwidth", CLB, DEFAULT),
+    Difference("acl-status", CLB, DEFAULT),
+    Difference("scheduler", CLB, "there `rr` by default, by which weights have no effect"),
+    Difference("connection-drain", CLB, "there also for UDP"),
+    Difference("connection-drain-timeout", NLB, "there 0–900"),
+    Difference("server-group-type", NLB, "there `Ip` also where nodes are the servers, by their InternalIP"),
+    Difference("backend-ip-version", NLB, "there also `dualstack`"),
+)
+"""What differs; nothing else does, but for the general rules of the page."""
+
+REFUSED: dict[str, str] = {
+    "network-type": "the classic network, which no longer exists",
+    "slb-network-type": "the classic network, which no longer exists",
+    "vgroup-port": "server groups of yours are filled; here groups of ours are made, so do not switch such a Service",
+    "weight": "a share of the traffic for a cluster, of several; use `default-weight`",
+}
+"""Annotations that have an effect there alone: what it is, and what to do instead. An Event says so."""
+REFUSED_PREFIXES: dict[str, str] = {}
+
+_CLASS = "there an empty value is none, and a value that is added later deletes no balancer"
+
+FIELDS: tuple[ComparedField, ...] = (
+    ComparedField("spec.type", "same", ""),
+    ComparedField("spec.loadBalancerClass", "same", "`alibabacloud.com/nlb`: NLB; others are left to others"),
+    ComparedField("spec.ports", "same", "there SCTP is passed on; here it is refused before any call"),
+    ComparedField("spec.selector", "same", ""),
+    ComparedField("spec.externalTrafficPolicy", "same", "here servers that are ending stay until others are well"),
+    ComparedField("spec.ipFamilies", "different", "there not read; here refused where servers do not fit"),
+    ComparedField("spec.loadBalancerSourceRanges", "refused", "there a security group with NLB, ignored with CLB"),
+    ComparedField("spec.sessionAffinity", "different", "`ClientIP`: there ignored; here served where a listener can"),
+    ComparedField("spec.loadBalancerIP", "refused", "there ignored"),
+    ComparedField(
+        "spec.allocateLoadBalancerNodePorts",
+        "refused",
+        "`false` with nodes as servers: there an empty server group; with pods as servers the same",
+    ),
+    ComparedField("spec.externalIPs", "same", "kube-proxy's matter"),
+    ComparedField("spec.healthCheckNodePort", "same", "not what the balancer asks"),
+    ComparedField("annotation service.beta.kubernetes.io/backend-type", "same", ""),
+    ComparedField("annotation service.beta.kubernetes.io/class", "different", _CLASS),
+    ComparedField("finalizers service.k8s.alibaba/resources and …/nlb", "same", ""),
+    ComparedField("label service.k8s.alibaba/loadbalancer-id", "same", ""),
+    ComparedField(
+        "label service.beta.kubernetes.io/hash", "different", "there decides what is compared; here left alone"
+    ),
+    ComparedField("tags kubernetes.do.not.delete, ack.aliyun.com, kubernetes.reused.by.user", "same", ""),
+    ComparedField("node label service.alibabacloud.com/exclude-node", "same", ""),
+    ComparedField("node label node.kubernetes.io/exclude-from-external-load-balancers", "same", ""),
+    ComparedField("node label service.beta.kubernetes.io/exclude-node", "refused", "use the newer label"),
+    ComparedField(
+        "node label node-role.kubernetes.io/master",
+        "different",
+        "there never a server; here one, as on clusters of one node",
+    ),
+    ComparedField("virtual nodes (ECI)", "refused", "there their pods are servers"),
+    ComparedField("nodes that are not ready", "different", "where none is ready all stay; there all go"),
+    ComparedField(
+        "pod readiness gate service.readiness.alibabacloud.com/…", "refused", "there set once the balancer has the pod"
+    ),
+)
+"""Fields and marks beside annotations with the prefix."""
+
+
+def differences(annotation: Annotation) -> Iterator[str]:
+    """Yields what is different about an annotation, with the kind where it has two and only one differs."""
+    letters = {CLB: "C: ", NLB: "N: "}
+    for each in DIFFERENCES:
+        if each.suffix == annotation.suffix and {*each.kinds} & {*annotation.kinds}:
+            yield f"{letters.get(each.kinds, '') if annotation.kinds == BOTH else ''}{each.text}"
