@@ -6,11 +6,11 @@ Node agents import this module, so it must not import the libraries that sign ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import Any
+from typing import Any, Protocol
 
 from spiderpool.cloud.alibaba import policy as alibaba_policy
 from spiderpool.cloud.alibaba.metadata import ADDRESS as ALIBABA_METADATA
@@ -18,6 +18,7 @@ from spiderpool.cloud.alibaba.metadata import PROVIDER as ALIBABA
 from spiderpool.cloud.alibaba.metadata import MetadataClient
 from spiderpool.cloud.loadbalancers import KindOf, LoadBalancers
 from spiderpool.cloud.provider import CloudProvider, MetadataSource, NetworkPath
+from spiderpool.cloud.verification import RecordedAnswer, Verification, VerificationScope
 from spiderpool.core.cloud.alibaba import kinds as alibaba_kinds
 from spiderpool.errors import BadConfig
 from spiderpool.settings import CloudSettings
@@ -32,6 +33,22 @@ class CloudConnection:
     """Returns the load balancers of a region and a VPC; the VPC is empty when it is not known."""
 
 
+class PolicyDocument(Protocol):
+    """The policy of a cloud for programs of ours."""
+
+    def __call__(self, features: Iterable[str], /, *, read_only: bool = False) -> dict[str, Any]:
+        """Returns the document that allows what these features call; ``read_only``: what changes nothing."""
+
+
+class Verify(Protocol):
+    """Verifies an account."""
+
+    def __call__(
+        self, settings: CloudSettings, scope: VerificationScope, /, answers: Sequence[RecordedAnswer] | None = None
+    ) -> Awaitable[Verification]:
+        """Returns what the account of the settings is like, or was when it gave ``answers``. Raises CloudError."""
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """What one cloud provider offers each program."""
@@ -43,17 +60,55 @@ class Provider:
     """Where the metadata service is, from which agents keep pods."""
     features: tuple[str, ...]
     """Features of spiderpool-cloud that need permissions."""
-    policy: Callable[[Iterable[str]], dict[str, Any]]
-    """Returns the policy document that allows what these features call."""
+    enabled: Callable[[CloudSettings], tuple[str, ...]]
+    """Returns those of the features that settings switch on."""
+    policy: PolicyDocument
     kind_of: KindOf
     connect: Callable[[CloudSettings, NetworkPath | None], CloudConnection]
     """Connects spiderpool-cloud to the provider's API, and by a path to the metadata service. Raises BadConfig."""
+    look: Callable[[CloudSettings], CloudConnection]
+    """Connects a command that only looks: nothing can be changed by this connection. Raises BadConfig."""
+    verify: Verify
+    resend: Callable[[CloudSettings, Sequence[RecordedAnswer]], Awaitable[Sequence[RecordedAnswer]]]
+    """Sends the calls of recorded answers once more, none that changes anything. Raises CloudError."""
 
 
 def _connect_to_alibaba(settings: CloudSettings, path: NetworkPath | None) -> CloudConnection:
     from spiderpool.cloud.alibaba import connection  # here, since it loads the signing libraries
 
-    client = connection.open_api_client(settings, path)
+    return _alibaba(connection.open_api_client(settings, path))
+
+
+def _look_at_alibaba(settings: CloudSettings) -> CloudConnection:
+    from spiderpool.cloud.alibaba import connection
+
+    return _alibaba(connection.reading_client(settings))
+
+
+def _enabled_in_alibaba(settings: CloudSettings) -> tuple[str, ...]:
+    on = {"addresses": settings.preallocation.enabled, "balancers": settings.balancing.enabled}
+    return tuple(feature for feature in alibaba_policy.ACTIONS if on.get(feature, True))
+
+
+def _verify_alibaba(
+    settings: CloudSettings, scope: VerificationScope, answers: Sequence[RecordedAnswer] | None = None
+) -> Awaitable[Verification]:
+    from spiderpool.cloud.alibaba import connection
+
+    return connection.verify(settings, scope, answers)
+
+
+def _resend_to_alibaba(
+    settings: CloudSettings, answers: Sequence[RecordedAnswer]
+) -> Awaitable[Sequence[RecordedAnswer]]:
+    from spiderpool.cloud.alibaba import connection
+
+    return connection.resend(settings, answers)
+
+
+def _alibaba(client: Any) -> CloudConnection:
+    from spiderpool.cloud.alibaba import connection
+
     return CloudConnection(
         connection.servers(client), lambda region, vpc: connection.load_balancers(client, region, vpc)
     )
@@ -65,9 +120,13 @@ PROVIDERS: Mapping[str, Provider] = {
         metadata=MetadataClient,
         metadata_address=ALIBABA_METADATA,
         features=tuple(alibaba_policy.ACTIONS),
+        enabled=_enabled_in_alibaba,
         policy=alibaba_policy.document,
         kind_of=alibaba_kinds.kind_of,
         connect=_connect_to_alibaba,
+        look=_look_at_alibaba,
+        verify=_verify_alibaba,
+        resend=_resend_to_alibaba,
     )
 }
 """Name → provider."""

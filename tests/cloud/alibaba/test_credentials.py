@@ -189,9 +189,30 @@ async def test_the_role_of_the_server_comes_last_and_with_a_warning(
         assert (await Credentials(sources("auto", places, {})).get_credential_async()).access_key_id == "LTAI"
 
 
+async def test_keys_of_the_environment_serve_commands_and_come_before_the_role(tmp_path: Path) -> None:
+    places = CredentialLocations(NOWHERE, tmp_path, tmp_path / "none")
+    environ = {"ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAI", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "hidden"}
+    credentials = Credentials(sources("auto", places, environ))
+    found = await credentials.get_credential_async()
+    assert (found.access_key_id, found.type) == ("LTAI", "access_key")
+    assert credentials.redacted("hidden") == "***"
+    session = Credentials(sources("auto", places, {**environ, "ALIBABA_CLOUD_SECURITY_TOKEN": "t"}))
+    assert (await session.get_credential_async()).type == "sts"
+    write(tmp_path / "accessKeyID", "LTAI-secret")
+    write(tmp_path / "accessKeySecret", "hidden")
+    mounted = Credentials(sources("auto", places, environ))
+    assert (await mounted.get_credential_async()).access_key_id == "LTAI-secret"
+    with pytest.raises(NotPermitted):
+        await Credentials(
+            sources("secret", CredentialLocations(NOWHERE, tmp_path / "no"), environ)
+        ).get_credential_async()
+
+
 async def test_no_source_has_keys(tmp_path: Path) -> None:
     credentials = Credentials(sources("auto", CredentialLocations(NOWHERE, tmp_path, tmp_path / "none"), {}))
-    with pytest.raises(NotPermitted, match="role by OIDC token, mounted Secret, cloud-config, instance role"):
+    with pytest.raises(
+        NotPermitted, match="role by OIDC token, mounted Secret, cloud-config, environment, instance role"
+    ):
         await credentials.get_credential_async()
 
 

@@ -61,6 +61,12 @@ def test_a_document_allows_the_actions_of_its_features_once_and_in_order() -> No
     assert (statement["Effect"], statement["Resource"]) == ("Allow", "*")
 
 
+def test_who_only_looks_may_change_nothing() -> None:
+    actions = document(ACTIONS, read_only=True)["Statement"][0]["Action"]
+    assert {action.partition(":")[2][:3] for action in actions} == {"Des", "Lis", "Get"}
+    assert {"slb:DescribeLoadBalancers", "nlb:ListServerGroups", "ecs:DescribeNetworkInterfaces"} <= {*actions}
+
+
 def test_actions_are_named_with_their_product() -> None:
     named = {action.partition(":")[0] for actions in ACTIONS.values() for action in actions}
     assert named == {"ecs", "vpc", "slb", "nlb"}

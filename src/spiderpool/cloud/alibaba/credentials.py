@@ -1,4 +1,4 @@
-"""The access keys of spiderpool-cloud: by an OIDC token, from a mounted Secret, cloud-config, or the server's RAM role.
+"""The access keys of spiderpool-cloud: by OIDC token, from a mounted Secret, cloud-config, variables, or the RAM role.
 
 The first source that has keys is used until it has none. Every source fetches keys again before they expire, and when
 its file changes, so that they rotate without a restart. Keys appear in no log and no error.
@@ -33,6 +33,12 @@ READING_TIMEOUT = 2.0
 MARGIN = 600.0
 """Seconds before their expiry at which keys are replaced."""
 ROLE_VARIABLES = ("ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "ALIBABA_CLOUD_OIDC_TOKEN_FILE")
+KEY_VARIABLES = (
+    "ALIBABA_CLOUD_ACCESS_KEY_ID",
+    "ALIBABA_CLOUD_ACCESS_KEY_SECRET",
+    "ALIBABA_CLOUD_SECURITY_TOKEN",
+)
+"""The names that the cloud's own tools and libraries read."""
 ID_FILES = ("accessKeyID", "access-key-id")
 SECRET_FILES = ("accessKeySecret", "access-key-secret")
 TOKEN_FILES = ("securityToken", "security-token")
@@ -241,6 +247,23 @@ class CloudConfig:
         return Keys(identity, secret)
 
 
+class EnvironmentKeys:
+    """Keys in the variables of the process: for people who run commands, as with the cloud's own tools."""
+
+    name = "environment"
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._values = [environ.get(name, "").strip() for name in KEY_VARIABLES]
+
+    async def keys(self) -> Keys | None:
+        """Returns the keys; None unless both variables of them are set."""
+        identity, secret, token = self._values
+        return Keys(identity, secret, token or None) if identity and secret else None
+
+    def forget(self) -> None:
+        """Do nothing: the variables of a process stay as they are."""
+
+
 REMEMBERED_SECRETS = 300
 """Secrets that are kept out of texts: those of some days."""
 
@@ -314,7 +337,8 @@ def sources(kind: str, locations: CredentialLocations, environ: Mapping[str, str
         "role": lambda: InstanceRole(locations.metadata, chosen=kind == "role", path=locations.path),
     }
     if kind == "auto":
-        return [make() for make in known.values()]
+        *chosen, role = (make() for make in known.values())
+        return [*chosen, EnvironmentKeys(environ), role]
     if kind not in known:
         raise BadConfig(
             f"credentials {kind!r} are not among auto, {', '.join(known)}; correct SPIDERPOOL_CLOUD_CREDENTIALS"

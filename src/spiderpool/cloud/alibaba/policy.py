@@ -90,7 +90,17 @@ ACTIONS: dict[str, tuple[str, ...]] = {
 """Feature → its actions, ``product:Action`` as policies spell them."""
 
 
-def document(features: Iterable[str]) -> dict[str, Any]:
-    """Returns the policy document for features, as the RAM console takes it."""
-    actions = sorted({action for feature in features for action in ACTIONS[feature]})
+READING = ("Describe", "List", "Get")
+"""Beginnings of the actions that change nothing."""
+
+
+def is_reading(action: str) -> bool:
+    """Whether an action changes nothing. ``action`` may have its product before a colon, as policies name it."""
+    return action.rpartition(":")[2].startswith(READING)
+
+
+def document(features: Iterable[str], *, read_only: bool = False) -> dict[str, Any]:
+    """Returns the policy document for features, as the RAM console takes it; ``read_only``: for who only looks."""
+    allowed = {action for feature in features for action in ACTIONS[feature]}
+    actions = sorted(action for action in allowed if is_reading(action) or not read_only)
     return {"Version": "1", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}

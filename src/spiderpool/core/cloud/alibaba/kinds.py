@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.alibaba import clb, nlb
 from spiderpool.core.cloud.alibaba.annotations import CLASS, PREFIX, table_of
+from spiderpool.core.cloud.alibaba.billing import clb_bill, nlb_bill
 from spiderpool.core.cloud.alibaba.naming import Naming
 from spiderpool.core.cloud.alibaba.needs import clb_has, clb_needs, nlb_has, nlb_needs
 from spiderpool.core.cloud.alibaba.provider_ids import parse_provider_id
@@ -39,6 +40,7 @@ CLB = BalancerKind(
     remarks=clb.remarks,
     needs=clb_needs,
     is_in_use=clb_has,
+    bill=clb_bill,
     pods_by_address=clb.pods_by_address,
     secure_protocols=frozenset({"https"}),
     ipv6_servers=IPv6Servers("ipv6", IPV6_ERROR),
@@ -72,6 +74,7 @@ NLB = BalancerKind(
     remarks=nlb.remarks,
     needs=nlb_needs,
     is_in_use=nlb_has,
+    bill=nlb_bill,
     pods_by_address=nlb.pods_by_address,
     secure_protocols=frozenset({"tcpssl"}),
     ipv6_servers=IPv6Servers("DualStack", IPV6_ERROR),

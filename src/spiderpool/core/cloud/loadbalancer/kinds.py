@@ -13,6 +13,7 @@ from typing import Protocol
 from spiderpool.api.core_v1 import Service, ServicePort
 from spiderpool.core.cloud.instances import ProviderIDParser
 from spiderpool.core.cloud.loadbalancer.annotations import AnnotationTable
+from spiderpool.core.cloud.loadbalancer.billing import BillingItem
 from spiderpool.core.cloud.loadbalancer.values import (
     BalancerConfiguration,
     BalancerOwner,
@@ -139,6 +140,8 @@ class BalancerKind:
     """What of a Service's annotations has an effect that an administrator must have granted."""
     is_in_use: Callable[[GrantNeed, ObservedLoadBalancer, tuple[Listener, ...]], bool]
     """Whether the balancer, or one of these listeners of it, has what is needed already."""
+    bill: Callable[[BalancerOptions], tuple[BillingItem, ...]]
+    """What the cloud counts and bills for a balancer that is made."""
     pods_by_address: Callable[[BalancerOptions], bool]
     """Whether pods are registered by their address alone, rather than by the ENI that has it."""
     secure_protocols: frozenset[str]

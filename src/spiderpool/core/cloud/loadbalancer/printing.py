@@ -1,15 +1,32 @@
-"""The dry run: what would be done for a Service, as text."""
+"""The dry run: what would be done for a Service, as values and as text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
+from spiderpool.core.cloud.loadbalancer.billing import BillingItem
 from spiderpool.core.cloud.loadbalancer.checking import faults, remarks
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, options_of
-from spiderpool.core.cloud.loadbalancer.model import build_model
-from spiderpool.core.cloud.loadbalancer.planning import plan, reuse_fault, unchangeable
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of
+from spiderpool.core.cloud.loadbalancer.planning import (
+    ownership_fault,
+    plan,
+    plan_removal,
+    reuse_fault,
+    unchangeable,
+)
+from spiderpool.core.cloud.loadbalancer.steps import (
+    CreateBalancer,
+    CreateListener,
+    DeleteBalancer,
+    DeleteListener,
+    SetBalancer,
+    Step,
+    Unprotect,
+)
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
 
 FAULT = "fault: "
@@ -19,6 +36,29 @@ NOTE = "note: "
 NOTHING = "nothing to do"
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceDryRun:
+    """What would be done for a Service."""
+
+    notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    """What keeps the Service from its balancer, or from a part of what it asks for."""
+    steps: tuple[Step, ...] = ()
+    model: LoadBalancerModel | None = None
+    """The balancer that the Service asks for; None where that is not served."""
+    bill: tuple[BillingItem, ...] = ()
+    """What the cloud would count for a balancer that would be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeavingBalancer:
+    """A balancer of a kind that its Service no longer asks for."""
+
+    kind: BalancerKind
+    observed: ObservedLoadBalancer
+    preserve: bool = False
+
+
 def dry_run(
     service: Service,
     kind: BalancerKind | None,
@@ -26,31 +66,64 @@ def dry_run(
     configuration: BalancerConfiguration,
     observed: ObservedLoadBalancer | None = None,
 ) -> str:
-    """Returns the steps that would be done for a Service, and the faults that are in the way.
+    """Returns the steps that would be done for a Service, and the faults that are in the way, as text.
 
     ``kind`` is the kind of balancer that the Service asks for, ``observed`` its balancer if it has one.
     """
     if kind is None:
         return f"Service {service.key} asks for no load balancer of ours"
-    return "\n".join(_lines(service, kind, snapshot, configuration, observed))
+    found = service_dry_run(service, kind, snapshot, configuration, observed)
+    steps = [f"{number}. {step}" for number, step in enumerate(found.steps, 1)]
+    lines = [*(f"{NOTE}{note}" for note in found.notes), *(f"{FAULT}{fault}" for fault in found.faults), *steps]
+    return "\n".join(lines if steps or found.model is None else [*lines, NOTHING])
 
 
-def _lines(
+def service_dry_run(
     service: Service,
     kind: BalancerKind,
     snapshot: BackendSnapshot,
     configuration: BalancerConfiguration,
-    observed: ObservedLoadBalancer | None,
-) -> Iterator[str]:
+    observed: ObservedLoadBalancer | None = None,
+) -> ServiceDryRun:
+    """Returns what would be done for a Service that asks for a kind of balancer."""
     options = options_of(service, kind)
     if found := faults(service, options, configuration):
-        yield from (f"{FAULT}{fault}" for fault in found)
-        return
+        return ServiceDryRun(remarks(service, options), found)
     model = build_model(service, options, snapshot, configuration)
-    yield from (f"{NOTE}{note}" for note in (*remarks(service, options), *model.notes))
-    yield from (f"{NOTE}no ENI is known to have the pod address {address}" for address in model.unresolved)
-    if observed and (fault := reuse_fault(model, observed)):
-        yield f"{FAULT}{fault}"
-        return
-    yield from (f"{FAULT}{fault}" for fault in (unchangeable(model, observed) if observed else ()))
-    yield from [f"{number}. {step}" for number, step in enumerate(plan(model, observed), 1)] or [NOTHING]
+    unknown = (f"no ENI is known to have the pod address {address}" for address in model.unresolved)
+    notes = (*remarks(service, options), *model.notes, *unknown)
+    if observed and (fault := reuse_fault(model, observed) or ownership_fault(model, observed)):
+        return ServiceDryRun(notes, (fault,))
+    steps = plan(model, observed)
+    makes_one = any(isinstance(step, CreateBalancer) for step in steps)
+    return ServiceDryRun(
+        notes, unchangeable(model, observed) if observed else (), steps, model, kind.bill(options) if makes_one else ()
+    )
+
+
+def removal(
+    service: Service, leaving: Iterable[LeavingBalancer], configuration: BalancerConfiguration
+) -> tuple[Step, ...]:
+    """Returns the steps that take from a Service what it no longer asks for."""
+    owner = owner_of(service, configuration)
+    return tuple(
+        step for each in leaving for step in plan_removal(each.kind, owner, each.observed, preserve=each.preserve)
+    )
+
+
+def risks(steps: Sequence[Step]) -> Iterator[str]:
+    """Yields what of a plan ends traffic, gives up an address, or changes what somebody may have set by hand."""
+    made = {step.listener.key for step in steps if isinstance(step, CreateListener)}
+    for step in steps:
+        match step:
+            case DeleteBalancer(identity):
+                yield f"balancer {identity} is deleted, and its address is given up"
+            case DeleteListener(listener):
+                again = ", and made again" if listener.key in made else ""
+                yield f"listener {listener} is deleted{again}"
+            case SetBalancer(_, aspect, _):
+                yield f"the balancer's {aspect} is changed"
+            case Unprotect(identity, _):
+                yield f"balancer {identity} is no longer protected"
+            case _:
+                pass

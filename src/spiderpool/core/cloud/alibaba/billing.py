@@ -1,0 +1,51 @@
+"""The units by which Alibaba Cloud bills load balancers, from what a Service asks for, by its price lists of 2025."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from spiderpool.core.cloud.alibaba.nlb import zones
+from spiderpool.core.cloud.loadbalancer.billing import BillingItem
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
+
+LCU = BillingItem("LCU hours")
+"""Load balancer capacity units: the most used of new connections, connections, data and, with layer 7, rules."""
+TRAFFIC = BillingItem("GB to the Internet")
+EIP_PLACE = 3
+"""Place of the public address in a part of ``zone-maps``."""
+
+
+def clb_bill(options: BalancerOptions) -> tuple[BillingItem, ...]:
+    """Returns what is billed for a classic balancer that would be made."""
+    return tuple(_clb(options))
+
+
+def nlb_bill(options: BalancerOptions) -> tuple[BillingItem, ...]:
+    """Returns what is billed for a network balancer that would be made."""
+    return tuple(_nlb(options))
+
+
+def _clb(options: BalancerOptions) -> Iterator[BillingItem]:
+    if options["instance-charge-type"] == "PayBySpec":
+        yield BillingItem(f"classic balancer of size {options['spec']}", 1)
+    else:
+        yield BillingItem("classic balancer", 1)
+        yield LCU
+    if options["address-type"] == "internet":
+        reserved = options["charge-type"] == "paybybandwidth"
+        yield BillingItem("Mbit/s to the Internet", int(options["bandwidth"])) if reserved else TRAFFIC
+
+
+def _nlb(options: BalancerOptions) -> Iterator[BillingItem]:
+    yield BillingItem("network balancer", 1)
+    yield LCU
+    if options["address-type"] != "internet":
+        return
+    listed = zones(options["zone-maps"])
+    new = [zone for zone in listed if len(zone) <= EIP_PLACE or not zone[EIP_PLACE]]
+    if new:
+        yield BillingItem("new public addresses, one for each zone", len(new))
+    if package := options["bandwidth-package-id"]:
+        yield BillingItem(f"traffic within bandwidth package {package}")
+    else:
+        yield TRAFFIC
