@@ -31,7 +31,7 @@ pytestmark = pytest.mark.unit
 
 NO_TABLE = {"bundle", "ui"}
 """Commands whose answer is a file, and nothing to be formatted."""
-NO_CLUSTER = {"service plan", "policy print", "completion"}
+NO_CLUSTER = {"policy print", "cloud compare", "completion"}
 _READ: tuple[type[Object], ...] = (*STATUS_KINDS, Pod, SpiderIP)
 KINDS = tuple(kind.KIND for kind in _READ)
 WATCHED = ("status", "who 10.0.0.1", "top pools", "top nodes", "top subnets")

@@ -64,8 +64,15 @@ def test_a_file_that_says_nothing_is_refused(tmp_path: Path, text: str) -> None:
 
 
 COMMANDS_WITH_FILES = [
-    *(["explain", "-f"], ["plan", "-f"], ["service", "plan"], ["policy", "print", "--values"], ["migrate", "--values"]),
-    ["service", "plan", "-", "--values"],
+    *(
+        ["explain", "-f"],
+        ["plan", "-f"],
+        ["service", "plan", "-f"],
+        ["policy", "print", "--values"],
+        ["migrate", "--values"],
+    ),
+    ["service", "plan", "-f", "-", "--values"],
+    *(["cloud", "verify", "--replay"], ["cloud", "verify", "--no-cluster", "--values"]),
 ]
 
 

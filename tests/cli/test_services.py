@@ -25,7 +25,7 @@ UID = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
 
 
 def run(text: str, *words: str) -> Result:
-    return CliRunner().invoke(cli, ["service", "plan", *words, "-"], input=text)
+    return CliRunner().invoke(cli, ["service", "plan", *words, "-f", "-"], input=text)
 
 
 def service(**spec: object) -> dict[str, object]:
@@ -69,12 +69,14 @@ def listed(*objects: object) -> str:
 
 
 def test_services_of_a_file_that_no_cluster_has_seen() -> None:
-    done = CliRunner().invoke(cli, ["service", "plan", str(EXAMPLE)])
+    done = CliRunner().invoke(cli, ["service", "plan", "-f", str(EXAMPLE)])
     assert done.exit_code == 0, done.output
-    tcp, http = done.output.split("\n\n")
+    tcp, http, summary = done.output.split("\n\n")
     assert tcp.startswith("default/tcp-service\n1. create clb balancer ")
     assert "create listener tcp/999" in tcp
     assert "create listener http/80" in http
+    assert http.endswith("billed: 1 classic balancer, LCU hours by use, GB to the Internet by use")
+    assert summary.startswith("6 steps for 2 of 2 Services; billed: 2 classic balancer, LCU hours by use, ")
 
 
 def test_servers_are_the_nodes_of_the_cluster() -> None:
@@ -207,6 +209,21 @@ def test_more_balancers_than_the_limit_are_granted(tmp_path: Path) -> None:
     values.write_text("cloud: {loadBalancers: {maxPerNamespace: 1}}")
     (made,) = yaml.safe_load_all(run(listed(service(), service()), "--grants", "--values", str(values)).output)
     assert made["spec"] == {"namespaces": ["shop"], "maxLoadBalancers": 2}
+
+
+@pytest.mark.parametrize("words", [("-",), (str(EXAMPLE),)])
+def test_a_file_is_named_by_its_option(words: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(cli, ["service", "plan", *words])
+    assert done.exit_code == 2
+    assert f"a file goes with -f: service plan -f {words[0]}" in done.output
+    both = CliRunner().invoke(cli, ["service", "plan", "default/web", "-f", str(EXAMPLE)])
+    assert both.exit_code == 2
+
+
+def test_programs_get_what_the_cloud_would_bill() -> None:
+    paid = service(annotations={f"{PREFIX}charge-type": "paybybandwidth", f"{PREFIX}bandwidth": "100"})
+    (web,) = json.loads(run(listed(paid), "-o", "json").output)["services"]
+    assert {"unit": "Mbit/s to the Internet", "quantity": 100} in web["bill"]
 
 
 @pytest.mark.parametrize(

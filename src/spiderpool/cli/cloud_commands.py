@@ -1,4 +1,4 @@
-"""The commands about what spiderpool-cloud makes and needs. They ask no cluster and no cloud."""
+"""The commands about what spiderpool-cloud makes and needs. They change nothing."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ import yaml
 from rich.console import Console
 from rich.syntax import Syntax
 
-from spiderpool.cli.connection import (
-    Show,
-    end,
-    examples,
-    shown,
-)
+from spiderpool.cli.cloud_settings import provider_of, read_cloud_settings, region_of
+from spiderpool.cli.connection import Cluster, Connection, Show, connected, end, examples, shown
 from spiderpool.cli.files import EXISTING, block, text_of, values_at
+from spiderpool.cli.installation import DEFAULT_NAMESPACE
 from spiderpool.cli.policies import read_as_conf
+from spiderpool.cli.present_balancers import BalancerLook
 from spiderpool.cli.rbac import documents
-from spiderpool.cli.services import grants, plans
+from spiderpool.cli.service_objects import objects_of, read_objects
+from spiderpool.cli.services import PlanRules, Plans, manifest, plans
 from spiderpool.cloud import registry
 from spiderpool.cloud.loadbalancers import configuration_of
 from spiderpool.cloud.registry import Provider
@@ -31,10 +30,13 @@ from spiderpool.settings import SettingsSource, cloud_settings, file_source
 
 FEATURES = registry.DEFAULT.features
 """Features of spiderpool-cloud, all of which need permissions."""
-PLAN_EXAMPLE = (
+PLAN_EXAMPLES = (
+    "spiderpoolctl service plan",
+    "spiderpoolctl service plan default/web -o json",
+    "spiderpoolctl service plan -f service.yaml --values conf.yml",
     "kubectl get -A -o yaml \\",
     "  services,nodes,spiderservers,endpointslices,spiderloadbalancergrants \\",
-    "  | spiderpoolctl service plan -",
+    "  | spiderpoolctl service plan -f -",
 )
 
 
@@ -43,41 +45,83 @@ def policy() -> None:
     """What spiderpool-cloud must be allowed to do."""
 
 
-@click.group(epilog=examples("spiderpoolctl service plan service.yaml"))
+@click.group(epilog=examples("spiderpoolctl service plan"))
 def service() -> None:
     """Services of type LoadBalancer."""
 
 
-@service.command("plan", epilog=examples(*PLAN_EXAMPLE))
-@click.argument("manifests", type=click.File())
-@click.option("--values", type=EXISTING, help="conf.yml of spiderpool-cloud, no values of Helm.")
+@service.command("plan", epilog=examples(*PLAN_EXAMPLES))
+@click.argument("words", nargs=-1, metavar="[[NAMESPACE/]NAME]...")
+@click.option("--filename", "-f", type=click.File(), help="Manifests instead of the cluster; -: standard input.")
+@click.option(
+    "--values", type=EXISTING, help="conf.yml of spiderpool-cloud, no values of Helm. Default: that of the cluster."
+)
 @click.option(
     "--grants", "only_grants", is_flag=True, help="Print only the SpiderLoadBalancerGrants that are lacking, as YAML."
 )
+@click.option(
+    "--spiderpool-namespace", "home", default=DEFAULT_NAMESPACE, show_default=True, help="Where Spiderpool is."
+)
 @shown
-def plan_services(manifests: TextIO, values: Path | None, only_grants: bool, show: Show) -> None:
-    """Print what would be made in the cloud for the Services of a file (-: standard input), step by step.
+@connected
+def plan_services(
+    words: Sequence[str], filename: TextIO | None, only_grants: bool, connection: Connection, show: Show, **where: Any
+) -> None:
+    """Print what spiderpool-cloud would do in the cloud for Services, step by step, and what the cloud would bill.
 
-    Nodes and EndpointSlices in the file are the servers, and what its SpiderLoadBalancerGrants lack follows as a
-    manifest. No cluster and no cloud is called. Where a Service is faulty, or a grant is lacking, the exit status is 1;
-    with --grants it is 0 then.
+    It reads the Services of the cluster, all or those that are named, and looks at the balancers that they have, with
+    keys that need no right but to look. Nothing is changed: no other calls are sent. A line with ! says what ends
+    traffic, gives up an address, or changes what somebody may have set by hand.
+
+    With -f it reads manifests alone, as if there were no balancers, and calls neither a cluster nor the cloud.
+    Nodes and EndpointSlices among them are the servers.
+
+    What SpiderLoadBalancerGrants lack follows as a manifest. Where a Service is faulty, or a grant is lacking, the
+    exit status is 1; with --grants it is 0 then.
     """
-    with read_as_conf(values):
-        settings = cloud_settings(file_source(values) if values else SettingsSource({}, {}))
-    kind_of = _provider(settings.common.cloud.provider).kind_of
-    configuration, text = configuration_of(settings), text_of(manifests)
+    values: Path | None = where["values"]
+    if len(words) == 1 and (words[0] == "-" or Path(words[0]).is_file()):  # as it was before there was -f
+        raise click.UsageError(f"a file goes with -f: service plan -f {words[0]}")
+    if filename is not None and words:
+        raise click.UsageError("Services of the cluster are named without -f")
+    if filename:
+        planned = _of_manifests(filename, values)
+    else:
+        planned = connection.run(lambda cluster: plan_of_cluster(cluster, words, values, where["home"]))
     if only_grants:
-        click.echo(grants(text, configuration, kind_of))
+        click.echo(manifest(planned.grants))
         return
-    planned = plans(text, configuration, kind_of)
     show(planned)
     end(planned.is_faulty)
+
+
+def _of_manifests(file: TextIO, values: Path | None) -> Plans:
+    with read_as_conf(values):
+        settings = cloud_settings(file_source(values) if values else SettingsSource({}, {}))
+    kind_of = provider_of(settings).kind_of
+    return plans(objects_of(text_of(file)), PlanRules(configuration_of(settings), kind_of))
+
+
+async def plan_of_cluster(cluster: Cluster, words: Sequence[str], values: Path | None, home: str) -> Plans:
+    """Returns the plans for Services of a cluster, by name or all, from the balancers that they have now.
+
+    ``home`` is the Namespace of Spiderpool. Raises SpiderpoolError.
+    """
+    settings = await read_cloud_settings(cluster, values, home)
+    objects = await read_objects(cluster, words)
+    provider = provider_of(settings)
+    cloud, configuration = provider.look(settings), configuration_of(settings)
+    region = region_of(settings, objects.nodes, cloud.servers.parse_provider_id)
+    look = BalancerLook(cloud.balancers(region, settings.balancing.vpc), configuration)
+    return plans(objects, PlanRules(configuration, provider.kind_of), await look.all(objects))
 
 
 @policy.command(
     "print",
     epilog=examples(
-        "spiderpoolctl policy print --feature nodes", "spiderpoolctl policy print --kind rbac -n kube-system"
+        "spiderpoolctl policy print --feature nodes",
+        "spiderpoolctl policy print --read-only",
+        "spiderpoolctl policy print --kind rbac -n kube-system",
     ),
 )
 @click.option(
@@ -89,8 +133,9 @@ def plan_services(manifests: TextIO, values: Path | None, only_grants: bool, sho
     help="conf.yml or Helm values: the features that are on there.",
 )
 @click.option("--kind", type=click.Choice(["ram", "rbac"]), default="ram", show_default=True)
+@click.option("--read-only", is_flag=True, help="RAM: only what looks, for `service plan` and `cloud verify`.")
 @click.option("--namespace", "-n", default="kube-system", show_default=True, help="Namespace of spiderpool-cloud.")
-def print_policy(features: Sequence[str], values: Path | None, kind: str, namespace: str) -> None:
+def print_policy(features: Sequence[str], values: Path | None, kind: str, read_only: bool, namespace: str) -> None:
     """Print the least RAM policy (JSON) or the roles in the cluster (YAML) for the features that are on.
 
     Without --feature and --values: for all features.
@@ -98,14 +143,9 @@ def print_policy(features: Sequence[str], values: Path | None, kind: str, namesp
     provider, enabled = _enabled_features(values_at(values)) if values else (registry.DEFAULT, [])
     chosen = sorted({*features, *enabled}) or list(FEATURES)
     if kind == "ram":
-        _show(json.dumps(provider.policy(chosen), indent=2), "json")
+        _show(json.dumps(provider.policy(chosen, read_only=read_only), indent=2), "json")
     else:
         _show(yaml.safe_dump_all(documents(chosen, namespace), sort_keys=False).rstrip(), "yaml")
-
-
-def _provider(name: str) -> Provider:
-    """Returns the provider of the settings; the default one when they name none, as a dry run needs no settings."""
-    return registry.provider(name) if name else registry.DEFAULT
 
 
 def _enabled_features(values: dict[str, Any]) -> tuple[Provider, list[str]]:

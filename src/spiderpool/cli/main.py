@@ -10,6 +10,7 @@ import click
 
 from spiderpool import __version__
 from spiderpool.cli import top
+from spiderpool.cli.account_commands import cloud
 from spiderpool.cli.bundle.command import write_bundle
 from spiderpool.cli.changing_commands import ip, migrate_cluster, node
 from spiderpool.cli.cloud_commands import policy, service
@@ -145,6 +146,7 @@ for command in (
     trace,
     connectivity,
     policy,
+    cloud,
     service,
     ip,
     node,

@@ -1,4 +1,4 @@
-"""The dry run of spiderpool-cloud: plans load balancers from manifests alone; calls neither a cluster nor a cloud."""
+"""What spiderpool-cloud would do for Services: from manifests alone, or against the balancers that they have."""
 
 from __future__ import annotations
 
@@ -12,32 +12,42 @@ from typing import Any
 import msgspec
 import yaml
 
-from spiderpool.api.core_v1 import Node, Service
-from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
+from spiderpool.api.core_v1 import Service
 from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec, SpiderLoadBalancerGrant
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.spiderserver import SpiderServer
-from spiderpool.cli.manifests import check, documents, of_kind
-from spiderpool.cli.printing import View, object_reference, plain, printable
+from spiderpool.cli.present_balancers import PresentBalancers, SeenBalancers
+from spiderpool.cli.printing import Alert, View, object_reference, plain, printable
+from spiderpool.cli.service_objects import ServiceObjects
 from spiderpool.cloud.loadbalancers import KindOf
-from spiderpool.core.cloud.instances import described
-from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, reported_enis
-from spiderpool.core.cloud.loadbalancer.grants import limit, missing, suggested
-from spiderpool.core.cloud.loadbalancer.kinds import options_of
-from spiderpool.core.cloud.loadbalancer.printing import FAULT, NOTE, NOTHING, dry_run
+from spiderpool.core.cloud.loadbalancer.billing import BillingItem, total
+from spiderpool.core.cloud.loadbalancer.grants import is_in_use, limit, missing, refusal, reminder, suggested
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, options_of
+from spiderpool.core.cloud.loadbalancer.printing import (
+    FAULT,
+    NOTE,
+    NOTHING,
+    ServiceDryRun,
+    removal,
+    risks,
+    service_dry_run,
+)
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed
 from spiderpool.errors import BadConfig
 
 
 @dataclass(frozen=True, slots=True)
 class ServicePlan:
-    """What would be made for one Service."""
+    """What would be done for one Service."""
 
     service: str
     notes: tuple[str, ...]
     faults: tuple[str, ...]
     """What keeps the Service from its balancer."""
     steps: tuple[str, ...]
+    risks: tuple[str, ...] = ()
+    """What of the steps ends traffic, gives up an address, or changes what somebody may have set by hand."""
+    bill: tuple[BillingItem, ...] = ()
+    """What the cloud would bill for a balancer that would be made."""
 
     def lines(self, view: View) -> Iterator[str]:
         """The Service, its notes and faults, and the numbered steps; on a terminal wrapped below their beginning."""
@@ -48,6 +58,18 @@ class ServicePlan:
             yield from _hanging(f"{number}. ", step, view)
         if not self.steps and not self.faults:
             yield NOTHING
+        if self.bill:
+            yield from _hanging(BILL, _joined(self.bill), view)
+        for risk in self.risks:
+            yield from map(Alert, _hanging("! ", risk, view))
+
+
+BILL = "billed: "
+"""Begins the line about what the cloud would bill."""
+
+
+def _joined(items: Iterable[BillingItem]) -> str:
+    return ", ".join(map(str, items))
 
 
 def _hanging(before: str, text: str, view: View) -> list[str]:
@@ -59,11 +81,13 @@ def _hanging(before: str, text: str, view: View) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Plans:
-    """What would be made for some Services."""
+    """What would be done for some Services."""
 
     services: tuple[ServicePlan, ...]
     grants: tuple[SpiderLoadBalancerGrant, ...]
     """Those that the Services need and that are lacking."""
+    seen: bool = False
+    """Whether the plan starts from the balancers that there are."""
 
     @property
     def is_faulty(self) -> bool:
@@ -71,15 +95,34 @@ class Plans:
         return bool(self.grants) or any(each.faults for each in self.services)
 
     def lines(self, view: View) -> Iterator[str]:
-        """The Services one after the other, then what must be granted as a manifest, which is not wrapped."""
+        """The Services one after the other, all in one line, then what must be granted as a manifest, not wrapped."""
         for number, each in enumerate(self.services):
             if number:
                 yield ""
             yield from each.lines(view)
+        if self.seen or len(self.services) > 1:
+            yield ""
+            yield from _hanging("", self._summary(), view)
         if self.grants:
             yield ""
             yield "# Not granted yet; --grants prints this part alone."
-            yield from _manifest(self.grants).splitlines()
+            yield from manifest(self.grants).splitlines()
+
+    def _summary(self) -> str:
+        steps = sum(len(each.steps) for each in self.services)
+        marked = sum(len(each.risks) for each in self.services)
+        bill = _joined(total(item for each in self.services for item in each.bill))
+        changed = sum(bool(each.steps) for each in self.services)
+        return "; ".join(
+            filter(
+                None,
+                (
+                    f"{steps} steps for {changed} of {len(self.services)} Services",
+                    f"{marked} to think about, marked with !" if marked else "",
+                    f"{BILL}{bill}" if bill else "",
+                ),
+            )
+        )
 
     def document(self) -> Any:
         """All of it."""
@@ -90,53 +133,68 @@ class Plans:
         return (object_reference(SpiderLoadBalancerGrant, each.name) for each in self.grants)
 
 
-def plans(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> Plans:
-    """Returns the plans for all Services of type LoadBalancer in YAML documents, as if they had no balancers yet.
+@dataclass(frozen=True, slots=True)
+class PlanRules:
+    """What decides about every Service."""
 
-    Nodes, their SpiderServers and EndpointSlices among the documents, also in Lists, are the servers. What
-    administrators must have granted and the SpiderLoadBalancerGrants among them lack follows as a manifest. Raises
-    BadConfig.
+    configuration: BalancerConfiguration
+    kind_of: KindOf
+
+
+def plans(objects: ServiceObjects, rules: PlanRules, seen: SeenBalancers | None = None) -> Plans:
+    """Returns the plans for all Services that ask for a balancer of ours, or have one.
+
+    Without ``seen`` as if they had none yet. What administrators must have granted and have not follows as a
+    manifest. Raises BadConfig where there is no such Service.
     """
-    found = _checked(text)
-    services = _services(found, kind_of)
-    nodes, slices = of_kind(found, "Node", Node), of_kind(found, "EndpointSlice", EndpointSlice)
-    enis = reported_enis(described(nodes, of_kind(found, "SpiderServer", SpiderServer)))
-    snapshots = [BackendSnapshot(nodes, _slices_of(service, slices), enis) for service in services]
-    planned = [
-        _plan(service.key, dry_run(service, kind_of(service), snapshot, configuration).splitlines())
-        for service, snapshot in zip(services, snapshots, strict=True)
-    ]
-    return Plans(tuple(planned), _missing_grants(found, services, configuration, kind_of))
+    services = [service for service in objects.services if _concerns(service, rules, seen)]
+    if not services:
+        raise BadConfig("there is no Service of type LoadBalancer that spiderpool-cloud would serve")
+    planned = tuple(_plan(service, objects, rules, seen) for service in services)
+    return Plans(planned, missing_grants(objects, rules), seen is not None)
 
 
-def _plan(service: str, lines: Sequence[str]) -> ServicePlan:
-    notes, faults = (tuple(each.removeprefix(of) for each in lines if each.startswith(of)) for of in (NOTE, FAULT))
-    steps = (each for each in lines if not each.startswith((NOTE, FAULT)) and each != NOTHING)
-    return ServicePlan(service, notes, faults, tuple(each.partition(". ")[2] for each in steps))
+def _concerns(service: Service, rules: PlanRules, seen: SeenBalancers | None) -> bool:
+    leaving = seen.present[service.key].leaving if seen and service.key in seen.present else ()
+    return rules.kind_of(service) is not None or bool(leaving)
 
 
-def grants(text: str, configuration: BalancerConfiguration, kind_of: KindOf) -> str:
-    """Returns the SpiderLoadBalancerGrants that the Services in YAML documents need and that are not among them.
+def _plan(service: Service, objects: ServiceObjects, rules: PlanRules, seen: SeenBalancers | None) -> ServicePlan:
+    present = seen.present.get(service.key, PresentBalancers()) if seen else PresentBalancers()
+    snapshot = (seen.snapshots.get(service.key) if seen else None) or objects.snapshot(service)
+    kind = rules.kind_of(service)
+    found = ServiceDryRun()
+    if present.faults:
+        found = ServiceDryRun(faults=present.faults)
+    elif kind is not None:
+        found = service_dry_run(service, kind, snapshot, rules.configuration, present.observed)
+    notes, faults = found.notes, found.faults
+    if kind is not None and found.model is not None and seen:
+        needs = _lacking(service, kind, objects, rules)
+        used = [need for need in needs if present.observed and is_in_use(need, found.model, present.observed)]
+        namespace = service.metadata.namespace or ""
+        notes += tuple(reminder(need, namespace) for need in used)
+        faults += tuple(refusal(need, namespace) for need in needs if need not in used)
+    steps = (*removal(service, present.leaving, rules.configuration), *found.steps)
+    return ServicePlan(service.key, notes, faults, tuple(map(str, steps)), tuple(risks(steps)), found.bill)
 
-    YAML to be applied; empty when they need none. Raises BadConfig.
-    """
-    found = _checked(text)
-    return _manifest(_missing_grants(found, _services(found, kind_of), configuration, kind_of))
+
+def _lacking(service: Service, kind: BalancerKind, objects: ServiceObjects, rules: PlanRules) -> tuple[GrantNeed, ...]:
+    """Returns what a Service needs and no grant gives to its Namespace."""
+    options, namespace = options_of(service, kind), service.metadata.namespace or ""
+    granted = [grant.spec for grant in objects.grants if grant.spec.applies_to(namespace)]
+    return missing(kind.needs(options, rules.configuration), granted)
 
 
-def _manifest(made: Iterable[SpiderLoadBalancerGrant]) -> str:
+def manifest(made: Iterable[SpiderLoadBalancerGrant]) -> str:
+    """Returns grants as YAML to be applied; empty when there are none."""
     known = [msgspec.to_builtins(each) for each in made]
     return yaml.safe_dump_all(known, sort_keys=False).rstrip() if known else ""
 
 
-def _missing_grants(
-    found: Iterable[dict[str, Any]],
-    services: Iterable[Service],
-    configuration: BalancerConfiguration,
-    kind_of: KindOf,
-) -> tuple[SpiderLoadBalancerGrant, ...]:
-    present = of_kind(found, SpiderLoadBalancerGrant.KIND.name, SpiderLoadBalancerGrant)
-    needed = _needed(services, [grant.spec for grant in present], configuration, kind_of)
+def missing_grants(objects: ServiceObjects, rules: PlanRules) -> tuple[SpiderLoadBalancerGrant, ...]:
+    """Returns the grants that Services need beside those that there are."""
+    present = [grant.spec for grant in objects.grants]
     return tuple(
         SpiderLoadBalancerGrant(
             apiVersion=SpiderLoadBalancerGrant.KIND.api_version,
@@ -144,42 +202,25 @@ def _missing_grants(
             metadata=ObjectMeta(name=name),
             spec=spec,
         )
-        for name, spec in _named(needed, {grant.name for grant in present})
+        for name, spec in _named(_needed(objects.services, present, rules), {grant.name for grant in objects.grants})
     )
 
 
-def _checked(text: str) -> list[dict[str, Any]]:
-    """The objects in YAML documents. Raises BadConfig, with all faults of those that are read of them."""
-    found = list(documents(text))
-    check(found, (Service, Node, EndpointSlice, SpiderServer, SpiderLoadBalancerGrant))
-    return found
-
-
-def _services(found: Iterable[dict[str, Any]], kind_of: KindOf) -> list[Service]:
-    services = [service for service in of_kind(found, "Service", Service) if kind_of(service) is not None]
-    if not services:
-        raise BadConfig("there is no Service of type LoadBalancer that spiderpool-cloud would serve")
-    return services
-
-
 def _needed(
-    services: Iterable[Service],
-    present: Sequence[LoadBalancerGrantSpec],
-    configuration: BalancerConfiguration,
-    kind_of: KindOf,
+    services: Iterable[Service], present: Sequence[LoadBalancerGrantSpec], rules: PlanRules
 ) -> Iterator[LoadBalancerGrantSpec]:
     """Yields what must be granted to each Namespace beside what is."""
     needs: dict[str, list[GrantNeed]] = defaultdict(list)
     made: Counter[str] = Counter()
     for service in services:
-        kind, namespace = kind_of(service), service.metadata.namespace or ""
+        kind, namespace = rules.kind_of(service), service.metadata.namespace or ""
         if kind is not None:
             options = options_of(service, kind)
-            needs[namespace] += kind.needs(options, configuration)
+            needs[namespace] += kind.needs(options, rules.configuration)
             made[namespace] += not options["id"]
     for namespace in sorted(needs):
         granted = [grant for grant in present if grant.applies_to(namespace)]
-        is_too_much = made[namespace] > limit(configuration.max_per_namespace, granted)
+        is_too_much = made[namespace] > limit(rules.configuration.max_per_namespace, granted)
         yield from suggested(namespace, missing(needs[namespace], granted), made[namespace] if is_too_much else None)
 
 
@@ -192,13 +233,3 @@ def _named(specs: Iterable[LoadBalancerGrantSpec], taken: Iterable[str]) -> Iter
         name = next(each for each in chain([namespace], numbered) if each not in names)
         names.add(name)
         yield name, spec
-
-
-def _slices_of(service: Service, slices: Sequence[EndpointSlice]) -> list[EndpointSlice]:
-    """Returns the slices of one Service."""
-    return [
-        each
-        for each in slices
-        if each.metadata.namespace == service.metadata.namespace
-        and (each.metadata.labels or {}).get(SERVICE_LABEL) == service.name
-    ]
