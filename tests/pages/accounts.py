@@ -168,6 +168,7 @@ NO_COMMANDS = (
     (f"{USAGE}/lab.md", "options = LabOptions"),
     (f"{USAGE}/migration.md", "Nodes that change hands"),
     (f"{USAGE}/migration.md", "Addresses:"),
+    (f"{USAGE}/first-hour.md", "CHECK "),
     (f"{USAGE}/first-hour.md", "export "),
     (f"{USAGE}/load-balancers.md", "export "),
     (f"{USAGE}/simulated-cloud.md", "export "),
