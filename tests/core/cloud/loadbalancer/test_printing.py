@@ -10,7 +10,13 @@ from spiderpool.core.cloud.alibaba.annotations import BACKEND_TYPE
 from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.planning import plan
-from spiderpool.core.cloud.loadbalancer.printing import dry_run
+from spiderpool.core.cloud.loadbalancer.printing import (
+    LeavingBalancer,
+    dry_run,
+    removal,
+    risks,
+    service_dry_run,
+)
 from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer
 from tests.core.pretend_balancers import CONFIGURATION, carried_out, endpoints, model_of, node, service
 
@@ -90,3 +96,38 @@ def test_a_balancer_that_cannot_be_lent_is_not_touched() -> None:
     assert dry_run(requested, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made(lent=True)).endswith(
         "3. tag the balancer: kubernetes.reused.by.user=true"
     )
+
+
+def test_a_balancer_that_lacks_the_tags_of_the_service_is_a_fault() -> None:
+    found = service_dry_run(service(HTTP), CLB, NODES, CONFIGURATION, replace(made(), tags={}, name="users"))
+    assert found.steps == ()
+    assert found.faults[0].startswith("label service.k8s.alibaba/loadbalancer-id names balancer ")
+
+
+def test_only_what_would_be_made_is_billed() -> None:
+    made_anew = service_dry_run(service(HTTP), CLB, NODES, CONFIGURATION)
+    assert made_anew.bill[0].unit == "classic balancer"
+    assert service_dry_run(service(HTTP), CLB, NODES, CONFIGURATION, made()).bill == ()
+
+
+@pytest.mark.parametrize(("preserve", "last"), [(False, "delete balancer "), (True, "take tags from the balancer: ")])
+def test_a_balancer_that_its_service_no_longer_asks_for(preserve: bool, last: str) -> None:
+    steps = removal(service(HTTP), [LeavingBalancer(CLB, made(), preserve)], CONFIGURATION)
+    assert str(steps[-1]).startswith(last)
+    assert any("is no longer protected" in each for each in risks(steps))
+    assert any("its address is given up" in each for each in risks(steps)) is not preserve
+
+
+def test_what_ends_traffic_or_undoes_what_was_set_is_a_risk() -> None:
+    sized = service(HTTP, annotations={"instance-charge-type": "PayBySpec", "protocol-port": "http:80"})
+    steps = service_dry_run(sized, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made()).steps
+    assert list(risks(steps)) == [
+        "the balancer's payment is changed",
+        "the balancer's size is changed",
+        "listener tcp/80 is deleted, and made again",
+    ]
+    gone = service({"port": 81, "nodePort": 30698})
+    assert "listener tcp/80 is deleted" in list(
+        risks(service_dry_run(gone, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made()).steps)
+    )
+    assert list(risks(service_dry_run(service(HTTP), CLB, NODES, CONFIGURATION).steps)) == []
