@@ -114,3 +114,45 @@ async def test_recorded_answers_lead_to_the_same_checks(servers: SimulatedCloud)
     again = await connection.verify(CloudSettings(endpoint=servers.access.override), SCOPE, found.answers)
     assert again.checks == found.checks
     assert len(servers.account.calls) == calls
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "result", "part"),
+    [
+        ("InvalidAction.NotFound", "no such action", "wrong", "the endpoint does not have this API"),
+        ("OperationDenied.ServiceNotOpen", "not opened", "wrong", "open the product in the console"),
+        ("MissingParam.ListenerId", "is missing", "untried", "is missing"),
+        ("InvalidParameter", "The specified ListenerId does not exist.", "ok", "does not exist, as meant"),
+        ("ResourceNotFound.listener", "gone", "ok", "does not exist, as meant"),
+        ("OperationDenied.Other", "other", "ok", "answered OperationDenied.Other"),
+    ],
+)
+async def test_a_refusal_is_judged_by_its_code(
+    servers: SimulatedCloud, code: str, message: str, result: str, part: str
+) -> None:
+    refusal = Fault(kind="refuse", actions="nlb:DeleteListener", code=code, message=message, status=400)
+    servers.account.faults.add(refusal)
+    check = by_name(await verify(servers))["permission nlb:DeleteListener"]
+    assert check.result == result
+    assert part in check.detail
+
+
+async def test_throttled_calls_leave_a_permission_untried(servers: SimulatedCloud) -> None:
+    servers.account.faults.add(Fault(kind="throttle", actions="vpc:*", seconds=30.0))
+    checks = by_name(await verify(servers))
+    assert checks["permission vpc:DescribeVSwitches"].result == "untried"
+    assert checks["quota vsw-1"].result == "wrong"
+
+
+async def test_without_nodes_and_vswitch_these_are_not_looked_at(servers: SimulatedCloud) -> None:
+    checks = by_name(await verify(servers, replace(SCOPE, servers=(), vswitch="", features=("nodes",))))
+    assert checks["region cn-hangzhou"].result == "untried"
+    assert not any(name.startswith(("quota", "balancers", "endpoint slb")) for name in checks)
+
+
+async def test_what_cannot_be_read_is_wrong_with_the_words_of_the_cloud(servers: SimulatedCloud) -> None:
+    denied = Fault(kind="refuse", actions="ecs:DescribeInstance*", code="Forbidden.RAM", message="denied", status=403)
+    servers.account.faults.add(denied)
+    checks = by_name(await verify(servers, replace(SCOPE, vswitch="vsw-none")))
+    assert checks["region cn-hangzhou"].result == "wrong"
+    assert "vSwitch vsw-none is not known" in checks["quota vsw-none"].detail

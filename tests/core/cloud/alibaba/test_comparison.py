@@ -38,8 +38,8 @@ def test_every_annotation_of_the_other_controller_is_known_or_refused_by_name() 
 
 
 def test_what_is_refused_is_explained() -> None:
-    assert REFUSED.keys() == UNSUPPORTED
-    assert {*UNSUPPORTED_PREFIXES} == REFUSED_PREFIXES.keys()
+    assert REFUSED.keys() >= UNSUPPORTED
+    assert REFUSED_PREFIXES.keys() >= {*UNSUPPORTED_PREFIXES}
 
 
 @pytest.mark.parametrize("each", DIFFERENCES, ids=lambda each: each.suffix)
