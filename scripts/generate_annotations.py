@@ -1,4 +1,4 @@
-"""Write the tables of docs/reference/load-balancer-annotations.md, between whose lines people write. Run after a change.
+"""Write the tables of docs/reference/load-balancer-annotations.md, around which people write. Run after a change.
 
 The tables are made from the annotations and their comparison; each begins with its own header in the page.
 """

@@ -9,10 +9,10 @@ import pytest
 from spiderpool.cloud.alibaba import connection, policy
 from spiderpool.cloud.alibaba.policy import is_reading
 from spiderpool.cloud.alibaba.read_only import ReadOnlyClient
-from spiderpool.cloud.provider import NotPermitted
 from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.loadbalancer.model import owner_of
 from spiderpool.core.cloud.loadbalancer.planning import plan
+from spiderpool.errors import SpiderpoolError
 from spiderpool.settings import CloudSettings
 from tests.cloud.alibaba.balancers import HTTP, model
 from tests.cloud.alibaba.simulation import SimulatedCloud
@@ -36,7 +36,7 @@ def reading_client(simulated: SimulatedCloud) -> ReadOnlyClient:
 async def test_it_looks_and_changes_nothing(simulated: SimulatedCloud) -> None:
     balancers = connection.load_balancers(reading_client(simulated), "cn-hangzhou", "").apis[CLB]
     assert await balancers.find(owner_of(service(HTTP), CONFIGURATION)) is None
-    with pytest.raises(NotPermitted, match="CreateLoadBalancer was not sent: this command changes nothing"):
+    with pytest.raises(SpiderpoolError, match="CreateLoadBalancer was not sent: this command changes nothing"):
         await balancers.carry_out(plan(model(simulated, HTTP), None), None)
     assert {call.action for call in simulated.account.calls} == {"slb:DescribeLoadBalancers"}
 

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from spiderpool.cloud.alibaba.policy import ACTIONS, is_reading
-from spiderpool.cloud.alibaba.trial_calls import ABSENT, NEVER, PARAMETERS, has_dry_run, trial
+from spiderpool.cloud.alibaba.trial_calls import ABSENT, NEVER, PARAMETERS, WITHOUT_REGION, has_dry_run, trial
 
 pytestmark = pytest.mark.unit
 
@@ -24,10 +24,15 @@ def known(action: str) -> set[str]:
     return {name.replace("_", "") for name in inspect.signature(request.__init__).parameters}
 
 
+def test_every_action_that_is_needed_has_a_trial_or_never_one() -> None:
+    assert PARAMETERS.keys() | NEVER == {*ALL}
+
+
 @pytest.mark.parametrize("action", sorted(PARAMETERS))
 def test_an_action_is_tried_with_parameters_that_it_has(action: str) -> None:
     official = known(action)
     assert {name.lower() for name in PARAMETERS[action]} <= official
+    assert ("regionid" in official) != (action in WITHOUT_REGION)
     if not is_reading(action):
         assert has_dry_run(action) == ("dryrun" in official)
 
@@ -35,7 +40,7 @@ def test_an_action_is_tried_with_parameters_that_it_has(action: str) -> None:
 @pytest.mark.parametrize("action", [action for action in ALL if not is_reading(action)])
 def test_a_change_names_what_does_not_exist(action: str) -> None:
     tried = trial(action, without_dry_run=True)
-    if action in NEVER or action not in PARAMETERS:
+    if action in NEVER:
         assert tried is None
     else:
         assert tried is not None

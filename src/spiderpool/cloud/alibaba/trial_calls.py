@@ -18,6 +18,8 @@ ABSENT = "spiderpool-verify-0000"
 """End of identities that nothing has."""
 _SLB, _NLB, _ENI = f"lb-{ABSENT}", f"nlb-{ABSENT}", f"eni-{ABSENT}"
 _GROUP, _LISTENER, _NLB_GROUP = f"rsp-{ABSENT}", f"lsn-{ABSENT}", f"sgp-{ABSENT}"
+_EXTENSION = f"de-{ABSENT}"
+_PACKAGE = f"cbwp-{ABSENT}"
 _ZONES = [{"ZoneId": f"zone-{ABSENT}", "VSwitchId": f"vsw-{ABSENT}"}]
 _SERVERS = [{"ServerId": f"i-{ABSENT}", "ServerType": "Ecs", "Port": 80}]
 _SLB_SERVERS = f'[{{"ServerId": "i-{ABSENT}", "Port": "80", "Type": "ecs"}}]'
@@ -33,6 +35,8 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "ecs:UnassignIpv6Addresses": {"NetworkInterfaceId": _ENI, "Ipv6Address": ["2001:db8::1"]},
     "ecs:UnassignPrivateIpAddresses": {"NetworkInterfaceId": _ENI, "PrivateIpAddress": ["192.0.2.1"]},
     "nlb:AddServersToServerGroup": {"ServerGroupId": _NLB_GROUP, "Servers": _SERVERS},
+    "nlb:AssociateAdditionalCertificatesWithListener": {"ListenerId": _LISTENER, "AdditionalCertificateIds": [ABSENT]},
+    "nlb:AttachCommonBandwidthPackageToLoadBalancer": {"LoadBalancerId": _NLB, "BandwidthPackageId": _PACKAGE},
     "nlb:CreateListener": {"LoadBalancerId": _NLB, "ListenerProtocol": "TCP", "ServerGroupId": _NLB_GROUP}
     | {"ListenerPort": 1},
     "nlb:CreateLoadBalancer": {"AddressType": "Intranet", "VpcId": f"vpc-{ABSENT}", "ZoneMappings": _ZONES},
@@ -40,7 +44,16 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "nlb:DeleteListener": {"ListenerId": _LISTENER},
     "nlb:DeleteLoadBalancer": {"LoadBalancerId": _NLB},
     "nlb:DeleteServerGroup": {"ServerGroupId": _NLB_GROUP},
+    "nlb:DetachCommonBandwidthPackageFromLoadBalancer": {"LoadBalancerId": _NLB, "BandwidthPackageId": _PACKAGE},
+    "nlb:DisableLoadBalancerIpv6Internet": {"LoadBalancerId": _NLB},
+    "nlb:DisassociateAdditionalCertificatesWithListener": {
+        "ListenerId": _LISTENER,
+        "AdditionalCertificateIds": [ABSENT],
+    },
+    "nlb:EnableLoadBalancerIpv6Internet": {"LoadBalancerId": _NLB},
     "nlb:GetJobStatus": {"JobId": ABSENT},
+    "nlb:ListAsynJobs": {"JobIds": [ABSENT]},
+    "nlb:ListListenerCertificates": {"ListenerId": _LISTENER},
     "nlb:ListListeners": {"MaxResults": 1},
     "nlb:ListLoadBalancers": {"MaxResults": 1},
     "nlb:ListServerGroupServers": {"MaxResults": 1},
@@ -52,19 +65,24 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "nlb:TagResources": _TAG | {"ResourceId": [_NLB], "ResourceType": "loadbalancer"},
     "nlb:UntagResources": {"ResourceId": [_NLB], "ResourceType": "loadbalancer", "TagKey": ["k"]},
     "nlb:UpdateListenerAttribute": {"ListenerId": _LISTENER},
+    "nlb:UpdateLoadBalancerAddressTypeConfig": {"LoadBalancerId": _NLB, "AddressType": "Intranet"},
     "nlb:UpdateLoadBalancerAttribute": {"LoadBalancerId": _NLB},
     "nlb:UpdateLoadBalancerProtection": {"LoadBalancerId": _NLB},
+    "nlb:UpdateLoadBalancerZones": {"LoadBalancerId": _NLB, "ZoneMappings": _ZONES},
     "nlb:UpdateServerGroupAttribute": {"ServerGroupId": _NLB_GROUP},
     "nlb:UpdateServerGroupServersAttribute": {"ServerGroupId": _NLB_GROUP, "Servers": _SERVERS},
     "slb:AddVServerGroupBackendServers": {"VServerGroupId": _GROUP, "BackendServers": _SLB_SERVERS},
+    "slb:CreateDomainExtension": _SLB_LISTENER | {"Domain": f"{ABSENT}.example.com", "ServerCertificateId": ABSENT},
     "slb:CreateLoadBalancerHTTPListener": _SLB_LISTENER | {"HealthCheck": "off", "StickySession": "off"},
     "slb:CreateLoadBalancerHTTPSListener": _SLB_LISTENER | {"HealthCheck": "off", "StickySession": "off"},
     "slb:CreateLoadBalancerTCPListener": _SLB_LISTENER,
     "slb:CreateLoadBalancerUDPListener": _SLB_LISTENER,
     "slb:CreateVServerGroup": {"LoadBalancerId": _SLB},
+    "slb:DeleteDomainExtension": {"DomainExtensionId": _EXTENSION},
     "slb:DeleteLoadBalancer": {"LoadBalancerId": _SLB},
     "slb:DeleteLoadBalancerListener": _SLB_LISTENER | {"ListenerProtocol": "tcp"},
     "slb:DeleteVServerGroup": {"VServerGroupId": _GROUP},
+    "slb:DescribeDomainExtensions": _SLB_LISTENER,
     "slb:DescribeLoadBalancerListeners": {"MaxResults": 1},
     "slb:DescribeLoadBalancers": {"PageSize": 1, "PageNumber": 1},
     "slb:DescribeVServerGroupAttribute": {"VServerGroupId": _GROUP},
@@ -73,6 +91,7 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "slb:ModifyLoadBalancerInstanceSpec": {"LoadBalancerId": _SLB, "LoadBalancerSpec": "slb.s1.small"},
     "slb:ModifyLoadBalancerInternetSpec": {"LoadBalancerId": _SLB, "InternetChargeType": "paybytraffic"},
     "slb:RemoveVServerGroupBackendServers": {"VServerGroupId": _GROUP, "BackendServers": _SLB_SERVERS},
+    "slb:SetDomainExtensionAttribute": {"DomainExtensionId": _EXTENSION, "ServerCertificateId": ABSENT},
     "slb:SetLoadBalancerDeleteProtection": {"LoadBalancerId": _SLB, "DeleteProtection": "on"},
     "slb:SetLoadBalancerHTTPListenerAttribute": _SLB_LISTENER,
     "slb:SetLoadBalancerHTTPSListenerAttribute": _SLB_LISTENER,
@@ -85,10 +104,13 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "slb:StartLoadBalancerListener": _SLB_LISTENER | {"ListenerProtocol": "tcp"},
     "slb:TagResources": _TAG,
     "slb:UntagResources": {"ResourceId": [_SLB], "ResourceType": "instance", "TagKey": ["k"]},
+    "vpc:DescribeEipAddresses": {"PageSize": 1},
     "vpc:DescribeVSwitches": {"PageSize": 1},
 }
 """Action → the parameters of its trial, without region and DryRun."""
 
+WITHOUT_REGION = frozenset({"ecs:DescribeInstanceTypes", "nlb:GetJobStatus", "nlb:ListAsynJobs"})
+"""Actions that take no RegionId; all others do."""
 NEVER = frozenset({"slb:CreateLoadBalancer"})
 """Actions that nothing would keep from being carried out."""
 

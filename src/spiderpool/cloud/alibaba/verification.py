@@ -16,7 +16,7 @@ from spiderpool.cloud.alibaba.error_codes import keys_are_wrong
 from spiderpool.cloud.alibaba.nlb import PRODUCT as NLB
 from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
 from spiderpool.cloud.alibaba.policy import ACTIONS
-from spiderpool.cloud.alibaba.trial_calls import TrialCall, trial
+from spiderpool.cloud.alibaba.trial_calls import WITHOUT_REGION, TrialCall, trial
 from spiderpool.cloud.loadbalancers import LoadBalancerAPI
 from spiderpool.cloud.provider import CloudError, CloudNotFound, CloudServer, CloudUnavailable, NotPermitted, Throttled
 from spiderpool.cloud.verification import CheckResult, CloudCheck, VerificationScope
@@ -75,9 +75,10 @@ class AccountVerifier:
 
     async def _tried(self, tried: TrialCall) -> tuple[CheckResult, str]:
         product, _, action = tried.action.partition(":")
-        sent = {"RegionId": self._scope.region, **tried.parameters}
+        region = self._scope.region
+        sent = {**({} if tried.action in WITHOUT_REGION else {"RegionId": region}), **tried.parameters}
         try:
-            await self._client.call(PRODUCTS[product], action, sent)
+            await self._client.call(PRODUCTS[product], action, sent, region=region)
         except NotPermitted as error:
             if not error.cloud_code or keys_are_wrong(error.cloud_code):
                 raise

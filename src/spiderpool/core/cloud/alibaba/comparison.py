@@ -81,6 +81,7 @@ FIELDS: tuple[ComparedField, ...] = (
     ComparedField("spec.ipFamilies", "different", "there not read; here refused where servers do not fit"),
     ComparedField("spec.loadBalancerSourceRanges", "refused", "there a security group with NLB, ignored with CLB"),
     ComparedField("spec.sessionAffinity", "different", "`ClientIP`: there ignored; here served where a listener can"),
+    ComparedField("spec.sessionAffinityConfig", "different", "there ignored; here its timeout, an hour at most"),
     ComparedField("spec.loadBalancerIP", "refused", "there ignored"),
     ComparedField(
         "spec.allocateLoadBalancerNodePorts",
