@@ -65,12 +65,15 @@ def service(*ports: dict[str, Any], **spec: Any) -> Service:
 
 
 def node(name: str, *, ready: bool = True, **spec: Any) -> Node:
-    """A node whose instance is ``i-<name>``; ``labels`` and ``taints`` as given."""
+    """A node whose instance is ``i-<name>``, with an address for a letter; ``labels`` and ``taints`` as given."""
     labels = spec.pop("labels", {})
     body = {
         "metadata": {"name": name, "labels": labels},
         "spec": {"providerID": f"cn-hangzhou.i-{name}", **spec},
-        "status": {"conditions": [{"type": "Ready", "status": "True" if ready else "Unknown"}]},
+        "status": {
+            "conditions": [{"type": "Ready", "status": "True" if ready else "Unknown"}],
+            "addresses": [{"type": "InternalIP", "address": f"10.1.0.{ord(name)}"}] if len(name) == 1 else None,
+        },
     }
     return msgspec.convert(body, Node)
 

@@ -183,6 +183,7 @@ class ServiceSpec(msgspec.Struct, omit_defaults=True):
     allocateLoadBalancerNodePorts: bool | None = None
     sessionAffinity: str | None = None
     sessionAffinityConfig: SessionAffinityConfig | None = None
+    publishNotReadyAddresses: bool | None = None
 
 
 class LoadBalancerIngress(msgspec.Struct, omit_defaults=True):

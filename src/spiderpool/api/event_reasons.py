@@ -356,6 +356,12 @@ SERVICE_ANNOTATION_IGNORED: EventReason[Service] = EventReason(
     "Correct or remove the annotation that the message names.",
     _EVENTS,
 )
+BACKENDS_NOT_SUPPORTED: EventReason[Service] = EventReason(
+    "BackendsNotSupported",
+    "A pod runs on a virtual node. It is not made a server of the load balancer; one that is a server stays.",
+    "Let the pod run on another node, or make it a server yourself.",
+    _EVENTS,
+)
 INVALID_SERVICE: EventReason[Service] = EventReason(
     "InvalidService",
     "The Service asks for what cannot be. Only the servers of its balancer are kept up to date, and not even these"

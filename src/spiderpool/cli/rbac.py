@@ -37,6 +37,8 @@ RULES: dict[str, list[dict[str, Any]]] = {
         _rule("", ["services"], ["get", *READ, "patch"]),
         _rule("", ["services/status"], ["patch"]),
         _rule("discovery.k8s.io", ["endpointslices"], READ),
+        _rule("", ["pods"], ["get"]),
+        _rule("", ["pods/status"], ["patch"]),
         _rule("spiderpool.spidernet.io", ["spiderloadbalancergrants"], READ),
         _rule("spiderpool.spidernet.io", ["spiderloadbalancergrants/status"], ["patch"]),
     ],

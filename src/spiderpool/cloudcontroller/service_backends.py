@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
 from spiderpool.cloud.loadbalancers import ENIFinder
+from spiderpool.cloudcontroller.readiness_gates import ReadinessGates
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
 from spiderpool.core.cloud.loadbalancer import backends
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
@@ -19,11 +20,17 @@ class ServiceBackends:
     """The servers of Services, of which the cloud is asked for the ENIs that no node reports."""
 
     def __init__(
-        self, listers: ServiceListers, finder: ENIFinder, configuration: BalancerConfiguration, timings: ServiceTimings
+        self,
+        listers: ServiceListers,
+        finder: ENIFinder,
+        gates: ReadinessGates,
+        configuration: BalancerConfiguration,
+        timings: ServiceTimings,
     ) -> None:
         self._nodes = listers.nodes
         self._servers = listers.servers
         self._finder = finder
+        self._gates = gates
         self._configuration = configuration
         self._timings = timings
         self._slices = listers.slices.index(lambda item: [key] if (key := service_of(item)) else [])  # Service key
@@ -31,7 +38,7 @@ class ServiceBackends:
 
     async def snapshot(self, service: Service, options: BalancerOptions) -> BackendSnapshot:
         """Returns the nodes, the Service's endpoints and, where pods are the servers, the ENIs of their addresses."""
-        slices = self._slices.get(service.key)
+        slices = await self._gates.admit(service, options.kind, self._slices.get(service.key))
         enis: Mapping[str, str] = {}
         if uses_pods(options, self._configuration):
             enis = await self._enis_of(backends.pod_addresses(service.spec.ports or (), slices, options))

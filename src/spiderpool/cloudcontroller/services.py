@@ -11,15 +11,17 @@ from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.cloud.loadbalancers import LoadBalancers
 from spiderpool.cloud.provider import CloudError, StepsRefused, is_quota
+from spiderpool.cloudcontroller import readiness_gates
 from spiderpool.cloudcontroller.balancer_grants import GrantReconciler
 from spiderpool.cloudcontroller.balancer_limits import BalancerLimits, TooManyLoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
+from spiderpool.cloudcontroller.readiness_gates import ReadinessGates
 from spiderpool.cloudcontroller.service_backends import ServiceBackends, deciding_part, service_of
 from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
 from spiderpool.cloudcontroller.service_removal import BalancerRemoval, preserves
 from spiderpool.cloudcontroller.service_state import ServiceStates, messages_of, reason_of
-from spiderpool.core.cloud.loadbalancer import checking, grants, planning
+from spiderpool.core.cloud.loadbalancer import backends, checking, grants, planning
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of
 from spiderpool.core.cloud.loadbalancer.steps import CreateBalancer
@@ -60,7 +62,8 @@ class ServiceReconciler:
         self._states = ServiceStates(cluster.recorder, self._timings)
         self._effects = ServiceEffects(cluster.client, listers.services, balancers)
         self._removal = BalancerRemoval(self._effects, self._states, self._grants, self._limits, configuration)
-        self._backends = ServiceBackends(listers, balancers.enis, configuration, self._timings)
+        self._gates = ReadinessGates(cluster.client)
+        self._backends = ServiceBackends(listers, balancers.enis, self._gates, configuration, self._timings)
         first, last = self._timings.first_pause, self._timings.last_pause
         self._queue = WorkQueue(self._reconcile, "services", first_pause=first, last_pause=last)
         listers.slices.subscribe(self._on_slice)
@@ -102,6 +105,7 @@ class ServiceReconciler:
         if new is None:
             if old is not None:
                 self._states.forget(old.key)
+                self._gates.forget(old.key)
         elif self._is_ours(new):
             self._queue.add(new.key)
 
@@ -214,6 +218,7 @@ class ServiceReconciler:
             return False
         model = build_model(service, options, await self._backends.snapshot(service, options), self._configuration)
         if self._is_applied(service, model):
+            await self._open_gates(service, model)
             return True
         service = await self._add_finalizer(service, kind)
         observed = await self._find(service, model)
@@ -232,6 +237,8 @@ class ServiceReconciler:
         published = await self._publish(service, model, observed)
         if not waits:
             self._states.of(service.key).applied = (model, published)
+        virtual = map(backends.VIRTUAL.format, model.virtual)
+        self._states.record(service, event_reasons.BACKENDS_NOT_SUPPORTED, *virtual)
         self._report_unresolved(service, model)
         return True
 
@@ -360,6 +367,7 @@ class ServiceReconciler:
             state.is_at_quota = is_quota(error)
             raise
         state.is_at_quota = False
+        await self._open_gates(service, model)
         self._states.note_servers(service.key, model.groups)
         added = self._states.unsettled(service.key, model.settling)
         waits = planning.waits(model, before | added)  # also for what has settled since the plan was made
@@ -367,6 +375,12 @@ class ServiceReconciler:
             state.applied = None
             self._queue.add(service.key, model.settling)
         return waits
+
+    async def _open_gates(self, service: Service, model: LoadBalancerModel) -> None:
+        """Lets pods become ready that are servers now, and looks later at those that may become servers."""
+        await self._gates.open(service, model.kind, model.unresolved)
+        if self._gates.waits(service.key):
+            self._queue.add(service.key, readiness_gates.PAUSE)
 
     async def _create(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer:
         """Creates the balancer, records its identity at once, and reads it back; the caller plans the other steps."""

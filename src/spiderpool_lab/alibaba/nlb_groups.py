@@ -27,6 +27,7 @@ RULES: dict[str, Rule] = {
     "AnyPortEnabled": FLAG,
     "ConnectionDrainEnabled": FLAG,
     "ConnectionDrainTimeout": NumberRange(0, 900),
+    "IpVersionAffinityMode": ("Affinity", "NonAffinity"),
     "PreserveClientIpEnabled": FLAG,
     "Protocol": ("TCP", "UDP", "TCP_UDP"),
     "Scheduler": ("Wrr", "Wlc", "rr", "sch", "tch", "qch"),
@@ -37,6 +38,7 @@ DEFAULTS = {
     "AnyPortEnabled": "false",
     "ConnectionDrainEnabled": "false",
     "ConnectionDrainTimeout": "300",
+    "IpVersionAffinityMode": "NonAffinity",
     "PreserveClientIpEnabled": "true",
     "Protocol": "TCP",
     "Scheduler": "Wrr",
@@ -126,7 +128,13 @@ def _change(
 def update_server_group_attribute(account: Account, parameters: Parameters) -> Answer:
     """NLB 2022-04-30 UpdateServerGroupAttribute: changes the attributes that are sent."""
     found = nlb_jobs.group(account, parameters.required("ServerGroupId"), idle=True)
-    names = ("ConnectionDrainEnabled", "ConnectionDrainTimeout", "PreserveClientIpEnabled", "Scheduler")
+    names = (
+        "ConnectionDrainEnabled",
+        "ConnectionDrainTimeout",
+        "IpVersionAffinityMode",
+        "PreserveClientIpEnabled",
+        "Scheduler",
+    )
     done = replace(
         found,
         name=parameters.text("ServerGroupName", found.name),

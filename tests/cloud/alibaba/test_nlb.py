@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from spiderpool.api.core_v1 import NodeAddress
 from spiderpool.cloud.alibaba.policy import ACTIONS
 from spiderpool.core.cloud.alibaba.kinds import NLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
@@ -26,10 +27,12 @@ from tests.cloud.alibaba.balancers import (
     with_enis,
 )
 from tests.cloud.alibaba.simulation import SimulatedCloud
-from tests.core.pretend_balancers import endpoints
+from tests.core.pretend_balancers import endpoints, node
 
 pytestmark = pytest.mark.unit
 
+ADDRESSED = node("a")
+ADDRESSED.status.addresses = [NodeAddress("InternalIP", each) for each in ("172.31.192.9", "2408:4005:1::9")]
 NETWORK_HISTORY: list[list[dict[str, Any]]] = [
     [{"ports": [HTTP, DNS]}, {"ports": [HTTP]}],
     [
@@ -48,6 +51,19 @@ NETWORK_HISTORY: list[list[dict[str, Any]]] = [
             "ports": [HTTP],
             "annotations": {**ENI, "server-group-type": "Ip"},
             "snapshot": BackendSnapshot(slices=[endpoints(("172.31.192.10", "a"))]),
+        },
+    ],
+    [
+        {"ports": [HTTP], "annotations": {"server-group-type": "Ip"}, "snapshot": BackendSnapshot([ADDRESSED])},
+        {
+            "ports": [HTTP],
+            "annotations": {"server-group-type": "Ip", "ip-version": "dualstack", "backend-ip-version": "ipv6"},
+            "snapshot": BackendSnapshot([ADDRESSED]),
+        },
+        {
+            "ports": [HTTP],
+            "annotations": {"server-group-type": "Ip", "ip-version": "dualstack", "backend-ip-version": "dualstack"},
+            "snapshot": BackendSnapshot([ADDRESSED]),
         },
     ],
 ]
@@ -82,6 +98,13 @@ async def test_a_range_of_ports_comes_changes_and_goes(balanced: SimulatedCloud)
         observed = await reached(network(balanced), model(balanced, HTTP, **spec))
         assert [each.port for each in balanced.account.tables.nlb_listeners] == ports
         assert [each.port for each in observed.listeners] == [80]
+
+
+async def test_a_server_group_is_in_the_resource_group_of_its_balancer(balanced: SimulatedCloud) -> None:
+    spec = spec_of(NLB)
+    spec["annotations"] = {**ZONES, "resource-group-id": "rg-1"}
+    await reached(network(balanced), model(balanced, HTTP, **spec))
+    assert [group.settings["ResourceGroupId"] for group in balanced.account.tables.nlb_groups] == ["rg-1"]
 
 
 async def test_security_groups_come_and_go(balanced: SimulatedCloud) -> None:

@@ -57,8 +57,12 @@ def _nodes(
     service = frontend.service
     snapshot = BackendSnapshot(chosen, objects.slices_of(service))
     found = node_backends(service, frontend.port, snapshot, snapshot.nodes, options)
-    instances = {server.identity for server in found.servers if server.weight}
-    return tuple(node.name for node in chosen if instance_of(node, options.kind) in instances)
+    known = {server.identity for server in found.servers if server.weight}
+    return tuple(
+        node.name
+        for node in chosen
+        if not known.isdisjoint((instance_of(node, options.kind), *node.internal_addresses))
+    )
 
 
 def source_note(service: Service, source: Address | None) -> str:

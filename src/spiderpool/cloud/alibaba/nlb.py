@@ -215,6 +215,7 @@ class _NetworkExecution(Execution):
         super().__init__(observed)
         self._balancers = balancers
         self._change = balancers.change
+        self._resource_group = observed.settings.get("ResourceGroupId", "") if observed else ""
 
     async def change_balancer(self, step: BalancerStep) -> None:
         """Carries out a step about the balancer itself."""
@@ -269,6 +270,8 @@ class _NetworkExecution(Execution):
                     "VpcId": model.vpc,
                     "Tag": tag_list(own_tags(model.owner)),
                 }
+                if self._resource_group:  # a group belongs where its balancer is
+                    sent["ResourceGroupId"] = self._resource_group
                 self.groups[group.name] = required(await self._change("CreateServerGroup", sent), "ServerGroupId")
             case SetGroup(group, _):
                 sent = {key: value for key, value in _listed(group.settings).items() if key not in FIXED_OF_GROUP}
@@ -387,7 +390,7 @@ def _listener(described: Json, groups: Mapping[str, str]) -> Listener:
 def _group_settings(described: Json) -> Settings:
     health = {f"HealthCheckConfig.{key}": value for key, value in part(described, "HealthCheck").items()}
     scheduler = {"Scheduler": SCHEDULERS.get(text(described.get("Scheduler")).lower(), "")}
-    return _flat({**described, **health, **scheduler})
+    return _flat({"IpVersionAffinityMode": "NonAffinity", **described, **health, **scheduler})
 
 
 def _flat(described: Json) -> Settings:

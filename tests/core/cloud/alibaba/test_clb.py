@@ -17,10 +17,10 @@ from spiderpool.core.cloud.alibaba.clb import (
     has_affinity,
     listener,
     must_replace,
-    pods_by_address,
     port_range,
     range_settings,
     redirect,
+    servers_by_address,
     settings,
 )
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Listener, Settings
@@ -308,7 +308,7 @@ def test_what_the_cloud_does_not_say_is_a_default_that_we_can_send(protocol: str
 
 def test_groups_are_named_without_what_this_kind_has_not() -> None:
     assert group_variant("tcp", PLAIN) == "tcp"
-    assert not pods_by_address(PLAIN)
+    assert not servers_by_address(PLAIN)
 
 
 @pytest.mark.parametrize(

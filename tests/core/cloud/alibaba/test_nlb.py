@@ -16,9 +16,9 @@ from spiderpool.core.cloud.alibaba.nlb import (
     has_affinity,
     listener,
     must_replace,
-    pods_by_address,
     port_range,
     range_settings,
+    servers_by_address,
     settings,
     zone_text,
     zones,
@@ -147,7 +147,16 @@ def test_a_server_group_without_annotations() -> None:
         ("tcp", {"preserve-client-ip": "off"}, {"PreserveClientIpEnabled": "false"}),
         ("tcp", {"preserve-client-ip": "on"}, {}),
         ("tcp", {"server-group-type": "ip"}, {"ServerGroupType": "Ip", "PreserveClientIpEnabled": "false"}),
-        ("tcp", {"backend-ip-version": "ipv6"}, {"AddressIPVersion": "DualStack"}),
+        (
+            "tcp",
+            {"backend-ip-version": "ipv6"},
+            {"AddressIPVersion": "DualStack", "IpVersionAffinityMode": "NonAffinity"},
+        ),
+        (
+            "tcp",
+            {"backend-ip-version": "DualStack"},
+            {"AddressIPVersion": "DualStack", "IpVersionAffinityMode": "Affinity"},
+        ),
         ("tcp", {"scheduler": "wlc"}, {"Scheduler": "Wlc"}),
         ("tcp", {"scheduler": "RR"}, {"Scheduler": "rr"}),
         (
@@ -305,13 +314,14 @@ def test_zones_are_compared_in_one_order() -> None:
         ({}, "tcp"),
         ({"server-group-type": "Ip"}, "tcp-ip"),
         ({"backend-ip-version": "ipv6"}, "tcp-dualstack"),
+        ({"backend-ip-version": "dualstack"}, "tcp-dualstack"),
         ({"server-group-type": "Ip", "backend-ip-version": "ipv6"}, "tcp-ip-dualstack"),
     ],
 )
 def test_groups_are_named_with_what_cannot_be_changed_in_them(annotations: dict[str, str], variant: str) -> None:
     found = options("nlb", annotations)
     assert group_variant("tcp", found) == variant
-    assert pods_by_address(found) is ("server-group-type" in annotations)
+    assert servers_by_address(found) is ("server-group-type" in annotations)
 
 
 def test_listeners_of_one_protocol_are_never_replaced() -> None:

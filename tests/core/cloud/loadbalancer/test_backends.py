@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as changed
 
-from spiderpool.api.core_v1 import Node
+from spiderpool.api.core_v1 import Node, NodeAddress
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.core.cloud.loadbalancer.backends import (
@@ -21,6 +21,7 @@ from spiderpool.core.cloud.loadbalancer.backends import (
     reported_enis,
     settling_time,
 )
+from spiderpool.core.cloud.loadbalancer.backends import families as backend_families
 from spiderpool.core.cloud.loadbalancer.values import BackendServer
 from tests.core.pretend_balancers import endpoints, node, options, service
 
@@ -53,6 +54,11 @@ ENDING = {"ready": False, "serving": True, "terminating": True}
             {},
             "label service.alibabacloud.com/exclude-node",
         ),
+        (
+            node("a", labels={"service.beta.kubernetes.io/exclude-node": ""}),
+            {},
+            "label service.beta.kubernetes.io/exclude-node",
+        ),
         (node("a", labels={"node-role.kubernetes.io/control-plane": ""}), {}, None),
         (node("a", taints=[{"key": "ToBeDeletedByClusterAutoscaler"}]), {}, "taint ToBeDeletedByClusterAutoscaler"),
         (node("a", taints=[{"key": "dedicated"}]), {}, None),
@@ -83,6 +89,26 @@ def test_nodes_that_are_not_ready_are_left_out_unless_none_is(
     nodes = [node(name, ready=each) for name, each in zip("abc", ready, strict=True)]
     assert [each.ready for each in nodes] == list(ready)
     assert eligible(nodes, PLAIN) == ([each for each in nodes if each.name in chosen], notes)
+
+
+MASTER = {"node-role.kubernetes.io/master": ""}
+
+
+@pytest.mark.parametrize(
+    ("ready", "chosen", "notes"),
+    [
+        (True, "b", {"a": "label node-role.kubernetes.io/master"}),
+        (False, "b", {"a": "label node-role.kubernetes.io/master"}),
+        (None, "a", {}),
+    ],
+)
+def test_the_control_plane_is_a_backend_only_where_there_are_no_other_nodes(
+    ready: bool | None, chosen: str, notes: dict[str, str]
+) -> None:
+    workers = [] if ready is None else [node("b", ready=ready)]
+    found, said = eligible([node("a", labels=MASTER), *workers], PLAIN)
+    assert [each.name for each in found] == [chosen]
+    assert said == tuple(f"node {name} is no backend: {reason}" for name, reason in notes.items())
 
 
 def test_each_node_that_is_none_is_told_with_its_reason() -> None:
@@ -169,6 +195,47 @@ def test_a_port_without_node_port_has_no_nodes() -> None:
     assert node_backends(requested, port, BackendSnapshot(ABC), ABC, PLAIN) == PortBackends(frozenset())
 
 
+def addressed(name: str, *addresses: str, **spec: Any) -> Node:
+    """A node with internal addresses."""
+    found = node(name, **spec)
+    found.status.addresses = [NodeAddress("InternalIP", each) for each in addresses]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("versions", "addresses"),
+    [("ipv4", {"10.0.0.9"}), ("ipv6", {"fd00::9"}), ("dualstack", {"10.0.0.9", "fd00::9"})],
+)
+def test_nodes_by_their_internal_addresses_need_no_instance(versions: str, addresses: set[str]) -> None:
+    chosen = options("nlb", {"server-group-type": "Ip", "backend-ip-version": versions})
+    found = [addressed("a", "10.0.0.9", "fd00::9", "10.0.0.8", providerID="ack-hybrid://x.y"), node("bb")]
+    allowed, notes = eligible(found, chosen)
+    assert notes == (f"node bb is no backend: it has no InternalIP of {' or '.join(backend_families(chosen))}",)
+    port = (service(HTTP).spec.ports or [])[0]
+    servers = node_backends(service(HTTP), port, BackendSnapshot(found), allowed, chosen).servers
+    assert servers == {BackendServer(each, "address", 30698, 100, each) for each in addresses}
+
+
+def test_a_pod_with_an_address_of_each_family_weighs_once() -> None:
+    requested = service(HTTP, externalTrafficPolicy="Local")
+    port = (requested.spec.ports or [])[0]
+    slices = [THREE_PODS, endpoints(("fd00::1", "a"), ("fd00::2", "a"), ("fd00::3", "b"), family="IPv6")]
+    chosen = options("nlb", {"backend-ip-version": "dualstack"})
+    found = node_backends(requested, port, BackendSnapshot(ABC, slices), ABC, chosen)
+    assert found.servers == nodes({"i-a": 2, "i-b": 1})
+
+
+@pytest.mark.parametrize("policy", ["Cluster", "Local"])
+def test_pods_on_virtual_nodes_are_told_apart(policy: str) -> None:
+    requested = service(HTTP, externalTrafficPolicy=policy)
+    port = (requested.spec.ports or [])[0]
+    found = [node("a"), node("b", labels={"type": "virtual-kubelet"})]
+    snapshot = BackendSnapshot(found, [THREE_PODS])
+    servers = node_backends(requested, port, snapshot, found[:1], PLAIN)
+    assert servers.virtual == {("10.0.0.3", 80)}
+    assert {each.identity for each in servers.servers} == {"i-a"}
+
+
 def of_pods(slices: list[EndpointSlice], kind: Any = "clb", **annotations: str) -> PortBackends:
     port = (service(HTTP).spec.ports or [])[0]
     given = {key.replace("_", "-"): value for key, value in annotations.items()}
@@ -211,6 +278,13 @@ def test_how_long_a_balancer_takes_to_find_a_server_well(kind: str, given: dict[
 def test_pods_of_the_other_family_when_the_service_says_so() -> None:
     slices = [THREE_PODS, endpoints(("fd00::1", "a"), family="IPv6")]
     assert of_pods(slices, backend_ip_version="ipv6").unresolved == {("fd00::1", 80)}
+
+
+def test_pods_of_both_families() -> None:
+    slices = [THREE_PODS, endpoints(("fd00::1", "a"), family="IPv6")]
+    found = of_pods(slices, "nlb", backend_ip_version="dualstack")
+    assert {server.address for server in found.servers} == {"10.0.0.1", "10.0.0.2"}
+    assert found.unresolved == {("10.0.0.3", 80), ("fd00::1", 80)}
 
 
 def test_the_addresses_whose_enis_must_be_known() -> None:

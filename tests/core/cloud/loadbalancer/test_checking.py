@@ -21,6 +21,7 @@ TWO_ZONES = "cn-hangzhou-h:vsw-h,cn-hangzhou-i:vsw-i"
 SECURE = {"protocol-port": "http:80,https:443", "cert-id": "crt"}
 BY_SIZE = "instance-charge-type: PayBySpec"
 IPV6 = {"backend-ip-version": "ipv6"}
+BOTH_FAMILIES = {"backend-ip-version": "dualstack"}
 
 
 def found(
@@ -264,6 +265,9 @@ def test_a_network_balancer_needs_the_clusters_vpc_unless_it_is_lent() -> None:
         ("nlb", ["IPv6"], IPV6, True, "of a balancer that is not DualStack"),
         ("nlb", ["IPv6"], IPV6 | {"ip-version": "dualstack"}, True, None),
         ("nlb", ["IPv6"], {}, False, "ip-version: dualstack"),
+        ("nlb", ["IPv4", "IPv6"], BOTH_FAMILIES, False, "unless IPv6 backends are enabled"),
+        ("nlb", ["IPv4", "IPv6"], BOTH_FAMILIES, True, "backend-ip-version: dualstack and "),
+        ("nlb", ["IPv4", "IPv6"], BOTH_FAMILIES | {"ip-version": "dualstack"}, True, None),
     ],
 )
 def test_ipv6_servers_are_refused_as_the_cloud_would(
@@ -284,6 +288,13 @@ def test_ipv6_servers_of_a_service_that_has_none() -> None:
     configuration = BalancerConfiguration(ipv6_backends=True)
     (fault,) = found(IPV6 | {"ip-version": "ipv6"}, configuration=configuration, ipFamilies=["IPv4"])
     assert fault.endswith("backend-ip-version is ipv6, and this Service has ipFamilies ['IPv4']: add IPv6 to them")
+
+
+def test_servers_of_both_families_of_a_service_with_one() -> None:
+    configuration = BalancerConfiguration(vpc="vpc-1", ipv6_backends=True)
+    given = BOTH_FAMILIES | {"ip-version": "dualstack", "id": "nlb-1"}
+    (fault,) = found(given, kind="nlb", configuration=configuration, ipFamilies=["IPv4"])
+    assert fault.endswith("backend-ip-version is dualstack, and this Service has ipFamilies ['IPv4']: add IPv6 to them")
 
 
 @pytest.mark.parametrize(

@@ -164,8 +164,8 @@ def group_variant(protocol: str, options: BalancerOptions) -> str:
     return protocol
 
 
-def pods_by_address(options: BalancerOptions) -> bool:
-    """Whether pods are registered by their address alone: never, this kind knows ENIs only."""
+def servers_by_address(options: BalancerOptions) -> bool:
+    """Whether servers are registered by an address alone: never, this kind knows instances and ENIs only."""
     return False
 
 

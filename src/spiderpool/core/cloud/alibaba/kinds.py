@@ -15,7 +15,7 @@ from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, IPv6Servers
 
 NLB_CLASS = "alibabacloud.com/nlb"
 IPV6_ERROR = "ServerGroupNotSupportIpv6"
-EXCLUDING_LABELS = ("service.alibabacloud.com/exclude-node",)
+EXCLUDING_LABELS = ("service.alibabacloud.com/exclude-node", "service.beta.kubernetes.io/exclude-node")
 
 CLB = BalancerKind(
     name="clb",
@@ -41,7 +41,7 @@ CLB = BalancerKind(
     needs=clb_needs,
     is_in_use=clb_has,
     bill=clb_bill,
-    pods_by_address=clb.pods_by_address,
+    servers_by_address=clb.servers_by_address,
     secure_protocols=frozenset({"https"}),
     ipv6_servers=IPv6Servers("ipv6", IPV6_ERROR),
     published_by_name=False,
@@ -75,7 +75,7 @@ NLB = BalancerKind(
     needs=nlb_needs,
     is_in_use=nlb_has,
     bill=nlb_bill,
-    pods_by_address=nlb.pods_by_address,
+    servers_by_address=nlb.servers_by_address,
     secure_protocols=frozenset({"tcpssl"}),
     ipv6_servers=IPv6Servers("DualStack", IPV6_ERROR),
     published_by_name=True,

@@ -24,6 +24,8 @@ RECORD_TAG = "spiderpool.tags."
 """Begins the tag by which one Service's further tags are known: all others on a balancer are somebody else's."""
 DIGEST = 8
 """Characters that stand for a key in the record, since a value has room for 128 and a key may have 64."""
+READINESS_GATE_PREFIX = "service.readiness.alibabacloud.com/"
+"""Begins the conditions of pods that are set when they are servers; the name of the Service follows."""
 IDENTITY_LABEL = "service.k8s.alibaba/loadbalancer-id"
 
 MAX_GROUP_NAME = 128
@@ -114,6 +116,10 @@ class Naming:
         """Returns the name of a server group; one that is too long for the cloud gets a digest of the owner's names."""
         name = self.part_name(port, protocol, owner)
         return name if len(name) <= MAX_GROUP_NAME else self.part_name(port, protocol, _digested(owner))
+
+    def readiness_gate(self, service: str) -> str:
+        """Returns the condition of pods that is set when they are servers of the balancer of a Service of this name."""
+        return f"{READINESS_GATE_PREFIX}{service}"
 
     def is_own(self, observed: ObservedLoadBalancer, owner: BalancerOwner) -> bool:
         """Whether both tags say that the balancer was made for this Service."""

@@ -49,6 +49,9 @@ PRIVATE_ADDRESS, ELASTIC_IP = 2, 3
 FIXED_OF_GROUP = ("Protocol", "ServerGroupType", "AddressIPVersion", "AnyPortEnabled")
 """Settings of a server group that cannot be changed; its name follows from them."""
 
+AFFINITY: Mapping[str, str] = {"ipv6": "NonAffinity", "dualstack": "Affinity"}
+"""Families of backends → which of them a client reaches: all where there are only IPv6 ones, else those of its own."""
+
 LISTS = frozenset({"CertificateIds", "CaCertificateIds", "HealthCheckConfig.HealthCheckHttpCode"})
 """Parameters that the API takes as lists."""
 
@@ -167,12 +170,14 @@ def group(protocol: str, options: BalancerOptions) -> Settings:
     found = {
         "Protocol": "UDP" if protocol == "udp" else "TCP",
         "ServerGroupType": options["server-group-type"],
-        "AddressIPVersion": "DualStack" if options["backend-ip-version"] == "ipv6" else "ipv4",
+        "AddressIPVersion": "ipv4" if options["backend-ip-version"] == "ipv4" else "DualStack",
         "Scheduler": options["scheduler"],
         "PreserveClientIpEnabled": _preserve(protocol, options),
         "ConnectionDrainEnabled": _flag(options, "connection-drain"),
         f"{_CHECK}HealthCheckEnabled": _flag(options, "health-check-flag"),
     }
+    if affinity := AFFINITY.get(options["backend-ip-version"]):
+        found["IpVersionAffinityMode"] = affinity
     if options.on("connection-drain"):
         found["ConnectionDrainTimeout"] = options["connection-drain-timeout"]
     if options.on("health-check-flag"):
@@ -182,8 +187,8 @@ def group(protocol: str, options: BalancerOptions) -> Settings:
 
 def group_variant(protocol: str, options: BalancerOptions) -> str:
     """Returns the protocol in a server group's name, with what else cannot be changed in a group."""
-    by_address = "-ip" if pods_by_address(options) else ""
-    return f"{protocol}{by_address}{'-dualstack' if options['backend-ip-version'] == 'ipv6' else ''}"
+    by_address = "-ip" if servers_by_address(options) else ""
+    return f"{protocol}{by_address}{'' if options['backend-ip-version'] == 'ipv4' else '-dualstack'}"
 
 
 def port_range(port: int, options: BalancerOptions) -> range | None:
@@ -213,8 +218,8 @@ def range_settings(port: ServicePort, ports: range, options: BalancerOptions) ->
     return listener, group
 
 
-def pods_by_address(options: BalancerOptions) -> bool:
-    """Whether pods are registered by their address alone, rather than by the ENI that has it."""
+def servers_by_address(options: BalancerOptions) -> bool:
+    """Whether servers are registered by an address alone, rather than by the instance or the ENI that has it."""
     return options["server-group-type"] == "Ip"
 
 

@@ -1,4 +1,4 @@
-"""The servers that a port of a Service is forwarded to: nodes by NodePort, or pods by the ENI of their address.
+"""The servers that a port of a Service is forwarded to: nodes by NodePort, or pods by their own port.
 
 Pods that are terminating and still answer are told apart: whether they are needed is decided against the servers that
 the balancer has (`planning`).
@@ -21,7 +21,13 @@ EXCLUDING_LABELS = (
     "alpha.service-controller.kubernetes.io/exclude-balancer",
 )
 """Labels of nodes that must not be backends, in any cloud."""
+CONTROL_PLANE_LABEL = "node-role.kubernetes.io/master"
+"""Older label of nodes of the control plane: these are backends only where there are no others."""
+FAMILIES: Mapping[str, tuple[str, ...]] = {"ipv4": ("ipv4",), "ipv6": ("ipv6",), "dualstack": ("ipv4", "ipv6")}
+"""Value of the annotation ``backend-ip-version``, in lower case → families of the backends."""
 DELETION_TAINT = "ToBeDeletedByClusterAutoscaler"
+VIRTUAL = "the pod with {} is on a virtual node, which is not supported: it is not made a server, but stays one"
+"""What is said of the address of a pod on a virtual node."""
 MAX_WEIGHT = 100
 SETTLING_MARGIN = 1.0
 """Seconds after which a server that was added is checked for the first time."""
@@ -45,6 +51,8 @@ class PortBackends:
     ending: frozenset[BackendServer] = frozenset()
     """Servers none of whose pods is ready: those that answer are terminating."""
     unresolved: frozenset[tuple[str, int]] = frozenset()
+    virtual: frozenset[tuple[str, int]] = frozenset()
+    """Addresses and ports of pods on virtual nodes, which are not registered."""
 
     def without_ports(self) -> PortBackends:
         """Returns the same servers without ports of their own: they get traffic on the port that a client asks for."""
@@ -52,7 +60,13 @@ class PortBackends:
             frozenset(replace(each, port=0) for each in self.servers),
             frozenset(replace(each, port=0) for each in self.ending),
             frozenset((address, 0) for address, _ in self.unresolved),
+            frozenset((address, 0) for address, _ in self.virtual),
         )
+
+
+def families(options: BalancerOptions) -> tuple[str, ...]:
+    """Returns the address families of the backends that a Service asks for, in lower case."""
+    return FAMILIES[options["backend-ip-version"].lower()]
 
 
 def reported_enis(instances: Iterable[Instance | None]) -> dict[str, str]:
@@ -75,7 +89,7 @@ def exclusion(node: Node, options: BalancerOptions) -> str | None:
     excluding = (*EXCLUDING_LABELS, *options.kind.excluding_labels)
     if label := next((each for each in excluding if each in labels), None):
         return f"label {label}"
-    if labels.get("type") == "virtual-kubelet":
+    if is_virtual(node):
         return "it is no machine (label type=virtual-kubelet)"
     if any(taint.key == DELETION_TAINT for taint in node.spec.taints or ()):
         return f"taint {DELETION_TAINT}"
@@ -83,9 +97,16 @@ def exclusion(node: Node, options: BalancerOptions) -> str | None:
         return "it is cordoned"
     if missing := _missing_label(labels, options):
         return f"it has no label {missing}"
+    if options.kind.servers_by_address(options):
+        return None if _addresses_of(node, options) else f"it has no InternalIP of {' or '.join(families(options))}"
     if instance_of(node, options.kind) is None:
         return f"its providerID {node.spec.providerID or ''!r} names no instance"
     return None
+
+
+def is_virtual(node: Node) -> bool:
+    """Whether a Node stands for no machine: its pods run elsewhere, and nothing answers on its NodePorts."""
+    return (node.metadata.labels or {}).get("type") == "virtual-kubelet"
 
 
 def instance_of(node: Node, kind: BalancerKind) -> str | None:
@@ -106,10 +127,13 @@ def eligible(nodes: Iterable[Node], options: BalancerOptions) -> tuple[list[Node
     """Returns the nodes that may be backends, and a note for each other node.
 
     Nodes that are not ready are left out, unless no node is ready: then our own data is probably stale, and the
-    balancer's health checks decide.
+    balancer's health checks decide. The same goes for nodes of the control plane: a cluster may have no others.
     """
     reasons = {node.name: exclusion(node, options) for node in nodes}
-    allowed = [node for node in nodes if reasons[node.name] is None]
+    possible = [node for node in nodes if reasons[node.name] is None]
+    workers = [node for node in possible if CONTROL_PLANE_LABEL not in (node.metadata.labels or {})]
+    allowed = workers or possible
+    reasons |= {node.name: f"label {CONTROL_PLANE_LABEL}" for node in possible if node not in allowed}
     ready = [node for node in allowed if node.ready]
     chosen = ready or allowed
     notes = {name: reason for name, reason in reasons.items() if reason}
@@ -127,20 +151,52 @@ def node_backends(
     if not port.nodePort:
         return PortBackends(frozenset())
     local = service.spec.externalTrafficPolicy == "Local"
-    pods = _pods_by_node(port, snapshot.slices, options["backend-ip-version"])
+    pods = _pods_by_node(port, snapshot.slices, families(options))
     servers: set[BackendServer] = set()
     ending: set[BackendServer] = set()
     for node in nodes:
-        instance, found = instance_of(node, options.kind), pods.get(node.name, _NodePods())
-        if instance is None:
-            continue
+        found = pods.get(node.name, _NodePods())
         if not local:
-            servers.add(BackendServer(instance, "instance", port.nodePort, int(options["default-weight"])))
+            servers |= _servers_of(node, port.nodePort, int(options["default-weight"]), options)
         elif found.ready:
-            servers.add(BackendServer(instance, "instance", port.nodePort, min(len(found.ready), MAX_WEIGHT)))
+            servers |= _servers_of(node, port.nodePort, _weight(found.ready), options)
         elif found.ending:
-            ending.add(BackendServer(instance, "instance", port.nodePort, min(len(found.ending), MAX_WEIGHT)))
-    return PortBackends(frozenset(servers), frozenset(ending))
+            ending |= _servers_of(node, port.nodePort, _weight(found.ending), options)
+    virtual = frozenset(virtual_pods([port], snapshot, options))
+    return PortBackends(frozenset(servers), frozenset(ending), virtual=virtual)
+
+
+def _servers_of(node: Node, port: int, weight: int, options: BalancerOptions) -> set[BackendServer]:
+    """Returns the servers that a node is: its instance, or each of its addresses where servers are these."""
+    if options.kind.servers_by_address(options):
+        return {BackendServer(each, "address", port, weight, each) for each in _addresses_of(node, options)}
+    instance = instance_of(node, options.kind)
+    return {BackendServer(instance, "instance", port, weight)} if instance else set()
+
+
+def _addresses_of(node: Node, options: BalancerOptions) -> tuple[str, ...]:
+    """Returns the node's first internal address of each family of the backends."""
+    first: dict[str, str] = {}
+    for address in node.internal_addresses:
+        first.setdefault("ipv6" if ":" in address else "ipv4", address)
+    return tuple(first[family] for family in families(options) if family in first)
+
+
+def _weight(addresses: Collection[str]) -> int:
+    """Returns the weight of a node by its pods, each of which may have an address of each family."""
+    of_ipv6 = sum(":" in address for address in addresses)
+    return min(max(of_ipv6, len(addresses) - of_ipv6), MAX_WEIGHT)
+
+
+def virtual_pods(
+    ports: Iterable[ServicePort], snapshot: BackendSnapshot, options: BalancerOptions
+) -> Iterator[tuple[str, int]]:
+    """Yields address and port of the pods that run on virtual nodes and answer."""
+    nodes = {node.name for node in snapshot.nodes if is_virtual(node)}
+    for port in ports if nodes else ():
+        for address, number, endpoint in _answering(port, snapshot.slices, families(options)):
+            if endpoint.nodeName in nodes:
+                yield address, number
 
 
 def pod_backends(port: ServicePort, snapshot: BackendSnapshot, options: BalancerOptions) -> PortBackends:
@@ -149,8 +205,8 @@ def pod_backends(port: ServicePort, snapshot: BackendSnapshot, options: Balancer
     servers: set[BackendServer] = set()
     ending: set[BackendServer] = set()
     unresolved: set[tuple[str, int]] = set()
-    by_address = options.kind.pods_by_address(options)
-    for address, number, endpoint in _answering(port, snapshot.slices, options["backend-ip-version"]):
+    by_address = options.kind.servers_by_address(options)
+    for address, number, endpoint in _answering(port, snapshot.slices, families(options)):
         chosen = servers if endpoint.ready else ending
         if by_address:
             chosen.add(BackendServer(address, "address", number, weight, address))
@@ -165,8 +221,8 @@ def pod_addresses(
     ports: Iterable[ServicePort], slices: Collection[EndpointSlice], options: BalancerOptions
 ) -> frozenset[str]:
     """Returns the addresses whose ENIs must be known for `pod_backends`."""
-    version = options["backend-ip-version"]
-    return frozenset(address for port in ports for address, _, _ in _answering(port, slices, version))
+    wanted = families(options)
+    return frozenset(address for port in ports for address, _, _ in _answering(port, slices, wanted))
 
 
 def settling_time(options: BalancerOptions) -> float:
@@ -182,24 +238,26 @@ class _NodePods:
     ending: set[str] = field(default_factory=set)
 
 
-def _pods_by_node(port: ServicePort, slices: Iterable[EndpointSlice], version: str) -> dict[str, _NodePods]:
+def _pods_by_node(port: ServicePort, slices: Iterable[EndpointSlice], wanted: Collection[str]) -> dict[str, _NodePods]:
     found: dict[str, _NodePods] = defaultdict(_NodePods)
-    for address, _, endpoint in _answering(port, slices, version):
+    for address, _, endpoint in _answering(port, slices, wanted):
         if endpoint.nodeName:
             pods = found[endpoint.nodeName]
             (pods.ready if endpoint.ready else pods.ending).add(address)
     return found
 
 
-def _answering(port: ServicePort, slices: Iterable[EndpointSlice], version: str) -> Iterator[tuple[str, int, Endpoint]]:
-    """Yields address, port number and endpoint of every endpoint of an address family that is ready or ending."""
+def _answering(
+    port: ServicePort, slices: Iterable[EndpointSlice], wanted: Collection[str]
+) -> Iterator[tuple[str, int, Endpoint]]:
+    """Yields address, port number and endpoint of every endpoint of these families that is ready or ending."""
     for item in slices:
         numbers = [
             listed.port
             for listed in item.ports or ()
             if (listed.name or "") == (port.name or "") and (listed.protocol or "TCP") == port.protocol
         ]
-        if item.addressType.lower() != version:
+        if item.addressType.lower() not in wanted:
             continue
         for endpoint in item.endpoints or ():
             if (endpoint.ready or endpoint.ending) and endpoint.addresses:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spiderpool.api.core_v1 import Service
+from spiderpool.core.cloud.loadbalancer import backends
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import (
     annotated_protocols,
@@ -112,18 +113,21 @@ def _family_faults(service: Service, options: BalancerOptions, configuration: Ba
     """Yields why the Service's address families do not fit: the cloud takes IPv6 servers only under conditions."""
     families = service.spec.ipFamilies or ["IPv4"]
     version, required = options["backend-ip-version"], options.kind.ipv6_servers
+    wanted = backends.families(options)
+    absent = [name for name in ("IPv4", "IPv6") if name.lower() in wanted and name not in families]
     key, balancer = options.annotation("backend-ip-version"), required.ip_version
-    hint = f"set {key}: ipv6 and {options.annotation('ip-version')}: {balancer.lower()}"
+    value = "ipv6" if version == "ipv4" else version
+    hint = f"set {key}: {value} and {options.annotation('ip-version')}: {balancer.lower()}"
     refused = f"the load balancer's server groups do not take IPv6 servers (the cloud: {required.error_code})"
-    if version == "ipv4" and "IPv4" not in families:
+    if version == "ipv4" and absent:
         gate = "" if configuration.ipv6_backends else "have IPv6 backends enabled for this cluster, and "
         yield f"{refused}, and this Service has ipFamilies {families}: add IPv4 to them, or {gate}{hint}"
-    elif version == "ipv6" and not configuration.ipv6_backends:
+    elif version != "ipv4" and not configuration.ipv6_backends:
         yield f"{refused} unless IPv6 backends are enabled for this cluster: drop {key}"
-    elif version == "ipv6" and options["ip-version"] != balancer:
+    elif version != "ipv4" and options["ip-version"] != balancer:
         yield f"{refused} of a balancer that is not {balancer}: {hint}"
-    elif version == "ipv6" and "IPv6" not in families:
-        yield f"{key} is ipv6, and this Service has ipFamilies {families}: add IPv6 to them"
+    elif absent:
+        yield f"{key} is {version}, and this Service has ipFamilies {families}: add {', '.join(absent)} to them"
 
 
 def _port_faults(service: Service, options: BalancerOptions) -> Iterator[str]:

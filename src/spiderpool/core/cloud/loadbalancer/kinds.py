@@ -71,6 +71,9 @@ class BalancerNaming(Protocol):
     def group_name(self, port: int | str, protocol: str, owner: BalancerOwner) -> str:
         """Name of a server group."""
 
+    def readiness_gate(self, service: str) -> str:
+        """Condition of pods that is set when they are servers of the balancer of a Service of this name."""
+
     def is_own(self, observed: ObservedLoadBalancer, owner: BalancerOwner) -> bool:
         """Whether the balancer's tags say that it was made for this Service."""
 
@@ -142,8 +145,8 @@ class BalancerKind:
     """Whether the balancer, or one of these listeners of it, has what is needed already."""
     bill: Callable[[BalancerOptions], tuple[BillingItem, ...]]
     """What the cloud counts and bills for a balancer that is made."""
-    pods_by_address: Callable[[BalancerOptions], bool]
-    """Whether pods are registered by their address alone, rather than by the ENI that has it."""
+    servers_by_address: Callable[[BalancerOptions], bool]
+    """Whether servers are registered by an address alone, rather than by the instance or the ENI that has it."""
     secure_protocols: frozenset[str]
     """Protocols of listeners that need a certificate."""
     ipv6_servers: IPv6Servers

@@ -12,6 +12,7 @@ from spiderpool.core.cloud.loadbalancer.backends import (
     node_backends,
     pod_backends,
     settling_time,
+    virtual_pods,
 )
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
 from spiderpool.core.cloud.loadbalancer.values import (
@@ -55,6 +56,8 @@ class LoadBalancerModel:
     """Whether the elastic IP that is bound to the balancer is published instead of its own address."""
     unresolved: tuple[str, ...] = ()
     """Addresses of pods whose ENI is not known yet: to be looked up again."""
+    virtual: tuple[str, ...] = ()
+    """Addresses of pods on virtual nodes: those that are servers stay, no others are added."""
     notes: tuple[str, ...] = ()
     """Nodes that are no backends, and why."""
     settling: float = 0.0
@@ -74,6 +77,7 @@ def build_model(
     owner, reuse, kind = owner_of(service, configuration), options["id"], options.kind
     name = options["name"] or kind.naming.balancer_name(owner)
     groups, unresolved, notes = _groups(service, options, snapshot, configuration)
+    with_nodes = not uses_pods(options, configuration)
     return LoadBalancerModel(
         kind=kind,
         owner=owner,
@@ -92,7 +96,8 @@ def build_model(
         hostname=options.get("hostname"),
         by_elastic_ip=options.get("external-ip-type") == "eip",
         unresolved=unresolved,
-        notes=notes,
+        virtual=_virtual(service, options, snapshot) if with_nodes else (),
+        notes=notes if with_nodes else (),
         settling=settling_time(options),
     )
 
@@ -194,9 +199,15 @@ def _groups(
         settings = {**options.kind.group(protocol_of(port, options), options), **_of_range(port, options)[1]}
         if options.kind.port_range(port.port, options):
             backends = backends.without_ports()
-        groups[name] = ServerGroup(name, settings, backends.servers, ending=backends.ending, keep=backends.unresolved)
+        keep = backends.unresolved | backends.virtual
+        groups[name] = ServerGroup(name, settings, backends.servers, ending=backends.ending, keep=keep)
         unresolved |= {address for address, _ in backends.unresolved}
-    return tuple(groups.values()), tuple(sorted(unresolved)), () if pods else notes
+    return tuple(groups.values()), tuple(sorted(unresolved)), notes
+
+
+def _virtual(service: Service, options: BalancerOptions, snapshot: BackendSnapshot) -> tuple[str, ...]:
+    """Returns the addresses of the pods on virtual nodes."""
+    return tuple(sorted({address for address, _ in virtual_pods(service.spec.ports or (), snapshot, options)}))
 
 
 def _span(ports: range) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from spiderpool.api.core_v1 import Service
-from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
+from spiderpool.core.cloud.loadbalancer.backends import VIRTUAL, BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.billing import BillingItem
 from spiderpool.core.cloud.loadbalancer.checking import faults, remarks
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, options_of
@@ -91,7 +91,7 @@ def service_dry_run(
         return ServiceDryRun(remarks(service, options), found)
     model = build_model(service, options, snapshot, configuration)
     unknown = (f"no ENI is known to have the pod address {address}" for address in model.unresolved)
-    notes = (*remarks(service, options), *model.notes, *unknown)
+    notes = (*remarks(service, options), *model.notes, *unknown, *map(VIRTUAL.format, model.virtual))
     if observed and (fault := reuse_fault(model, observed) or ownership_fault(model, observed)):
         return ServiceDryRun(notes, (fault,))
     steps = plan(model, observed)

@@ -1,0 +1,135 @@
+"""Pods that wait for a load balancer by a readiness gate become ready when they are servers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from spiderpool.api.core_v1 import ObjectReference, Pod
+from spiderpool.api.discovery_v1 import SERVICE_LABEL, Endpoint, EndpointConditions, EndpointPort, EndpointSlice
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.pod_readiness import GatedPod
+from spiderpool.kube.client import ApiRefusal, Client
+from spiderpool_lab.control_plane import ControlPlane
+from tests.cloudcontroller.service_cluster import ENI_BACKENDS, NAMESPACE, ServiceCluster
+
+pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(180)]
+
+GATE = "service.readiness.alibabacloud.com/web"
+NOT_READY = EndpointConditions(ready=False, serving=False, terminating=False)
+
+
+@pytest.fixture
+async def gated(cluster: ServiceCluster) -> AsyncIterator[ServiceCluster]:
+    """The cluster, without pods at the end."""
+    yield cluster
+    for pod in await cluster.client.list(Pod, NAMESPACE):
+        await cluster.client.delete(Pod, pod.name, NAMESPACE, grace=0)
+
+
+async def new_pod(cluster: ServiceCluster, name: str, *gates: str) -> ObjectReference:
+    """A pod with readiness gates, as an endpoint refers to it."""
+    container = {"name": "c", "image": "none"}
+    spec = {"containers": [container], "readinessGates": [{"conditionType": each} for each in gates]}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}
+    made = msgspec.convert(msgspec.json.decode(await cluster.client.apply_raw(Pod.KIND, body, name, NAMESPACE)), Pod)
+    return ObjectReference(kind="Pod", name=name, namespace=NAMESPACE, uid=made.metadata.uid)
+
+
+async def containers_ready(cluster: ServiceCluster, name: str) -> None:
+    """What a kubelet writes when all containers of a pod are ready."""
+    body = {"status": {"conditions": [{"type": "ContainersReady", "status": "True"}]}}
+    await cluster.client.patch(Pod, name, body, NAMESPACE, sub="status", strategic=True)
+
+
+async def conditions(client: Client, name: str) -> dict[str, str]:
+    """The conditions of a pod."""
+    pod = await client.get(GatedPod, name, NAMESPACE)
+    return {each.type: each.status for each in pod.status.conditions or ()}
+
+
+async def endpoints(cluster: ServiceCluster, **pods: ObjectReference) -> None:
+    """The pods of the Service, none of which is ready: address, with underscores, and pod of each."""
+    metadata = ObjectMeta(name="web-1", namespace=NAMESPACE, labels={SERVICE_LABEL: "web"})
+    listed = [
+        Endpoint([address.strip("_").replace("_", ".")], NOT_READY, "a", pod) for address, pod in sorted(pods.items())
+    ]
+    body = EndpointSlice(metadata=metadata, addressType="IPv4", endpoints=listed, ports=[EndpointPort("", 8080, "TCP")])
+    await cluster.client.apply(EndpointSlice, msgspec.to_builtins(body), metadata.name, NAMESPACE)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "policy", "servers"),
+    [
+        (ENI_BACKENDS, "Cluster", {"172.31.192.10": 100}),
+        ({}, "Local", {"i-a": 1}),
+        ({}, "Cluster", {"i-a": 100, "i-b": 100}),
+    ],
+)
+async def test_a_pod_is_made_a_server_and_then_ready(
+    gated: ServiceCluster, annotations: dict[str, str], policy: str, servers: dict[str, Any]
+) -> None:
+    waits, plain = await new_pod(gated, "waits", GATE), await new_pod(gated, "plain")
+    await containers_ready(gated, "plain")
+    await endpoints(gated, _172_31_192_10=waits, _172_31_192_11=plain)
+    await gated.create("web", annotations=annotations, externalTrafficPolicy=policy)
+    await gated.address("web")
+    assert gated.weights() == ({} if policy == "Local" or annotations else servers)
+    assert GATE not in await conditions(gated.client, "waits")
+
+    await containers_ready(gated, "waits")  # of which no EndpointSlice tells
+
+    async def opened() -> bool:
+        return (await conditions(gated.client, "waits")).get(GATE) == "True"
+
+    await gated.eventually(opened)
+    assert gated.weights() == servers
+    assert GATE not in await conditions(gated.client, "plain")
+
+
+async def test_a_pod_of_which_no_eni_is_known_stays_closed(gated: ServiceCluster) -> None:
+    known, unknown = await new_pod(gated, "known", GATE), await new_pod(gated, "unknown", GATE)
+    for name in ("known", "unknown"):
+        await containers_ready(gated, name)
+    await endpoints(gated, _172_31_192_10=known, _172_31_192_99=unknown)
+    await gated.create("web", annotations=ENI_BACKENDS)
+
+    async def opened() -> bool:
+        return (await conditions(gated.client, "known")).get(GATE) == "True"
+
+    await gated.eventually(opened)
+    await gated.wait_for_event("SyncLoadBalancerFailed", "172.31.192.99")
+    assert GATE not in await conditions(gated.client, "unknown")
+
+
+async def written_parts(client: Client) -> tuple[Any, Any]:
+    """Labels and status of the pod ``victim``."""
+    whole = msgspec.json.decode(await client.get_raw(Pod.KIND.object_path(NAMESPACE, "victim")))
+    return whole["metadata"].get("labels"), whole["status"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"status": {"conditions": [{"type": "Ready", "status": "True"}]}},
+        {"status": {"conditions": [{"type": "example.com/gate", "status": "True"}]}},
+        {"status": {"podIP": "172.31.192.77", "podIPs": [{"ip": "172.31.192.77"}]}},
+        {"status": {"phase": "Failed"}},
+        {"metadata": {"labels": {"app": "web"}}, "status": {"reason": "mine"}},
+    ],
+)
+async def test_nothing_else_of_a_pod_is_written(
+    gated: ServiceCluster, control_plane: ControlPlane, body: dict[str, Any]
+) -> None:
+    await new_pod(gated, "victim", GATE)
+    before = await written_parts(gated.client)
+    kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-cloud")
+    async with Client.load(kubeconfig) as thief:
+        with pytest.raises(ApiRefusal):
+            await thief.patch(Pod, "victim", body, NAMESPACE, sub="status", strategic=True)
+        with pytest.raises(ApiRefusal):
+            await thief.patch(Pod, "victim", body, NAMESPACE, strategic=True)
+    assert await written_parts(gated.client) == before
