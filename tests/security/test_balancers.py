@@ -16,7 +16,7 @@ from spiderpool.core.cloud.alibaba import kinds
 from spiderpool.core.cloud.alibaba.annotations import PREFIX
 from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL, REUSE_TAG
 from spiderpool.kube.client import AlreadyExists, Client, Forbidden
-from spiderpool_lab.alibaba.balancers import CLB, CLBListener
+from spiderpool_lab.alibaba.balancers import CLB, CLBGroup, CLBListener
 from spiderpool_lab.alibaba.clb_balancers import DEFAULTS
 from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.control_plane import ControlPlane
@@ -155,6 +155,29 @@ async def test_nothing_is_named_or_paid_without_a_grant(
     await told(tenant, "web", lacks)
     assert calls(tenant) == []
     assert (paid(tenant), tenant.clb()) == (1, theirs)
+
+
+async def test_no_server_is_put_into_a_server_group_that_is_not_granted(
+    tenant: ServiceCluster, cluster: ServiceCluster
+) -> None:
+    shop(tenant)
+    tables = cluster.simulated.account.tables
+    theirs = CLBGroup("rsp-company", "lb-shop", "shop")
+    tables.clb_groups.put(theirs)
+    await cluster.grant(loadBalancers=["lb-shop"])
+    await tenant.create("web", annotations={"id": "lb-shop"})
+    await tenant.address("web")
+    await tenant.set("web", vgroup_port="rsp-company:80")
+    await told(tenant, "web", "rsp-company in spec.serverGroups")
+    await turns(tenant)
+    assert tables.clb_groups.get("rsp-company") == theirs
+    await cluster.grant("more", serverGroups=["rsp-company"])
+
+    def has_servers() -> bool:
+        group = tables.clb_groups.get("rsp-company")
+        return group is not None and {each.server for each in group.backends} == {"i-a", "i-b"}
+
+    await tenant.until(has_servers)
 
 
 async def test_a_grant_for_another_namespace_or_balancer_is_none(

@@ -47,6 +47,10 @@ class LoadBalancerGrantSpec(msgspec.Struct, omit_defaults=True):
         field_doc("Certificates (annotations cert-id, additional-cert-ids, domain-extensions and cacert-id).", **SET),
     ] = None
     accessLists: Annotated[list[Identity] | None, field_doc("Access lists (annotation acl-id).", **SET)] = None
+    serverGroups: Annotated[
+        list[Identity] | None,
+        field_doc("Server groups of yours that Services may use (annotation vgroup-port).", **SET),
+    ] = None
     securityGroups: Annotated[
         list[Identity] | None, field_doc("Security groups (annotation security-group-ids).", **SET)
     ] = None

@@ -24,10 +24,13 @@ KindOf: TypeAlias = Callable[[Service], BalancerKind | None]
 class LoadBalancerAPI(Protocol):
     """Load balancers of one kind. Every call raises CloudError."""
 
-    async def find(self, owner: BalancerOwner, identity: str = "") -> ObservedLoadBalancer | None:
+    async def find(
+        self, owner: BalancerOwner, identity: str = "", lent: Collection[str] = ()
+    ) -> ObservedLoadBalancer | None:
         """Returns the balancer of an identity; without one, the balancer that was made for the Service.
 
-        None: there is no such balancer.
+        ``lent`` are identities of server groups that users made and the Service may use. None: there is no such
+        balancer.
         """
 
     async def made(self, cluster: str) -> Sequence[MadeBalancer]:

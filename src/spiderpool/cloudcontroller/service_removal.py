@@ -12,7 +12,7 @@ from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_state import ServiceStates
 from spiderpool.core.cloud.loadbalancer import grants, planning
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, read_options
-from spiderpool.core.cloud.loadbalancer.model import owner_of
+from spiderpool.core.cloud.loadbalancer.model import lent_groups, owner_of
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed, ObservedLoadBalancer
 from spiderpool.errors import NotReady
 from spiderpool.kube import finalizers
@@ -50,7 +50,8 @@ class BalancerRemoval:
         if fresh.metadata.uid != service.metadata.uid or is_requested_again:
             raise NotReady("the Service has changed meanwhile; it is looked at again")
         owner, identity = owner_of(fresh, self._configuration), _identity(fresh, kind)
-        observed = await self._effects.balancers.apis[kind].find(owner, identity)
+        lent = [*lent_groups(read_options(fresh.metadata.annotations or {}, kind)).values()]
+        observed = await self._effects.balancers.apis[kind].find(owner, identity, lent)
         if observed is None and identity:
             observed = await self._effects.balancers.apis[kind].find(owner)  # the label may name one that is gone
         if observed is None:

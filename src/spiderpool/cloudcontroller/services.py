@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import LoadBalancerIngress, Node, Service
@@ -23,7 +24,7 @@ from spiderpool.cloudcontroller.service_removal import BalancerRemoval, preserve
 from spiderpool.cloudcontroller.service_state import ServiceStates, messages_of, reason_of
 from spiderpool.core.cloud.loadbalancer import backends, checking, grants, planning
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of
-from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, lent_groups, owner_of
 from spiderpool.core.cloud.loadbalancer.steps import CreateBalancer
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed, ObservedLoadBalancer
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
@@ -191,7 +192,7 @@ class ServiceReconciler:
     async def _check_lent(self, service: Service, options: BalancerOptions) -> None:
         """Raises NotReady when the balancer that the Service names is missing, BadConfig when it may not have it."""
         model = build_model(service, options, await self._backends.snapshot(service, options), self._configuration)
-        observed = await self._balancers.apis[options.kind].find(model.owner, model.reuse)
+        observed = await self._balancers.apis[options.kind].find(model.owner, model.reuse, model.lent_groups)
         if observed is None:
             self._check_missing(service, model, "")
         else:
@@ -278,21 +279,31 @@ class ServiceReconciler:
         for kind in held:
             options = options_of(service, kind)
             is_valid = checking.are_backends_valid(service, options, self._configuration)
-            observed = await self._find_held(service, kind) if is_valid else None
+            observed = await self._find_held(service, options) if is_valid else None
             if observed is not None:
                 snapshot = await self._backends.snapshot(service, options)
                 model = build_model(service, options, snapshot, self._configuration)
+                model = self._without_refused_groups(service, options, model, observed)
                 await self._carry_out(service, model, observed, only_backends=True)
 
-    async def _find_held(self, service: Service, kind: BalancerKind) -> ObservedLoadBalancer | None:
+    def _without_refused_groups(
+        self, service: Service, options: BalancerOptions, model: LoadBalancerModel, observed: ObservedLoadBalancer
+    ) -> LoadBalancerModel:
+        """Returns the model without users' server groups that the Service neither may use nor uses."""
+        missing = self._missing(service, options) if model.lent_groups else ()
+        refused = {need.value for need in missing if not grants.is_in_use(need, model, observed)}
+        return replace(model, groups=tuple(group for group in model.groups if group.name not in refused))
+
+    async def _find_held(self, service: Service, options: BalancerOptions) -> ObservedLoadBalancer | None:
         """Returns the balancer that was made for, or lent to, a Service; asks for none if nothing speaks of one."""
+        kind, lent = options.kind, [*lent_groups(options).values()]
         owner, naming, metadata = owner_of(service, self._configuration), kind.naming, service.metadata
         identity = (metadata.labels or {}).get(naming.identity_label, "")
         is_known = service.status.loadBalancer.ingress or naming.finalizer in (metadata.finalizers or ())
         if not identity and not is_known:
             return None
         for name in dict.fromkeys((identity, "")):  # the label may be gone, or name another one
-            observed = await self._balancers.apis[kind].find(owner, name)
+            observed = await self._balancers.apis[kind].find(owner, name, lent)
             if observed is not None and (naming.is_own(observed, owner) or naming.reuse_tag in observed.tags):
                 return observed
         return None
@@ -322,7 +333,7 @@ class ServiceReconciler:
                 "delete the Service and create it again to change its balancer"
             )
         api = self._balancers.apis[model.kind]
-        observed = await api.find(model.owner, model.reuse or recorded)
+        observed = await api.find(model.owner, model.reuse or recorded, model.lent_groups)
         if observed is None and not model.reuse and recorded:
             observed = await api.find(model.owner)
         if observed is None:

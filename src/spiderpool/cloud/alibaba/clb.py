@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, assert_never
@@ -23,12 +23,19 @@ from spiderpool.cloud.alibaba.answers import (
     texts,
 )
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
-from spiderpool.cloud.alibaba.common import PROTECTION_REASON, side_by_side, tag_list, text, unless_made_for_another
+from spiderpool.cloud.alibaba.common import (
+    PROTECTION_REASON,
+    lent_group,
+    side_by_side,
+    tag_list,
+    text,
+    unless_made_for_another,
+)
 from spiderpool.cloud.alibaba.execution import Execution
 from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable, NotPermitted
 from spiderpool.core.cloud.alibaba.clb import ASPECTS, DEFAULTS, DOMAINS, SERVER_PORT, UNPROTECTED
 from spiderpool.core.cloud.alibaba.kinds import CLB
-from spiderpool.core.cloud.alibaba.naming import balancer_name, own_tags
+from spiderpool.core.cloud.alibaba.naming import MAX_DESCRIPTION, balancer_name, own_tags
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     BalancerStep,
@@ -68,8 +75,6 @@ BATCH = 20
 """Servers that one call may add, change or remove."""
 DEFAULT_WEIGHT = 100
 """Weight of a server where the answer leaves it out."""
-MAX_DESCRIPTION = 80
-"""Characters of a server's description."""
 
 ASPECT_ACTIONS: Mapping[str, str] = {
     "name": "SetLoadBalancerName",
@@ -109,7 +114,9 @@ class ClassicLoadBalancers:
         self._client = client
         self._region = region
 
-    async def find(self, owner: BalancerOwner, identity: str = "") -> ObservedLoadBalancer | None:
+    async def find(
+        self, owner: BalancerOwner, identity: str = "", lent: Collection[str] = ()
+    ) -> ObservedLoadBalancer | None:
         """Returns the balancer of an identity; without one, the balancer with the Service's tags, else with its name.
 
         None: there is no such balancer. Of several, the oldest is returned.
@@ -120,7 +127,7 @@ class ClassicLoadBalancers:
             named = await self._balancers({"LoadBalancerName": balancer_name(owner)})
             found = unless_made_for_another(named, _tags_of, owner)
         described = min(found, key=_age, default=None)
-        return await self._observed(described, owner) if described else None
+        return await self._observed(described, owner, lent) if described else None
 
     async def made(self, cluster: str) -> list[MadeBalancer]:
         """Returns all balancers that were made for Services of the cluster, also those that have outlived theirs.
@@ -158,9 +165,9 @@ class ClassicLoadBalancers:
         answer = await self.call("DescribeLoadBalancers", {**parameters, "PageSize": PAGE, "PageNumber": number})
         return objects(answer, "DescribeLoadBalancers", "LoadBalancers", "LoadBalancer")
 
-    async def _observed(self, described: Json, owner: BalancerOwner) -> ObservedLoadBalancer:
+    async def _observed(self, described: Json, owner: BalancerOwner, lent: Collection[str]) -> ObservedLoadBalancer:
         identity = _identity(described)
-        groups = await self._groups(identity, owner)
+        groups = await self._groups(identity, owner, lent)
         names = {group.identity: group.name for group in groups}
         return ObservedLoadBalancer(
             identity=identity,
@@ -188,14 +195,16 @@ class ClassicLoadBalancers:
             return found
         return replace(found, settings={**found.settings, DOMAINS: further})
 
-    async def _groups(self, identity: str, owner: BalancerOwner) -> list[ServerGroup]:
-        """Returns all server groups, those of the Service with their servers."""
+    async def _groups(self, identity: str, owner: BalancerOwner, lent: Collection[str]) -> list[ServerGroup]:
+        """Returns all server groups, those of the Service and those lent to it with its servers."""
         answer = await self.call("DescribeVServerGroups", {"LoadBalancerId": identity})
         found = objects(answer, "DescribeVServerGroups", "VServerGroups", "VServerGroup")
-        return await side_by_side(self._group(each, owner) for each in found)
+        return await side_by_side(self._group(each, owner, lent) for each in found)
 
-    async def _group(self, described: Json, owner: BalancerOwner) -> ServerGroup:
+    async def _group(self, described: Json, owner: BalancerOwner, lent: Collection[str]) -> ServerGroup:
         name, identity = optional(described, "VServerGroupName"), required(described, "VServerGroupId")
+        if identity in lent and not CLB.naming.is_part_of_any(name, owner.cluster):
+            return lent_group(identity, await self._servers(identity), owner, CLB.naming)
         servers = await self._servers(identity) if CLB.naming.is_part_of(name, owner) else frozenset()
         return ServerGroup(name, {}, servers, identity)
 
@@ -406,7 +415,9 @@ def _server(described: Json) -> BackendServer:
     kind: ServerType = "eni" if described.get("Type") == SERVER_TYPES["eni"] else "instance"
     address = text(described.get("ServerIp")) if kind == "eni" else ""
     weight, port = number(described, "Weight", DEFAULT_WEIGHT), number(described, "Port")
-    return BackendServer(required(described, "ServerId"), kind, port, weight, address)
+    return BackendServer(
+        required(described, "ServerId"), kind, port, weight, address, optional(described, "Description")
+    )
 
 
 def _backend(server: BackendServer, group: str) -> Json:
@@ -415,6 +426,6 @@ def _backend(server: BackendServer, group: str) -> Json:
         "Type": SERVER_TYPES[server.type],
         "Port": str(server.port),
         "Weight": str(server.weight),
-        "Description": group[:MAX_DESCRIPTION],
+        "Description": (server.description or group)[:MAX_DESCRIPTION],
     }
     return found | ({"ServerIp": server.address} if server.address else {})

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from spiderpool.cloud.alibaba.answers import Json
 from spiderpool.core.cloud.alibaba.naming import is_made_for_another
-from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, Settings
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerNaming
+from spiderpool.core.cloud.loadbalancer.values import BackendServer, BalancerOwner, ServerGroup, Settings
 
 PROTECTION_REASON = "managed.by.kubernetes"
 """Reason that the API requires for the modification protection."""
@@ -40,6 +41,14 @@ def unless_made_for_another(
 ) -> list[Json]:
     """Returns balancers that were found by their name, which every Service may choose for its own."""
     return [each for each in found if not is_made_for_another(tags_of(each), owner)]
+
+
+def lent_group(
+    identity: str, servers: Iterable[BackendServer], owner: BalancerOwner, naming: BalancerNaming
+) -> ServerGroup:
+    """Returns a user's server group with those of its servers that are described as the Service's."""
+    ours = frozenset(server for server in servers if naming.is_part_of(server.description, owner))
+    return ServerGroup(identity, servers=ours, identity=identity, is_lent=True)
 
 
 def text(value: object) -> str:

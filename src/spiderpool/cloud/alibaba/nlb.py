@@ -6,7 +6,7 @@ Most changes are jobs: the cloud answers at once and works afterwards, so we wai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, assert_never
@@ -14,7 +14,14 @@ from typing import Any, assert_never
 from spiderpool.cloud.alibaba import nlb_settings
 from spiderpool.cloud.alibaba.answers import Json, all_objects, number, optional, part, parts, required, texts
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
-from spiderpool.cloud.alibaba.common import PROTECTION_REASON, side_by_side, tag_list, text, unless_made_for_another
+from spiderpool.cloud.alibaba.common import (
+    PROTECTION_REASON,
+    lent_group,
+    side_by_side,
+    tag_list,
+    text,
+    unless_made_for_another,
+)
 from spiderpool.cloud.alibaba.execution import Execution
 from spiderpool.cloud.alibaba.nlb_jobs import PAUSE, TIMEOUT, Jobs
 from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable, NotPermitted
@@ -94,7 +101,9 @@ class NetworkLoadBalancers:
         self._pause = pause
         self._jobs = Jobs(self._status, pause)
 
-    async def find(self, owner: BalancerOwner, identity: str = "") -> ObservedLoadBalancer | None:
+    async def find(
+        self, owner: BalancerOwner, identity: str = "", lent: Collection[str] = ()
+    ) -> ObservedLoadBalancer | None:
         """Returns the balancer of an identity; without one, the balancer with the Service's tags, else with its name.
 
         None: there is no such balancer. Of several, the oldest is returned.
@@ -105,7 +114,7 @@ class NetworkLoadBalancers:
             named = await self._balancers({"LoadBalancerNames": [balancer_name(owner)]})
             found = unless_made_for_another(named, _tags_of, owner)
         described = min(found, key=_age, default=None)
-        return await self._observed(described, owner) if described else None
+        return await self._observed(described, owner, lent) if described else None
 
     async def made(self, cluster: str) -> list[MadeBalancer]:
         """Returns all balancers that were made for Services of the cluster, also those that have outlived theirs."""
@@ -163,9 +172,9 @@ class NetworkLoadBalancers:
         found = await all_objects(self._call, "ListLoadBalancers", parameters, "LoadBalancers")
         return [each for each in found if _fits(each, parameters)]
 
-    async def _observed(self, described: Json, owner: BalancerOwner) -> ObservedLoadBalancer:
+    async def _observed(self, described: Json, owner: BalancerOwner, lent: Collection[str]) -> ObservedLoadBalancer:
         identity = _identity(described)
-        groups = await self._groups(owner)
+        groups = [*await self._groups(owner), *await self._lent(lent, owner)]
         names = {group.identity: group.name for group in groups}
         sent = {"LoadBalancerIds": [identity]}
         listeners = await all_objects(self._call, "ListListeners", sent, "Listeners")
@@ -200,6 +209,19 @@ class NetworkLoadBalancers:
         identity = required(described, "ServerGroupId")
         name = optional(described, "ServerGroupName")
         return ServerGroup(name, _group_settings(described), await self._servers(identity), identity)
+
+    async def _lent(self, identities: Collection[str], owner: BalancerOwner) -> list[ServerGroup]:
+        """Returns users' server groups with the servers of the Service."""
+        if not identities:
+            return []
+        sent = {"ServerGroupIds": sorted(identities)}
+        found = await all_objects(self._call, "ListServerGroups", sent, "ServerGroups")
+        return [
+            lent_group(identity, await self._servers(identity), owner, NLB.naming)
+            for each in found
+            if (identity := required(each, "ServerGroupId")) in identities
+            and not NLB.naming.is_part_of_any(optional(each, "ServerGroupName"), owner.cluster)
+        ]
 
     async def _servers(self, group: str) -> frozenset[BackendServer]:
         found = await all_objects(self._call, "ListServerGroupServers", {"ServerGroupId": group}, "Servers")
@@ -414,7 +436,9 @@ def _server(described: Json) -> BackendServer:
     kind = types.get(optional(described, "ServerType"), "instance")
     address = text(described.get("ServerIp")) if kind != "instance" else ""
     weight, port = number(described, "Weight", DEFAULT_WEIGHT), number(described, "Port")
-    return BackendServer(required(described, "ServerId"), kind, port, weight, address)
+    return BackendServer(
+        required(described, "ServerId"), kind, port, weight, address, optional(described, "Description")
+    )
 
 
 def _named_server(server: BackendServer, _: str) -> Json:
@@ -423,4 +447,4 @@ def _named_server(server: BackendServer, _: str) -> Json:
 
 
 def _backend(server: BackendServer, group: str) -> Json:
-    return _named_server(server, group) | {"Weight": server.weight, "Description": group}
+    return _named_server(server, group) | {"Weight": server.weight, "Description": server.description or group}

@@ -94,6 +94,7 @@ RANGES: list[tuple[str, str, int, int, str]] = [
     ("C", "health-check-timeout", 1, 300, "5"),
     ("C N", "connection-drain-timeout", 10, 900, "300"),
     ("C N", "default-weight", 0, 100, "100"),
+    ("C N", "weight", 0, 100, ""),
     ("N", "cps", 0, 1000000, "0"),
 ]
 
@@ -123,6 +124,7 @@ TEXTS: list[tuple[str, str, list[str], list[str], str]] = [
     ("C", "health-check-domain", ["$_ip", "web.example.com"], ["$SERVER_IP", "a/b"], "$_ip"),
     ("N", "health-check-domain", ["$SERVER_IP", "web.example.com"], ["$_ip", "a/b"], "$SERVER_IP"),
     ("C N", "health-check-httpcode", ["http_2xx", "http_2xx,http_3xx"], ["200", "http_6xx"], "http_2xx"),
+    ("C N", "vgroup-port", ["rsp-1:80", "sgp-1:80,sgp-2:443"], ["rsp-1", "80", "rsp-1:http", "a b:80"], ""),
     ("C", "acl-id", ["acl-1", "acl-1,acl-2"], ["acl 1"], ""),
     ("C N", "backend-label", ["role=edge", "role=edge,topology.kubernetes.io/zone=h", "role="], ["role", "a=b c"], ""),
     ("N", "zone-maps", ["h:vsw-h,i:vsw-i", "h:vsw-h:10.0.0.9:eip-1,i:vsw-i"], ["h", "h:"], ""),
@@ -131,6 +133,10 @@ TEXTS: list[tuple[str, str, list[str], list[str], str]] = [
     ("N", "additional-cert-ids", ["crt-1", "crt-1,crt-2", ""], ["crt 1"], ""),
     ("N", "cacert-id", ["ca-1", "ca-1,ca-2"], ["ca 1"], ""),
 ]
+
+
+EFFECTIVE = {"vgroup-port": {"id": "lb-1"}, "weight": {"id": "lb-1", "vgroup-port": "rsp-1:80"}}
+"""Annotations without which others have no effect."""
 
 
 def kinds(text: str) -> list[str]:
@@ -142,7 +148,8 @@ def read(annotations: dict[str, str], kind: str) -> BalancerOptions:
 
 
 def options(kind: str, suffix: str, text: str) -> BalancerOptions:
-    return read({PREFIX + suffix: text}, kind)
+    needed = {PREFIX + key: value for key, value in EFFECTIVE.get(suffix, {}).items()}
+    return read({**needed, PREFIX + suffix: text}, kind)
 
 
 def accepted(kind: str, suffix: str, text: str) -> str:
@@ -264,6 +271,24 @@ def test_annotations_of_others_are_nothing_to_us() -> None:
     assert read({"example.com/bandwidth": "many", "bandwidth": "many"}, "clb") == BalancerOptions(
         KINDS["clb"], {}, None
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "effective", "without"),
+    [
+        ({"id": "lb-1", "vgroup-port": "rsp-1:80", "weight": "7"}, {"id", "vgroup-port", "weight"}, []),
+        ({"id": "lb-1", "weight": "7"}, {"id"}, ["weight has no effect without annotation", "vgroup-port"]),
+        ({"vgroup-port": "rsp-1:80", "weight": "7"}, set(), ["vgroup-port has no effect without annotation", "-id"]),
+    ],
+)
+def test_annotations_that_have_an_effect_with_another_alone(
+    given: dict[str, str], effective: set[str], without: list[str]
+) -> None:
+    found = read({PREFIX + suffix: value for suffix, value in given.items()}, "clb")
+    assert found.given.keys() == effective
+    assert found.faults == ()
+    assert bool(found.remarks) is bool(without)
+    assert all(each in found.remarks[0] for each in without)
 
 
 def test_the_reference_names_every_annotation() -> None:

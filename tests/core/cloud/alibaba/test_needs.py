@@ -7,11 +7,13 @@ import pytest
 from spiderpool.core.cloud.alibaba.annotations import BOTH, PREFIX
 from spiderpool.core.cloud.alibaba.needs import clb_has, nlb_has
 from spiderpool.core.cloud.loadbalancer.values import (
+    BackendServer,
     BalancerConfiguration,
     GrantField,
     GrantNeed,
     Listener,
     ObservedLoadBalancer,
+    ServerGroup,
 )
 from tests.core.pretend_balancers import CONFIGURATION, KINDS, options
 
@@ -110,6 +112,18 @@ def test_the_resource_group_of_the_settings_is_free() -> None:
     assert needs("clb", {"resource-group-id": "rg-1"}, BalancerConfiguration(resource_group="rg-1")) == {}
 
 
+@pytest.mark.parametrize("kind", ["clb", "nlb"])
+def test_server_groups_of_the_user_are_granted(kind: str) -> None:
+    found = needs(kind, {"id": "lb-1", "vgroup-port": "rsp-1:80,rsp-1:81,rsp-2:82"}, BalancerConfiguration())
+    assert found["serverGroups"] == ["rsp-1", "rsp-2"]
+
+
+LENT_GROUPS = (
+    ServerGroup("rsp-1", servers=frozenset({BackendServer("i-a", "instance", 80)}), is_lent=True),
+    ServerGroup("rsp-2", is_lent=True),
+)
+
+
 def need(field: GrantField, value: str) -> GrantNeed:
     return GrantNeed("a", field, value)
 
@@ -141,11 +155,13 @@ FURTHER = Listener(444, "tcpssl", "", settings={"AdditionalCertificateIds": "crt
         ("maxBandwidth", "50", {"InternetChargeType": "paybytraffic", "Bandwidth": "5120"}, False),
         ("maxBandwidth", "50", {"InternetChargeType": "paybybandwidth"}, False),
         ("vSwitches", "vsw-2", {}, True),
+        ("serverGroups", "rsp-1", {}, True),
+        ("serverGroups", "rsp-2", {}, False),
         ("securityGroups", "sg-1", {}, False),
     ],
 )
 def test_what_a_classic_balancer_has(field: GrantField, value: str, settings: dict[str, str], has: bool) -> None:
-    observed = ObservedLoadBalancer("lb-1", "", "", settings)
+    observed = ObservedLoadBalancer("lb-1", "", "", settings, groups=LENT_GROUPS)
     assert clb_has(need(field, value), observed, [LISTENER]) is has
 
 
@@ -165,6 +181,8 @@ def test_what_a_classic_balancer_has(field: GrantField, value: str, settings: di
         ("bandwidthPackages", "cbwp-1", True),
         ("bandwidthPackages", "cbwp-2", False),
         ("resourceGroups", "rg-1", True),
+        ("serverGroups", "rsp-1", True),
+        ("serverGroups", "rsp-2", False),
         ("accessLists", "acl-1", False),
     ],
 )
@@ -175,5 +193,5 @@ def test_what_a_network_balancer_has(field: GrantField, value: str, has: bool) -
         "AllocationId@h": "eip-1",
         "BandwidthPackageId": "cbwp-1",
     }
-    observed = ObservedLoadBalancer("nlb-1", "", "", settings)
+    observed = ObservedLoadBalancer("nlb-1", "", "", settings, groups=LENT_GROUPS)
     assert nlb_has(need(field, value), observed, [SECURED, FURTHER]) is has

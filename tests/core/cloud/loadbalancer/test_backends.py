@@ -20,6 +20,7 @@ from spiderpool.core.cloud.loadbalancer.backends import (
     pod_backends,
     reported_enis,
     settling_time,
+    shared_out,
 )
 from spiderpool.core.cloud.loadbalancer.backends import families as backend_families
 from spiderpool.core.cloud.loadbalancer.values import BackendServer
@@ -285,6 +286,23 @@ def test_pods_of_both_families() -> None:
     found = of_pods(slices, "nlb", backend_ip_version="dualstack")
     assert {server.address for server in found.servers} == {"10.0.0.1", "10.0.0.2"}
     assert found.unresolved == {("10.0.0.3", 80), ("fd00::1", 80)}
+
+
+@pytest.mark.parametrize(
+    ("own", "total", "weights"),
+    [
+        ({"i-a": 100, "i-b": 100}, 100, {"i-a": 50, "i-b": 50}),
+        ({"i-a": 3, "i-b": 1}, 60, {"i-a": 45, "i-b": 15}),
+        ({"i-a": 100, "i-b": 100, "i-c": 100}, 2, {"i-a": 1, "i-b": 1, "i-c": 1}),
+        ({"i-a": 0, "i-b": 0}, 10, {"i-a": 5, "i-b": 5}),
+        ({"i-a": 3, "i-b": 1}, 0, {"i-a": 0, "i-b": 0}),
+        ({}, 10, {}),
+    ],
+)
+def test_a_weight_is_shared_out(own: dict[str, int], total: int, weights: dict[str, int]) -> None:
+    found = shared_out(PortBackends(nodes(own), ending=nodes({"i-z": 1})), total)
+    assert {each.identity: each.weight for each in found.servers} == weights
+    assert {each.identity for each in found.ending} == {"i-z"}
 
 
 def test_the_addresses_whose_enis_must_be_known() -> None:

@@ -234,6 +234,22 @@ def test_nobody_says_by_tags_for_whom_a_balancer_was_made() -> None:
     assert model.origin == {"spiderpool.made-for": "c1/default"}
 
 
+def test_a_server_group_of_the_user_has_the_servers_of_its_ports() -> None:
+    given = {"id": "lb-u", "vgroup-port": "rsp-1:80,rsp-1:443", "weight": "10", "force-override-listeners": "true"}
+    model = model_of(service(HTTP, SECURE, {"port": 81}, annotations=given), BackendSnapshot([node("a"), node("b")]))
+    lent, own = model.groups
+    assert (lent.name, lent.identity, lent.is_lent, lent.settings) == ("rsp-1", "rsp-1", True, {})
+    assert {(each.identity, each.port, each.weight, each.description) for each in lent.servers} == {
+        ("i-a", 30698, 5, "k8s/30698/web/default/c1"),
+        ("i-b", 30698, 5, "k8s/30698/web/default/c1"),
+        ("i-a", 30443, 5, "k8s/30443/web/default/c1"),
+        ("i-b", 30443, 5, "k8s/30443/web/default/c1"),
+    }
+    assert not own.is_lent
+    assert [each.group for each in model.listeners] == ["rsp-1", "rsp-1", own.name]
+    assert model.lent_groups == ("rsp-1",)
+
+
 def test_a_lent_balancer_is_left_as_it_is_but_for_its_listeners_if_its_user_says_so() -> None:
     model = requested(id="lb-u", delete_protection="off")
     assert (model.reuse, model.creation, model.fixed, model.settings, model.tags) == ("lb-u", {}, {}, {}, {})

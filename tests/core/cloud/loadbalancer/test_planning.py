@@ -19,10 +19,13 @@ from spiderpool.core.cloud.loadbalancer.planning import (
 )
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
+    CreateGroup,
     CreateListener,
     DeleteBalancer,
     DeleteGroup,
     DeleteListener,
+    RemoveServers,
+    Tag,
     Untag,
 )
 from spiderpool.core.cloud.loadbalancer.values import (
@@ -358,6 +361,21 @@ def test_a_balancer_made_for_a_service_is_not_lent() -> None:
     model = model_of(service(HTTP, annotations={"id": "lb-u"}), NODES)
     assert reuse_fault(model, LENT) is None
     assert "cannot be lent" in (reuse_fault(model, replace(LENT, tags={"ack.aliyun.com": "c2"})) or "")
+
+
+def test_a_server_group_of_the_user_must_be_there_and_keeps_the_servers_of_others() -> None:
+    model = model_of(service(HTTP, annotations={"id": "lb-u", "vgroup-port": "rsp-1:80"}), NODES)
+    assert "rsp-1, which is no server group of yours" in (reuse_fault(model, LENT) or "")
+    assert not any(isinstance(step, CreateGroup) for step in plan(model, None))
+    former = BackendServer("i-z", "instance", 30698, 100)
+    group = ServerGroup("rsp-1", servers=frozenset({former}), identity="rsp-1", is_lent=True)
+    lent = replace(LENT, groups=(*LENT.groups, group))
+    assert reuse_fault(model, lent) is None
+    steps = [step for step in plan(model, lent) if not isinstance(step, Tag)]
+    assert [type(step) for step in steps] == [AddServers, RemoveServers]
+    assert [str(step) for step in plan_removal(CLB, model.owner, lent, preserve=False)] == [
+        "remove from rsp-1: i-z:30698 weight 100"
+    ]
 
 
 def test_two_services_do_not_fight_for_a_port_of_a_lent_balancer() -> None:

@@ -176,6 +176,14 @@ ANNOTATIONS: tuple[Annotation, ...] = (
     Annotation("xforwardedfor-slbport", CLB, ON_OFF, "off", "header X-Forwarded-Port"),
     Annotation("xforwardedfor-clientsrcport", CLB, ON_OFF, "off", "header X-Forwarded-Client-srcport"),
     Annotation("default-weight", BOTH, Number(0, 100), "100", "weight of a server, with Cluster and of pods"),
+    Annotation(
+        "vgroup-port",
+        BOTH,
+        Words("group:port", rf"[A-Za-z0-9._-]{{1,128}}:{PORTS}", several=True),
+        "",
+        "server groups of yours for ports, with id",
+    ),
+    Annotation("weight", BOTH, Number(0, 100), "", "weight of all servers together, with vgroup-port"),
     Annotation("ignore-weight-update", BOTH, ON_OFF, "off", "leave weights alone"),
     Annotation(
         "backend-label",
@@ -218,8 +226,6 @@ UNSUPPORTED = frozenset(
     {
         "network-type",
         "slb-network-type",
-        "vgroup-port",
-        "weight",
     }
 )
 """Annotations that Alibaba Cloud's own controller acts on and we do not."""
@@ -237,9 +243,14 @@ BACKEND_SUFFIXES = frozenset(
         "protocol-port",
         "remove-unscheduled-backend",
         "server-group-type",
+        "vgroup-port",
+        "weight",
     }
 )
 """Annotations that decide which servers there are and which group they are in."""
+
+REQUIREMENTS: Mapping[str, str] = {"vgroup-port": "id", "weight": "vgroup-port"}
+"""Suffix → suffix of the annotation without which it has no effect, in this order."""
 
 BY_KIND: Mapping[str, Mapping[str, Annotation]] = {
     kind: {annotation.suffix: annotation for annotation in ANNOTATIONS if kind in annotation.kinds} for kind in BOTH
@@ -260,4 +271,5 @@ def table_of(kind: str) -> AnnotationTable:
         unsupported=UNSUPPORTED,
         unsupported_prefixes=UNSUPPORTED_PREFIXES,
         backend_suffixes=BACKEND_SUFFIXES,
+        requirements=REQUIREMENTS,
     )

@@ -30,6 +30,8 @@ IDENTITY_LABEL = "service.k8s.alibaba/loadbalancer-id"
 
 MAX_GROUP_NAME = 128
 """Characters of a server group's name."""
+MAX_DESCRIPTION = 80
+"""Characters of a server's description."""
 MAX_BALANCER_NAME = 32
 """Characters of a balancer's name."""
 OWNER_PARTS = 3
@@ -116,6 +118,11 @@ class Naming:
         """Returns the name of a server group; one that is too long for the cloud gets a digest of the owner's names."""
         name = self.part_name(port, protocol, owner)
         return name if len(name) <= MAX_GROUP_NAME else self.part_name(port, protocol, _digested(owner))
+
+    def server_description(self, port: int | str, protocol: str, owner: BalancerOwner) -> str:
+        """Returns the description of a Service's server in a user's group, short enough not to be cut."""
+        name = self.part_name(port, protocol, owner)
+        return name if len(name) <= MAX_DESCRIPTION else self.part_name(port, protocol, _digested(owner))
 
     def readiness_gate(self, service: str) -> str:
         """Returns the condition of pods that is set when they are servers of the balancer of a Service of this name."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from spiderpool.core.cloud.alibaba.clb import DOMAINS, domains
 from spiderpool.core.cloud.alibaba.nlb import ADDITIONAL_CERTIFICATES, ELASTIC_IP, zones
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
-from spiderpool.core.cloud.loadbalancer.model import protocols
+from spiderpool.core.cloud.loadbalancer.model import lent_groups, protocols
 from spiderpool.core.cloud.loadbalancer.values import (
     BalancerConfiguration,
     GrantField,
@@ -73,6 +73,8 @@ def clb_has(need: GrantNeed, observed: ObservedLoadBalancer, listeners: Iterable
             return _is_listed(need, served, "ServerCertificateId") or any(need.value in each for each in further)
         case "accessLists":
             return _is_listed(need, listeners, "AclId")
+        case "serverGroups":
+            return _has_servers(need, observed)
         case "specs":
             return settings.get("InstanceChargeType") == "PayBySpec" and settings.get("LoadBalancerSpec") == need.value
         case "maxBandwidth":
@@ -86,6 +88,8 @@ def nlb_has(need: GrantNeed, observed: ObservedLoadBalancer, listeners: Iterable
     match need.field:
         case "certificates":
             return _is_listed(need, listeners, "CertificateIds", "CaCertificateIds", ADDITIONAL_CERTIFICATES)
+        case "serverGroups":
+            return _has_servers(need, observed)
         case "securityGroups":
             return need.value in observed.settings.get("SecurityGroupIds", "").split(",")
         case "bandwidthPackages":
@@ -106,6 +110,7 @@ def _balancer(options: BalancerOptions, configuration: BalancerConfiguration) ->
         yield from _named(options, "id", "loadBalancers", [identity])
         if options.on("force-override-listeners"):
             yield from _named(options, "force-override-listeners", "overrideListeners", [identity])
+        yield from _named(options, "vgroup-port", "serverGroups", dict.fromkeys(lent_groups(options).values()))
         return
     group = {options["resource-group-id"]} - {configuration.resource_group}
     yield from _named(options, "resource-group-id", "resourceGroups", group)
@@ -128,6 +133,12 @@ def _manages_listeners(options: BalancerOptions) -> bool:
 def _named(options: BalancerOptions, suffix: str, field: GrantField, values: Iterable[str]) -> Iterator[GrantNeed]:
     """Yields a need for each value that is not empty."""
     yield from (GrantNeed(options.annotation(suffix), field, value) for value in values if value)
+
+
+def _has_servers(need: GrantNeed, observed: ObservedLoadBalancer) -> bool:
+    """Whether a server group of the user's has servers of the Service."""
+    group = observed.group(need.value)
+    return group is not None and group.is_lent and bool(group.servers)
 
 
 def _is_listed(need: GrantNeed, listeners: Iterable[Listener], *parameters: str) -> bool:

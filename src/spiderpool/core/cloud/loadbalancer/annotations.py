@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TypeAlias
 
@@ -120,6 +120,8 @@ class AnnotationTable:
     """Beginnings of further suffixes of that sort."""
     backend_suffixes: frozenset[str]
     """Suffixes that decide which servers there are and which group they are in."""
+    requirements: Mapping[str, str] = field(default_factory=dict)
+    """Suffix → suffix of the annotation without which it has no effect."""
 
     def values(self, annotations: Mapping[str, str]) -> dict[str, str]:
         """Returns the annotations that carry one of the two prefixes, by suffix."""

@@ -199,6 +199,20 @@ def virtual_pods(
                 yield address, number
 
 
+def shared_out(backends: PortBackends, total: int) -> PortBackends:
+    """Returns the servers with the weight ``total`` shared out by their own weights, each with at least 1."""
+    shares = [server.weight for server in backends.servers]
+    whole = sum(shares) or len(shares)
+
+    def weighted(server: BackendServer) -> BackendServer:
+        weight = max(total * (server.weight if sum(shares) else 1) // whole, 1) if total and whole else min(total, 1)
+        return replace(server, weight=weight)
+
+    return replace(
+        backends, servers=frozenset(map(weighted, backends.servers)), ending=frozenset(map(weighted, backends.ending))
+    )
+
+
 def pod_backends(port: ServicePort, snapshot: BackendSnapshot, options: BalancerOptions) -> PortBackends:
     """Returns pods that answer, by their own port."""
     weight = int(options["default-weight"])

@@ -12,6 +12,7 @@ from spiderpool.core.cloud.loadbalancer import backends
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import (
     annotated_protocols,
+    lent_groups,
     ports_of,
     protocol_of,
     protocols,
@@ -136,6 +137,8 @@ def _port_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
     ports = ports_of(service)
     served = {key: protocol for key, protocol in protocols(options).items() if key in ports}
     secure = options.kind.secure_protocols & set(served.values())
+    for number in lent_groups(options).keys() - {port.port for port in service.spec.ports or ()}:
+        yield f"annotation {options.annotation('vgroup-port')} names port {number}, which the Service does not have"
     if secure and not options["cert-id"]:
         key = options.annotation("cert-id")
         yield f"annotation {key} is missing: {', '.join(sorted(secure))} listeners need a certificate"

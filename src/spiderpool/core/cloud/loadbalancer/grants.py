@@ -124,6 +124,7 @@ def _has_groups(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> boo
     behind = {listener.group for listener in observed.listeners}
     is_part_of = model.kind.naming.is_part_of
     return any(
-        is_part_of(group.name, model.owner) and (not model.kind.groups_outlive_balancer or group.name in behind)
+        (is_part_of(group.name, model.owner) or (group.is_lent and group.servers))
+        and (not model.kind.groups_outlive_balancer or group.name in behind)
         for group in observed.groups
     )

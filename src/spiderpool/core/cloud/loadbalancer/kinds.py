@@ -71,6 +71,9 @@ class BalancerNaming(Protocol):
     def group_name(self, port: int | str, protocol: str, owner: BalancerOwner) -> str:
         """Name of a server group."""
 
+    def server_description(self, port: int | str, protocol: str, owner: BalancerOwner) -> str:
+        """Description of a Service's server in a server group of somebody else's."""
+
     def readiness_gate(self, service: str) -> str:
         """Condition of pods that is set when they are servers of the balancer of a Service of this name."""
 
@@ -233,6 +236,13 @@ def read_options(annotations: Mapping[str, str], kind: BalancerKind) -> Balancer
             except ValueError as error:
                 faults.append(f"annotation {table.prefix}{suffix} {error}, not {text!r}")
                 backends_valid = backends_valid and suffix not in table.backend_suffixes
+    remarks = list(table.remarks(values))
+    for suffix, required in table.requirements.items():
+        if suffix in given and required not in given:
+            del given[suffix]
+            remarks.append(
+                f"annotation {table.prefix}{suffix} has no effect without annotation {table.prefix}{required}"
+            )
     choice = table.backend_type
     backend = annotations.get(choice.name)
     if backend not in (None, choice.pods, choice.nodes):
@@ -240,4 +250,4 @@ def read_options(annotations: Mapping[str, str], kind: BalancerKind) -> Balancer
         faults.append(f"annotation {choice.name} must be {allowed}, not {backend!r}")
         backends_valid = False
     pods = None if backend is None else backend == choice.pods
-    return BalancerOptions(kind, given, pods, tuple(table.remarks(values)), tuple(faults), backends_valid)
+    return BalancerOptions(kind, given, pods, tuple(remarks), tuple(faults), backends_valid)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spiderpool.api.core_v1 import Service, ServicePort
 from spiderpool.core.cloud.loadbalancer.backends import (
     BackendSnapshot,
+    PortBackends,
     eligible,
     node_backends,
     pod_backends,
     settling_time,
+    shared_out,
     virtual_pods,
 )
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
@@ -62,6 +64,11 @@ class LoadBalancerModel:
     """Nodes that are no backends, and why."""
     settling: float = 0.0
     """Seconds within which the balancer finds a new server well."""
+
+    @property
+    def lent_groups(self) -> tuple[str, ...]:
+        """Identities of the user's server groups that the Service uses."""
+        return tuple(group.name for group in self.groups if group.is_lent)
 
 
 def owner_of(service: Service, configuration: BalancerConfiguration) -> BalancerOwner:
@@ -124,6 +131,12 @@ def redirects(options: BalancerOptions) -> Mapping[int, int]:
     return {int(port): int(target) for port, _, target in pairs}
 
 
+def lent_groups(options: BalancerOptions) -> Mapping[int, str]:
+    """Returns the ports whose servers are put into a server group of the user's, with the identity of each group."""
+    pairs = (part.partition(":") for part in options.list("vgroup-port"))
+    return {int(port): group for group, _, port in pairs}
+
+
 def transport_of(protocol: str) -> str:
     """Returns the protocol of the Service's port for that of a listener: all but udp are over TCP."""
     return "UDP" if protocol == "udp" else "TCP"
@@ -142,7 +155,16 @@ def uses_pods(options: BalancerOptions, configuration: BalancerConfiguration) ->
 def group_of(
     service: Service, port: ServicePort, options: BalancerOptions, configuration: BalancerConfiguration
 ) -> str:
-    """Returns the name of the server group that a port is forwarded to."""
+    """Returns the name of the server group that a port is forwarded to; of a user's group the identity."""
+    if lent := lent_groups(options).get(port.port):
+        return lent
+    return options.kind.naming.group_name(*_group_key(service, port, options, configuration))
+
+
+def _group_key(
+    service: Service, port: ServicePort, options: BalancerOptions, configuration: BalancerConfiguration
+) -> tuple[int | str, str, BalancerOwner]:
+    """Returns what the server group of a port is named after."""
     ports = options.kind.port_range(port.port, options)
     if ports:
         number: int | str = _span(ports)
@@ -154,7 +176,7 @@ def group_of(
         number = port.port
     kind = options.kind
     variant = kind.group_variant(protocol_of(port, options), options)
-    return kind.naming.group_name(number, variant, owner_of(service, configuration))
+    return number, variant, owner_of(service, configuration)
 
 
 def _listeners(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[Listener]:
@@ -195,14 +217,37 @@ def _groups(
             backends = pod_backends(port, snapshot, options)
         else:
             backends = node_backends(service, port, snapshot, chosen, options)
-        name = group_of(service, port, options, configuration)
-        settings = {**options.kind.group(protocol_of(port, options), options), **_of_range(port, options)[1]}
         if options.kind.port_range(port.port, options):
             backends = backends.without_ports()
-        keep = backends.unresolved | backends.virtual
-        groups[name] = ServerGroup(name, settings, backends.servers, ending=backends.ending, keep=keep)
+        if options["weight"]:
+            backends = shared_out(backends, int(options["weight"]))
+        group = _group(group_of(service, port, options, configuration), port, backends, options)
+        if port.port in lent_groups(options):
+            named = _group_key(service, port, options, configuration)
+            description = options.kind.naming.server_description(*named)
+            group = _lent(group, description, groups.get(group.name))
+        groups[group.name] = group
         unresolved |= {address for address, _ in backends.unresolved}
     return tuple(groups.values()), tuple(sorted(unresolved)), notes
+
+
+def _group(name: str, port: ServicePort, backends: PortBackends, options: BalancerOptions) -> ServerGroup:
+    settings = {**options.kind.group(protocol_of(port, options), options), **_of_range(port, options)[1]}
+    keep = backends.unresolved | backends.virtual
+    return ServerGroup(name, settings, backends.servers, ending=backends.ending, keep=keep)
+
+
+def _lent(group: ServerGroup, description: str, former: ServerGroup | None) -> ServerGroup:
+    """Returns a port's servers as those of a user's group, whose settings stay; ``former``: of another port of it."""
+    servers, ending = (
+        frozenset(replace(server, description=description) for server in part) for part in (group.servers, group.ending)
+    )
+    found = replace(group, settings={}, servers=servers, ending=ending, identity=group.name, is_lent=True)
+    if former is None:
+        return found
+    return replace(
+        found, servers=servers | former.servers, ending=ending | former.ending, keep=group.keep | former.keep
+    )
 
 
 def _virtual(service: Service, options: BalancerOptions, snapshot: BackendSnapshot) -> tuple[str, ...]:

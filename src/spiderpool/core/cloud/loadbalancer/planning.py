@@ -122,6 +122,10 @@ def reuse_fault(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> str
             f"balancer {observed.identity} was made for a Service and cannot be lent to another: "
             f"remove its tags {' and '.join(naming.own_tags(model.owner))} if nothing uses it any more"
         )
+    absent = [group.name for group in model.groups if group.is_lent and observed.group(group.name) is None]
+    if absent:
+        key = f"annotation {model.kind.annotations.prefix}vgroup-port"
+        return f"{key} names {', '.join(absent)}, which is no server group of yours at balancer {observed.identity}"
     taken = [str(each) for each in model.listeners if _is_of_another(model, observed.listener(*each.key))]
     if model.reuse and model.manages_listeners and taken:
         listeners = f"listener {', '.join(taken)} of balancer {observed.identity}"
@@ -253,9 +257,9 @@ def _fill_groups(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> It
     """Yields new groups, changes of their settings, and servers that are added or changed."""
     for group in model.groups:
         present = observed.group(group.name)
-        if present is None:
+        if present is None and not group.is_lent:
             yield CreateGroup(model, replace(group, servers=frozenset()))
-        elif changes := _changes(group.settings, present.settings):
+        elif present and (changes := _changes(group.settings, present.settings)):
             yield SetGroup(replace(group, identity=present.identity), changes)
         yield from _servers(group, present, keeps_weights=model.keeps_weights)
 
@@ -345,6 +349,8 @@ def _remove_parts(kind: BalancerKind, owner: BalancerOwner, observed: ObservedLo
     ours = [each for each in observed.listeners if kind.naming.is_part_of(each.description, owner)]
     others = {each.group for each in observed.listeners if each not in ours}
     yield from map(DeleteListener, ours)
+    lent = (group for group in observed.groups if group.is_lent and group.servers)
+    yield from (RemoveServers(group.name, _sorted(group.servers)) for group in lent)
     yield from (step for step in _own_groups(kind, owner, observed) if step.name not in others)
 
 

@@ -26,6 +26,7 @@ GrantField: TypeAlias = Literal[
     "overrideListeners",
     "certificates",
     "accessLists",
+    "serverGroups",
     "securityGroups",
     "vSwitches",
     "elasticIPs",
@@ -100,6 +101,8 @@ class BackendServer:
     weight: int = 100
     address: str = ""
     """The pod's; empty for a node, which the cloud knows by its identity alone."""
+    description: str = field(default="", compare=False)
+    """Says in a group of somebody else's whose server it is; in our own groups the name of the group does."""
 
     @property
     def key(self) -> ServerKey:
@@ -130,6 +133,8 @@ class ServerGroup:
     """Servers whose pods are terminating and still answer: they remain as long as no other is known to be well."""
     keep: frozenset[tuple[str, int]] = frozenset()
     """Addresses and ports of pods whose ENI is not known now: their servers are neither added nor removed."""
+    is_lent: bool = False
+    """Whether it is somebody else's, by whose identity it is named, and ``servers`` are only those of the Service."""
 
 
 @dataclass(frozen=True, slots=True)
