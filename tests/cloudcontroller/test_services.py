@@ -11,7 +11,7 @@ from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.api.spiderserver import ENI, Instance
 from spiderpool.core.cloud.alibaba import kinds
-from spiderpool.core.cloud.alibaba.annotations import CLASS, PREFIX
+from spiderpool.core.cloud.alibaba.annotations import BACKEND_TYPE, CLASS, PREFIX
 from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL
 from spiderpool.core.cloud.loadbalancer import planning
 from spiderpool.core.cloud.loadbalancer.steps import Step
@@ -98,6 +98,13 @@ async def test_the_elastic_ip_of_a_private_balancer_is_published(cluster: Servic
         return (await cluster.address("web")) == cluster.clb().address
 
     await cluster.eventually(private)
+
+
+async def test_pods_are_the_servers_of_a_service_without_node_ports(cluster: ServiceCluster) -> None:
+    await cluster.endpoints("web", ("172.31.192.10", "a"))
+    await cluster.create("web", allocateLoadBalancerNodePorts=False)
+    await cluster.until(lambda: len(list(cluster.simulated.account.tables.clb_groups)) == 1)
+    await cluster.until(lambda: cluster.weights() == {"172.31.192.10": 100})
 
 
 async def test_a_rolling_update_keeps_the_old_server_until_the_new_one_is_well(cluster: ServiceCluster) -> None:
@@ -329,7 +336,10 @@ async def test_an_ipv6_service_is_told_why_before_the_cloud_is_asked(cluster: Se
     ("spec", "said"),
     [
         ({"loadBalancerSourceRanges": ["10.0.0.0/8"]}, "the balancer would be open to all"),
-        ({"allocateLoadBalancerNodePorts": False}, "so nodes cannot serve port 80"),
+        (
+            {"allocateLoadBalancerNodePorts": False, "annotations": {BACKEND_TYPE: "ecs"}},
+            "so nodes cannot serve port 80",
+        ),
         (
             {
                 "sessionAffinity": "ClientIP",

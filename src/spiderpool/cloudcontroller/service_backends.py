@@ -40,7 +40,7 @@ class ServiceBackends:
         """Returns the nodes, the Service's endpoints and, where pods are the servers, the ENIs of their addresses."""
         slices = await self._gates.admit(service, options.kind, self._slices.get(service.key))
         enis: Mapping[str, str] = {}
-        if uses_pods(options, self._configuration):
+        if uses_pods(service, options, self._configuration):
             enis = await self._enis_of(backends.pod_addresses(service.spec.ports or (), slices, options))
         return BackendSnapshot(self._nodes.items(), slices, enis)
 

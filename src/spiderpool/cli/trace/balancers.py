@@ -45,7 +45,7 @@ def balancer_servers(frontend: ServiceFrontend, objects: ClusterObjects) -> Bala
         note = "the balancer is not one of spiderpool-cloud: its servers are not readable from here, and all nodes are"
         return BalancerServers("load balancer", tuple(objects.nodes), notes=(f"{note} assumed, by their NodePorts",))
     options = read_options(service.metadata.annotations or {}, kind)
-    if uses_pods(options, policy.balancers):
+    if uses_pods(service, options, policy.balancers):
         return BalancerServers(kind.name, pods=usable_endpoints(frontend, objects.slices_of(service)))
     chosen, notes = eligible(objects.nodes.values(), options)
     return BalancerServers(kind.name, _nodes(frontend, objects, chosen, options), notes=notes)

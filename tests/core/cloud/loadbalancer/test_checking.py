@@ -342,7 +342,11 @@ OPEN = "is not served, and the balancer would be open to all: remove it, and use
             {"sessionAffinity": "ClientIP", "annotations": {"scheduler": "wrr"}},
             f"by tcp listeners: set it to None, and use annotation {PREFIX}scheduler: sch instead",
         ),
-        ("clb", {"allocateLoadBalancerNodePorts": False}, "so nodes cannot serve port 80, 443: set it to true, or "),
+        (
+            "clb",
+            {"allocateLoadBalancerNodePorts": False, "annotations": {BACKEND_TYPE: "ecs"}},
+            "so nodes cannot serve port 80, 443: set it to true, or ",
+        ),
         ("clb", {"ports": [{"port": 9, "protocol": "SCTP"}]}, "port 9 is SCTP, which the balancer cannot forward"),
     ],
 )
@@ -415,6 +419,7 @@ def test_no_node_ports_are_needed_where_pods_are_the_servers() -> None:
     assert found({BACKEND_TYPE: "eni"}, bare, allocateLoadBalancerNodePorts=False) == ()
     by_default = BalancerConfiguration(pod_backends=True)
     assert found({}, bare, configuration=by_default, allocateLoadBalancerNodePorts=False) == ()
+    assert found({}, bare, allocateLoadBalancerNodePorts=False) == ()
     requested = service(bare, allocateLoadBalancerNodePorts=False)
-    options = read_options({}, KINDS["clb"])
+    options = read_options({BACKEND_TYPE: "ecs"}, KINDS["clb"])
     assert not are_backends_valid(requested, options, CONFIGURATION)  # else it would lose all servers

@@ -149,7 +149,17 @@ def test_pods_or_nodes(backend_type: str | None, by_default: bool, pods: bool) -
     configuration = BalancerConfiguration(cluster="c1", pod_backends=by_default)
     model = model_of(service(HTTP, annotations=annotations), BackendSnapshot([node("a")]), configuration)
     assert [len(group.servers) for group in model.groups] == [0 if pods else 1]
-    assert uses_pods(options("clb", {}), configuration) is by_default
+    assert uses_pods(service(HTTP), options("clb", {}), configuration) is by_default
+
+
+@pytest.mark.parametrize(
+    ("allocated", "node_port", "pods"), [(False, None, True), (False, 30698, False), (None, None, False)]
+)
+def test_pods_are_servers_where_no_node_ports_are_wanted(
+    allocated: bool | None, node_port: int | None, pods: bool
+) -> None:
+    requested = service({"port": 80, "nodePort": node_port}, allocateLoadBalancerNodePorts=allocated)
+    assert uses_pods(requested, options("clb", {}), CONFIGURATION) is pods
 
 
 ENIS = {"10.0.0.1": "eni-1", "10.0.0.2": "eni-2"}

@@ -256,7 +256,7 @@ def _range_faults(service: Service, options: BalancerOptions, configuration: Bal
     """Yields which port ranges there cannot be."""
     key = f"annotation {options.annotation('listener-port-range')}"
     ranges = port_ranges(options)
-    if ranges and not uses_pods(options, configuration):
+    if ranges and not uses_pods(service, options, configuration):
         choice = options.kind.annotations.backend_type
         yield f"{key} needs pods as servers: set annotation {choice.name}: {choice.pods}"
     taken: dict[tuple[int, str], int] = {}

@@ -14,6 +14,7 @@ from spiderpool.core.cloud.loadbalancer.model import (
     annotated_protocols,
     lent_groups,
     ports_of,
+    ports_without_node_ports,
     protocol_of,
     protocols,
     redirects,
@@ -101,8 +102,8 @@ def _node_port_faults(
     service: Service, options: BalancerOptions, configuration: BalancerConfiguration
 ) -> Iterator[str]:
     """Yields that the balancer would serve nothing: nodes are its servers, and have no port for the Service."""
-    without = [str(port.port) for port in service.spec.ports or () if not port.nodePort]
-    if service.spec.allocateLoadBalancerNodePorts is False and without and not uses_pods(options, configuration):
+    without = [str(port.port) for port in ports_without_node_ports(service)]
+    if without and not uses_pods(service, options, configuration):
         choice = options.kind.annotations.backend_type
         yield (
             f"spec.allocateLoadBalancerNodePorts is false, so nodes cannot serve port {', '.join(without)}: "

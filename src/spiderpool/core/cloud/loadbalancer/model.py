@@ -84,7 +84,7 @@ def build_model(
     owner, reuse, kind = owner_of(service, configuration), options["id"], options.kind
     name = options["name"] or kind.naming.balancer_name(owner)
     groups, unresolved, notes = _groups(service, options, snapshot, configuration)
-    with_nodes = not uses_pods(options, configuration)
+    with_nodes = not uses_pods(service, options, configuration)
     return LoadBalancerModel(
         kind=kind,
         owner=owner,
@@ -147,9 +147,18 @@ def protocol_of(port: ServicePort, options: BalancerOptions) -> str:
     return protocols(options).get((port.port, port.protocol), port.protocol.lower())
 
 
-def uses_pods(options: BalancerOptions, configuration: BalancerConfiguration) -> bool:
-    """Whether pods, not nodes, are the backends."""
-    return configuration.pod_backends if options.pods is None else options.pods
+def uses_pods(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> bool:
+    """Whether pods, not nodes, are the backends: also where nobody says so and nodes have no ports for the Service."""
+    if options.pods is not None:
+        return options.pods
+    return configuration.pod_backends or bool(ports_without_node_ports(service))
+
+
+def ports_without_node_ports(service: Service) -> list[ServicePort]:
+    """Returns the ports for which the Service wants no NodePorts, and has none."""
+    if service.spec.allocateLoadBalancerNodePorts is not False:
+        return []
+    return [port for port in service.spec.ports or () if not port.nodePort]
 
 
 def group_of(
@@ -168,7 +177,7 @@ def _group_key(
     ports = options.kind.port_range(port.port, options)
     if ports:
         number: int | str = _span(ports)
-    elif not uses_pods(options, configuration):
+    elif not uses_pods(service, options, configuration):
         number = port.nodePort or 0
     elif service.spec.selector:
         number = port.targetPort or port.port
@@ -207,7 +216,7 @@ def _groups(
 ) -> tuple[tuple[ServerGroup, ...], tuple[str, ...], tuple[str, ...]]:
     """Returns the server groups, the addresses of pods without a known ENI, and notes about nodes left out."""
     chosen, notes = eligible(snapshot.nodes, options)
-    pods = uses_pods(options, configuration)
+    pods = uses_pods(service, options, configuration)
     groups: dict[str, ServerGroup] = {}
     unresolved: set[str] = set()
     for port in service.spec.ports or ():
