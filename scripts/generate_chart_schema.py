@@ -81,6 +81,7 @@ SERVED: Final[Mapping[str, Setting[Any]]] = {
     "cloud.loadBalancers.resourceGroupID": table.RESOURCE_GROUP,
     "cloud.loadBalancers.backendType": table.BACKEND_TYPE,
     "cloud.loadBalancers.public": table.PUBLIC,
+    "cloud.loadBalancers.injectReadinessGates": table.INJECT_GATES,
     "cloud.loadBalancers.ipv6Backends": table.IPV6_BACKENDS,
     "cloud.loadBalancers.maxPerNamespace": table.MAX_PER_NAMESPACE,
     "cloud.loadBalancers.maxPerCluster": table.MAX_PER_CLUSTER,

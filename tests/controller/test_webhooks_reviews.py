@@ -18,7 +18,7 @@ from aiohttp import ClientSession
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.api.core_v1 import Namespace
+from spiderpool.api.core_v1 import Namespace, Service, ServiceSpec
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
 from spiderpool.controller import webhooks
@@ -27,7 +27,7 @@ from spiderpool.controller.webhooks import Webhooks
 from spiderpool.core.network.address_requests import AddressRequirement
 from spiderpool.kube.client import Client
 from spiderpool.kube.config import ClientCredentials, ClusterAccess
-from spiderpool.settings import ControllerSettings
+from spiderpool.settings import CommonSettings, ControllerSettings, ProviderSettings
 from tests.support.admission import admission_caller
 from tests.support.api_server import ApiServer, Fault
 from tests.support.eventually import eventually
@@ -37,6 +37,7 @@ pytestmark = pytest.mark.unit
 MUTATE = "/mutate-spiderpool-spidernet-io-v2beta1-spiderippool"
 VALIDATE_RESERVED = "/validate-spiderpool-spidernet-io-v2beta1-spiderreservedip"
 VALIDATE = "/validate-spiderpool-spidernet-io-v2beta1-spidermultusconfig"
+GATING = ControllerSettings(common=CommonSettings(cloud=ProviderSettings(provider="alibaba")), inject_gates=True)
 REQUESTING = ControllerSettings(node_resources="advertise", default_network="a")
 
 
@@ -181,6 +182,41 @@ class TestWebhooks:
                 assert await resource_of("plain", annotations=wrong) is None, "the agent says what is wrong"
                 owner = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "s", "uid": "s", "controller": True}
                 assert await resource_of("plain", ownerReferences=[owner]) is None
+
+    async def test_a_pod_gets_the_readiness_gates_of_load_balancers_where_its_namespace_says_so(self) -> None:
+        label = {"k8s.alibabacloud.com/pod-readiness-gate-inject": "enabled"}
+        spec = ServiceSpec(type="LoadBalancer", selector={"app": "web"})
+        async with ApiServer(Namespace.KIND, Service.KIND) as server, server.client() as kube:
+            server.put(Namespace(metadata=ObjectMeta(name="shop", labels=label)))
+            server.put(Namespace(metadata=ObjectMeta(name="plain")))
+            for namespace in ("shop", "plain"):
+                server.put(Service(metadata=ObjectMeta(name="web", namespace=namespace), spec=spec))
+            async with admission_caller(Webhooks(kube, frozenset({4}), GATING)) as http:
+
+                async def gates_in(namespace: str, app: str) -> Any:
+                    document = {"metadata": {"labels": {"app": app}}, "spec": {"containers": [{"name": "c"}]}}
+                    asked = review(document)
+                    asked["request"]["namespace"] = namespace
+                    reply = await (await http.post("/mutate--v1-pod", json=asked)).read()
+                    response = msgspec.json.decode(reply)["response"]
+                    assert response["allowed"]
+                    operations = msgspec.json.decode(base64.b64decode(response.get("patch", "W10=")))
+                    return patched(document, operations)["spec"].get("readinessGates")
+
+                assert await gates_in("shop", "web") == [{"conditionType": "service.readiness.alibabacloud.com/web"}]
+                assert await gates_in("shop", "other") is None
+                assert await gates_in("plain", "web") is None
+
+    async def test_a_pod_is_admitted_without_gates_where_they_cannot_be_told(self) -> None:
+        unreachable = ClusterAccess("http://127.0.0.1:9", ssl.create_default_context(), ClientCredentials())
+        asked = review({"metadata": {"name": "x"}, "spec": {}})
+        asked["request"]["namespace"] = "shop"
+        async with Client(unreachable) as kube, admission_caller(Webhooks(kube, frozenset({4}), GATING)) as http:
+            reply = await http.post("/mutate--v1-pod", json=asked)
+            response = msgspec.json.decode(await reply.read())["response"]
+            assert response["allowed"]
+            assert "patch" not in response
+            assert "no readiness gates of load balancers" in response["warnings"][0]
 
     async def test_a_pod_is_admitted_without_requests_where_they_cannot_be_told(self) -> None:
         unreachable = ClusterAccess("http://127.0.0.1:9", ssl.create_default_context(), ClientCredentials())

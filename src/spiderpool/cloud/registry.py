@@ -64,6 +64,8 @@ class Provider:
     """Returns those of the features that settings switch on."""
     policy: PolicyDocument
     kind_of: KindOf
+    injects_gates: Callable[[Mapping[str, str]], bool]
+    """Whether the labels of a Namespace say that its new pods get readiness gates of load balancers."""
     connect: Callable[[CloudSettings, NetworkPath | None], CloudConnection]
     """Connects spiderpool-cloud to the provider's API, and by a path to the metadata service. Raises BadConfig."""
     look: Callable[[CloudSettings], CloudConnection]
@@ -123,6 +125,7 @@ PROVIDERS: Mapping[str, Provider] = {
         enabled=_enabled_in_alibaba,
         policy=alibaba_policy.document,
         kind_of=alibaba_kinds.kind_of,
+        injects_gates=alibaba_kinds.injects_gates,
         connect=_connect_to_alibaba,
         look=_look_at_alibaba,
         verify=_verify_alibaba,

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from spiderpool.api.coordinator import SpiderCoordinator
-from spiderpool.api.core_v1 import Namespace, Node, Pod
+from spiderpool.api.core_v1 import Namespace, Node, Pod, Service
 from spiderpool.api.decoding import LONGEST_OBJECT, decode
 from spiderpool.api.ip import IP_POOL_LABEL, SpiderIP
 from spiderpool.api.ippool import SpiderIPPool
@@ -25,6 +25,7 @@ from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.cloud import registry
 from spiderpool.controller.reviews import ALLOWED, AdmissionRequest, Answer, Decide, invalid, patched, refused
 from spiderpool.core.admission.coordinator import default_coordinator, validate_coordinator
 from spiderpool.core.admission.faults import Fault, FieldError
@@ -39,6 +40,7 @@ from spiderpool.core.admission.pod_injection import (
     with_address_requests,
     with_networks,
     with_nic_resources,
+    with_readiness_gates,
 )
 from spiderpool.core.admission.reservedip import default_reservedip, validate_reservedip
 from spiderpool.core.admission.subnet import default_subnet, validate_subnet, why_subnet_in_use
@@ -52,6 +54,7 @@ from spiderpool.core.admission.warnings import (
     subnet_warnings,
 )
 from spiderpool.core.cloud.instances import described, devices_of, reported_devices
+from spiderpool.core.cloud.loadbalancer import gates
 from spiderpool.core.labels import label_value
 from spiderpool.core.network.address_requests import RequirementRules, address_requests
 from spiderpool.core.network.multusconfig import attachment_name
@@ -327,6 +330,8 @@ class Webhooks:
             answer_until = asyncio.get_running_loop().time() + POD_ANSWER_TIMEOUT
             changed = await self._injected(pod, request.namespace) if self._settings.pod_inject.enabled else pod
             warnings: list[str] = []
+            if self._settings.inject_gates:
+                changed = await self._gated(changed, request.namespace, answer_until, warnings)
             if self._settings.advertises:
                 changed = await self._requesting(changed, request.namespace, answer_until, warnings)
             return patched(pod, changed, warnings)
@@ -347,6 +352,21 @@ class Webhooks:
         if self._settings.pod_inject.enis:
             pod = with_nic_resources(pod, namespace, self._settings.common.namespace, await self._configs())
         return pod
+
+    async def _gated(self, pod: NewPod, namespace: str, until: float, warnings: list[str]) -> NewPod:
+        """The pod with the readiness gates of load balancers; a warning instead, where what decides cannot be read."""
+        provider = registry.PROVIDERS.get(self._settings.common.cloud.provider)
+        try:
+            async with asyncio.timeout_at(until):
+                found = await self._read(Namespace, namespace)
+                if provider is None or found is None or not provider.injects_gates(found.metadata.labels or {}):
+                    return pod
+                services = await self._client.list(Service, namespace, timeout=POD_READ_TIMEOUT)
+        except (SpiderpoolError, TimeoutError) as error:
+            reason = str(error) or "no answer in time"
+            warnings.append(f"the pod gets no readiness gates of load balancers: {reason}")
+            return pod
+        return with_readiness_gates(pod, gates.gates_of(pod.metadata.labels or {}, services, provider.kind_of))
 
     async def _requesting(self, pod: NewPod, namespace: str, until: float, warnings: list[str]) -> NewPod:
         """The pod with requests of addresses; a warning instead, where what decides cannot be read in time."""

@@ -94,6 +94,7 @@ class ControllerSettings:
     """``none``, ``advertise`` or ``withdraw``."""
     default_network: str | None = bound(table.DEFAULT_NETWORK)
     pod_inject: PodInject = field(default_factory=PodInject)
+    inject_gates: bool = bound(table.INJECT_GATES)
 
     @property
     def advertises(self) -> bool:
@@ -103,7 +104,7 @@ class ControllerSettings:
     @property
     def changes_pods(self) -> bool:
         """Whether new pods are shown to the webhook."""
-        return self.pod_inject.enabled or self.advertises
+        return self.pod_inject.enabled or self.advertises or self.inject_gates
 
 
 def controller_settings(source: SettingsSource) -> ControllerSettings:

@@ -861,6 +861,14 @@ BALANCING: Final = Setting(
     keys=("cloud.loadBalancers.enabled",),
     page="usage/load-balancers.md",
 )
+INJECT_GATES: Final = Setting(
+    kind=kinds.FLAG,
+    default=False,
+    help="inject the readiness gates of load balancers into new pods of Namespaces with the label for it",
+    readers=CONTROLLER,
+    keys=("cloud.loadBalancers.injectReadinessGates",),
+    page="usage/load-balancers.md",
+)
 BALANCER_VPC: Final = Setting(
     kind=kinds.TEXT,
     default="",

@@ -8,13 +8,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import NAD_NAME_ANNOTATION, NETWORK_INJECT, RDMA_INJECT, SpiderMultusConfig
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION
+from spiderpool.api.pod_readiness import PodReadinessGate
 from spiderpool.core.admission.pod_injection import (
     CannotInject,
     ContainerResources,
     InjectionRequest,
     NewPod,
+    NewPodSpec,
     PodContainer,
     as_stored,
     injection_request,
@@ -22,6 +25,7 @@ from spiderpool.core.admission.pod_injection import (
     with_address_requests,
     with_networks,
     with_nic_resources,
+    with_readiness_gates,
 )
 
 pytestmark = pytest.mark.unit
@@ -246,3 +250,10 @@ class TestAddressRequests:
             "n",
         )
         assert as_stored(msgspec.convert({"spec": {"hostNetwork": True}}, NewPod), "team").spec.hostNetwork
+
+
+def test_readiness_gates_are_added_to_those_of_the_pod() -> None:
+    pod = NewPod(metadata=ObjectMeta(), spec=NewPodSpec(readinessGates=[PodReadinessGate("a")]))
+    added = with_readiness_gates(pod, ["a", "b"])
+    assert added.spec.readinessGates == [PodReadinessGate("a"), PodReadinessGate("b")]
+    assert with_readiness_gates(added, ["b"]) is added

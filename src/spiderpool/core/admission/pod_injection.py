@@ -28,6 +28,7 @@ from spiderpool.api.multusconfig import (
     SriovConfig,
 )
 from spiderpool.api.nad import DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION
+from spiderpool.api.pod_readiness import PodReadinessGate
 from spiderpool.core.admission.faults import is_label_value
 from spiderpool.core.admission.multusconfig import (
     inject_faults,
@@ -66,6 +67,7 @@ class NewPodSpec(msgspec.Struct, omit_defaults=True):
     initContainers: list[PodContainer] | None = None  # noqa: N815
     hostNetwork: bool | None = None  # noqa: N815
     nodeName: str | None = None  # noqa: N815
+    readinessGates: list[PodReadinessGate] | None = None  # noqa: N815
 
 
 class NewPod(Object, kw_only=True):
@@ -152,6 +154,13 @@ def with_address_requests(pod: NewPod, requests: Mapping[str, int]) -> NewPod:
         if _named(added, name) > count:
             added = _with_no_more(added, name, count)
     return added
+
+
+def with_readiness_gates(pod: NewPod, gates: Iterable[str]) -> NewPod:
+    """The pod with a readiness gate of each of these conditions."""
+    present = pod.spec.readinessGates or []
+    added = [PodReadinessGate(gate) for gate in gates if PodReadinessGate(gate) not in present]
+    return replace(pod, spec=replace(pod.spec, readinessGates=[*present, *added])) if added else pod
 
 
 def as_stored(pod: NewPod, namespace: str) -> Pod:

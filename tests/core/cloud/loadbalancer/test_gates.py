@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from spiderpool.api.core_v1 import ObjectReference
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.pod_readiness import GatedPod
-from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
-from spiderpool.core.cloud.loadbalancer.gates import addresses_of, candidates, gate_states, with_admitted
+from spiderpool.core.cloud.alibaba.kinds import CLB, NLB, kind_of
+from spiderpool.core.cloud.loadbalancer.gates import addresses_of, candidates, gate_states, gates_of, with_admitted
 from tests.core.pretend_balancers import endpoints, service
 
 pytestmark = pytest.mark.unit
@@ -82,6 +82,24 @@ def test_the_endpoints_of_such_pods_count_as_ready() -> None:
     assert ready == [False, True]
     assert with_admitted([item], ()) == [item]
     assert addresses_of([item], "uid-10.0.0.2") == {"10.0.0.2"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "spec", "gates"),
+    [
+        ({"app": "web", "tier": "front"}, {}, [GATE]),
+        ({"app": "api"}, {}, []),
+        ({"app": "web"}, {"selector": None}, []),
+        ({"app": "web"}, {"selector": {"app": "web", "tier": "back"}}, []),
+        ({"app": "web"}, {"type": "ClusterIP"}, []),
+        ({"app": "web"}, {"loadBalancerClass": "example.com/other"}, []),
+        ({"app": "web"}, {"loadBalancerClass": "alibabacloud.com/nlb"}, [GATE]),
+    ],
+)
+def test_the_gates_of_a_new_pod_are_those_of_the_services_that_select_it(
+    labels: dict[str, str], spec: dict[str, Any], gates: list[str]
+) -> None:
+    assert gates_of(labels, [service({"port": 80}, **spec)], kind_of) == gates
 
 
 def test_a_gate_is_named_after_its_service() -> None:

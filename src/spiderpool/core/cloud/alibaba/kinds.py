@@ -8,7 +8,7 @@ from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.alibaba import clb, nlb
 from spiderpool.core.cloud.alibaba.annotations import CLASS, PREFIX, table_of
 from spiderpool.core.cloud.alibaba.billing import clb_bill, nlb_bill
-from spiderpool.core.cloud.alibaba.naming import Naming
+from spiderpool.core.cloud.alibaba.naming import INJECTED, INJECTION_LABEL, Naming
 from spiderpool.core.cloud.alibaba.needs import clb_has, clb_needs, nlb_has, nlb_needs
 from spiderpool.core.cloud.alibaba.provider_ids import parse_provider_id
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, IPv6Servers
@@ -84,6 +84,11 @@ NLB = BalancerKind(
     parse_provider_id=parse_provider_id,
 )
 """Network load balancer, layer 4."""
+
+
+def injects_gates(labels: Mapping[str, str]) -> bool:
+    """Whether the labels of a Namespace say that its new pods get readiness gates."""
+    return labels.get(INJECTION_LABEL) == INJECTED
 
 
 def kind_of(service: Service) -> BalancerKind | None:

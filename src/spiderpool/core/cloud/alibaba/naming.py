@@ -26,6 +26,8 @@ DIGEST = 8
 """Characters that stand for a key in the record, since a value has room for 128 and a key may have 64."""
 READINESS_GATE_PREFIX = "service.readiness.alibabacloud.com/"
 """Begins the conditions of pods that are set when they are servers; the name of the Service follows."""
+INJECTION_LABEL, INJECTED = "k8s.alibabacloud.com/pod-readiness-gate-inject", "enabled"
+"""Label of a Namespace whose new pods get the gates of the Services that select them, and its value."""
 IDENTITY_LABEL = "service.k8s.alibaba/loadbalancer-id"
 
 MAX_GROUP_NAME = 128

@@ -6,7 +6,7 @@ pod is a server. Until then its endpoint is not ready, so its containers count i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from spiderpool.api.core_v1 import ObjectReference, Service
 from spiderpool.api.discovery_v1 import Endpoint, EndpointConditions, EndpointSlice
 from spiderpool.api.pod_readiness import GatedPod
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 
 CONTAINERS_READY = "ContainersReady"
 
@@ -30,6 +31,19 @@ class GateStates:
     """Those with a gate whose containers are not ready."""
     without: frozenset[str] = frozenset()
     """Those without the gate, which they will never have."""
+
+
+def gates_of(
+    labels: Mapping[str, str], services: Iterable[Service], kind_of: Callable[[Service], BalancerKind | None]
+) -> list[str]:
+    """Returns the gates of a new pod: of each Service that selects it and asks for one of our load balancers."""
+    chosen = [
+        service
+        for service in services
+        if service.spec.selector and service.spec.selector.items() <= labels.items() and not service.terminating
+    ]
+    found = ((service, kind_of(service)) for service in sorted(chosen, key=lambda each: each.name))
+    return [kind.naming.readiness_gate(service.name) for service, kind in found if kind]
 
 
 def candidates(service: Service, slices: Iterable[EndpointSlice]) -> list[ObjectReference]:
