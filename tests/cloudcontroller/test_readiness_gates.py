@@ -13,6 +13,7 @@ from spiderpool.api.discovery_v1 import SERVICE_LABEL, Endpoint, EndpointConditi
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.pod_readiness import GatedPod
 from spiderpool.kube.client import ApiRefusal, Client
+from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.control_plane import ControlPlane
 from tests.cloudcontroller.service_cluster import ENI_BACKENDS, NAMESPACE, ServiceCluster
 
@@ -109,6 +110,24 @@ async def written_parts(client: Client) -> tuple[Any, Any]:
     """Labels and status of the pod ``victim``."""
     whole = msgspec.json.decode(await client.get_raw(Pod.KIND.object_path(NAMESPACE, "victim")))
     return whole["metadata"].get("labels"), whole["status"]
+
+
+async def test_a_refusal_of_something_else_keeps_no_pod_waiting(gated: ServiceCluster) -> None:
+    pod = await new_pod(gated, "waits", GATE)
+    await gated.create("web")
+    await gated.address("web")
+    await gated.until(lambda: len(gated.weights()) == 2)
+    refused = Fault(kind="refuse", actions="slb:SetLoadBalancerDeleteProtection", code="Forbidden.RAM", status=403)
+    gated.simulated.account.set_fault(refused)
+    await gated.set("web", delete_protection="off")
+    await gated.wait_for_event("SyncLoadBalancerFailed", "SetLoadBalancerDeleteProtection")
+    await containers_ready(gated, "waits")
+    await endpoints(gated, _172_31_192_10=pod)
+
+    async def opened() -> bool:
+        return (await conditions(gated.client, "waits")).get(GATE) == "True"
+
+    await gated.eventually(opened)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from spiderpool.core.cloud.loadbalancer import gates
 from spiderpool.core.cloud.loadbalancer.gates import GateStates
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.errors import SpiderpoolError
-from spiderpool.kube.client import Client, Invalid, NotFound
+from spiderpool.kube.client import ApiRefusal, Client, Invalid, NotFound
 from spiderpool.telemetry import logger
 
 PAUSE = 2.0
@@ -70,7 +70,7 @@ class ReadinessGates:
                 read = await self._client.find(GatedPod, pod.name or "", service.metadata.namespace)
             except SpiderpoolError as error:
                 log.warning("pod not read", service=service.key, pod=pod.name, error=error.message)
-                self._waiting.add(service.key)
+                self._wait(service, error)
                 continue
             if read is not None and read.metadata.uid == pod.uid:
                 found.append(read)
@@ -82,17 +82,24 @@ class ReadinessGates:
     async def open(self, service: Service, kind: BalancerKind, unresolved: Collection[str]) -> None:
         """Sets the condition of pods that are servers now; ``unresolved`` are addresses that are not.
 
-        What the API server refuses is logged and tried again.
+        What the API server refuses is logged, and tried again with the next look at the Service.
         """
         gate = kind.naming.readiness_gate(service.name)
-        for pod, addresses in self._closed.pop(service.key, ()):
+        closed = self._closed.pop(service.key, [])
+        self._closed[service.key] = [each for each in closed if each[1].intersection(unresolved)]
+        for pod, addresses in closed:
             if addresses.intersection(unresolved):
                 continue
             try:
                 await self._set(pod, gate)
             except SpiderpoolError as error:
                 log.warning("condition not written", service=service.key, pod=pod.key, error=error.message)
-                self._waiting.add(service.key)
+                self._wait(service, error)
+
+    def _wait(self, service: Service, error: SpiderpoolError) -> None:
+        """Has the Service looked at again soon, unless the API server has refused something: it would again."""
+        if not isinstance(error, ApiRefusal):
+            self._waiting.add(service.key)
 
     async def _set(self, pod: GatedPod, gate: str) -> None:
         condition = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from spiderpool.api import event_reasons
@@ -25,7 +25,7 @@ from spiderpool.cloudcontroller.service_state import ServiceStates, messages_of,
 from spiderpool.core.cloud.loadbalancer import backends, checking, grants, planning
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, lent_groups, owner_of
-from spiderpool.core.cloud.loadbalancer.steps import CreateBalancer
+from spiderpool.core.cloud.loadbalancer.steps import AddServers, CreateBalancer
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed, ObservedLoadBalancer
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
 from spiderpool.kube import finalizers
@@ -372,6 +372,9 @@ class ServiceReconciler:
             model = planning.with_leaving_nodes(model, observed, before)
         steps = planning.plan(model, observed, before)
         steps = planning.only_backends(steps) if only_backends else steps
+        added = [server for step in steps if isinstance(step, AddServers) for server in step.servers]
+        if model.with_pods or not added:  # the others are servers already, whatever is refused now
+            await self._open_gates(service, model, {server.address for server in added})
         try:
             await self._effects.carry_out(service, model.kind, steps, observed)
         except CloudError as error:
@@ -380,16 +383,19 @@ class ServiceReconciler:
         state.is_at_quota = False
         await self._open_gates(service, model)
         self._states.note_servers(service.key, model.groups)
-        added = self._states.unsettled(service.key, model.settling)
-        waits = planning.waits(model, before | added)  # also for what has settled since the plan was made
+        after = self._states.unsettled(service.key, model.settling)
+        waits = planning.waits(model, before | after)  # also for what has settled since the plan was made
         if waits:
             state.applied = None
             self._queue.add(service.key, model.settling)
         return waits
 
-    async def _open_gates(self, service: Service, model: LoadBalancerModel) -> None:
-        """Lets pods become ready that are servers now, and looks later at those that may become servers."""
-        await self._gates.open(service, model.kind, model.unresolved)
+    async def _open_gates(self, service: Service, model: LoadBalancerModel, others: Collection[str] = ()) -> None:
+        """Lets pods become ready that are servers now, and looks later at those that may become servers.
+
+        ``others`` are addresses of pods that are no servers yet.
+        """
+        await self._gates.open(service, model.kind, {*model.unresolved, *others})
         if self._gates.waits(service.key):
             self._queue.add(service.key, readiness_gates.PAUSE)
 

@@ -58,6 +58,8 @@ class LoadBalancerModel:
     """Whether the elastic IP that is bound to the balancer is published instead of its own address."""
     unresolved: tuple[str, ...] = ()
     """Addresses of pods whose ENI is not known yet: to be looked up again."""
+    with_pods: bool = False
+    """Whether pods, not nodes, are the servers."""
     virtual: tuple[str, ...] = ()
     """Addresses of pods on virtual nodes: those that are servers stay, no others are added."""
     notes: tuple[str, ...] = ()
@@ -84,7 +86,7 @@ def build_model(
     owner, reuse, kind = owner_of(service, configuration), options["id"], options.kind
     name = options["name"] or kind.naming.balancer_name(owner)
     groups, unresolved, notes = _groups(service, options, snapshot, configuration)
-    with_nodes = not uses_pods(service, options, configuration)
+    with_pods = uses_pods(service, options, configuration)
     return LoadBalancerModel(
         kind=kind,
         owner=owner,
@@ -103,8 +105,9 @@ def build_model(
         hostname=options.get("hostname"),
         by_elastic_ip=options.get("external-ip-type") == "eip",
         unresolved=unresolved,
-        virtual=_virtual(service, options, snapshot) if with_nodes else (),
-        notes=notes if with_nodes else (),
+        virtual=() if with_pods else _virtual(service, options, snapshot),
+        notes=() if with_pods else notes,
+        with_pods=with_pods,
         settling=settling_time(options),
     )
 
