@@ -178,6 +178,8 @@ async def test_no_server_is_put_into_a_server_group_that_is_not_granted(
         return group is not None and {each.server for each in group.backends} == {"i-a", "i-b"}
 
     await tenant.until(has_servers)
+    await tenant.set("web", vgroup_port=None)
+    await tenant.until(lambda: tables.clb_groups.get("rsp-company") == theirs)
 
 
 async def test_a_grant_for_another_namespace_or_balancer_is_none(

@@ -50,7 +50,8 @@ class BalancerRemoval:
         if fresh.metadata.uid != service.metadata.uid or is_requested_again:
             raise NotReady("the Service has changed meanwhile; it is looked at again")
         owner, identity = owner_of(fresh, self._configuration), _identity(fresh, kind)
-        lent = [*lent_groups(read_options(fresh.metadata.annotations or {}, kind)).values()]
+        named = lent_groups(read_options(fresh.metadata.annotations or {}, kind)).values()
+        lent = self._states.of(fresh.key).lent_groups.union(named)
         observed = await self._effects.balancers.apis[kind].find(owner, identity, lent)
         if observed is None and identity:
             observed = await self._effects.balancers.apis[kind].find(owner)  # the label may name one that is gone

@@ -34,6 +34,8 @@ class ServiceState:
     """Time at which its balancer was first missing."""
     is_at_quota: bool = False
     """Whether a quota kept something out the last time."""
+    lent_groups: set[str] = field(default_factory=set)
+    """Users' server groups in which it may have servers."""
     servers_since: dict[ServerPlace, float] = field(default_factory=dict)
     """Server with a weight → time since which its balancer is known to have it."""
 

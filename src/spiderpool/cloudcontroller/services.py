@@ -235,6 +235,7 @@ class ServiceReconciler:
             if error.serves:
                 await self._publish(service, model, observed)
             raise
+        self._states.of(service.key).lent_groups = {*model.lent_groups}
         published = await self._publish(service, model, observed)
         if not waits:
             self._states.of(service.key).applied = (model, published)
@@ -332,8 +333,9 @@ class ServiceReconciler:
                 f"{id_annotation} names {model.reuse}, and this Service has balancer {recorded}: "
                 "delete the Service and create it again to change its balancer"
             )
-        api = self._balancers.apis[model.kind]
-        observed = await api.find(model.owner, model.reuse or recorded, model.lent_groups)
+        api, state = self._balancers.apis[model.kind], self._states.of(service.key)
+        state.lent_groups.update(model.lent_groups)
+        observed = await api.find(model.owner, model.reuse or recorded, state.lent_groups)
         if observed is None and not model.reuse and recorded:
             observed = await api.find(model.owner)
         if observed is None:

@@ -373,6 +373,8 @@ def test_a_server_group_of_the_user_must_be_there_and_keeps_the_servers_of_other
     assert reuse_fault(model, lent) is None
     steps = [step for step in plan(model, lent) if not isinstance(step, Tag)]
     assert [type(step) for step in steps] == [AddServers, RemoveServers]
+    elsewhere = model_of(service(HTTP, annotations={"id": "lb-u", "vgroup-port": "rsp-2:80"}), NODES)
+    assert "remove from rsp-1: i-z:30698 weight 100" in map(str, plan(elsewhere, lent))
     assert [str(step) for step in plan_removal(CLB, model.owner, lent, preserve=False)] == [
         "remove from rsp-1: i-z:30698 weight 100"
     ]

@@ -275,7 +275,9 @@ def _servers(group: ServerGroup, present: ServerGroup | None, *, keeps_weights: 
 
 
 def _remove_servers(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[Step]:
-    """Yields servers to remove."""
+    """Yields servers to remove: from its groups, and all from users' groups that it no longer uses."""
+    former = (group for group in observed.groups if group.is_lent and group.name not in model.lent_groups)
+    yield from (RemoveServers(group.name, _sorted(group.servers)) for group in former if group.servers)
     for group in model.groups:
         present = observed.group(group.name)
         desired = {server.key for server in group.servers}
