@@ -34,7 +34,11 @@ async def gated(cluster: ServiceCluster) -> AsyncIterator[ServiceCluster]:
 async def new_pod(cluster: ServiceCluster, name: str, *gates: str) -> ObjectReference:
     """A pod with readiness gates, as an endpoint refers to it."""
     container = {"name": "c", "image": "none"}
-    spec = {"containers": [container], "readinessGates": [{"conditionType": each} for each in gates]}
+    spec = {
+        "containers": [container],
+        "schedulerName": "none",
+        "readinessGates": [{"conditionType": each} for each in gates],
+    }
     body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}
     made = msgspec.convert(msgspec.json.decode(await cluster.client.apply_raw(Pod.KIND, body, name, NAMESPACE)), Pod)
     return ObjectReference(kind="Pod", name=name, namespace=NAMESPACE, uid=made.metadata.uid)

@@ -162,7 +162,7 @@ async def test_no_server_is_put_into_a_server_group_that_is_not_granted(
 ) -> None:
     shop(tenant)
     tables = cluster.simulated.account.tables
-    theirs = CLBGroup("rsp-company", "lb-shop", "shop")
+    theirs = CLBGroup("rsp-company", "shop", "lb-shop")
     tables.clb_groups.put(theirs)
     await cluster.grant(loadBalancers=["lb-shop"])
     await tenant.create("web", annotations={"id": "lb-shop"})
