@@ -13,7 +13,7 @@ from spiderpool.cloud.provider import CloudError
 from spiderpool.core.cloud.loadbalancer import backends
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of
-from spiderpool.core.cloud.loadbalancer.model import owner_of, uses_pods
+from spiderpool.core.cloud.loadbalancer.model import lent_groups, owner_of, uses_pods
 from spiderpool.core.cloud.loadbalancer.printing import LeavingBalancer
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
 
@@ -89,7 +89,7 @@ class BalancerLook:
         """Returns the possible servers, with the ENIs of pods that no node reports as the cloud has them."""
         kind = self._balancers.kind_of(service)
         options = options_of(service, kind) if kind else None
-        if options is None or not uses_pods(options, self._configuration):
+        if options is None or not uses_pods(service, options, self._configuration):
             return known
         addresses = backends.pod_addresses(service.spec.ports or (), known.slices, options)
         unknown = [address for address in addresses if address not in known.enis]
@@ -104,7 +104,7 @@ class BalancerLook:
             return PresentBalancers(
                 faults=(f"annotation {key} names {lent}, and this Service has balancer {recorded}",)
             )
-        observed = await api.find(owner, lent or recorded)
+        observed = await api.find(owner, lent or recorded, [*lent_groups(options).values()])
         if observed is None and recorded and not lent:
             observed = await api.find(owner)
         return PresentBalancers(observed, faults=() if observed else tuple(_missing(service, options, recorded)))
@@ -112,7 +112,8 @@ class BalancerLook:
     async def _leaving(self, service: Service, kind: BalancerKind) -> LeavingBalancer | None:
         options, api = options_of(service, kind), self._balancers.apis[kind]
         owner, identity = owner_of(service, self._configuration), _recorded(service, kind) or options["id"]
-        observed = (await api.find(owner, identity) if identity else None) or await api.find(owner)
+        groups = [*lent_groups(options).values()]
+        observed = (await api.find(owner, identity, groups) if identity else None) or await api.find(owner)
         unclear = any(PRESERVING in fault for fault in options.faults)  # then it is kept, as a deletion is final
         return LeavingBalancer(kind, observed, unclear or options.on(PRESERVING)) if observed else None
 

@@ -41,7 +41,6 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference("type", BOTH, "there behind a feature gate that is off"),
     Difference("name", BOTH, "there up to 128 characters"),
     Difference("resource-group-id", BOTH, "there an error where a lent balancer is in another one; here an Event"),
-    Difference("resource-group-id", NLB, "there also that of server groups"),
     Difference("delete-protection", NLB, "there always on, whatever the annotation says"),
     Difference("modification-protection", NLB, "there always on, whatever the annotation says"),
     Difference(
@@ -56,16 +55,13 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference("scheduler", CLB, "there `rr` by default, by which weights have no effect"),
     Difference("connection-drain", CLB, "there also for UDP"),
     Difference("connection-drain-timeout", NLB, "there 0–900"),
-    Difference("server-group-type", NLB, "there `Ip` also where nodes are the servers, by their InternalIP"),
-    Difference("backend-ip-version", NLB, "there also `dualstack`"),
+    Difference("vgroup-port", BOTH, "here within a grant; a group may be that of two ports"),
 )
 """What differs; nothing else does, but for the general rules of the page."""
 
 REFUSED: dict[str, str] = {
     "network-type": "the classic network, which no longer exists",
     "slb-network-type": "the classic network, which no longer exists",
-    "vgroup-port": "server groups of yours are filled; here groups of ours are made, so do not switch such a Service",
-    "weight": "a share of the traffic for a cluster, of several; use `default-weight`",
 }
 """Annotations that have an effect there alone: what it is, and what to do instead. An Event says so."""
 REFUSED_PREFIXES: dict[str, str] = {}
@@ -85,13 +81,19 @@ FIELDS: tuple[ComparedField, ...] = (
     ComparedField("spec.loadBalancerIP", "refused", "there ignored"),
     ComparedField(
         "spec.allocateLoadBalancerNodePorts",
-        "refused",
-        "`false` with nodes as servers: there an empty server group; with pods as servers the same",
+        "different",
+        "`false`: there an empty server group with nodes; here pods are the servers, unless nodes are asked for",
     ),
+    ComparedField("spec.publishNotReadyAddresses", "same", ""),
     ComparedField("spec.externalIPs", "same", "kube-proxy's matter"),
     ComparedField("spec.healthCheckNodePort", "same", "not what the balancer asks"),
     ComparedField("annotation service.beta.kubernetes.io/backend-type", "same", ""),
     ComparedField("annotation service.beta.kubernetes.io/class", "different", _CLASS),
+    ComparedField(
+        "namespace label k8s.alibabacloud.com/pod-readiness-gate-inject",
+        "different",
+        "here with `cloud.loadBalancers.injectReadinessGates`, as the webhook then sees all pods",
+    ),
     ComparedField("finalizers service.k8s.alibaba/resources and …/nlb", "same", ""),
     ComparedField("label service.k8s.alibaba/loadbalancer-id", "same", ""),
     ComparedField(
@@ -100,16 +102,16 @@ FIELDS: tuple[ComparedField, ...] = (
     ComparedField("tags kubernetes.do.not.delete, ack.aliyun.com, kubernetes.reused.by.user", "same", ""),
     ComparedField("node label service.alibabacloud.com/exclude-node", "same", ""),
     ComparedField("node label node.kubernetes.io/exclude-from-external-load-balancers", "same", ""),
-    ComparedField("node label service.beta.kubernetes.io/exclude-node", "refused", "use the newer label"),
+    ComparedField("node label service.beta.kubernetes.io/exclude-node", "same", ""),
     ComparedField(
         "node label node-role.kubernetes.io/master",
         "different",
-        "there never a server; here one, as on clusters of one node",
+        "there never a server; here where there are no other nodes",
     ),
-    ComparedField("virtual nodes (ECI)", "refused", "there their pods are servers"),
+    ComparedField("virtual nodes (ECI)", "refused", "there their pods are servers; here those that are servers stay"),
     ComparedField("nodes that are not ready", "different", "where none is ready all stay; there all go"),
     ComparedField(
-        "pod readiness gate service.readiness.alibabacloud.com/…", "refused", "there set once the balancer has the pod"
+        "pod readiness gate service.readiness.alibabacloud.com/…", "same", "set once the balancer has the pod"
     ),
 )
 """Fields and marks beside annotations with the prefix."""
