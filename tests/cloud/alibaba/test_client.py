@@ -140,6 +140,16 @@ class TestCalls:
             await simulated.ecs().assign("cn-hangzhou", eni, 4, 1)
         assert refused.value.action == "AssignPrivateIpAddresses"
 
+    async def test_refusals_for_one_reason_read_alike(self, simulated: SimulatedCloud, eni: str) -> None:
+        simulated.account.set_fault(Fault(kind="refuse", code="No", message="Not now.", status=400))
+        errors: list[CloudError] = []
+        for _ in range(2):
+            with pytest.raises(CloudError) as refused:
+                await simulated.ecs().enis("cn-hangzhou", [eni])
+            errors.append(refused.value)
+        assert {error.message for error in errors} == {"DescribeNetworkInterfaces was refused with No: Not now."}
+        assert len({error.details for error in errors}) == 2, "the cloud's number of the request"
+
     async def test_names_the_vswitch_that_is_full(self, simulated: SimulatedCloud) -> None:
         simulated.account.set_fault(Fault(kind="refuse", code="VSwitchAvailableIpNotExist", status=400))
         with pytest.raises(VSwitchFull, match="vSwitch vsw-9"):

@@ -241,10 +241,13 @@ class OpenAPIClient:
         """Returns the error for a refusal, without the signed text that signature errors quote."""
         code, status = str(error.code), int(error.status_code or 0)
         wait = error.retry_after / 1000 if error.retry_after else next_window(time.time())
-        message = str(error.message).partition("server string to sign")[0]
-        found = refusal(action, code, self._credentials.redacted(message), status, wait)
+        message = str(error.message).partition("server string to sign")[0].removeprefix(f"code: {status}, ")
+        reason, _, request = message.partition(" request id: ")  # which differs each time, so it is no part of an Event
+        found = refusal(action, code, self._credentials.redacted(reason), status, wait)
+        found.details = f"request {request.strip()}" if request else ""
         if isinstance(found, VSwitchFull) and "VSwitchId" in parameters:
-            return VSwitchFull(f"{found.message} (vSwitch {parameters['VSwitchId']})", cloud_code=code)
+            text = f"{found.message} (vSwitch {parameters['VSwitchId']})"
+            return VSwitchFull(text, cloud_code=code, details=found.details)
         return found
 
 
