@@ -1,4 +1,7 @@
-"""The units by which Alibaba Cloud bills load balancers, from what a Service asks for, by its price lists of 2025."""
+"""The units by which Alibaba Cloud bills load balancers, from what a Service asks for.
+
+By the vendor's pages on billing as generally known; they were not compared with a bill.
+"""
 
 from __future__ import annotations
 
