@@ -16,7 +16,8 @@ import pytest
 from rich.console import Console
 
 from spiderpool.cli.printing import View
-from spiderpool.cli.services import plans
+from spiderpool.cli.service_objects import objects_of
+from spiderpool.cli.services import PlanRules, plans
 from spiderpool.cloud import registry
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool_lab import cloud_checks, facts
@@ -126,7 +127,8 @@ def test_load_balancers_come_and_go_although_the_cloud_throttles_loses_and_refus
     cluster.wait_for("the load balancers serve", lambda: cloud_checks.balancers_serve(cluster), PATIENCE)
     assert len(admin.state()["clbs"]) == len(cloud_checks.PORTS)
     text = cluster.plane.kubectl("get", "services,nodes,spiderservers,endpointslices", "--all-namespaces", "-o", "yaml")
-    found = plans(text, BalancerConfiguration(cluster=cluster.name), registry.DEFAULT.kind_of)
+    rules = PlanRules(BalancerConfiguration(cluster=cluster.name), registry.DEFAULT.kind_of)
+    found = plans(objects_of(text), rules)
     planned = "\n".join(found.lines(View()))
     assert all(balancer["name"] in planned for balancer in admin.state()["clbs"]), planned
     assert all(f"{server}:" in planned for server in ("i-master", "i-worker"))
