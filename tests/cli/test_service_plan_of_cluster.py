@@ -19,7 +19,8 @@ from spiderpool.cli.connection import Cluster
 from spiderpool.cli.printing import View
 from spiderpool.cli.services import Plans
 from spiderpool.cloud.provider import NotPermitted
-from spiderpool.core.cloud.alibaba.annotations import PREFIX
+from spiderpool.core.cloud.alibaba.annotations import CLASS, PREFIX
+from spiderpool.core.cloud.alibaba.naming import ORIGIN_TAG
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.errors import BadConfig, Refused
 from spiderpool_lab.alibaba.account import Account
@@ -96,6 +97,12 @@ def read_only(account: Account, monkeypatch: pytest.MonkeyPatch, *allowed: str) 
     keys = account.add_identity(allowed=allowed or ("slb:Describe*", "nlb:List*"))
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", keys.key)
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", keys.secret)
+
+
+def held(made: Service) -> Service:
+    """A Service with the finalizer of a classic balancer."""
+    made.metadata.finalizers = [KINDS["clb"].naming.finalizer]
+    return made
 
 
 def text_of(found: Plans) -> str:
@@ -192,3 +199,32 @@ async def test_what_is_not_there_is_named(planned: PlannedCluster) -> None:
         await planned.plan("none")
     with pytest.raises(BadConfig, match="--spiderpool-namespace"):
         await plan_of_cluster(planned.cluster, (), None, "elsewhere")
+
+
+async def test_a_class_that_comes_later_removes_nothing(planned: PlannedCluster) -> None:
+    created = await planned.create(held(service(HTTP)))
+    await planned.make(created)
+    body = {"metadata": {"annotations": {CLASS: "mine"}}}
+    await planned.cluster.client.patch(Service, "web", body, "default")
+    text = text_of(await planned.plan("default/web"))
+    assert "stays, and only its servers are kept up to date" in text
+    assert "delete balancer" not in text
+
+
+async def test_another_kind_is_made_before_the_former_goes_unless_another_controller_made_it(
+    planned: PlannedCluster,
+) -> None:
+    created = await planned.create(held(service(HTTP)))
+    await planned.make(created)
+    zones = "cn-hangzhou-i:vsw-1,cn-hangzhou-h:vsw-2"
+    body = {"metadata": {"annotations": {f"{PREFIX}type": "nlb", f"{PREFIX}zone-maps": zones}}}
+    await planned.cluster.client.patch(Service, "web", body, "default")
+    text = text_of(await planned.plan("default/web"))
+    assert text.index("create nlb balancer") < text.index("delete balancer")
+    (made,) = planned.simulated.account.tables.clbs
+    others = {key: value for key, value in made.tags.items() if key != ORIGIN_TAG}
+    planned.simulated.account.tables.clbs.put(replace(made, tags=others))
+    text = text_of(await planned.plan("default/web"))
+    assert "was made by another controller, and stays a clb one" in text
+    assert "delete balancer" not in text
+    assert "create nlb balancer" not in text

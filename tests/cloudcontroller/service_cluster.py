@@ -19,12 +19,13 @@ from spiderpool.cloud.alibaba.clb import ClassicLoadBalancers
 from spiderpool.cloud.alibaba.elastic_ips import ElasticIPs
 from spiderpool.cloud.alibaba.nlb import NetworkLoadBalancers
 from spiderpool.cloud.alibaba.pod_enis import PodENIs
-from spiderpool.cloud.loadbalancers import LoadBalancerAPI, LoadBalancers
+from spiderpool.cloud.loadbalancers import LoadBalancerAPI, LoadBalancers, OtherControllerMarks
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
 from spiderpool.cloudcontroller.services import ServiceReconciler
 from spiderpool.core.cloud.alibaba import kinds
 from spiderpool.core.cloud.alibaba.annotations import PREFIX
+from spiderpool.core.cloud.alibaba.naming import OTHER_LABEL, OTHER_LEASE, OTHER_LEASE_NAMESPACE
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.kube.client import Client, NotFound
@@ -43,6 +44,7 @@ NAMESPACE = "default"
 ENI_BACKENDS = {"service.beta.kubernetes.io/backend-type": "eni"}
 ZONES = {"zone-maps": "cn-hangzhou-i:vsw-1,cn-hangzhou-h:vsw-2"}
 REGION = "cn-hangzhou"
+OTHER = OtherControllerMarks(OTHER_LEASE_NAMESPACE, OTHER_LEASE, OTHER_LABEL)
 
 
 @dataclass
@@ -89,11 +91,16 @@ class ServiceCluster:
         await self.client.create(SpiderLoadBalancerGrant(metadata=ObjectMeta(name=name), spec=granted))
 
     async def create(self, name: str, **spec: Any) -> Service:
-        """A Service of type LoadBalancer; ``annotations`` without their prefix."""
+        """A Service of type LoadBalancer; ``annotations`` without their prefix, and ``labels``."""
         given = spec.pop("annotations", {})
         annotations = {key if "/" in key else PREFIX + key: value for key, value in given.items()}
         ports = spec.pop("ports", [{"port": 80, "targetPort": 8080, "protocol": "TCP"}])
-        metadata = {"name": name, "namespace": spec.pop("namespace", NAMESPACE), "annotations": annotations}
+        metadata = {
+            "name": name,
+            "namespace": spec.pop("namespace", NAMESPACE),
+            "labels": spec.pop("labels", {}),
+            "annotations": annotations,
+        }
         body = {
             "metadata": metadata,
             "spec": {"type": "LoadBalancer", "selector": {"app": name}, "ports": ports, **spec},
@@ -213,7 +220,7 @@ async def reconciling(
         services = ServiceReconciler(
             Cluster(client, recorder),
             listers,
-            LoadBalancers(kinds.kind_of, apis, PodENIs(api, REGION, vpc), ElasticIPs(api, REGION)),
+            LoadBalancers(kinds.kind_of, apis, PodENIs(api, REGION, vpc), ElasticIPs(api, REGION), OTHER),
             BalancerConfiguration(
                 cluster="c1",
                 vpc=vpc,

@@ -392,7 +392,13 @@ async def test_a_service_that_takes_another_kind_returns_the_former_balancer(clu
     await cluster.until(lambda: [each.status for each in cluster.simulated.account.tables.nlbs] == ["Active"])
     await cluster.until(lambda: not list(cluster.simulated.account.tables.clbs))
     assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")
-    assert (await cluster.get("web")).metadata.finalizers == [kinds.NLB.naming.finalizer]
+
+    async def is_released() -> bool:
+        return (await cluster.get("web")).metadata.finalizers == [kinds.NLB.naming.finalizer]
+
+    await cluster.eventually(is_released)
+    (made,) = cluster.simulated.account.tables.nlbs
+    assert ((await cluster.get("web")).metadata.labels or {})[IDENTITY_LABEL] == made.identity
 
 
 @pytest.mark.parametrize(
@@ -440,7 +446,7 @@ async def test_a_balancer_of_another_kind_takes_the_place_of_the_former_at_the_l
     await cluster.address("web")
     await cluster.set("web", type="nlb", zone_maps=ZONES["zone-maps"])
     await cluster.until(lambda: [each.status for each in cluster.simulated.account.tables.nlbs] == ["Active"])
-    assert not list(cluster.simulated.account.tables.clbs)
+    await cluster.until(lambda: not list(cluster.simulated.account.tables.clbs))
 
 
 async def test_a_kind_whose_api_refuses_does_not_stop_the_other(cluster: ServiceCluster) -> None:

@@ -350,6 +350,26 @@ RETURNED_LOAD_BALANCER: EventReason[Service] = EventReason(
     _EVENTS,
     type="Normal",
 )
+EXCHANGING_LOAD_BALANCER: EventReason[Service] = EventReason(
+    "ExchangingLoadBalancer",
+    "The Service gets a load balancer of another kind. The former one serves until the new one is well.",
+    NOTHING,
+    _EVENTS,
+    type="Normal",
+)
+OTHER_CONTROLLER_RUNS: EventReason[Service] = EventReason(
+    "OtherControllerRuns",
+    "The cloud's own controller runs in the cluster as well. It may serve the same Services.",
+    "See that its controllers of Services are switched off; then there is nothing to do.",
+    "usage/switch-from-ccm.md#both-at-once",
+)
+LOAD_BALANCER_KEPT: EventReason[Service] = EventReason(
+    "LoadBalancerKept",
+    "The Service has a load balancer that its class or its annotation `type` no longer asks for. It stays, with its"
+    " servers up to date.",
+    "Do what the message says, or change the class or the annotation back.",
+    _EVENTS,
+)
 SERVICE_ANNOTATION_IGNORED: EventReason[Service] = EventReason(
     "AnnotationIgnored",
     "An annotation has no effect: it is misspelt, is for the other kind of load balancer, or is not supported.",

@@ -82,8 +82,11 @@ class BalancerLook:
         """Returns what a Service has: of the kind that it asks for, and of those that it no longer asks for."""
         kind = None if service.terminating else self._balancers.kind_of(service)
         leaving = [await self._leaving(service, former) for former in self._balancers.held(service) if former != kind]
+        others = tuple(each for each in leaving if each)
         found = await self._observed(service, kind) if kind else PresentBalancers()
-        return replace(found, leaving=tuple(each for each in leaving if each))
+        if others and kind and not options_of(service, kind)["id"]:  # what it had is of another kind
+            found = replace(found, faults=())
+        return replace(found, leaving=others)
 
     async def snapshot(self, service: Service, known: BackendSnapshot) -> BackendSnapshot:
         """Returns the possible servers, with the ENIs of pods that no node reports as the cloud has them."""

@@ -44,6 +44,8 @@ RULES: dict[str, list[dict[str, Any]]] = {
     ],
 }
 """Feature → its rules, for all namespaces."""
+OTHER_LEASE = _rule("coordination.k8s.io", ["leases"], ["get"]) | {"resourceNames": ["ccm"]}
+"""For load balancers: whether Alibaba Cloud's own controller runs, in whichever Namespace."""
 
 OURS, CORE_READ = "spiderpool.spidernet.io", ["get", *READ]
 AGENT_RULES: list[dict[str, Any]] = [
@@ -115,10 +117,11 @@ def leases(name: str) -> list[dict[str, Any]]:
 
 def documents(features: Iterable[str], namespace: str) -> list[dict[str, Any]]:
     """Returns ServiceAccount, roles and bindings for features; ``namespace`` has the Lease of the leader election."""
+    features = tuple(features)
     metadata = {"name": NAME, "namespace": namespace}
     return [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
-        _role("ClusterRole", {"name": NAME}, _merged(features)),
+        _role("ClusterRole", {"name": NAME}, [*_merged(features), *([OTHER_LEASE] if "balancers" in features else [])]),
         _binding("ClusterRole", {"name": NAME}, namespace),
         _role("Role", metadata, leases(LEASE)),
         _binding("Role", metadata, namespace),

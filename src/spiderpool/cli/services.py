@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import Any
 
@@ -19,9 +19,11 @@ from spiderpool.cli.present_balancers import PresentBalancers, SeenBalancers
 from spiderpool.cli.printing import Alert, View, object_reference, plain, printable
 from spiderpool.cli.service_objects import ServiceObjects
 from spiderpool.cloud.loadbalancers import KindOf
+from spiderpool.core.cloud.loadbalancer.adoption import keeps_its_kind
 from spiderpool.core.cloud.loadbalancer.billing import BillingItem, total
 from spiderpool.core.cloud.loadbalancer.grants import is_in_use, limit, missing, refusal, reminder, suggested
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, options_of
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, options_of, wants_balancer
+from spiderpool.core.cloud.loadbalancer.model import owner_of
 from spiderpool.core.cloud.loadbalancer.printing import (
     FAULT,
     NOTE,
@@ -162,12 +164,13 @@ def _concerns(service: Service, rules: PlanRules, seen: SeenBalancers | None) ->
 def _plan(service: Service, objects: ServiceObjects, rules: PlanRules, seen: SeenBalancers | None) -> ServicePlan:
     present = seen.present.get(service.key, PresentBalancers()) if seen else PresentBalancers()
     snapshot = (seen.snapshots.get(service.key) if seen else None) or objects.snapshot(service)
-    kind = rules.kind_of(service)
-    found = ServiceDryRun()
+    kind, present, kept = _kept(service, rules, present)
+    found = ServiceDryRun(notes=kept)
     if present.faults:
         found = ServiceDryRun(faults=present.faults)
     elif kind is not None:
         found = service_dry_run(service, kind, snapshot, rules.configuration, present.observed)
+        found = replace(found, notes=(*kept, *found.notes))
     notes, faults = found.notes, found.faults
     if kind is not None and found.model is not None and seen:
         needs = _lacking(service, kind, objects, rules)
@@ -175,8 +178,30 @@ def _plan(service: Service, objects: ServiceObjects, rules: PlanRules, seen: See
         namespace = service.metadata.namespace or ""
         notes += tuple(reminder(need, namespace) for need in used)
         faults += tuple(refusal(need, namespace) for need in needs if need not in used)
-    steps = (*removal(service, present.leaving, rules.configuration), *found.steps)
+    steps = (*found.steps, *removal(service, present.leaving, rules.configuration))
     return ServicePlan(service.key, notes, faults, tuple(map(str, steps)), tuple(risks(steps)), found.bill)
+
+
+def _kept(
+    service: Service, rules: PlanRules, present: PresentBalancers
+) -> tuple[BalancerKind | None, PresentBalancers, tuple[str, ...]]:
+    """Returns which kind of balancer the Service has or gets, without those that stay whatever it asks for.
+
+    The third value says what stays.
+    """
+    kind, owner = rules.kind_of(service), owner_of(service, rules.configuration)
+    if not wants_balancer(service):
+        return kind, present, ()
+    if kind is None:
+        names = [each.observed.identity for each in present.leaving]
+        notes = tuple(f"balancer {name} stays, and only its servers are kept up to date" for name in names)
+        return None, replace(present, leaving=()), notes
+    for each in present.leaving:
+        if keeps_its_kind(service, each.kind, owner, each.observed):
+            others = tuple(other for other in present.leaving if other is not each)
+            note = f"balancer {each.observed.identity} was made by another controller, and stays a {each.kind} one"
+            return each.kind, PresentBalancers(each.observed, others), (note,)
+    return kind, present, ()
 
 
 def _lacking(service: Service, kind: BalancerKind, objects: ServiceObjects, rules: PlanRules) -> tuple[GrantNeed, ...]:

@@ -61,6 +61,17 @@ class ElasticIPFinder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class OtherControllerMarks:
+    """How the cloud's own controller, which also makes load balancers, is recognised."""
+
+    namespace: str
+    lease: str
+    """Its Lease, by which its replicas elect a leader."""
+    label: str
+    """Label of a Service that it writes after each change of the balancer."""
+
+
+@dataclass(frozen=True, slots=True)
 class LoadBalancers:
     """The load balancers of a cloud in one region."""
 
@@ -68,6 +79,8 @@ class LoadBalancers:
     apis: Mapping[BalancerKind, LoadBalancerAPI]
     enis: ENIFinder
     elastic_ips: ElasticIPFinder
+    other: OtherControllerMarks | None = None
+    """The cloud's own controller; None: it has none."""
 
     def held(self, service: Service) -> list[BalancerKind]:
         """Returns the kinds of balancers whose finalizer a Service has."""

@@ -74,15 +74,21 @@ class BalancerLimits:
 
     @asynccontextmanager
     async def place(
-        self, service: Service, kind: BalancerKind, grants: Sequence[LoadBalancerGrantSpec]
+        self,
+        service: Service,
+        kind: BalancerKind,
+        grants: Sequence[LoadBalancerGrantSpec],
+        leaving: Collection[BalancerKind] = (),
     ) -> AsyncIterator[tuple[str, ...]]:
         """Holds a place for a balancer while it is made; what could not be counted exactly is the value.
 
+        The Service's others, which are ``leaving``, do not count: they go when this one is well.
         Raises TooManyLoadBalancers, CloudError.
         """
         claim = self._claim(service, kind)
+        former = {replace(claim, kind=each.name) for each in leaving}
         async with self._lock:
-            await self._check(kind, claim, grants)
+            await self._check(kind, claim, grants, former)
             self._recent[claim] = float("inf")
         try:
             yield tuple(self._lists.unlisted())

@@ -11,9 +11,14 @@ from spiderpool.cloudcontroller.balancer_limits import BalancerLimits
 from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_state import ServiceStates
 from spiderpool.core.cloud.loadbalancer import grants, planning
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, read_options
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, read_options, wants_balancer
 from spiderpool.core.cloud.loadbalancer.model import lent_groups, owner_of
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed, ObservedLoadBalancer
+from spiderpool.core.cloud.loadbalancer.values import (
+    BalancerConfiguration,
+    BalancerOwner,
+    GrantNeed,
+    ObservedLoadBalancer,
+)
 from spiderpool.errors import NotReady
 from spiderpool.kube import finalizers
 from spiderpool.kube.client import NotFound
@@ -37,16 +42,18 @@ class BalancerRemoval:
         self._limits = limits
         self._configuration = configuration
 
-    async def remove(self, service: Service, kind: BalancerKind) -> None:
+    async def remove(self, service: Service, kind: BalancerKind, *, successor: str = "") -> None:
         """Removes the balancer of a Service that no longer asks for this kind.
 
-        The Service is read from the API server once more: its informer may be behind, and a deletion is final.
+        ``successor`` is the balancer of another kind that has taken its place. The Service is read from the API server
+        once more: its informer may be behind, and a deletion is final.
         """
         try:
             fresh = await self._effects.client.get(Service, service.name, service.metadata.namespace)
         except NotFound:
             return
-        is_requested_again = not fresh.terminating and self._effects.balancers.kind_of(fresh) is kind
+        asked = self._effects.balancers.kind_of(fresh)
+        is_requested_again = wants_balancer(fresh) and (asked is kind or not successor)
         if fresh.metadata.uid != service.metadata.uid or is_requested_again:
             raise NotReady("the Service has changed meanwhile; it is looked at again")
         owner, identity = owner_of(fresh, self._configuration), _identity(fresh, kind)
@@ -60,7 +67,7 @@ class BalancerRemoval:
             await self._effects.balancers.apis[kind].delete_leftovers(owner)
         else:
             await self._remove_observed(fresh, kind, observed)
-        await self._remove_finalizer(fresh, kind)
+        await self._remove_finalizer(fresh, kind, successor)
 
     def _confirm_missing(self, service: Service) -> None:
         """Raises NotReady until two answers lack the balancer: after a lost answer it would stay forever."""
@@ -75,7 +82,7 @@ class BalancerRemoval:
         steps = planning.plan_removal(kind, owner, observed, preserve=preserve)
         await self._effects.carry_out(service, kind, steps, observed)
         if not kind.naming.is_own(observed, owner):
-            what, reason = "is not ours and stays", event_reasons.RETURNED_LOAD_BALANCER
+            what, reason = _why_it_stays(observed, kind, owner), event_reasons.RETURNED_LOAD_BALANCER
         elif preserve:
             what, reason = "was preserved", event_reasons.PRESERVED_LOAD_BALANCER
         else:
@@ -94,17 +101,32 @@ class BalancerRemoval:
             LOAD_BALANCER_REFUSALS.labels("grant").inc()
             raise NotGranted(f"{grants.refusal(need, namespace)}; until then balancer and Service stay")
 
-    async def _remove_finalizer(self, service: Service, kind: BalancerKind) -> None:
-        """Removes address, label and finalizer; reads the Service again first, as others add finalizers too."""
+    async def _remove_finalizer(self, service: Service, kind: BalancerKind, successor: str) -> None:
+        """Removes address, label and finalizer; reads the Service again first, as others add finalizers too.
+
+        What is published of a balancer that has taken the place of this one stays.
+        """
         self._states.forget(service.key)
         with suppress(NotFound):  # the Service is gone already: there is nothing to release
-            if not service.terminating and service.status.loadBalancer.ingress:
+            if not successor and not service.terminating and service.status.loadBalancer.ingress:
                 await self._effects.publish_ingress(service, [])
             fresh = await self._effects.client.get(Service, service.name, service.metadata.namespace)
-            labels = {kind.naming.identity_label: None}
+            labels = {kind.naming.identity_label: successor or None}
             updated = await finalizers.remove(self._effects.client, fresh, kind.naming.finalizer, labels=labels)
             if updated is not None:
                 self._effects.services.note(updated)
+
+
+def _why_it_stays(observed: ObservedLoadBalancer, kind: BalancerKind, owner: BalancerOwner) -> str:
+    """Returns what is said of a balancer that lacks one of the tags by which we would delete it."""
+    naming = kind.naming
+    if not naming.is_named_after(observed, owner) or naming.reuse_tag in observed.tags:
+        return "is not ours and stays"
+    has = naming.other_cluster(observed, owner) or "(none)"
+    return (
+        f"stays, and costs on: it was made for this Service, but its tag {naming.cluster_tag} is {has} where this"
+        f" cluster's ID is {owner.cluster}; delete it by hand if nothing uses it"
+    )
 
 
 def _identity(service: Service, kind: BalancerKind) -> str:

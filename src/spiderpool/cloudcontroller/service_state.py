@@ -13,6 +13,7 @@ from spiderpool.cloud.provider import StepsRefused
 from spiderpool.cloudcontroller.balancer_grants import NotGranted
 from spiderpool.cloudcontroller.balancer_limits import TooManyLoadBalancers
 from spiderpool.cloudcontroller.service_inputs import ServiceTimings
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.values import ServerGroup, ServerPlace
 from spiderpool.errors import SpiderpoolError
@@ -36,8 +37,12 @@ class ServiceState:
     """Whether a quota kept something out the last time."""
     lent_groups: set[str] = field(default_factory=set)
     """Users' server groups in which it may have servers."""
-    servers_since: dict[ServerPlace, float] = field(default_factory=dict)
-    """Server with a weight → time since which its balancer is known to have it."""
+    servers_since: dict[BalancerKind, dict[ServerPlace, float]] = field(default_factory=dict)
+    """Server with a weight → time since which its balancer, of this kind, is known to have it."""
+    other_mark: str | None = None
+    """What the cloud's own controller has last written on the Service; None: not read yet."""
+    made: dict[BalancerKind, str] = field(default_factory=dict)
+    """Kind → identity of the balancer that was made last: it may not be found by its tags at once."""
 
 
 class ServiceStates:
@@ -61,15 +66,16 @@ class ServiceStates:
         if key in self._states:
             self._states[key].applied = None
 
-    def note_servers(self, key: str, groups: Iterable[ServerGroup]) -> None:
+    def note_servers(self, key: str, kind: BalancerKind, groups: Iterable[ServerGroup]) -> None:
         """Notes the servers to which the balancer may send connections; forgets the others."""
         state, now = self._states[key], self._timings.clock()
         present = [(group.name, server.key) for group in groups for server in group.servers if server.weight]
-        state.servers_since = {each: state.servers_since.get(each, now) for each in present}
+        former = state.servers_since.get(kind, {})
+        state.servers_since[kind] = {each: former.get(each, now) for each in present}
 
-    def unsettled(self, key: str, settling: float) -> frozenset[ServerPlace]:
+    def unsettled(self, key: str, kind: BalancerKind, settling: float) -> frozenset[ServerPlace]:
         """Returns the servers that the balancer has had for less than ``settling`` seconds."""
-        since, now = self._states[key].servers_since, self._timings.clock()
+        since, now = self._states[key].servers_since.get(kind, {}), self._timings.clock()
         return frozenset(server for server, begin in since.items() if now - begin < settling)
 
     def is_confirmed_missing(self, key: str) -> bool:

@@ -16,27 +16,32 @@ from spiderpool.cloudcontroller import readiness_gates
 from spiderpool.cloudcontroller.balancer_grants import GrantReconciler
 from spiderpool.cloudcontroller.balancer_limits import BalancerLimits, TooManyLoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
+from spiderpool.cloudcontroller.other_controller import ChangedByAnother, OtherController
 from spiderpool.cloudcontroller.readiness_gates import ReadinessGates
 from spiderpool.cloudcontroller.service_backends import ServiceBackends, deciding_part, service_of
+from spiderpool.cloudcontroller.service_balancers import BalancerFinder
 from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
 from spiderpool.cloudcontroller.service_removal import BalancerRemoval, preserves
+from spiderpool.cloudcontroller.service_reports import ServiceReports
 from spiderpool.cloudcontroller.service_state import ServiceStates, messages_of, reason_of
-from spiderpool.core.cloud.loadbalancer import backends, checking, grants, planning
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of
-from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, lent_groups, owner_of
+from spiderpool.core.cloud.loadbalancer import adoption, backends, checking, grants, planning, settling
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of, wants_balancer
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of
 from spiderpool.core.cloud.loadbalancer.steps import AddServers, CreateBalancer
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed, ObservedLoadBalancer
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
 from spiderpool.kube import finalizers
 from spiderpool.kube.workqueue import WorkQueue
-from spiderpool.telemetry import LOAD_BALANCER_REFUSALS, logger
+from spiderpool.telemetry import logger
 
 WORKERS = 3
 """Services that are reconciled at a time."""
+LEASE_READS = 5
+"""Readings of the other controller's Lease within the period."""
 IDLE = 5.0
 """Seconds between two checks whether there is any Service."""
-REFUSALS = (BadConfig, TooManyLoadBalancers)
+REFUSALS = (BadConfig, TooManyLoadBalancers, ChangedByAnother)
 """Errors after which the servers of a balancer are updated all the same; after others all of it is tried again."""
 
 log = logger("services")
@@ -61,6 +66,9 @@ class ServiceReconciler:
         self._grants = GrantReconciler(cluster.client, listers.grants)
         self._limits = BalancerLimits(balancers, listers.services, configuration, self._timings.clock)
         self._states = ServiceStates(cluster.recorder, self._timings)
+        self._reports = ServiceReports(self._states, self._grants, configuration)
+        self._other = OtherController(cluster.client, self._states, balancers.other, self._timings.period / LEASE_READS)
+        self._finder = BalancerFinder(balancers, self._states, configuration)
         self._effects = ServiceEffects(cluster.client, listers.services, balancers)
         self._removal = BalancerRemoval(self._effects, self._states, self._grants, self._limits, configuration)
         self._gates = ReadinessGates(cluster.client)
@@ -79,6 +87,7 @@ class ServiceReconciler:
             group.create_task(self._queue.run(WORKERS))
             group.create_task(self._resync())
             group.create_task(self._grants.run())
+            group.create_task(self._other.run())
 
     async def _resync(self) -> None:
         """Queues every Service once per period: its balancer may have been changed in the console."""
@@ -149,6 +158,10 @@ class ServiceReconciler:
         kind = None if service.terminating else self._balancers.kind_of(service)
         formers = [former for former in self._balancers.held(service) if former is not kind]
         held = formers or ([kind] if kind is not None else [])
+        if kind is None and formers and wants_balancer(service):
+            self._reports.kept_for_another(service, formers)
+            await self._ensure_backends(service, formers)
+            return
         try:
             is_served = await self._serve(service, kind, formers)
         except SpiderpoolError as error:
@@ -159,18 +172,29 @@ class ServiceReconciler:
             await self._ensure_backends(service, held)
 
     async def _serve(self, service: Service, kind: BalancerKind | None, formers: Sequence[BalancerKind]) -> bool:
-        """Removes balancers of kinds that the Service no longer asks for, and ensures the one that it asks for.
+        """Ensures the balancer that the Service asks for, and removes those of kinds that it no longer asks for.
 
         False: that is refused until the Service is corrected or granted what it asks for.
         """
-        if formers and kind is not None and not await self._may_switch(service, kind, formers):
-            return False
-        for former in formers:
-            await self._removal.remove(service, former)
-        current = self._listers.services.get(service.key)  # as changed by the removals
-        if kind is None or current is None or current.metadata.uid != service.metadata.uid:
+        if kind is None:
+            for former in formers:
+                await self._removal.remove(service, former)
             return True
-        return await self._ensure(current, kind)
+        if formers and (kept := await self._kept_kind(service, formers)):
+            kind, formers = kept, [former for former in formers if former is not kept]
+        if formers and not await self._may_switch(service, kind, formers):
+            return False
+        return await self._ensure(service, kind, formers)
+
+    async def _kept_kind(self, service: Service, formers: Sequence[BalancerKind]) -> BalancerKind | None:
+        """Returns the kind of a balancer that another controller made, and that an annotation shall not exchange."""
+        owner = owner_of(service, self._configuration)
+        for former in formers:
+            observed = await self._finder.held(service, options_of(service, former))
+            if observed is not None and adoption.keeps_its_kind(service, former, owner, observed):
+                self._reports.kept_as_made(service, former, observed)
+                return former
+        return None
 
     async def _may_switch(self, service: Service, kind: BalancerKind, formers: Sequence[BalancerKind]) -> bool:
         """Whether the Service can have another kind of balancer: otherwise it keeps the one that it has.
@@ -178,15 +202,15 @@ class ServiceReconciler:
         Raises TooManyLoadBalancers, BadConfig, NotReady, CloudError.
         """
         options = options_of(service, kind)
-        if self._report_faults(service, options):
+        if self._reports.faults(service, options):
             return False
-        if missing := self._missing(service, options):
-            self._refuse(service, missing)
+        if missing := self._reports.missing(service, options):
+            self._reports.refuse(service, missing)
         elif options["id"]:
             await self._check_lent(service, options)
         else:
-            leaving = [former for former in formers if not preserves(service, former)]
-            await self._limits.reserve(service, kind, self._grants.of(service.metadata.namespace or ""), leaving)
+            granted = self._grants.of(service.metadata.namespace or "")
+            await self._limits.reserve(service, kind, granted, _leaving(service, formers))
         return not missing
 
     async def _check_lent(self, service: Service, options: BalancerOptions) -> None:
@@ -194,54 +218,75 @@ class ServiceReconciler:
         model = build_model(service, options, await self._backends.snapshot(service, options), self._configuration)
         observed = await self._balancers.apis[options.kind].find(model.owner, model.reuse, model.lent_groups)
         if observed is None:
-            self._check_missing(service, model, "")
+            self._finder.check_missing(service, model, "")
         else:
-            self._check_ownership(model, observed)
+            self._finder.check_ownership(model, observed)
 
-    def _report_faults(self, service: Service, options: BalancerOptions) -> bool:
-        """Records what must be corrected in the Service; returns whether anything must be."""
-        self._states.record(service, event_reasons.SERVICE_ANNOTATION_IGNORED, *checking.remarks(service, options))
-        faults = checking.faults(service, options, self._configuration)
-        self._states.record(service, event_reasons.INVALID_SERVICE, *faults)
-        return bool(faults)
-
-    async def _ensure(self, service: Service, kind: BalancerKind) -> bool:
+    async def _ensure(self, service: Service, kind: BalancerKind, formers: Sequence[BalancerKind] = ()) -> bool:
         """Creates or updates the Service's balancer: options, faults, model, observation, steps, address.
 
-        Looks at no balancer while the model is the one that was applied last; `_resync` forgets that one. False: the
-        Service must be corrected, or granted what it asks for.
+        Looks at no balancer while the model is the one that was applied last; `_resync` forgets that one. Balancers of
+        ``formers`` go when this one is well and published. False: until then they serve, or the Service must be
+        corrected, or granted what it asks for.
         """
+        self._other.check(service)
         options = options_of(service, kind)
-        if self._report_faults(service, options):
+        if self._reports.faults(service, options):
             return False
-        missing = self._missing(service, options)
-        if not service.status.loadBalancer.ingress and not await self._may_begin(service, options, missing):
+        missing = self._reports.missing(service, options)
+        is_first = not service.status.loadBalancer.ingress and not formers
+        if is_first and not await self._may_begin(service, options, missing):
             return False
         model = build_model(service, options, await self._backends.snapshot(service, options), self._configuration)
-        if self._is_applied(service, model):
+        if not formers and self._is_applied(service, model):
             await self._open_gates(service, model)
             return True
         service = await self._add_finalizer(service, kind)
-        observed = await self._find(service, model)
+        observed = await (self._finder.successor(service, model) if formers else self._finder.find(service, model))
         if refused := [need for need in missing if observed is None or not grants.is_in_use(need, model, observed)]:
-            self._refuse(service, refused)
+            self._reports.refuse(service, refused)
             return False
-        self._report_grants(service, missing)
-        observed = observed or await self._create(service, model)
+        self._reports.granted(service, missing)
+        observed = observed or await self._create(service, model, formers)
         self._states.record(service, event_reasons.CANNOT_BE_CHANGED, *planning.unchangeable(model, observed))
-        try:
-            waits = await self._carry_out(service, model, observed)
-        except StepsRefused as error:
-            if error.serves:
-                await self._publish(service, model, observed)
-            raise
+        if formers:
+            await self._carry_out(service, model, observed)
+            return await self._take_over(service, model, observed, formers)
+        waits = await self._change(service, model, observed)
         self._states.of(service.key).lent_groups = {*model.lent_groups}
         published = await self._publish(service, model, observed)
         if not waits:
             self._states.of(service.key).applied = (model, published)
         virtual = map(backends.VIRTUAL.format, model.virtual)
         self._states.record(service, event_reasons.BACKENDS_NOT_SUPPORTED, *virtual)
-        self._report_unresolved(service, model)
+        self._reports.unresolved(service, model)
+        return True
+
+    async def _change(self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> bool:
+        """Carries out a plan as `_carry_out` does; a balancer that serves in spite of a refusal is published."""
+        try:
+            return await self._carry_out(service, model, observed)
+        except StepsRefused as error:
+            if error.serves:
+                await self._publish(service, model, observed)
+            raise
+
+    async def _take_over(
+        self,
+        service: Service,
+        model: LoadBalancerModel,
+        observed: ObservedLoadBalancer,
+        formers: Sequence[BalancerKind],
+    ) -> bool:
+        """Publishes a balancer and removes those of other kinds, when it is well; returns whether it is."""
+        model = adoption.adapted(model, observed)
+        if not settling.is_well(model, self._states.unsettled(service.key, model.kind, model.settling)):
+            self._reports.exchanging(service, formers, observed)
+            self._queue.add(service.key, model.settling)
+            return False
+        await self._publish_address(service, model, observed)
+        for former in formers:
+            await self._removal.remove(service, former, successor=observed.identity)
         return True
 
     async def _may_begin(self, service: Service, options: BalancerOptions, missing: Sequence[GrantNeed]) -> bool:
@@ -250,37 +295,17 @@ class ServiceReconciler:
         Told without a call for each Service: a tenant may have any number. Raises TooManyLoadBalancers, CloudError.
         """
         if missing:
-            self._refuse(service, missing)
+            self._reports.refuse(service, missing)
         elif not options["id"]:
             await self._limits.check(service, options.kind, self._grants.of(service.metadata.namespace or ""))
         return not missing
-
-    def _missing(self, service: Service, options: BalancerOptions) -> tuple[GrantNeed, ...]:
-        """Returns what the Service asks for and no administrator has granted to its Namespace."""
-        needs = options.kind.needs(options, self._configuration)
-        return grants.missing(needs, self._grants.of(service.metadata.namespace or ""))
-
-    def _refuse(self, service: Service, needs: Iterable[GrantNeed]) -> None:
-        """Records what must be granted before the Service gets it; a grant queues the Service again."""
-        namespace = service.metadata.namespace or ""
-        LOAD_BALANCER_REFUSALS.labels("grant").inc()
-        self._states.of(service.key).applied = None
-        self._states.record(service, event_reasons.NOT_GRANTED, *(grants.refusal(need, namespace) for need in needs))
-
-    def _report_grants(self, service: Service, used: Iterable[GrantNeed]) -> None:
-        """Records that nothing is refused any more, and what the Service keeps although nobody has granted it."""
-        namespace = service.metadata.namespace or ""
-        self._states.record(service, event_reasons.NOT_GRANTED)
-        self._states.record(
-            service, event_reasons.USED_WITHOUT_GRANT, *(grants.reminder(need, namespace) for need in used)
-        )
 
     async def _ensure_backends(self, service: Service, held: Iterable[BalancerKind]) -> None:
         """Updates the servers of balancers that the Service has; everything else waits for its correction."""
         for kind in held:
             options = options_of(service, kind)
             is_valid = checking.are_backends_valid(service, options, self._configuration)
-            observed = await self._find_held(service, options) if is_valid else None
+            observed = await self._finder.held(service, options) if is_valid else None
             if observed is not None:
                 snapshot = await self._backends.snapshot(service, options)
                 model = build_model(service, options, snapshot, self._configuration)
@@ -291,23 +316,9 @@ class ServiceReconciler:
         self, service: Service, options: BalancerOptions, model: LoadBalancerModel, observed: ObservedLoadBalancer
     ) -> LoadBalancerModel:
         """Returns the model without users' server groups that the Service neither may use nor uses."""
-        missing = self._missing(service, options) if model.lent_groups else ()
+        missing = self._reports.missing(service, options) if model.lent_groups else ()
         refused = {need.value for need in missing if not grants.is_in_use(need, model, observed)}
         return replace(model, groups=tuple(group for group in model.groups if group.name not in refused))
-
-    async def _find_held(self, service: Service, options: BalancerOptions) -> ObservedLoadBalancer | None:
-        """Returns the balancer that was made for, or lent to, a Service; asks for none if nothing speaks of one."""
-        kind, lent = options.kind, [*lent_groups(options).values()]
-        owner, naming, metadata = owner_of(service, self._configuration), kind.naming, service.metadata
-        identity = (metadata.labels or {}).get(naming.identity_label, "")
-        is_known = service.status.loadBalancer.ingress or naming.finalizer in (metadata.finalizers or ())
-        if not identity and not is_known:
-            return None
-        for name in dict.fromkeys((identity, "")):  # the label may be gone, or name another one
-            observed = await self._balancers.apis[kind].find(owner, name, lent)
-            if observed is not None and (naming.is_own(observed, owner) or naming.reuse_tag in observed.tags):
-                return observed
-        return None
 
     def _is_applied(self, service: Service, model: LoadBalancerModel) -> bool:
         """Whether the balancer was made like this model, and the Service still has its finalizer and address."""
@@ -321,54 +332,13 @@ class ServiceReconciler:
         self._listers.services.note(updated)
         return updated
 
-    async def _find(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer | None:
-        """Returns the Service's balancer; None when it never had one.
-
-        Raises BadConfig when it may not have the balancer it names, NotReady when its balancer is missing, CloudError.
-        """
-        recorded = (service.metadata.labels or {}).get(model.kind.naming.identity_label, "")
-        id_annotation = f"annotation {model.kind.annotations.prefix}id"
-        if model.reuse and recorded and recorded != model.reuse:
-            raise BadConfig(
-                f"{id_annotation} names {model.reuse}, and this Service has balancer {recorded}: "
-                "delete the Service and create it again to change its balancer"
-            )
-        api, state = self._balancers.apis[model.kind], self._states.of(service.key)
-        state.lent_groups.update(model.lent_groups)
-        observed = await api.find(model.owner, model.reuse or recorded, state.lent_groups)
-        if observed is None and not model.reuse and recorded:
-            observed = await api.find(model.owner)
-        if observed is None:
-            self._check_missing(service, model, recorded)
-            return None
-        self._states.of(service.key).missing_since = None
-        self._check_ownership(model, observed)
-        return observed
-
-    def _check_ownership(self, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> None:
-        """Raises BadConfig when the Service may not have the balancer."""
-        if fault := planning.reuse_fault(model, observed) or planning.ownership_fault(model, observed):
-            raise BadConfig(fault)
-
-    def _check_missing(self, service: Service, model: LoadBalancerModel, recorded: str) -> None:
-        """Raises NotReady when the Service had a balancer: a lost answer must not give it a second one."""
-        if model.reuse:
-            name = f"annotation {model.kind.annotations.prefix}id"
-            raise NotReady(f"load balancer {model.reuse}, which {name} names, does not exist")
-        if not recorded and not service.status.loadBalancer.ingress:
-            return
-        name = recorded or model.name
-        if self._states.is_confirmed_missing(service.key):
-            text = f"load balancer {name} was deleted; delete the Service and create it anew to get another"
-            self._states.record(service, event_reasons.LOAD_BALANCER_NOT_FOUND, text)
-        raise NotReady(f"load balancer {name} cannot be found; none is made in its place")
-
     async def _carry_out(
         self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer, *, only_backends: bool = False
     ) -> bool:
         """Carries out a plan; returns whether servers only wait for another to be well: then it looks again."""
-        self._states.note_servers(service.key, observed.groups)
-        before = self._states.unsettled(service.key, model.settling)
+        model = adoption.adapted(model, observed)
+        self._states.note_servers(service.key, model.kind, observed.groups)
+        before = self._states.unsettled(service.key, model.kind, model.settling)
         state = self._states.of(service.key)
         if not state.is_at_quota:  # where there is no room, nodes leave first
             model = planning.with_leaving_nodes(model, observed, before)
@@ -384,9 +354,9 @@ class ServiceReconciler:
             raise
         state.is_at_quota = False
         await self._open_gates(service, model)
-        self._states.note_servers(service.key, model.groups)
-        after = self._states.unsettled(service.key, model.settling)
-        waits = planning.waits(model, before | after)  # also for what has settled since the plan was made
+        self._states.note_servers(service.key, model.kind, model.groups)
+        after = self._states.unsettled(service.key, model.kind, model.settling)
+        waits = settling.waits(model, observed, before | after)  # also for what has settled since the plan was made
         if waits:
             state.applied = None
             self._queue.add(service.key, model.settling)
@@ -401,12 +371,17 @@ class ServiceReconciler:
         if self._gates.waits(service.key):
             self._queue.add(service.key, readiness_gates.PAUSE)
 
-    async def _create(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer:
+    async def _create(
+        self, service: Service, model: LoadBalancerModel, formers: Sequence[BalancerKind]
+    ) -> ObservedLoadBalancer:
         """Creates the balancer, records its identity at once, and reads it back; the caller plans the other steps."""
-        async with self._limits.place(service, model.kind, self._grants.of(model.owner.namespace)) as unlisted:
+        granted, leaving = self._grants.of(model.owner.namespace), _leaving(service, formers)
+        async with self._limits.place(service, model.kind, granted, leaving) as unlisted:
             self._states.record(service, event_reasons.LOAD_BALANCERS_NOT_LISTED, *unlisted)
             identity = await self._effects.carry_out(service, model.kind, [CreateBalancer(model)], None)
-        await self._effects.patch(service, {"labels": {model.kind.naming.identity_label: identity}})
+        self._states.of(service.key).made[model.kind] = identity
+        if not formers:  # whose balancer is the one that the label names, and clients use
+            await self._effects.patch(service, {"labels": {model.kind.naming.identity_label: identity}})
         observed = await self._balancers.apis[model.kind].find(model.owner, identity)
         if observed is None:
             raise NotReady(f"load balancer {identity} was made and cannot be seen yet")
@@ -420,6 +395,11 @@ class ServiceReconciler:
         current = self._listers.services.get(service.key) or service
         if (current.metadata.labels or {}).get(label) != observed.identity:
             await self._effects.patch(service, {"labels": {label: observed.identity}})
+        return await self._publish_address(service, model, observed)
+
+    async def _publish_address(
+        self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer
+    ) -> list[LoadBalancerIngress]:
         by_name = model.kind.published_by_name or model.hostname
         name = model.hostname or await self._address(model, observed)
         ingress = [LoadBalancerIngress(hostname=name) if by_name else LoadBalancerIngress(ip=name)]
@@ -438,11 +418,7 @@ class ServiceReconciler:
         key = f"annotation {model.kind.annotations.prefix}external-ip-type"
         raise NotReady(f"{key} is eip, and no elastic IP is bound to load balancer {observed.identity}: bind one to it")
 
-    def _report_unresolved(self, service: Service, model: LoadBalancerModel) -> None:
-        """Raises NotReady for pods without a known ENI: the cloud shows a new address only after a while."""
-        if model.unresolved:
-            self._states.of(service.key).applied = None
-            raise NotReady(
-                f"no ENI is known to have the pod addresses {', '.join(model.unresolved)}; "
-                "the pods get no traffic from the balancer until one is"
-            )
+
+def _leaving(service: Service, formers: Sequence[BalancerKind]) -> list[BalancerKind]:
+    """Returns the kinds whose balancers are deleted when another one takes their place."""
+    return [former for former in formers if not preserves(service, former)]

@@ -17,10 +17,11 @@ from spiderpool.cloud.alibaba.pod_enis import PodENIs
 from spiderpool.cloud.alibaba.read_only import ReadOnlyClient
 from spiderpool.cloud.alibaba.recording import RecordingClient, ReplayingClient
 from spiderpool.cloud.alibaba.verification import PRODUCTS, AccountVerifier
-from spiderpool.cloud.loadbalancers import LoadBalancerAPI, LoadBalancers
+from spiderpool.cloud.loadbalancers import LoadBalancerAPI, LoadBalancers, OtherControllerMarks
 from spiderpool.cloud.provider import CloudError, CloudUnavailable, NetworkPath
 from spiderpool.cloud.verification import RecordedAnswer, Verification, VerificationScope
 from spiderpool.core.cloud.alibaba import kinds
+from spiderpool.core.cloud.alibaba.naming import OTHER_LABEL, OTHER_LEASE, OTHER_LEASE_NAMESPACE
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.settings import CloudSettings
 
@@ -86,4 +87,5 @@ def load_balancers(client: OpenAPIClient, region: str, vpc: str) -> LoadBalancer
         kinds.CLB: ClassicLoadBalancers(client, region),
         kinds.NLB: NetworkLoadBalancers(client, region),
     }
-    return LoadBalancers(kinds.kind_of, apis, PodENIs(client, region, vpc), ElasticIPs(client, region))
+    other = OtherControllerMarks(OTHER_LEASE_NAMESPACE, OTHER_LEASE, OTHER_LABEL)
+    return LoadBalancers(kinds.kind_of, apis, PodENIs(client, region, vpc), ElasticIPs(client, region), other)

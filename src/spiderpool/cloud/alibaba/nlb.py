@@ -26,7 +26,7 @@ from spiderpool.cloud.alibaba.execution import Execution
 from spiderpool.cloud.alibaba.nlb_jobs import PAUSE, TIMEOUT, Jobs
 from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable, NotPermitted
 from spiderpool.core.cloud.alibaba.kinds import NLB
-from spiderpool.core.cloud.alibaba.naming import balancer_name, own_tags
+from spiderpool.core.cloud.alibaba.naming import balancer_name, name_tag, own_tags
 from spiderpool.core.cloud.alibaba.nlb import (
     ADDITIONAL_CERTIFICATES,
     ASPECTS,
@@ -104,16 +104,17 @@ class NetworkLoadBalancers:
     async def find(
         self, owner: BalancerOwner, identity: str = "", lent: Collection[str] = ()
     ) -> ObservedLoadBalancer | None:
-        """Returns the balancer of an identity; without one, the balancer with the Service's tags, else with its name.
+        """Returns the balancer of an identity; without one, the balancer with the Service's tag, else with its name.
 
-        None: there is no such balancer. Of several, the oldest is returned.
+        None: there is no such balancer. Of several, the oldest is returned, one of this cluster if there is any.
         """
         if identity:
             found = await self._balancers({"LoadBalancerIds": [identity]})
-        elif not (found := await self._balancers({"Tag": tag_list(own_tags(owner))})):
+        elif not (found := await self._balancers({"Tag": tag_list(name_tag(owner))})):
             named = await self._balancers({"LoadBalancerNames": [balancer_name(owner)]})
             found = unless_made_for_another(named, _tags_of, owner)
-        described = min(found, key=_age, default=None)
+        own = [each for each in found if own_tags(owner).items() <= _tags_of(each).items()]
+        described = min(own or found, key=_age, default=None)
         return await self._observed(described, owner, lent) if described else None
 
     async def made(self, cluster: str) -> list[MadeBalancer]:

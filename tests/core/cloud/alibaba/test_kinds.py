@@ -72,6 +72,7 @@ def test_a_health_check_belongs_to_the_listener_or_to_the_group() -> None:
         ({"loadBalancerClass": "alibabacloud.com/nlb"}, "nlb"),
         ({"loadBalancerClass": "example.com/other"}, None),
         ({"annotations": {CLASS: "mine"}}, None),
+        ({"annotations": {CLASS: ""}}, "clb"),
         ({"annotations": {CLASS: "mine"}, "loadBalancerClass": "alibabacloud.com/nlb"}, "nlb"),
         ({"annotations": {"type": "NLB"}}, "nlb"),
         ({"annotations": {"type": "clb"}}, "clb"),

@@ -119,12 +119,29 @@ def test_whose_a_balancer_is(tags: dict[str, str], own: bool, made: bool) -> Non
 
 
 @pytest.mark.parametrize(
+    ("name", "tags", "named", "other"),
+    [
+        (balancer_name(WEB), {}, True, ""),
+        ("shop", {}, False, ""),
+        ("shop", NAMED, True, ""),
+        ("shop", {**NAMED, "ack.aliyun.com": "c1"}, True, ""),
+        ("shop", {**NAMED, "ack.aliyun.com": "c0"}, True, "c0"),
+        (balancer_name(WEB), {"ack.aliyun.com": "c0"}, True, "c0"),
+        ("shop", {"ack.aliyun.com": "c0"}, False, ""),
+    ],
+)
+def test_for_which_cluster_a_balancer_was_made(name: str, tags: dict[str, str], named: bool, other: str) -> None:
+    observed = ObservedLoadBalancer("lb-1", name, "198.51.100.1", tags=tags)
+    assert (CLB.is_named_after(observed, WEB), CLB.other_cluster(observed, WEB)) == (named, other)
+
+
+@pytest.mark.parametrize(
     ("method", "kind", "port", "name"),
     [
         ("part_name", "clb", 80, "k8s/80/web/default/c1"),
-        ("part_name", "nlb", 80, "k8s.80.tcp.web.default.c1"),
+        ("part_name", "nlb", 80, "k8s.80.TCP.web.default.c1"),
         ("group_name", "clb", 30698, "k8s/30698/web/default/c1"),
-        ("group_name", "nlb", 30698, "k8s.30698.tcp.web.default.c1"),
+        ("group_name", "nlb", 30698, "k8s.30698.tcp.web.default.c1"),  # as its kind spells the protocol
         ("group_name", "clb", "http", "k8s/http/web/default/c1"),
     ],
 )

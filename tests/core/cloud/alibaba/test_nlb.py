@@ -311,11 +311,11 @@ def test_zones_are_compared_in_one_order() -> None:
 @pytest.mark.parametrize(
     ("annotations", "variant"),
     [
-        ({}, "tcp"),
-        ({"server-group-type": "Ip"}, "tcp-ip"),
-        ({"backend-ip-version": "ipv6"}, "tcp-dualstack"),
-        ({"backend-ip-version": "dualstack"}, "tcp-dualstack"),
-        ({"server-group-type": "Ip", "backend-ip-version": "ipv6"}, "tcp-ip-dualstack"),
+        ({}, "TCP"),
+        ({"server-group-type": "Ip"}, "TCP-ip"),
+        ({"backend-ip-version": "ipv6"}, "TCP-dualstack"),
+        ({"backend-ip-version": "dualstack"}, "TCP-dualstack"),
+        ({"server-group-type": "Ip", "backend-ip-version": "ipv6"}, "TCP-ip-dualstack"),
     ],
 )
 def test_groups_are_named_with_what_cannot_be_changed_in_them(annotations: dict[str, str], variant: str) -> None:

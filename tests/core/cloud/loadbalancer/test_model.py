@@ -84,14 +84,14 @@ def test_a_network_balancer() -> None:
     annotations = {"zone-maps": TWO_ZONES, "protocol-port": "TCPSSL:443", "cert-id": "crt", "ip-version": "dualstack"}
     model = model_of(service(HTTP, DNS, SECURE, annotations=annotations, **NETWORK), BackendSnapshot([node("a")]))
     assert [(str(each), each.description, each.group) for each in model.listeners] == [
-        ("tcp/80", "k8s.80.tcp.web.default.c1", "k8s.30698.tcp.web.default.c1"),
-        ("udp/53", "k8s.53.udp.web.default.c1", "k8s.30053.udp.web.default.c1"),
-        ("tcpssl/443", "k8s.443.tcpssl.web.default.c1", "k8s.30443.tcpssl.web.default.c1"),
+        ("tcp/80", "k8s.80.TCP.web.default.c1", "k8s.30698.TCP.web.default.c1"),
+        ("udp/53", "k8s.53.UDP.web.default.c1", "k8s.30053.UDP.web.default.c1"),
+        ("tcpssl/443", "k8s.443.TCPSSL.web.default.c1", "k8s.30443.TCPSSL.web.default.c1"),
     ]
     assert [(group.name, group.settings["Protocol"], len(group.servers)) for group in model.groups] == [
-        ("k8s.30698.tcp.web.default.c1", "TCP", 1),
-        ("k8s.30053.udp.web.default.c1", "UDP", 1),
-        ("k8s.30443.tcpssl.web.default.c1", "TCP", 1),
+        ("k8s.30698.TCP.web.default.c1", "TCP", 1),
+        ("k8s.30053.UDP.web.default.c1", "UDP", 1),
+        ("k8s.30443.TCPSSL.web.default.c1", "TCP", 1),
     ]
     assert (model.settings["ZoneMappings"], model.fixed["AddressIpVersion"]) == (TWO_ZONES, "DualStack")
     assert model.vpc == "vpc-1"
@@ -193,9 +193,9 @@ def test_nodes_that_are_no_backends_are_told() -> None:
         ("clb", {"port": 80, "targetPort": None}, PODS, {}, "k8s/80/web/default/c1"),
         ("clb", {"port": 80, "targetPort": 8080}, PODS, {"selector": None}, "k8s/80/web/default/c1"),
         ("clb", {"port": 80, "nodePort": None}, {}, {}, "k8s/0/web/default/c1"),
-        ("nlb", HTTP, {}, {}, "k8s.30698.tcp.web.default.c1"),
-        ("nlb", HTTP, {"server-group-type": "ip"}, {}, "k8s.30698.tcp-ip.web.default.c1"),
-        ("nlb", HTTP, {"backend-ip-version": "ipv6"}, {}, "k8s.30698.tcp-dualstack.web.default.c1"),
+        ("nlb", HTTP, {}, {}, "k8s.30698.TCP.web.default.c1"),
+        ("nlb", HTTP, {"server-group-type": "ip"}, {}, "k8s.30698.TCP-ip.web.default.c1"),
+        ("nlb", HTTP, {"backend-ip-version": "ipv6"}, {}, "k8s.30698.TCP-dualstack.web.default.c1"),
     ],
 )
 def test_the_group_of_a_port(

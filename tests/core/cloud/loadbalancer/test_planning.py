@@ -193,21 +193,19 @@ def test_what_follows_from_a_change_of_annotations(
         (
             {},
             {"scheduler": "sch"},
-            ["change server group k8s.30698.tcp.web.default.c1: Scheduler Wrr → sch"],
+            ["change server group k8s.30698.TCP.web.default.c1: Scheduler Wrr → sch"],
         ),
         (
             {"health-check-interval": "9"},
             {},
-            ["change server group k8s.30698.tcp.web.default.c1: HealthCheckConfig.HealthCheckInterval 9 → 5"],
+            ["change server group k8s.30698.TCP.web.default.c1: HealthCheckConfig.HealthCheckInterval 9 → 5"],
         ),
         (
             {},
             {"server-group-type": "Ip"},
             [
-                "create server group k8s.30698.tcp-ip.web.default.c1: …",
-                "add to k8s.30698.tcp-ip.web.default.c1: …",
-                "change listener tcp/80: server group k8s.30698.tcp.web.default.c1 → k8s.30698.tcp-ip.web.default.c1",
-                "delete server group k8s.30698.tcp.web.default.c1",
+                "create server group k8s.30698.TCP-ip.web.default.c1: …",
+                "add to k8s.30698.TCP-ip.web.default.c1: …",
             ],
         ),
     ],
@@ -392,6 +390,18 @@ def test_a_label_does_not_give_away_somebody_elses_balancer() -> None:
     assert ownership_fault(model, observed) is None
     assert ownership_fault(model, replace(observed, tags={})) is None
     assert "lacks the tags" in (ownership_fault(model, LENT) or "")
+
+
+def test_a_balancer_of_another_cluster_is_left_alone_and_one_without_a_cluster_is_adopted() -> None:
+    model, observed = own(name="shop")
+    of_none = {key: value for key, value in observed.tags.items() if key != "ack.aliyun.com"}
+    assert ownership_fault(model, replace(observed, tags=of_none)) is None
+    assert changed(model, replace(observed, tags=of_none)) == ["tag the balancer: ack.aliyun.com=c1"]
+    assert "ack.aliyun.com: c0, and this cluster's ID is c1" in (
+        ownership_fault(model, replace(observed, tags={**observed.tags, "ack.aliyun.com": "c0"})) or ""
+    )
+    named = replace(observed, name=DEFAULT_NAME, tags={"ack.aliyun.com": "c0"})
+    assert "left alone" in (ownership_fault(model, named) or "")
 
 
 def test_a_lent_balancer_is_not_had_without_the_annotation_that_names_it() -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
-from spiderpool.core.cloud.loadbalancer.planning import plan, waits, with_leaving_nodes
+from spiderpool.core.cloud.loadbalancer.planning import plan, with_leaving_nodes
+from spiderpool.core.cloud.loadbalancer.settling import waits
 from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer, ServerPlace
 from tests.core.pretend_balancers import HTTP, carried_out, endpoints, model_of, node, reached, service
 
@@ -66,15 +67,15 @@ def after(model: LoadBalancerModel, observed: ObservedLoadBalancer, unsettled: A
 
 def test_a_rolling_update_always_has_a_server_that_is_well(before: ObservedLoadBalancer) -> None:
     update = local(pods(B, ending=[A]))
-    assert waits(update, {NEW})
+    assert waits(update, before, {NEW})
     added = after(update, before)
     assert weights(added) == {"i-a": 1, "i-b": 1}
     assert plan(update, added, {NEW}) == ()
     drained = after(update, added)
     assert weights(drained) == {"i-a": 0, "i-b": 1}
     assert plan(update, drained) == ()
-    assert not waits(update, set())
-    assert not waits(local(pods(ending=[A])), set()), "an endpoint has to change first"
+    assert not waits(update, drained, set())
+    assert not waits(local(pods(ending=[A])), drained, set()), "an endpoint has to change first"
     assert weights(after(local(pods(B)), drained)) == {"i-b": 1}
 
 
@@ -153,7 +154,7 @@ def test_a_node_leaves_when_another_is_well() -> None:
     model, former = labelled("b")
     second = after(model, former)
     assert weights(second) == {"i-a": 100, "i-b": 100}
-    assert waits(model, [NEW])
+    assert waits(model, former, [NEW])
     desired = model_of(service(HTTP), BackendSnapshot([node("b")]))
     assert weights(after(with_leaving_nodes(desired, second, [NEW]), second, [NEW])) == {"i-a": 100, "i-b": 100}
     assert weights(after(with_leaving_nodes(desired, second, []), second)) == {"i-b": 100}

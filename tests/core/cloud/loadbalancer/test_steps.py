@@ -32,12 +32,13 @@ from spiderpool.core.cloud.loadbalancer.values import (
     Listener,
     ServerGroup,
 )
-from tests.core.pretend_balancers import UID
+from tests.core.pretend_balancers import UID, options
 
 pytestmark = pytest.mark.unit
 
 MODEL = LoadBalancerModel(
     kind=CLB,
+    options=options("clb", {}),
     owner=BalancerOwner("default", "web", UID, "c1"),
     reuse="",
     name="web",

@@ -6,7 +6,12 @@ from collections.abc import Iterator, Mapping
 
 from spiderpool.api.core_v1 import Service, ServicePort
 from spiderpool.core.cloud.alibaba.checking import common_faults
-from spiderpool.core.cloud.loadbalancer.kinds import DEFAULT_AFFINITY, BalancerOptions, affinity_seconds
+from spiderpool.core.cloud.loadbalancer.kinds import (
+    DEFAULT_AFFINITY,
+    BalancerOptions,
+    SettingSources,
+    affinity_seconds,
+)
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Listener, Settings
 
 SERVER_PORT = "-520"
@@ -44,6 +49,56 @@ ANNOTATION_OF: Mapping[str, str] = {
 
 DOMAINS = "DomainExtensions"
 """Setting of an https listener that has actions of its own; not a parameter of the listener's actions."""
+SET_BY = SettingSources(
+    balancer={
+        "LoadBalancerName": "name",
+        "DeleteProtection": "delete-protection",
+        "ModificationProtectionStatus": "modification-protection",
+        "InstanceChargeType": "instance-charge-type",
+        "LoadBalancerSpec": "spec",
+        "InternetChargeType": "charge-type",
+        "Bandwidth": "bandwidth",
+    },
+    listener={
+        "Scheduler": "scheduler",
+        "ProxyProtocolV2Enabled": "proxy-protocol",
+        "HealthCheckSwitch": "health-check-switch",
+        "HealthCheck": "health-check-flag",
+        "HealthCheckType": "health-check-type",
+        "HealthCheckConnectPort": "health-check-connect-port",
+        "HealthyThreshold": "healthy-threshold",
+        "UnhealthyThreshold": "unhealthy-threshold",
+        "HealthCheckInterval": "health-check-interval",
+        "HealthCheckConnectTimeout": "health-check-connect-timeout",
+        "HealthCheckTimeout": "health-check-timeout",
+        "HealthCheckMethod": "health-check-method",
+        "HealthCheckURI": "health-check-uri",
+        "HealthCheckDomain": "health-check-domain",
+        "HealthCheckHttpCode": "health-check-httpcode",
+        "PersistenceTimeout": "persistence-timeout",
+        "EstablishedTimeout": "established-timeout",
+        "ConnectionDrain": "connection-drain",
+        "ConnectionDrainTimeout": "connection-drain-timeout",
+        "IdleTimeout": "idle-timeout",
+        "RequestTimeout": "request-timeout",
+        "XForwardedFor_proto": "xforwardedfor-proto",
+        "XForwardedFor_SLBPORT": "xforwardedfor-slbport",
+        "XForwardedFor_ClientSrcPort": "xforwardedfor-clientsrcport",
+        "StickySession": "sticky-session",
+        "StickySessionType": "sticky-session-type",
+        "Cookie": "cookie",
+        "CookieTimeout": "cookie-timeout",
+        "ServerCertificateId": "cert-id",
+        DOMAINS: "domain-extensions",
+        "EnableHttp2": "http2-enabled",
+        "TLSCipherPolicy": "tls-cipher-policy",
+        "AclStatus": "acl-status",
+        "AclId": "acl-id",
+        "AclType": "acl-type",
+    },
+    group={},
+)
+"""Which annotation sets which parameter."""
 
 _CHECK = {
     "HealthCheckConnectPort": SERVER_PORT,
@@ -162,6 +217,11 @@ def redirect(target: int) -> Settings:
 def group_variant(protocol: str, options: BalancerOptions) -> str:
     """Returns the protocol in a server group's name, which this kind leaves out."""
     return protocol
+
+
+def other_variants(protocol: str, options: BalancerOptions) -> tuple[str, ...]:
+    """Returns other spellings of the variant: none."""
+    return ()
 
 
 def servers_by_address(options: BalancerOptions) -> bool:

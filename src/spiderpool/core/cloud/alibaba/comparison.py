@@ -34,11 +34,15 @@ class ComparedField:
     text: str
 
 
-DEFAULT = "there left alone without the annotation; here the default holds then, as the manifest is the whole truth"
+DEFAULT = "there left alone without the annotation; here too on a balancer that others made, on ours the default holds"
 
 DIFFERENCES: tuple[Difference, ...] = (
     Difference("tunnel-type", BOTH, "there the Service is left to others"),
-    Difference("type", BOTH, "there behind a feature gate that is off"),
+    Difference(
+        "type",
+        BOTH,
+        "there behind a feature gate that is off, so not followed for what that controller made",
+    ),
     Difference("name", BOTH, "there up to 128 characters"),
     Difference("resource-group-id", BOTH, "there an error where a lent balancer is in another one; here an Event"),
     Difference("delete-protection", NLB, "there always on, whatever the annotation says"),
@@ -52,7 +56,11 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference("charge-type", CLB, DEFAULT),
     Difference("bandwidth", CLB, DEFAULT),
     Difference("acl-status", CLB, DEFAULT),
-    Difference("scheduler", CLB, "there `rr` by default, by which weights have no effect"),
+    Difference(
+        "scheduler",
+        CLB,
+        "there `rr` by default, by which weights have no effect",
+    ),
     Difference("connection-drain", CLB, "there also for UDP"),
     Difference("connection-drain-timeout", NLB, "there 0–900"),
     Difference("vgroup-port", BOTH, "here within a grant; a group may be that of two ports"),
@@ -66,7 +74,7 @@ REFUSED: dict[str, str] = {
 """Annotations that have an effect there alone: what it is, and what to do instead. An Event says so."""
 REFUSED_PREFIXES: dict[str, str] = {}
 
-_CLASS = "there an empty value is none, and a value that is added later deletes no balancer"
+_CLASS = "a value that is added later: there the Service is skipped, here its balancer's servers are kept up to date"
 
 FIELDS: tuple[ComparedField, ...] = (
     ComparedField("spec.type", "same", ""),

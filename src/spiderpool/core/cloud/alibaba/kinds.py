@@ -23,6 +23,7 @@ CLB = BalancerKind(
     naming=Naming("service.k8s.alibaba/resources", separator="/", names_protocol=False),
     aspects=clb.ASPECTS,
     annotation_of=clb.ANNOTATION_OF,
+    set_by=clb.SET_BY,
     unprotected=clb.UNPROTECTED,
     creation=clb.creation,
     fixed=clb.fixed,
@@ -32,6 +33,8 @@ CLB = BalancerKind(
     group_variant=clb.group_variant,
     port_range=clb.port_range,
     range_settings=clb.range_settings,
+    other_variants=clb.other_variants,
+    fixed_of_group=(),
     redirect=clb.redirect,
     affinity=clb.affinity,
     has_affinity=clb.has_affinity,
@@ -57,6 +60,7 @@ NLB = BalancerKind(
     naming=Naming("service.k8s.alibaba/nlb", separator=".", names_protocol=True),
     aspects=nlb.ASPECTS,
     annotation_of=nlb.ANNOTATION_OF,
+    set_by=nlb.SET_BY,
     unprotected=nlb.UNPROTECTED,
     creation=nlb.creation,
     fixed=nlb.fixed,
@@ -66,6 +70,8 @@ NLB = BalancerKind(
     group_variant=nlb.group_variant,
     port_range=nlb.port_range,
     range_settings=nlb.range_settings,
+    other_variants=nlb.other_variants,
+    fixed_of_group=nlb.NOT_IN_OTHER_NAMES,
     redirect=None,
     affinity=nlb.affinity,
     has_affinity=nlb.has_affinity,
@@ -108,4 +114,4 @@ def _kind_without_class(annotations: Mapping[str, str]) -> BalancerKind | None:
     """The kind that annotations select, for Services without a class."""
     if annotations.get(f"{PREFIX}type", "").lower() == NLB.name:
         return NLB
-    return None if CLASS in annotations else CLB
+    return None if annotations.get(CLASS) else CLB

@@ -29,6 +29,10 @@ READINESS_GATE_PREFIX = "service.readiness.alibabacloud.com/"
 INJECTION_LABEL, INJECTED = "k8s.alibabacloud.com/pod-readiness-gate-inject", "enabled"
 """Label of a Namespace whose new pods get the gates of the Services that select them, and its value."""
 IDENTITY_LABEL = "service.k8s.alibaba/loadbalancer-id"
+OTHER_LEASE_NAMESPACE, OTHER_LEASE = "kube-system", "ccm"
+"""The Lease by which Alibaba Cloud's own cloud controller manager elects a leader."""
+OTHER_LABEL = "service.beta.kubernetes.io/hash"
+"""Label by which it knows which form of a Service it has applied."""
 
 MAX_GROUP_NAME = 128
 """Characters of a server group's name."""
@@ -50,6 +54,15 @@ def own_tags(owner: BalancerOwner) -> Settings:
     return {NAME_TAG: balancer_name(owner), CLUSTER_TAG: owner.cluster}
 
 
+def name_tag(owner: BalancerOwner) -> Settings:
+    """Returns the one of these tags by which a balancer is searched.
+
+    Old balancers of Alibaba Cloud's own controller lack the other one. And several tags may be searched for as if by
+    "or", which finds all balancers of the cluster.
+    """
+    return {NAME_TAG: balancer_name(owner)}
+
+
 def is_made_for_another(tags: Settings, owner: BalancerOwner) -> bool:
     """Whether tags say that a balancer was made for another Service, which may have given it this one's name."""
     origin = f"{owner.cluster}/{owner.namespace}"
@@ -66,6 +79,7 @@ class Naming:
     """Whether names of listeners and groups contain the protocol."""
     identity_label: str = IDENTITY_LABEL
     reuse_tag: str = REUSE_TAG
+    cluster_tag: str = CLUSTER_TAG
     our_tags: frozenset[str] = OUR_TAGS
 
     def balancer_name(self, owner: BalancerOwner) -> str:
@@ -113,13 +127,12 @@ class Naming:
 
     def part_name(self, port: int | str, protocol: str, owner: BalancerOwner) -> str:
         """Returns the description of a listener."""
-        first = (str(port), protocol) if self.names_protocol else (str(port),)
-        return self.separator.join(("k8s", *first, owner.service, owner.namespace, owner.cluster))
+        return self._name(port, protocol.upper(), owner)
 
     def group_name(self, port: int | str, protocol: str, owner: BalancerOwner) -> str:
         """Returns the name of a server group; one that is too long for the cloud gets a digest of the owner's names."""
-        name = self.part_name(port, protocol, owner)
-        return name if len(name) <= MAX_GROUP_NAME else self.part_name(port, protocol, _digested(owner))
+        name = self._name(port, protocol, owner)
+        return name if len(name) <= MAX_GROUP_NAME else self._name(port, protocol, _digested(owner))
 
     def server_description(self, port: int | str, protocol: str, owner: BalancerOwner) -> str:
         """Returns the description of a Service's server in a user's group, short enough not to be cut."""
@@ -133,6 +146,15 @@ class Naming:
     def is_own(self, observed: ObservedLoadBalancer, owner: BalancerOwner) -> bool:
         """Whether both tags say that the balancer was made for this Service."""
         return own_tags(owner).items() <= observed.tags.items()
+
+    def is_named_after(self, observed: ObservedLoadBalancer, owner: BalancerOwner) -> bool:
+        """Whether the balancer's name, or the tag with it, is that of this Service's balancer, which has its UID."""
+        return balancer_name(owner) in (observed.name, observed.tags.get(NAME_TAG))
+
+    def other_cluster(self, observed: ObservedLoadBalancer, owner: BalancerOwner) -> str:
+        """Returns the cluster for whose Service such a balancer was made, where it is not the owner's."""
+        cluster = observed.tags.get(CLUSTER_TAG, "") if self.is_named_after(observed, owner) else ""
+        return "" if cluster == owner.cluster else cluster
 
     def is_made_by_controller(self, observed: ObservedLoadBalancer) -> bool:
         """Whether the balancer was made for some Service, so that no other may reuse it."""
@@ -152,6 +174,10 @@ class Naming:
     def is_part_of_any(self, name: str, cluster: str) -> bool:
         """Whether a description or name says that the part belongs to some Service of this cluster."""
         return name.startswith(f"k8s{self.separator}") and name.endswith(self.separator + cluster)
+
+    def _name(self, port: int | str, protocol: str, owner: BalancerOwner) -> str:
+        first = (str(port), protocol) if self.names_protocol else (str(port),)
+        return self.separator.join(("k8s", *first, owner.service, owner.namespace, owner.cluster))
 
     def _separators(self, owner: BalancerOwner) -> int:
         """Returns how many separators the names of the owner's parts have; its own names may have some, too."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from spiderpool.api.core_v1 import Service, ServicePort
 from spiderpool.core.cloud.alibaba.checking import common_faults
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions, SettingSources
 from spiderpool.core.cloud.loadbalancer.model import protocol_of, protocols, uses_pods
 from spiderpool.core.cloud.loadbalancer.values import PART, BalancerConfiguration, Listener, Settings
 
@@ -40,20 +40,7 @@ ANNOTATION_OF: Mapping[str, str] = {
 }
 """Parameter that cannot be changed after creation → suffix of the annotation that sets it."""
 
-REQUESTED_ZONES = "zone-maps"
-"""The annotation's own text, with the addresses that its zones are to have; not a parameter of the API."""
-
-PRIVATE_ADDRESS, ELASTIC_IP = 2, 3
-"""Places in a part of the annotation ``zone-maps``, which need not have them."""
-
-FIXED_OF_GROUP = ("Protocol", "ServerGroupType", "AddressIPVersion", "AnyPortEnabled")
-"""Settings of a server group that cannot be changed; its name follows from them."""
-
-AFFINITY: Mapping[str, str] = {"ipv6": "NonAffinity", "dualstack": "Affinity"}
-"""Families of backends → which of them a client reaches: all where there are only IPv6 ones, else those of its own."""
-
-LISTS = frozenset({"CertificateIds", "CaCertificateIds", "HealthCheckConfig.HealthCheckHttpCode"})
-"""Parameters that the API takes as lists."""
+_CHECK = "HealthCheckConfig."
 
 ADDITIONAL_CERTIFICATES = "AdditionalCertificateIds"
 """Setting of a listener that has actions of its own; not a parameter of the listener's actions."""
@@ -65,7 +52,69 @@ PROXY_V2: Mapping[str, str] = {
 }
 """Suffix of an annotation → parameter of a listener. They are sent together, if one of the annotations is given."""
 
-_CHECK = "HealthCheckConfig."
+SET_BY = SettingSources(
+    balancer={
+        "LoadBalancerName": "name",
+        "CrossZoneEnabled": "cross-zone-enabled",
+        "DeletionProtectionEnabled": "delete-protection",
+        "ModificationProtectionStatus": "modification-protection",
+        "SecurityGroupIds": "security-group-ids",
+        "AddressType": "address-type",
+        "Ipv6AddressType": "ipv6-address-type",
+        "ZoneMappings": "zone-maps",
+        "AllocationId": "zone-maps",
+        "BandwidthPackageId": "bandwidth-package-id",
+    },
+    listener={
+        "IdleTimeout": "idle-timeout",
+        "ProxyProtocolEnabled": "proxy-protocol",
+        "Cps": "cps",
+        "SecurityPolicyId": "tls-cipher-policy",
+        "CertificateIds": "cert-id",
+        "CaEnabled": "cacert",
+        "CaCertificateIds": "cacert-id",
+        "AlpnEnabled": "alpn",
+        "AlpnPolicy": "alpn-policy",
+        ADDITIONAL_CERTIFICATES: "additional-cert-ids",
+        **{parameter: suffix for suffix, parameter in PROXY_V2.items()},
+    },
+    group={
+        "Scheduler": "scheduler",
+        "PreserveClientIpEnabled": "preserve-client-ip",
+        "ConnectionDrainEnabled": "connection-drain",
+        "ConnectionDrainTimeout": "connection-drain-timeout",
+        f"{_CHECK}HealthCheckEnabled": "health-check-flag",
+        f"{_CHECK}HealthCheckType": "health-check-type",
+        f"{_CHECK}HealthCheckConnectPort": "health-check-connect-port",
+        f"{_CHECK}HealthyThreshold": "healthy-threshold",
+        f"{_CHECK}UnhealthyThreshold": "unhealthy-threshold",
+        f"{_CHECK}HealthCheckInterval": "health-check-interval",
+        f"{_CHECK}HealthCheckConnectTimeout": "health-check-connect-timeout",
+        f"{_CHECK}HealthCheckUrl": "health-check-uri",
+        f"{_CHECK}HealthCheckDomain": "health-check-domain",
+        f"{_CHECK}HttpCheckMethod": "health-check-method",
+        f"{_CHECK}HealthCheckHttpCode": "health-check-httpcode",
+    },
+)
+"""Which annotation sets which parameter."""
+
+REQUESTED_ZONES = "zone-maps"
+"""The annotation's own text, with the addresses that its zones are to have; not a parameter of the API."""
+
+PRIVATE_ADDRESS, ELASTIC_IP = 2, 3
+"""Places in a part of the annotation ``zone-maps``, which need not have them."""
+
+FIXED_OF_GROUP = ("Protocol", "ServerGroupType", "AddressIPVersion", "AnyPortEnabled")
+"""Settings of a server group that cannot be changed; its name follows from them."""
+
+NOT_IN_OTHER_NAMES = ("ServerGroupType", "AddressIPVersion")
+"""Those of them that a name of Alibaba Cloud's own controller does not tell."""
+
+AFFINITY: Mapping[str, str] = {"ipv6": "NonAffinity", "dualstack": "Affinity"}
+"""Families of backends → which of them a client reaches: all where there are only IPv6 ones, else those of its own."""
+
+LISTS = frozenset({"CertificateIds", "CaCertificateIds", "HealthCheckConfig.HealthCheckHttpCode"})
+"""Parameters that the API takes as lists."""
 
 
 def zones(text: str) -> tuple[tuple[str, ...], ...]:
@@ -187,8 +236,13 @@ def group(protocol: str, options: BalancerOptions) -> Settings:
 
 def group_variant(protocol: str, options: BalancerOptions) -> str:
     """Returns the protocol in a server group's name, with what else cannot be changed in a group."""
-    by_address = "-ip" if servers_by_address(options) else ""
-    return f"{protocol}{by_address}{'' if options['backend-ip-version'] == 'ipv4' else '-dualstack'}"
+    return protocol.upper() + _variant_suffix(options)
+
+
+def other_variants(protocol: str, options: BalancerOptions) -> tuple[str, ...]:
+    """Returns other spellings: our former one, and that of Alibaba Cloud's own controller, whose names say no type."""
+    suffix = _variant_suffix(options)
+    return tuple(dict.fromkeys((protocol + suffix, protocol.upper(), protocol)))
 
 
 def port_range(port: int, options: BalancerOptions) -> range | None:
@@ -336,6 +390,11 @@ def _preserve(protocol: str, options: BalancerOptions) -> str:
     if protocol == "tcpssl" or options["server-group-type"] == "Ip":
         return "false"
     return "false" if options["preserve-client-ip"] == "off" else "true"
+
+
+def _variant_suffix(options: BalancerOptions) -> str:
+    by_address = "-ip" if servers_by_address(options) else ""
+    return f"{by_address}{'' if options['backend-ip-version'] == 'ipv4' else '-dualstack'}"
 
 
 def _flag(options: BalancerOptions, suffix: str) -> str:

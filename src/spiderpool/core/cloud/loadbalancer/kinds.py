@@ -41,6 +41,10 @@ class BalancerNaming(Protocol):
         """Tag of a balancer that a user made and a Service may use."""
 
     @property
+    def cluster_tag(self) -> str:
+        """Tag of a balancer that was made for a Service: its cluster."""
+
+    @property
     def our_tags(self) -> frozenset[str]:
         """Keys of the tags that decide what is ours, so that no Service may set them."""
 
@@ -80,6 +84,12 @@ class BalancerNaming(Protocol):
     def is_own(self, observed: ObservedLoadBalancer, owner: BalancerOwner) -> bool:
         """Whether the balancer's tags say that it was made for this Service."""
 
+    def is_named_after(self, observed: ObservedLoadBalancer, owner: BalancerOwner) -> bool:
+        """Whether the balancer's name, or the tag with it, is that of this Service's balancer."""
+
+    def other_cluster(self, observed: ObservedLoadBalancer, owner: BalancerOwner) -> str:
+        """The cluster for a Service of which such a balancer was made; empty for this cluster, or when nothing says."""
+
     def is_made_by_controller(self, observed: ObservedLoadBalancer) -> bool:
         """Whether the balancer was made for some Service, so that no other may reuse it."""
 
@@ -100,6 +110,18 @@ class IPv6Servers:
     """What the cloud answers when the balancer cannot take them."""
 
 
+@dataclass(frozen=True, slots=True)
+class SettingSources:
+    """Parameter of a balancer, a listener or a server group → suffix of the annotation that sets it.
+
+    A parameter that no annotation sets is not listed.
+    """
+
+    balancer: Mapping[str, str]
+    listener: Mapping[str, str]
+    group: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BalancerKind:
     """One kind of load balancer of one cloud: its names, and its API's parameters for what a Service asks for."""
@@ -112,6 +134,8 @@ class BalancerKind:
     """Aspect of a balancer that can be changed later → parameters that one call sends together."""
     annotation_of: Mapping[str, str]
     """Parameter that cannot be changed after creation → suffix of the annotation that sets it."""
+    set_by: SettingSources
+    """Which annotation sets which of the parameters that can be changed."""
     unprotected: Settings
     """Values of the parameters that protect a balancer, when it is not protected."""
     creation: Callable[[BalancerOptions, BalancerConfiguration], Settings]
@@ -130,6 +154,10 @@ class BalancerKind:
     """Ports on which a listener of a Service port listens, where these are many: each leads to the same server port."""
     range_settings: Callable[[ServicePort, range, BalancerOptions], tuple[Settings, Settings]]
     """Parameters that such a listener and its group have beside the others."""
+    other_variants: Callable[[str, BalancerOptions], tuple[str, ...]]
+    """The same as others, and former versions, write it."""
+    fixed_of_group: tuple[str, ...]
+    """Parameters in which a server group of such a name may differ all the same, and which cannot be changed in it."""
     redirect: Callable[[int], Settings] | None
     """Parameters of an http listener that redirects clients to an https port; None: the kind has no redirects."""
     affinity: Callable[[int], Mapping[str, str]]
@@ -199,6 +227,10 @@ class BalancerOptions:
         """Returns the parts of a comma-separated list."""
         return tuple(self.get(suffix).split(",")) if self.get(suffix) else ()
 
+    def with_defaults(self, defaults: Mapping[str, str]) -> BalancerOptions:
+        """Returns the options with other defaults (suffix → value) where no annotation is set."""
+        return replace(self, given={**defaults, **self.given})
+
     def annotation(self, suffix: str) -> str:
         """Returns the full name of an annotation."""
         return f"{self.kind.annotations.prefix}{suffix}"
@@ -220,6 +252,11 @@ def affinity_seconds(service: Service) -> int:
     """Returns for how many seconds a Service with session affinity keeps a client at a server."""
     config = service.spec.sessionAffinityConfig
     return (config.clientIP.timeoutSeconds if config and config.clientIP else None) or DEFAULT_AFFINITY
+
+
+def wants_balancer(service: Service) -> bool:
+    """Whether a Service asks anybody for a balancer: what it has is never deleted while it does."""
+    return service.spec.type == "LoadBalancer" and not service.terminating
 
 
 def read_options(annotations: Mapping[str, str], kind: BalancerKind) -> BalancerOptions:

@@ -32,6 +32,8 @@ class LoadBalancerModel:
     """The balancer that a Service should have."""
 
     kind: BalancerKind
+    options: BalancerOptions
+    """What the Service's annotations say: on a balancer that others made, only that is changed (`adoption`)."""
     owner: BalancerOwner
     reuse: str
     """Identity of the user's balancer that the Service uses; empty: it gets one of our own."""
@@ -89,6 +91,7 @@ def build_model(
     with_pods = uses_pods(service, options, configuration)
     return LoadBalancerModel(
         kind=kind,
+        options=options,
         owner=owner,
         reuse=reuse,
         name=name,
@@ -177,18 +180,35 @@ def _group_key(
     service: Service, port: ServicePort, options: BalancerOptions, configuration: BalancerConfiguration
 ) -> tuple[int | str, str, BalancerOwner]:
     """Returns what the server group of a port is named after."""
-    ports = options.kind.port_range(port.port, options)
-    if ports:
-        number: int | str = _span(ports)
-    elif not uses_pods(service, options, configuration):
-        number = port.nodePort or 0
-    elif service.spec.selector:
-        number = port.targetPort or port.port
-    else:  # hand-written EndpointSlices may send two ports with one targetPort to different pods
-        number = port.port
-    kind = options.kind
+    kind, (number, *_) = options.kind, _group_numbers(service, port, options, configuration)
     variant = kind.group_variant(protocol_of(port, options), options)
     return number, variant, owner_of(service, configuration)
+
+
+def _group_numbers(
+    service: Service, port: ServicePort, options: BalancerOptions, configuration: BalancerConfiguration
+) -> tuple[int | str, ...]:
+    """Returns the port by which a group is named, and that by which others name it, where it is another one."""
+    target, ports = port.targetPort or port.port, options.kind.port_range(port.port, options)
+    if ports:
+        return (_span(ports),)
+    if not uses_pods(service, options, configuration):
+        return (port.nodePort or 0,)
+    if service.spec.selector:
+        return (target,)
+    # Hand-written EndpointSlices may send two ports with one targetPort to different pods.
+    is_alone = [each.targetPort or each.port for each in service.spec.ports or ()].count(target) == 1
+    return (port.port, target) if is_alone else (port.port,)
+
+
+def _other_group_names(
+    service: Service, port: ServicePort, options: BalancerOptions, configuration: BalancerConfiguration
+) -> tuple[str, ...]:
+    kind, protocol, owner = options.kind, protocol_of(port, options), owner_of(service, configuration)
+    variants = (kind.group_variant(protocol, options), *kind.other_variants(protocol, options))
+    numbers = _group_numbers(service, port, options, configuration)
+    names = [kind.naming.group_name(number, variant, owner) for number in numbers for variant in variants]
+    return tuple(dict.fromkeys(names[1:]))
 
 
 def _listeners(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[Listener]:
@@ -238,6 +258,8 @@ def _groups(
             named = _group_key(service, port, options, configuration)
             description = options.kind.naming.server_description(*named)
             group = _lent(group, description, groups.get(group.name))
+        else:
+            group = replace(group, other_names=_other_group_names(service, port, options, configuration))
         groups[group.name] = group
         unresolved |= {address for address, _ in backends.unresolved}
     return tuple(groups.values()), tuple(sorted(unresolved)), notes

@@ -11,11 +11,13 @@ and those that it has go on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
+from spiderpool.core.cloud.loadbalancer.adoption import adapted, is_adopted
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.settling import by_key, is_server_well, staying
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     CreateBalancer,
@@ -42,7 +44,6 @@ from spiderpool.core.cloud.loadbalancer.values import (
     Listener,
     ObservedLoadBalancer,
     ServerGroup,
-    ServerKey,
     ServerPlace,
     Settings,
     parameter_of,
@@ -57,15 +58,16 @@ def plan(
     ``unsettled`` are servers that the balancer may not have found well yet.
     """
     # A new balancer is created with all its settings and tags, so that nothing is left to change but its parts.
-    present = observed or ObservedLoadBalancer("", model.name, "", model.settings, model.tags)
+    present = observed or ObservedLoadBalancer("", model.name, "", model.settings, {**model.tags, **model.origin})
+    model = adapted(model, present)
     model = replace(model, groups=tuple(_with_ending(group, model, present, unsettled) for group in model.groups))
     return (
         *([] if observed or model.reuse else [CreateBalancer(model)]),
         *_fill_groups(model, present),
-        *_listeners(model, present),
+        *_listeners(model, present, unsettled),
         *_stale_listeners(model, present),
         *_remove_servers(model, present),
-        *_stale_groups(model, present),
+        *_stale_groups(model, present, unsettled),
         *_balancer(model, present),
     )
 
@@ -80,14 +82,6 @@ def with_leaving_nodes(
     return replace(model, groups=tuple(_with_leaving_nodes(group, observed, unsettled) for group in model.groups))
 
 
-def waits(model: LoadBalancerModel, unsettled: Collection[ServerPlace]) -> bool:
-    """Whether a server remains only until another one has been found well, which is a matter of time."""
-    return any(
-        group.ending and any((group.name, server.key) in unsettled for server in group.servers)
-        for group in model.groups
-    )
-
-
 def only_backends(steps: Iterable[Step]) -> tuple[Step, ...]:
     """Returns the steps about servers of existing groups: those that need not wait for a correction of the Service."""
     made = {step.group.name for step in steps if isinstance(step, CreateGroup)}
@@ -99,6 +93,7 @@ def only_backends(steps: Iterable[Step]) -> tuple[Step, ...]:
 def unchangeable(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> tuple[str, ...]:
     """Returns what the Service asks for and its balancer cannot be changed to."""
     suffixes = model.kind.annotation_of
+    said = model.options.given if is_adopted(model, observed) else suffixes.values()
     tags = (
         f"additional-resource-tags of a balancer that is not the Service's cannot change tag {key}: "
         f"it is {observed.tags[key]}, the Service asks for {model.tags[key]}"
@@ -109,7 +104,7 @@ def unchangeable(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> tu
         f"{suffixes[parameter_of(key)]} of a balancer cannot be changed: "
         f"it is {observed.settings[key]}, the Service asks for {value}"
         for key, value in model.fixed.items()
-        if observed.settings.get(key, value).lower() != value.lower()
+        if suffixes[parameter_of(key)] in said and observed.settings.get(key, value).lower() != value.lower()
     )
     return (*fixed, *tags)
 
@@ -147,7 +142,13 @@ def ownership_fault(model: LoadBalancerModel, observed: ObservedLoadBalancer) ->
             f"balancer {observed.identity} is lent to this Service, and annotation "
             f"{model.kind.annotations.prefix}id is gone: set it again, or delete the Service and create it anew"
         )
-    if naming.is_own(observed, model.owner) or observed.name == naming.balancer_name(model.owner):
+    if cluster := naming.other_cluster(observed, model.owner):
+        return (
+            f"balancer {observed.identity} has tag {naming.cluster_tag}: {cluster}, and this cluster's ID is "
+            f"{model.owner.cluster}: set the cluster's ID back if it was changed, or write the new one into the tag; "
+            "until then the balancer is left alone"
+        )
+    if naming.is_own(observed, model.owner) or naming.is_named_after(observed, model.owner):
         return None
     return (
         f"label {naming.identity_label} names balancer {observed.identity}, which lacks the tags of this Service "
@@ -160,8 +161,10 @@ def plan_removal(
 ) -> tuple[Step, ...]:
     """Returns the steps that take back what a Service was given.
 
-    A balancer whose tags do not say that it is ours is never deleted.
+    A balancer whose tags do not say that it is ours is never deleted, and one of another cluster is left alone.
     """
+    if kind.naming.other_cluster(observed, owner):
+        return ()
     if not kind.naming.is_own(observed, owner):
         parts = tuple(_remove_parts(kind, owner, observed))
         # The tag first, while the parts still prove that the Service was given the balancer.
@@ -219,9 +222,9 @@ def _with_ending(
     """Returns a group with those of its ending servers that it is to have now, as ordinary ones."""
     if not group.servers:
         return replace(group, servers=group.ending)
-    present, ready = _by_key(observed.group(group.name)), _by_key(group)
+    present, ready = by_key(observed.group(group.name)), by_key(group)
     ending = [server for server in group.ending if server.key in present and server.key not in ready]
-    if any(_is_well(server, present, unsettled, group.name) for server in group.servers):
+    if any(is_server_well(server, present, unsettled, group.name) for server in group.servers):
         # Where weights are not ours to set, the server goes at once.
         ending = [] if model.keeps_weights else [replace(server, weight=0) for server in ending]
     return replace(group, servers=group.servers.union(ending))
@@ -230,27 +233,12 @@ def _with_ending(
 def _with_leaving_nodes(
     group: ServerGroup, observed: ObservedLoadBalancer, unsettled: Collection[ServerPlace]
 ) -> ServerGroup:
-    present = _by_key(observed.group(group.name))
-    if not group.servers or any(_is_well(server, present, unsettled, group.name) for server in group.servers):
+    present = by_key(observed.group(group.name))
+    if not group.servers or any(is_server_well(server, present, unsettled, group.name) for server in group.servers):
         return group
     desired = {server.key for server in group.servers | group.ending}
     leaving = (each for each in present.values() if each.type == "instance" and each.weight and each.key not in desired)
     return replace(group, ending=group.ending.union(leaving))
-
-
-def _is_well(
-    server: BackendServer,
-    present: Mapping[ServerKey, BackendServer],
-    unsettled: Collection[ServerPlace],
-    group: str,
-) -> bool:
-    """Whether the balancer sends connections to a server by now, as far as can be known."""
-    observed = present.get(server.key)
-    return observed is not None and observed.weight > 0 and (group, server.key) not in unsettled
-
-
-def _by_key(group: ServerGroup | None) -> dict[ServerKey, BackendServer]:
-    return {server.key: server for server in group.servers} if group else {}
 
 
 def _fill_groups(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[Step]:
@@ -265,7 +253,7 @@ def _fill_groups(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> It
 
 
 def _servers(group: ServerGroup, present: ServerGroup | None, *, keeps_weights: bool) -> Iterator[Step]:
-    servers = _by_key(present)
+    servers = by_key(present)
     new = [server for server in group.servers if server.key not in servers]
     changed = [server for server in group.servers if server.key in servers and server != servers[server.key]]
     if new:
@@ -290,13 +278,19 @@ def _remove_servers(model: LoadBalancerModel, observed: ObservedLoadBalancer) ->
             yield RemoveServers(group.name, _sorted(gone))
 
 
-def _listeners(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[Step]:
+def _listeners(
+    model: LoadBalancerModel, observed: ObservedLoadBalancer, unsettled: Collection[ServerPlace]
+) -> Iterator[Step]:
     if not model.manages_listeners:
         return
+    staying_listeners = staying(model, observed, unsettled)
     for listener in sorted(model.listeners, key=lambda each: not each.group):  # a redirect needs its target first
         present = observed.listener(*listener.key)
         if present is None:
             yield CreateListener(listener)
+        elif present in staying_listeners:
+            if observed.group(present.group) and not _must_be_replaced(model.kind, present, listener):
+                yield from _change(present, replace(listener, group=present.group))
         elif _must_be_replaced(model.kind, present, listener):
             yield DeleteListener(present)
             yield CreateListener(listener)
@@ -327,10 +321,12 @@ def _stale_listeners(model: LoadBalancerModel, observed: ObservedLoadBalancer) -
                 yield DeleteListener(present)
 
 
-def _stale_groups(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[Step]:
+def _stale_groups(
+    model: LoadBalancerModel, observed: ObservedLoadBalancer, unsettled: Collection[ServerPlace]
+) -> Iterator[Step]:
     """Yields groups of this Service that it no longer needs and no other listener forwards to."""
     desired = {group.name for group in model.groups}
-    used = _groups_in_use(model, observed)
+    used = _groups_in_use(model, observed) | {each.group for each in staying(model, observed, unsettled)}
     for group in observed.groups:
         if group.name not in desired | used and model.kind.naming.is_part_of(group.name, model.owner):
             yield DeleteGroup(group.name, group.identity)

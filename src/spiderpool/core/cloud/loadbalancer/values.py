@@ -131,6 +131,8 @@ class ServerGroup:
     identity: str = ""
     ending: frozenset[BackendServer] = frozenset()
     """Servers whose pods are terminating and still answer: they remain as long as no other is known to be well."""
+    other_names: tuple[str, ...] = ()
+    """Of a desired group: names under which it may be there already, given by others or by former versions."""
     keep: frozenset[tuple[str, int]] = frozenset()
     """Addresses and ports of pods whose ENI is not known now: their servers are neither added nor removed."""
     is_lent: bool = False

@@ -1,0 +1,166 @@
+"""Balancers that others made: by the cloud's own controller, or by a user who lends one.
+
+On these only what an annotation says is changed. Whoever tuned them in the console meant it: a default of ours could
+open a listener to everybody, or change how the balancer is paid for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from math import prod
+
+from spiderpool.api.core_v1 import Service
+from spiderpool.core.cloud.loadbalancer.annotations import Annotation
+from spiderpool.core.cloud.loadbalancer.backends import SETTLING_MARGIN
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.values import (
+    BalancerOwner,
+    Listener,
+    ObservedLoadBalancer,
+    ServerGroup,
+    Settings,
+    parameter_of,
+)
+
+
+def is_adopted(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> bool:
+    """Whether others made the balancer: it is lent, or lacks the tag that each balancer gets that we make."""
+    return bool(model.reuse) or is_of_others(model.kind, model.owner, observed)
+
+
+def is_of_others(kind: BalancerKind, owner: BalancerOwner, observed: ObservedLoadBalancer) -> bool:
+    """Whether a balancer lacks the tag that each one gets that we make."""
+    return not kind.naming.origin_tags(owner).keys() <= observed.tags.keys()
+
+
+def keeps_its_kind(service: Service, kind: BalancerKind, owner: BalancerOwner, observed: ObservedLoadBalancer) -> bool:
+    """Whether a Service's balancer of this kind is not exchanged, although an annotation asks for another kind.
+
+    So it is where another controller made it, which may not have followed that annotation: it says nothing then about
+    what is wanted.
+    """
+    is_own = kind.naming.is_own(observed, owner)
+    return not service.spec.loadBalancerClass and is_own and is_of_others(kind, owner, observed)
+
+
+def adapted(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBalancerModel:
+    """Returns the model with the names that its server groups have already.
+
+    Where others made the balancer, also with its present settings as far as no annotation says otherwise.
+    """
+    model = _with_present_names(model, observed)
+    if not is_adopted(model, observed):
+        return model
+    options, kind = model.options, model.kind
+    if model.settings:
+        said = _said(lambda given: kind.settings(given, model.name), options, kind.set_by.balancer, observed.settings)
+        model = replace(model, settings=said)
+    listeners = tuple(_listener(listener, options, observed) for listener in model.listeners)
+    groups = tuple(_group(group, model, observed) for group in model.groups)
+    settings = [each.settings for each in listeners] + [each.settings for each in groups]
+    checks = max((_checked_within(each, kind) for each in settings), default=0)
+    return replace(
+        model, listeners=listeners, groups=groups, settling=max(model.settling, float(checks) + SETTLING_MARGIN)
+    )
+
+
+def _with_present_names(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBalancerModel:
+    """Returns the model with the names of groups that are there already and are as the Service asks, spelt otherwise.
+
+    A new group in their place would lead nowhere until its servers have passed their health checks.
+    """
+    names = {group.name: _present_name(group, model.kind, observed) for group in model.groups}
+    if all(name == present for name, present in names.items()):
+        return model
+    return replace(
+        model,
+        listeners=tuple(replace(each, group=names.get(each.group, each.group)) for each in model.listeners),
+        groups=tuple(replace(group, name=names[group.name]) for group in model.groups),
+    )
+
+
+def _present_name(group: ServerGroup, kind: BalancerKind, observed: ObservedLoadBalancer) -> str:
+    """Returns the name under which a desired group is there; else the first that is free."""
+    names = {name: observed.group(name) for name in (group.name, *group.other_names)}
+    fitting = [name for name, present in names.items() if present is not None and _fits(group, present, kind)]
+    free = [name for name, present in names.items() if present is None]
+    return next(iter(fitting + free), group.name)
+
+
+def _fits(group: ServerGroup, present: ServerGroup, kind: BalancerKind) -> bool:
+    """Whether nothing would have to be changed in a group that cannot be."""
+    fixed = [name for name in kind.fixed_of_group if name in group.settings]
+    return all(
+        present.settings.get(name, group.settings[name]).lower() == group.settings[name].lower() for name in fixed
+    )
+
+
+def _listener(listener: Listener, options: BalancerOptions, observed: ObservedLoadBalancer) -> Listener:
+    """Returns a desired listener; one that redirects, or whose protocol changes, is made by our defaults."""
+    present, kind = observed.listener(*listener.key), options.kind
+    if present is None or present.protocol != listener.protocol or not (present.group and listener.group):
+        return listener
+    settings = _said(
+        lambda given: kind.listener(listener.protocol, given), options, kind.set_by.listener, present.settings
+    )
+    return replace(listener, settings=settings | _beside(kind.listener(listener.protocol, options), listener.settings))
+
+
+def _group(group: ServerGroup, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> ServerGroup:
+    present = observed.group(group.name)
+    if present is None or group.is_lent:
+        return group
+    options, kind = model.options, model.kind
+    protocol = next(listener.protocol for listener in model.listeners if listener.group == group.name)
+    settings = _said(lambda given: kind.group(protocol, given), options, kind.set_by.group, present.settings)
+    return replace(group, settings=settings | _beside(kind.group(protocol, options), group.settings))
+
+
+def _beside(usual: Settings, settings: Settings) -> dict[str, str]:
+    """Returns the settings that a port has beside the usual ones, such as those of a range of ports."""
+    return {parameter: value for parameter, value in settings.items() if usual.get(parameter) != value}
+
+
+def _checked_within(settings: Settings, kind: BalancerKind) -> int:
+    """Returns the seconds in which the health checks of a listener or a group find a new server well."""
+    numbers = dict.fromkeys(("healthy-threshold", "health-check-interval"), 0)
+    for parameter, suffix in (*kind.set_by.listener.items(), *kind.set_by.group.items()):
+        if suffix in numbers and settings.get(parameter, "").isdigit():
+            numbers[suffix] = int(settings[parameter])
+    return prod(numbers.values())
+
+
+def _said(
+    wanted: Callable[[BalancerOptions], Settings],
+    options: BalancerOptions,
+    set_by: Mapping[str, str],
+    present: Settings,
+) -> dict[str, str]:
+    """Returns the present settings, changed as the annotations say.
+
+    Annotations that depend on another one are taken with the present value of that one: the interval of a health check
+    that somebody switched off says nothing.
+    """
+    known = options.kind.annotations.known
+    defaults = {
+        suffix: _spelt(present[parameter], known[suffix])
+        for parameter, suffix in set_by.items()
+        if parameter in present
+    }
+    settings = wanted(options.with_defaults(defaults))
+    said = {parameter for parameter in settings if set_by.get(parameter_of(parameter)) in options.given}
+    return {
+        parameter: value if parameter in said else present[parameter]
+        for parameter, value in settings.items()
+        if parameter in said or parameter in present
+    }
+
+
+def _spelt(text: str, annotation: Annotation) -> str:
+    """Returns a present value as its annotation spells it; unchanged where the annotation does not know it."""
+    with suppress(ValueError):
+        return annotation.type.read(text)
+    return text

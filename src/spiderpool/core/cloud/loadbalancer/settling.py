@@ -1,0 +1,78 @@
+"""What waits until the balancer has found a server well, which it does after some health checks.
+
+Whether it has is not asked: a server that it has had for as long as its checks take counts as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.values import (
+    BackendServer,
+    Listener,
+    ObservedLoadBalancer,
+    ServerGroup,
+    ServerKey,
+    ServerPlace,
+)
+
+
+def waits(model: LoadBalancerModel, observed: ObservedLoadBalancer, unsettled: Collection[ServerPlace]) -> bool:
+    """Whether a server or a listener remains as it is only until another server has been found well.
+
+    This is a matter of time. ``observed`` is what the plan was made for.
+    """
+    ends = any(
+        group.ending and any((group.name, server.key) in unsettled for server in group.servers)
+        for group in model.groups
+    )
+    return ends or bool(staying(model, observed, unsettled))
+
+
+def is_well(model: LoadBalancerModel, unsettled: Collection[ServerPlace]) -> bool:
+    """Whether each server group of a balancer that is like the model has a server which it has found well by now."""
+    return all(
+        any((group.name, server.key) not in unsettled for server in group.servers if server.weight)
+        for group in model.groups
+        if any(server.weight for server in group.servers)
+    )
+
+
+def staying(
+    model: LoadBalancerModel, observed: ObservedLoadBalancer, unsettled: Collection[ServerPlace]
+) -> list[Listener]:
+    """Returns the present listeners that stay at their group until a server of the desired one is well."""
+    groups = {group.name: group for group in model.groups}
+    found: list[Listener] = []
+    for listener in model.listeners if model.manages_listeners else ():
+        present, group = observed.listener(*listener.key), groups.get(listener.group)
+        if present is None or group is None or present.group == group.name or not _serves(present, model, observed):
+            continue
+        there, is_served = by_key(observed.group(group.name)), any(server.weight for server in group.servers)
+        if is_served and not any(is_server_well(server, there, unsettled, group.name) for server in group.servers):
+            found.append(present)
+    return found
+
+
+def _serves(listener: Listener, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> bool:
+    """Whether a present listener forwards to servers, as far as is known: of groups not ours no servers are known."""
+    group = observed.group(listener.group)
+    is_ours = group is not None and model.kind.naming.is_part_of(group.name, model.owner)
+    return bool(listener.group) and (group is None or not is_ours or any(each.weight for each in group.servers))
+
+
+def is_server_well(
+    server: BackendServer,
+    present: Mapping[ServerKey, BackendServer],
+    unsettled: Collection[ServerPlace],
+    group: str,
+) -> bool:
+    """Whether the balancer sends connections to a server by now, as far as can be known."""
+    observed = present.get(server.key)
+    return observed is not None and observed.weight > 0 and (group, server.key) not in unsettled
+
+
+def by_key(group: ServerGroup | None) -> dict[ServerKey, BackendServer]:
+    """Returns the servers of a group by what identifies them; none where there is no group."""
+    return {server.key: server for server in group.servers} if group else {}

@@ -1,0 +1,81 @@
+"""What waits until a balancer has found a server well: listeners that move, and balancers that are published."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.planning import plan
+from spiderpool.core.cloud.loadbalancer.settling import is_well, waits
+from spiderpool.core.cloud.loadbalancer.steps import DeleteListener, SetListener
+from tests.core.pretend_balancers import HTTP, SECURE, carried_out, model_of, node, reached, service
+
+pytestmark = pytest.mark.unit
+
+FORMER_GROUP = "k8s.30698.TCP.web.default.c1"
+IP_GROUP = "k8s.30698.TCP-ip.web.default.c1"
+NODES = BackendSnapshot([node("a"), node("b")])
+
+
+def network(**annotations: str) -> LoadBalancerModel:
+    """What a Service with a TCP port asks for, its annotations with underscores."""
+    given = {"zone-maps": "h:v,i:w"} | {key.replace("_", "-"): value for key, value in annotations.items()}
+    return model_of(service(HTTP, loadBalancerClass="alibabacloud.com/nlb", annotations=given), NODES)
+
+
+def test_a_listener_moves_when_a_server_of_its_new_group_is_well() -> None:
+    observed = reached(network(), None)
+    model = network(server_group_type="Ip")
+    filled = carried_out(plan(model, observed), observed)
+    assert filled is not None
+    assert [each.group for each in filled.listeners] == [FORMER_GROUP]
+    assert [group.name for group in filled.groups] == [FORMER_GROUP, IP_GROUP]
+    new = {(IP_GROUP, server.key) for server in filled.groups[1].servers}
+    assert plan(model, filled, new) == ()
+    assert waits(model, filled, new)
+    assert waits(model, observed, ()), "they are not there yet"
+    assert not waits(model, filled, ())
+    moved = carried_out(plan(model, filled), filled)
+    assert moved is not None
+    assert [(each.group, [group.name for group in moved.groups]) for each in moved.listeners] == [
+        (IP_GROUP, [IP_GROUP])
+    ]
+
+
+def test_other_changes_of_a_listener_do_not_wait_for_its_new_group() -> None:
+    observed = reached(network(), None)
+    steps = [str(step) for step in plan(network(server_group_type="Ip", cps="9"), observed)]
+    assert "change listener tcp/80: Cps 0 → 9" in steps
+
+
+def test_a_listener_of_another_protocol_waits_for_its_group_too() -> None:
+    observed = reached(network(), None)
+    model = network(protocol_port="tcpssl:80", cert_id="crt")
+    assert not any(isinstance(step, DeleteListener) for step in plan(model, observed))
+    assert [each.protocol for each in reached(model, observed).listeners] == ["tcpssl"]
+
+
+@pytest.mark.parametrize("emptied", ["old", "new"])
+def test_a_listener_moves_at_once_where_there_is_nothing_to_wait_for(emptied: str) -> None:
+    observed = reached(network(), None)
+    model = network(server_group_type="Ip")
+    if emptied == "old":
+        observed = replace(observed, groups=(replace(observed.groups[0], servers=frozenset()),))
+    else:
+        model = replace(model, groups=tuple(replace(group, servers=frozenset()) for group in model.groups))
+    assert not waits(model, observed, ())
+    assert any(isinstance(step, SetListener) for step in plan(model, observed))
+
+
+def test_a_balancer_is_well_when_each_of_its_groups_has_a_server_that_is() -> None:
+    model = model_of(service(HTTP, SECURE), NODES)
+    first, second = ([(group.name, server.key) for server in group.servers] for group in model.groups)
+    assert is_well(model, [])
+    assert is_well(model, [first[0], second[1]])
+    assert not is_well(model, first)
+    assert not is_well(model, second)
+    empty = replace(model, groups=tuple(replace(group, servers=frozenset()) for group in model.groups))
+    assert is_well(empty, first), "it has nothing to wait for"
