@@ -76,14 +76,22 @@ class ServiceCluster:
     limits: Limits = field(default_factory=Limits)
     period: float = 3.0
     """Seconds until all Services are compared with their balancers."""
+    last_pause: float = 1.0
+    """Seconds before what was refused is tried again, at most; long ones are such from the first refusal."""
     running: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def start(self, control_plane: ControlPlane) -> None:
         """Starts our reconciler; one that runs is ended before."""
         await self.running.aclose()
-        await self.running.enter_async_context(
-            reconciling(self.simulated, control_plane, self.clock, self.limits, self.period)
+        timings = ServiceTimings(
+            period=self.period,
+            gather=0.05,
+            first_pause=self.last_pause / 5,
+            last_pause=self.last_pause,
+            confirm=5.0,
+            clock=self.clock,
         )
+        await self.running.enter_async_context(reconciling(self.simulated, control_plane, self.limits, timings))
 
     async def grant(self, name: str = "granted", **spec: Any) -> None:
         """Grants something to the Services of a Namespace."""
@@ -199,7 +207,7 @@ class ServiceCluster:
 
 @asynccontextmanager
 async def reconciling(
-    simulated: SimulatedCloud, control_plane: ControlPlane, clock: Clock, limits: Limits, period: float
+    simulated: SimulatedCloud, control_plane: ControlPlane, limits: Limits, timings: ServiceTimings
 ) -> AsyncIterator[None]:
     """Our reconciler, under the service account that it has in a cluster."""
     kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-cloud")
@@ -228,7 +236,7 @@ async def reconciling(
                 max_per_namespace=limits.of_namespace,
                 max_per_cluster=limits.of_cluster,
             ),
-            ServiceTimings(period=period, gather=0.05, first_pause=0.2, last_pause=1.0, confirm=5.0, clock=clock),
+            timings,
         )
         informers: list[Informer[Any]] = [
             listers.services,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from spiderpool.api.core_v1 import ObjectReference, Pod
+from spiderpool.api.core_v1 import ObjectReference, Pod, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.pod_readiness import GatedPod
@@ -54,6 +54,11 @@ async def conditions(client: Client, name: str) -> dict[str, str]:
     """The conditions of a pod."""
     pod = await client.get(GatedPod, name, NAMESPACE)
     return {each.type: each.status for each in pod.status.conditions or ()}
+
+
+async def is_open(cluster: ServiceCluster, name: str) -> bool:
+    """Whether the condition of a pod's gate is True."""
+    return (await conditions(cluster.client, name)).get(GATE) == "True"
 
 
 async def endpoints(cluster: ServiceCluster, **pods: ObjectReference) -> None:
@@ -132,6 +137,45 @@ async def test_a_refusal_of_something_else_keeps_no_pod_waiting(gated: ServiceCl
         return (await conditions(gated.client, "waits")).get(GATE) == "True"
 
     await gated.eventually(opened)
+
+
+async def test_a_pod_that_has_become_a_server_waits_for_no_further_try(
+    gated: ServiceCluster, control_plane: ControlPlane
+) -> None:
+    """The plan that adds it is refused in part, and tried again only after minutes."""
+    first, second = await new_pod(gated, "first", GATE), await new_pod(gated, "second", GATE)
+    for name in ("first", "second"):
+        await containers_ready(gated, name)
+    await endpoints(gated, _172_31_192_10=first)
+    await gated.create("web", annotations=ENI_BACKENDS)
+    await gated.eventually(lambda: is_open(gated, "first"))
+    gated.period = gated.last_pause = 1000.0
+    await gated.start(control_plane)
+    refused = Fault(kind="refuse", actions="slb:SetLoadBalancerDeleteProtection", code="Forbidden.RAM", status=403)
+    gated.simulated.account.set_fault(refused)
+    await gated.set("web", delete_protection="off")
+    await gated.wait_for_event("SyncLoadBalancerFailed", "SetLoadBalancerDeleteProtection")
+    await endpoints(gated, _172_31_192_10=first, _172_31_192_11=second)
+    await gated.eventually(lambda: is_open(gated, "second"))
+
+
+async def test_a_pod_does_not_wait_for_a_balancer_that_is_refused(gated: ServiceCluster) -> None:
+    pod = await new_pod(gated, "waits", GATE)
+    await endpoints(gated, _172_31_192_10=pod)
+    await gated.create("web", annotations={"scheduler": "no-such"})
+    await gated.eventually(lambda: is_open(gated, "waits"))
+    assert not gated.simulated.account.tables.clbs
+
+
+async def test_a_pod_does_not_wait_for_a_balancer_that_goes(gated: ServiceCluster) -> None:
+    pod = await new_pod(gated, "waits", GATE)
+    await endpoints(gated, _172_31_192_10=pod)
+    await gated.create("web")
+    await gated.address("web")
+    assert not await is_open(gated, "waits")
+    await gated.client.patch(Service, "web", {"spec": {"type": "ClusterIP"}}, NAMESPACE)
+    await gated.until(lambda: not gated.simulated.account.tables.clbs)
+    assert await is_open(gated, "waits")
 
 
 @pytest.mark.parametrize(

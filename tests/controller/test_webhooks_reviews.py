@@ -18,7 +18,14 @@ from aiohttp import ClientSession
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.api.core_v1 import Namespace, Service, ServiceSpec
+from spiderpool.api.core_v1 import (
+    LoadBalancerIngress,
+    LoadBalancerStatus,
+    Namespace,
+    Service,
+    ServiceSpec,
+    ServiceStatus,
+)
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
 from spiderpool.controller import webhooks
@@ -189,9 +196,12 @@ class TestWebhooks:
         async with ApiServer(Namespace.KIND, Service.KIND) as server, server.client() as kube:
             server.put(Namespace(metadata=ObjectMeta(name="shop", labels=label)))
             server.put(Namespace(metadata=ObjectMeta(name="plain")))
+            status = ServiceStatus(LoadBalancerStatus([LoadBalancerIngress(ip="198.51.100.1")]))
             for namespace in ("shop", "plain"):
-                server.put(Service(metadata=ObjectMeta(name="web", namespace=namespace), spec=spec))
+                server.put(Service(metadata=ObjectMeta(name="web", namespace=namespace), spec=spec, status=status))
+            server.put(Service(metadata=ObjectMeta(name="refused", namespace="shop"), spec=spec))
             async with admission_caller(Webhooks(kube, frozenset({4}), GATING)) as http:
+                warnings: list[str] = []
 
                 async def gates_in(namespace: str, app: str) -> Any:
                     document = {"metadata": {"labels": {"app": app}}, "spec": {"containers": [{"name": "c"}]}}
@@ -200,10 +210,12 @@ class TestWebhooks:
                     reply = await (await http.post("/mutate--v1-pod", json=asked)).read()
                     response = msgspec.json.decode(reply)["response"]
                     assert response["allowed"]
+                    warnings[:] = response.get("warnings", [])
                     operations = msgspec.json.decode(base64.b64decode(response.get("patch", "W10=")))
                     return patched(document, operations)["spec"].get("readinessGates")
 
                 assert await gates_in("shop", "web") == [{"conditionType": "service.readiness.alibabacloud.com/web"}]
+                assert "no readiness gate of Service refused, which has no load balancer" in " ".join(warnings)
                 assert await gates_in("shop", "other") is None
                 assert await gates_in("plain", "web") is None
 

@@ -11,7 +11,7 @@ from spiderpool.cloudcontroller.readiness_gates import ReadinessGates
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
 from spiderpool.core.cloud.loadbalancer import backends
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import uses_pods
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 
@@ -38,11 +38,15 @@ class ServiceBackends:
 
     async def snapshot(self, service: Service, options: BalancerOptions) -> BackendSnapshot:
         """Returns the nodes, the Service's endpoints and, where pods are the servers, the ENIs of their addresses."""
-        slices = await self._gates.admit(service, options.kind, self._slices.get(service.key))
+        slices = await self._gates.admit(service, options, self._slices.get(service.key), self._nodes.get)
         enis: Mapping[str, str] = {}
         if uses_pods(service, options, self._configuration):
             enis = await self._enis_of(backends.pod_addresses(service.spec.ports or (), slices, options))
         return BackendSnapshot(self._nodes.items(), slices, enis)
+
+    async def release_gates(self, service: Service, kind: BalancerKind) -> None:
+        """Lets the pods of a Service that has no balancer become ready, which waited for it."""
+        await self._gates.release(service, kind, self._slices.get(service.key))
 
     async def _enis_of(self, addresses: Collection[str]) -> Mapping[str, str]:
         """Returns the ENIs of addresses as nodes report them, the others as the cloud answers, which is cached."""

@@ -7,10 +7,14 @@ from spiderpool.api.core_v1 import Service
 from spiderpool.cloud.loadbalancers import LoadBalancers
 from spiderpool.cloudcontroller.service_state import ServiceStates
 from spiderpool.core.cloud.loadbalancer import planning
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, lent_groups, owner_of
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
 from spiderpool.errors import BadConfig, NotReady
+
+
+class BalancerGone(NotReady):
+    """The balancer of a Service was deleted by somebody else, as far as can be known."""
 
 
 class BalancerFinder:
@@ -76,7 +80,13 @@ class BalancerFinder:
         if self._states.is_confirmed_missing(service.key):
             text = f"load balancer {name} was deleted; delete the Service and create it anew to get another"
             self._states.record(service, event_reasons.LOAD_BALANCER_NOT_FOUND, text)
+            raise BalancerGone(f"load balancer {name} cannot be found; none is made in its place")
         raise NotReady(f"load balancer {name} cannot be found; none is made in its place")
+
+    def is_recorded(self, service: Service, kind: BalancerKind) -> bool:
+        """Whether a Service says that it has a balancer, or had: by its label or its address."""
+        has_label = kind.naming.identity_label in (service.metadata.labels or {})
+        return has_label or bool(service.status.loadBalancer.ingress)
 
     async def held(self, service: Service, options: BalancerOptions) -> ObservedLoadBalancer | None:
         """Returns the balancer that was made for, or lent to, a Service; asks for none if nothing speaks of one."""

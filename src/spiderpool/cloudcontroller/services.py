@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from contextlib import suppress
 
 from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import LoadBalancerIngress, Node, Service
@@ -12,23 +12,22 @@ from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.cloud.loadbalancers import LoadBalancers
 from spiderpool.cloud.provider import CloudError, StepsRefused, is_quota
-from spiderpool.cloudcontroller import readiness_gates
 from spiderpool.cloudcontroller.balancer_grants import GrantReconciler
 from spiderpool.cloudcontroller.balancer_limits import BalancerLimits, TooManyLoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.other_controller import ChangedByAnother, OtherController
 from spiderpool.cloudcontroller.readiness_gates import ReadinessGates
 from spiderpool.cloudcontroller.service_backends import ServiceBackends, deciding_part, service_of
-from spiderpool.cloudcontroller.service_balancers import BalancerFinder
+from spiderpool.cloudcontroller.service_balancers import BalancerFinder, BalancerGone
 from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
 from spiderpool.cloudcontroller.service_removal import BalancerRemoval, preserves
 from spiderpool.cloudcontroller.service_reports import ServiceReports
 from spiderpool.cloudcontroller.service_state import ServiceStates, messages_of, reason_of
-from spiderpool.core.cloud.loadbalancer import adoption, backends, checking, grants, planning, settling
+from spiderpool.core.cloud.loadbalancer import adoption, backends, checking, gates, grants, planning, settling
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of, wants_balancer
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of
-from spiderpool.core.cloud.loadbalancer.steps import AddServers, CreateBalancer
+from spiderpool.core.cloud.loadbalancer.steps import AddServers, CreateBalancer, Step
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed, ObservedLoadBalancer
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
 from spiderpool.kube import finalizers
@@ -71,7 +70,7 @@ class ServiceReconciler:
         self._finder = BalancerFinder(balancers, self._states, configuration)
         self._effects = ServiceEffects(cluster.client, listers.services, balancers)
         self._removal = BalancerRemoval(self._effects, self._states, self._grants, self._limits, configuration)
-        self._gates = ReadinessGates(cluster.client)
+        self._gates = ReadinessGates(cluster.client, self._queue_later)
         self._backends = ServiceBackends(listers, balancers.enis, self._gates, configuration, self._timings)
         first, last = self._timings.first_pause, self._timings.last_pause
         self._queue = WorkQueue(self._reconcile, "services", first_pause=first, last_pause=last)
@@ -86,6 +85,7 @@ class ServiceReconciler:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run(WORKERS))
             group.create_task(self._resync())
+            group.create_task(self._gates.run())
             group.create_task(self._grants.run())
             group.create_task(self._other.run())
 
@@ -164,6 +164,10 @@ class ServiceReconciler:
             return
         try:
             is_served = await self._serve(service, kind, formers)
+        except BalancerGone:
+            for each in held:
+                await self._backends.release_gates(service, each)
+            raise
         except SpiderpoolError as error:
             if isinstance(error, REFUSALS) or (kind is not None and formers):
                 await self._ensure_backends(service, held)
@@ -178,6 +182,7 @@ class ServiceReconciler:
         """
         if kind is None:
             for former in formers:
+                await self._backends.release_gates(service, former)
                 await self._removal.remove(service, former)
             return True
         if formers and (kept := await self._kept_kind(service, formers)):
@@ -239,7 +244,7 @@ class ServiceReconciler:
             return False
         model = build_model(service, options, await self._backends.snapshot(service, options), self._configuration)
         if not formers and self._is_applied(service, model):
-            await self._open_gates(service, model)
+            await self._gates.open(service, model, gates.places(model.groups))
             return True
         service = await self._add_finalizer(service, kind)
         observed = await (self._finder.successor(service, model) if formers else self._finder.find(service, model))
@@ -301,24 +306,29 @@ class ServiceReconciler:
         return not missing
 
     async def _ensure_backends(self, service: Service, held: Iterable[BalancerKind]) -> None:
-        """Updates the servers of balancers that the Service has; everything else waits for its correction."""
+        """Updates the servers of balancers that the Service has; everything else waits for its correction.
+
+        Pods wait for a balancer by their readiness gates only where the Service has one, or had.
+        """
         for kind in held:
             options = options_of(service, kind)
             is_valid = checking.are_backends_valid(service, options, self._configuration)
-            observed = await self._finder.held(service, options) if is_valid else None
-            if observed is not None:
+            has_any = self._finder.is_recorded(service, kind)
+            observed = await self._finder.held(service, options) if is_valid or not has_any else None
+            if observed is None and not has_any:
+                await self._backends.release_gates(service, kind)
+            elif observed is not None and is_valid:
                 snapshot = await self._backends.snapshot(service, options)
                 model = build_model(service, options, snapshot, self._configuration)
-                model = self._without_refused_groups(service, options, model, observed)
-                await self._carry_out(service, model, observed, only_backends=True)
+                refused = self._refused_groups(service, options, model, observed)
+                await self._carry_out(service, model, observed, only_backends_beside=refused)
 
-    def _without_refused_groups(
+    def _refused_groups(
         self, service: Service, options: BalancerOptions, model: LoadBalancerModel, observed: ObservedLoadBalancer
-    ) -> LoadBalancerModel:
-        """Returns the model without users' server groups that the Service neither may use nor uses."""
+    ) -> frozenset[str]:
+        """Returns the users' server groups that the Service neither may use nor uses."""
         missing = self._reports.missing(service, options) if model.lent_groups else ()
-        refused = {need.value for need in missing if not grants.is_in_use(need, model, observed)}
-        return replace(model, groups=tuple(group for group in model.groups if group.name not in refused))
+        return frozenset(need.value for need in missing if not grants.is_in_use(need, model, observed))
 
     def _is_applied(self, service: Service, model: LoadBalancerModel) -> bool:
         """Whether the balancer was made like this model, and the Service still has its finalizer and address."""
@@ -333,9 +343,17 @@ class ServiceReconciler:
         return updated
 
     async def _carry_out(
-        self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer, *, only_backends: bool = False
+        self,
+        service: Service,
+        model: LoadBalancerModel,
+        observed: ObservedLoadBalancer,
+        *,
+        only_backends_beside: Collection[str] | None = None,
     ) -> bool:
-        """Carries out a plan; returns whether servers only wait for another to be well: then it looks again."""
+        """Carries out a plan; returns whether servers only wait for another to be well: then it looks again.
+
+        ``only_backends_beside``: only servers of groups that are there are changed, but for these groups.
+        """
         model = adoption.adapted(model, observed)
         self._states.note_servers(service.key, model.kind, observed.groups)
         before = self._states.unsettled(service.key, model.kind, model.settling)
@@ -343,17 +361,17 @@ class ServiceReconciler:
         if not state.is_at_quota:  # where there is no room, nodes leave first
             model = planning.with_leaving_nodes(model, observed, before)
         steps = planning.plan(model, observed, before)
-        steps = planning.only_backends(steps) if only_backends else steps
-        added = [server for step in steps if isinstance(step, AddServers) for server in step.servers]
-        if model.with_pods or not added:  # the others are servers already, whatever is refused now
-            await self._open_gates(service, model, {server.address for server in added})
+        if only_backends_beside is not None:
+            steps = planning.only_backends(steps, only_backends_beside)
+        await self._gates.open(service, model, gates.places(observed.groups))  # whatever is refused now
         try:
             await self._effects.carry_out(service, model.kind, steps, observed)
         except CloudError as error:
             state.is_at_quota = is_quota(error)
+            await self._open_gates_of_added(service, model, observed, steps)
             raise
         state.is_at_quota = False
-        await self._open_gates(service, model)
+        await self._gates.open(service, model, gates.places(observed.groups, steps))
         self._states.note_servers(service.key, model.kind, model.groups)
         after = self._states.unsettled(service.key, model.kind, model.settling)
         waits = settling.waits(model, observed, before | after)  # also for what has settled since the plan was made
@@ -362,14 +380,19 @@ class ServiceReconciler:
             self._queue.add(service.key, model.settling)
         return waits
 
-    async def _open_gates(self, service: Service, model: LoadBalancerModel, others: Collection[str] = ()) -> None:
-        """Lets pods become ready that are servers now, and looks later at those that may become servers.
+    async def _open_gates_of_added(
+        self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer, steps: Iterable[Step]
+    ) -> None:
+        """Lets pods become ready that have become servers although other steps of the plan were refused.
 
-        ``others`` are addresses of pods that are no servers yet.
+        The balancer is asked once more: of a step with many servers some may have got in.
         """
-        await self._gates.open(service, model.kind, {*model.unresolved, *others})
-        if self._gates.waits(service.key):
-            self._queue.add(service.key, readiness_gates.PAUSE)
+        if not self._gates.has_closed(service.key) or not any(isinstance(step, AddServers) for step in steps):
+            return
+        with suppress(CloudError):  # then with the next plan, which is made soon
+            now = await self._balancers.apis[model.kind].find(model.owner, observed.identity, model.lent_groups)
+            if now is not None:
+                await self._gates.open(service, model, gates.places(now.groups))
 
     async def _create(
         self, service: Service, model: LoadBalancerModel, formers: Sequence[BalancerKind]

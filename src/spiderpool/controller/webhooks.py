@@ -366,7 +366,12 @@ class Webhooks:
             reason = str(error) or "no answer in time"
             warnings.append(f"the pod gets no readiness gates of load balancers: {reason}")
             return pod
-        return with_readiness_gates(pod, gates.gates_of(pod.metadata.labels or {}, services, provider.kind_of))
+        given, absent = gates.gates_of(pod.metadata.labels or {}, services, provider.kind_of)
+        warnings += [
+            f"the pod gets no readiness gate of Service {name}, which has no load balancer (yet): see its Events"
+            for name in absent
+        ]
+        return with_readiness_gates(pod, given)
 
     async def _requesting(self, pod: NewPod, namespace: str, until: float, warnings: list[str]) -> NewPod:
         """The pod with requests of addresses; a warning instead, where what decides cannot be read in time."""

@@ -8,12 +8,32 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.core_v1 import ObjectReference
+from spiderpool.api.core_v1 import ObjectReference, Service
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.pod_readiness import GatedPod
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB, kind_of
-from spiderpool.core.cloud.loadbalancer.gates import addresses_of, candidates, gate_states, gates_of, with_admitted
-from tests.core.pretend_balancers import endpoints, service
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
+from spiderpool.core.cloud.loadbalancer.gates import (
+    ClosedPod,
+    candidates,
+    closed_gates,
+    gate_states,
+    gates_of,
+    places,
+    reached_by,
+    served,
+    with_admitted,
+)
+from spiderpool.core.cloud.loadbalancer.planning import only_backends, plan
+from tests.core.pretend_balancers import (
+    carried_out,
+    endpoints,
+    model_of,
+    node,
+    options,
+    reached,
+    service,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -29,6 +49,12 @@ def referring(item: EndpointSlice, **reference: Any) -> EndpointSlice:
         fields = {"kind": "Pod", "name": f"p-{each.addresses[0]}", "namespace": "default", "uid": uid, **reference}
         listed.append(replace(each, targetRef=ObjectReference(**fields)))
     return replace(item, endpoints=listed)
+
+
+def published(requested: Service) -> Service:
+    """The Service with the address of a balancer."""
+    status = msgspec.convert({"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}]}}, type(requested.status))
+    return replace(requested, status=status)
 
 
 def pod(uid: str, *true: str, gate: str = GATE) -> GatedPod:
@@ -72,7 +98,7 @@ def test_a_pod_is_a_server_when_its_containers_are_ready() -> None:
     states = gate_states([closed, opened, waiting, of_another, pod("plain", gate="")], GATE)
     assert states.admitted == {"closed", "opened"}, "also while the kubelet has not noticed the condition"
     assert states.closed == (closed,)
-    assert states.waiting == {"waiting"}
+    assert states.waiting == (waiting,)
     assert states.without == {"another", "plain"}
 
 
@@ -81,7 +107,6 @@ def test_the_endpoints_of_such_pods_count_as_ready() -> None:
     ready = [each.ready for one in with_admitted([item], {"uid-10.0.0.2"}) for each in one.endpoints or ()]
     assert ready == [False, True]
     assert with_admitted([item], ()) == [item]
-    assert addresses_of([item], "uid-10.0.0.2") == {"10.0.0.2"}
 
 
 @pytest.mark.parametrize(
@@ -99,8 +124,76 @@ def test_the_endpoints_of_such_pods_count_as_ready() -> None:
 def test_the_gates_of_a_new_pod_are_those_of_the_services_that_select_it(
     labels: dict[str, str], spec: dict[str, Any], gates: list[str]
 ) -> None:
-    assert gates_of(labels, [service({"port": 80}, **spec)], kind_of) == gates
+    requested = service({"port": 80}, **spec)
+    assert gates_of(labels, [published(requested)], kind_of) == (gates, [])
+    assert gates_of(labels, [requested], kind_of) == ([], ["web"] if gates else []), "perhaps it is refused for ever"
 
 
 def test_a_gate_is_named_after_its_service() -> None:
     assert {kind.naming.readiness_gate("web") for kind in (CLB, NLB)} == {GATE}
+
+
+PODS = {"annotations": {"service.beta.kubernetes.io/backend-type": "eni"}}
+ENIS = {"10.0.0.1": "eni-1", "10.0.0.2": "eni-2"}
+
+
+def closed(*names: str) -> ClosedPod:
+    """A pod that is reached by servers of these names."""
+    return ClosedPod(pod("-".join(names), "ContainersReady"), frozenset(names))
+
+
+def test_a_pod_is_served_when_it_is_in_the_group_of_each_port() -> None:
+    """A port whose group is not there yet, since the Service is refused for something else, has no servers."""
+    slices = [endpoints(("10.0.0.1", "a"), port=80)]
+    before = reached(model_of(service({"port": 80}, **PODS), BackendSnapshot((), slices, ENIS)), None)
+    moved = model_of(
+        service({"port": 80, "targetPort": 9090}, **PODS),
+        BackendSnapshot((), [endpoints(("10.0.0.1", "a"), port=9090)], ENIS),
+    )
+    steps = only_backends(plan(moved, before))
+    assert not steps
+    waits = closed("10.0.0.1")
+    assert served([waits], moved, places(before.groups, steps)) == ([], [waits])
+    after = carried_out(plan(moved, before), before)
+    assert after is not None
+    assert served([waits], moved, places(after.groups)) == ([waits], [])
+    assert served([waits], moved, places(before.groups, plan(moved, before))) == ([waits], [])
+
+
+def test_a_pod_waits_for_no_other_server_than_its_own() -> None:
+    slices = [endpoints(("10.0.0.1", "a"), ("10.0.0.2", "a"), ("10.0.0.9", "a"))]
+    model = model_of(service({"port": 80}, **PODS), BackendSnapshot((), slices, ENIS))
+    (group,) = model.groups
+    present = {(group.name, server.key) for server in group.servers if server.address == "10.0.0.1"}
+    first, second, unresolved = closed("10.0.0.1"), closed("10.0.0.2"), closed("10.0.0.9")
+    assert served([first, second, unresolved], model, present) == ([first], [second, unresolved])
+
+
+@pytest.mark.parametrize(
+    ("policy", "present", "is_served"),
+    [
+        ("Local", ["i-a"], True),
+        ("Local", ["i-b"], False),
+        ("Cluster", ["i-b"], True),
+        ("Cluster", [], False),
+    ],
+)
+def test_with_nodes_as_servers_a_pod_is_reached_by_its_node_or_by_any(
+    policy: str, present: list[str], is_served: bool
+) -> None:
+    requested = service({"port": 80}, externalTrafficPolicy=policy)
+    slices = [referring(endpoints(("10.0.0.1", "a"), ("10.0.0.2", "b")))]
+    nodes = {name: node(name) for name in ("a", "b")}
+    model = model_of(requested, BackendSnapshot([*nodes.values()], slices))
+    (group,) = model.groups
+    there = {(group.name, server.key) for server in group.servers if server.identity in present}
+    waiting = pod("uid-10.0.0.1", "ContainersReady")
+    names = reached_by(waiting, requested, slices, options("clb", {}), nodes.get)
+    assert names == {"10.0.0.1", *(["i-a"] if policy == "Local" else [])}
+    each = ClosedPod(waiting, names)
+    assert served([each], model, there) == (([each], []) if is_served else ([], [each]))
+
+
+def test_the_gates_that_are_closed() -> None:
+    waiting = pod("waiting")
+    assert closed_gates([waiting, pod("open", GATE), pod("plain", gate="")], GATE) == [waiting]

@@ -174,6 +174,11 @@ def _servers_of(node: Node, port: int, weight: int, options: BalancerOptions) ->
     return {BackendServer(instance, "instance", port, weight)} if instance else set()
 
 
+def identities_of(node: Node, options: BalancerOptions) -> frozenset[str]:
+    """Returns the identities of the servers that a node is."""
+    return frozenset(server.identity for server in _servers_of(node, 0, 0, options))
+
+
 def _addresses_of(node: Node, options: BalancerOptions) -> tuple[str, ...]:
     """Returns the node's first internal address of each family of the backends."""
     first: dict[str, str] = {}

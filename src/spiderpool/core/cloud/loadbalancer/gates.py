@@ -1,7 +1,8 @@
 """Readiness gates of pods that wait for a load balancer: which pods are servers before they are ready.
 
 A pod with the gate of a Service becomes ready only when its condition of that name is True, and that is set when the
-pod is a server. Until then its endpoint is not ready, so its containers count instead.
+pod is a server. Until then its endpoint is not ready, so its containers count instead. A pod waits for nothing where
+there is no balancer.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from spiderpool.api.core_v1 import ObjectReference, Service
+from spiderpool.api.core_v1 import Node, ObjectReference, Service
 from spiderpool.api.discovery_v1 import Endpoint, EndpointConditions, EndpointSlice
 from spiderpool.api.pod_readiness import GatedPod
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
+from spiderpool.core.cloud.loadbalancer import backends
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.steps import AddServers, RemoveServers, Step
+from spiderpool.core.cloud.loadbalancer.values import ServerGroup, ServerPlace
 
 CONTAINERS_READY = "ContainersReady"
 
@@ -27,23 +32,38 @@ class GateStates:
     """Those that are servers although their endpoints are not ready."""
     closed: tuple[GatedPod, ...] = ()
     """Those among them whose condition has to be set as soon as they are servers."""
-    waiting: frozenset[str] = frozenset()
+    waiting: tuple[GatedPod, ...] = ()
     """Those with a gate whose containers are not ready."""
     without: frozenset[str] = frozenset()
     """Those without the gate, which they will never have."""
 
 
+@dataclass(frozen=True, slots=True)
+class ClosedPod:
+    """A pod whose condition has to be set as soon as it is a server."""
+
+    pod: GatedPod
+    reached_by: frozenset[str] = frozenset()
+    """The servers that it cannot do without, where they are wanted: its own addresses, and what its node is."""
+
+
 def gates_of(
     labels: Mapping[str, str], services: Iterable[Service], kind_of: Callable[[Service], BalancerKind | None]
-) -> list[str]:
-    """Returns the gates of a new pod: of each Service that selects it and asks for one of our load balancers."""
+) -> tuple[list[str], list[str]]:
+    """Returns the gates of a new pod, and the names of Services for which it gets none.
+
+    A gate for each Service that selects the pod and has one of our load balancers. Services that ask for a balancer and
+    have no address of one yet get no traffic by it: perhaps they are refused, and a pod would wait for ever.
+    """
     chosen = [
         service
         for service in services
         if service.spec.selector and service.spec.selector.items() <= labels.items() and not service.terminating
     ]
     found = ((service, kind_of(service)) for service in sorted(chosen, key=lambda each: each.name))
-    return [kind.naming.readiness_gate(service.name) for service, kind in found if kind]
+    asking = [(service, kind) for service, kind in found if kind]
+    given = [kind.naming.readiness_gate(each.name) for each, kind in asking if each.status.loadBalancer.ingress]
+    return given, [service.name for service, _ in asking if not service.status.loadBalancer.ingress]
 
 
 def candidates(service: Service, slices: Iterable[EndpointSlice]) -> list[ObjectReference]:
@@ -71,20 +91,65 @@ def gate_states(pods: Iterable[GatedPod], gate: str) -> GateStates:
     return GateStates(
         admitted=_uids(admitted),
         closed=tuple(pod for pod in admitted if not pod.is_true(gate)),
-        waiting=_uids(gated) - _uids(admitted),
+        waiting=tuple(pod for pod in gated if pod not in admitted),
         without=_uids(found) - _uids(gated),
     )
+
+
+def closed_gates(pods: Iterable[GatedPod], gate: str) -> list[GatedPod]:
+    """Returns the pods that have the gate, and whose condition is not set."""
+    return [pod for pod in pods if pod.has_gate(gate) and not pod.is_true(gate)]
+
+
+def places(groups: Iterable[ServerGroup], steps: Iterable[Step] = ()) -> frozenset[ServerPlace]:
+    """Returns the servers that are in these groups after steps have been carried out."""
+    found = {(group.name, server.key) for group in groups for server in group.servers}
+    for step in steps:
+        match step:
+            case AddServers(group, servers):
+                found.update((group, server.key) for server in servers)
+            case RemoveServers(group, servers):
+                found.difference_update((group, server.key) for server in servers)
+    return frozenset(found)
+
+
+def reached_by(
+    pod: GatedPod,
+    service: Service,
+    slices: Iterable[EndpointSlice],
+    options: BalancerOptions,
+    node_of: Callable[[str], Node | None],
+) -> frozenset[str]:
+    """Returns the servers by which alone a pod is reached: its addresses, or its node, unless any node leads to it."""
+    own = [each for item in slices for each in item.endpoints or () if _uid(each) == pod.metadata.uid]
+    found = {address for each in own for address in each.addresses[:1]}
+    if service.spec.externalTrafficPolicy == "Local":
+        nodes = [node for each in own if each.nodeName and (node := node_of(each.nodeName))]
+        found.update(identity for node in nodes for identity in backends.identities_of(node, options))
+    return frozenset(found)
+
+
+def served(
+    pods: Iterable[ClosedPod], model: LoadBalancerModel, present: Collection[ServerPlace]
+) -> tuple[list[ClosedPod], list[ClosedPod]]:
+    """Returns which pods get traffic of each port when the balancer has these servers, and the others.
+
+    ``model`` is all that the Service asks for, also groups that are not there yet, with the names that they have.
+    """
+    desired = [(group.name, server) for group in model.groups for server in group.servers]
+    absent = [server for group, server in desired if (group, server.key) not in present]
+    missing = {*model.unresolved, *(name for each in absent for name in (each.identity, each.address))}
+    filled = {group for group, server in desired if (group, server.key) in present}
+    is_filled = all(group in filled for group, _ in desired)
+    found: tuple[list[ClosedPod], list[ClosedPod]] = ([], [])
+    for pod in pods:
+        found[0 if is_filled and not pod.reached_by & missing else 1].append(pod)
+    return found
 
 
 def with_admitted(slices: Sequence[EndpointSlice], admitted: Collection[str]) -> Sequence[EndpointSlice]:
     """Returns the slices with the endpoints of these pods as ready ones."""
     return [_with_admitted(each, admitted) for each in slices] if admitted else slices
-
-
-def addresses_of(slices: Iterable[EndpointSlice], uid: str) -> set[str]:
-    """Returns the addresses of a pod."""
-    endpoints = (each for item in slices for each in item.endpoints or ())
-    return {each.addresses[0] for each in endpoints if each.addresses and _uid(each) == uid}
 
 
 def _with_admitted(item: EndpointSlice, admitted: Collection[str]) -> EndpointSlice:

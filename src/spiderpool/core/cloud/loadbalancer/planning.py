@@ -82,11 +82,16 @@ def with_leaving_nodes(
     return replace(model, groups=tuple(_with_leaving_nodes(group, observed, unsettled) for group in model.groups))
 
 
-def only_backends(steps: Iterable[Step]) -> tuple[Step, ...]:
-    """Returns the steps about servers of existing groups: those that need not wait for a correction of the Service."""
-    made = {step.group.name for step in steps if isinstance(step, CreateGroup)}
+def only_backends(steps: Iterable[Step], refused: Collection[str] = ()) -> tuple[Step, ...]:
+    """Returns the steps about servers of existing groups: those that need not wait for a correction of the Service.
+
+    ``refused`` are groups that the Service may not use.
+    """
+    left_out = {step.group.name for step in steps if isinstance(step, CreateGroup)}.union(refused)
     return tuple(
-        step for step in steps if isinstance(step, AddServers | SetWeights | RemoveServers) and step.group not in made
+        step
+        for step in steps
+        if isinstance(step, AddServers | SetWeights | RemoveServers) and step.group not in left_out
     )
 
 
