@@ -10,7 +10,7 @@ from spiderpool.cloud.provider import CloudError, CloudUnavailable, QuotaExceede
 from spiderpool.cloud.step_runner import MOST_AT_ONCE, MOST_LOST, StepRunner
 from spiderpool.core.cloud.loadbalancer.planning import plan
 from spiderpool.core.cloud.loadbalancer.steps import Step
-from tests.core.cloud.loadbalancer.test_ordering import NODES, SECURE_PORTS, observed
+from tests.core.cloud.loadbalancer.test_ordering import NODES, SECURE_PORTS, lent, observed
 from tests.core.pretend_balancers import HTTP, model_of, service
 
 pytestmark = pytest.mark.unit
@@ -69,6 +69,15 @@ async def test_where_a_quota_was_in_the_way_it_is_tried_again_after_a_removal() 
     await runner.run()
     assert runner.refusals == []
     assert sorted(far.done) == sorted(map(str, steps))
+
+
+async def test_a_users_group_is_not_emptied_to_make_room_in_another() -> None:
+    before = observed(lent("rsp-1:80", NODES))
+    far = PretendSteps(("add to rsp-2", QuotaExceeded("full")))
+    runner = StepRunner(plan(lent("rsp-2:80", NODES), before), before, far.do)
+    await runner.run()
+    assert far.done == []
+    assert [str(step).partition(":")[0] for step in runner.left] == ["add to rsp-2", "remove from rsp-1"]
 
 
 async def test_a_quota_with_nothing_to_remove_is_told_once() -> None:

@@ -195,7 +195,7 @@ def _listeners(
     listener = step.listener
     match step:
         case CreateListener():
-            assert listener.key not in listeners
+            assert not any(listener.overlaps(each) for each in listeners.values())
             assert not listener.group or observed.group(listener.group)
             target = listener.settings.get("ForwardPort")
             assert not target or (int(target), "tcp") in listeners

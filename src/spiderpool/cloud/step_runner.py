@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from spiderpool.cloud.provider import CloudError, CloudUnavailable, QuotaExceeded
 from spiderpool.core.cloud.loadbalancer.ordering import prerequisites
-from spiderpool.core.cloud.loadbalancer.steps import DeleteGroup, DeleteListener, RemoveServers, Step
+from spiderpool.core.cloud.loadbalancer.steps import AddServers, DeleteGroup, DeleteListener, RemoveServers, Step
 from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer
 
 MOST_AT_ONCE = 10
@@ -34,6 +34,11 @@ class StepRunner:
     def refusals(self) -> list[tuple[Step, CloudError]]:
         """The steps that were refused, in the order of the plan, and why."""
         return [(self._steps[place], self._refused[place]) for place in sorted(self._refused)]
+
+    @property
+    def left(self) -> list[Step]:
+        """The steps that were not carried out: refused, or not begun."""
+        return [step for place, step in enumerate(self._steps) if place not in self._done]
 
     async def run(self) -> None:
         """Carries out all steps that can be. Where a quota was in the way, those once more for which room was made."""
@@ -72,9 +77,17 @@ class StepRunner:
 
     def _may_begin(self, place: int) -> bool:
         """Whether all that a step needs is done. Servers may also make room for those that a quota keeps out."""
-        missing = self._waits[place].done - self._done
-        is_room = isinstance(self._steps[place], RemoveServers)
-        return not missing or (is_room and all(isinstance(self._refused.get(each), QuotaExceeded) for each in missing))
+        return all(self._makes_room(place, each) for each in self._waits[place].done - self._done)
+
+    def _makes_room(self, place: int, refused: int) -> bool:
+        """Whether a step takes servers out of the very group that a quota kept others out of."""
+        step, other = self._steps[place], self._steps[refused]
+        return (
+            isinstance(step, RemoveServers)
+            and isinstance(other, AddServers)
+            and step.group == other.group
+            and isinstance(self._refused.get(refused), QuotaExceeded)
+        )
 
     def _is_open(self, place: int) -> bool:
         """Whether a step was not carried out because of a quota, or of another step."""

@@ -407,6 +407,7 @@ def _listener(described: Json, groups: Mapping[str, str]) -> Listener:
         settings=settings,
         running=described.get("ListenerStatus") not in ("Stopped", "Stopping"),
         identity=required(described, "ListenerId"),
+        last_port=0 if port else number(described, "EndPort"),
     )
 
 

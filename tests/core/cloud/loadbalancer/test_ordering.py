@@ -13,7 +13,7 @@ from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.ordering import prerequisites
 from spiderpool.core.cloud.loadbalancer.planning import plan, plan_removal
 from spiderpool.core.cloud.loadbalancer.steps import CreateBalancer, Step
-from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer
+from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer, ServerGroup
 from tests.core.pretend_balancers import HTTP, SECURE, carried_out, model_of, node, reached, service
 
 pytestmark = pytest.mark.unit
@@ -22,6 +22,29 @@ NODES = BackendSnapshot([node("a"), node("b")])
 SECURE_PORTS = (HTTP, SECURE)
 OTHERS = BackendSnapshot([node("c")])
 REDIRECT = {"protocol-port": "http:80,https:443", "forward-port": "80:443", "cert-id": "crt-1"}
+SECOND = {"port": 76, "nodePort": 30076}
+OVERRIDE = (("force-override-listeners", "true"),)
+USERS = ObservedLoadBalancer(
+    "lb-u",
+    "users",
+    "198.51.100.9",
+    groups=tuple(ServerGroup(name, identity=name, is_lent=True) for name in ("rsp-1", "rsp-2")),
+)
+
+
+def lent(groups: str, backends: BackendSnapshot, *annotations: tuple[str, str]) -> LoadBalancerModel:
+    """A Service on a user's balancer, whose servers are put into a user's group."""
+    given = {"id": "lb-u", **({"vgroup-port": groups} if groups else {}), **dict(annotations)}
+    return model_of(service(HTTP, annotations=given), backends)
+
+
+def ranged(ports: str, *others: dict[str, int]) -> LoadBalancerModel:
+    """A network balancer that listens on ranges of ports."""
+    given = {"zone-maps": "h:v,i:w", "listener-port-range": ports}
+    listed = [{"port": 70, "nodePort": 30070}, *others]
+    return model_of(service(*listed, loadBalancerClass="alibabacloud.com/nlb", annotations=given), NODES)
+
+
 HISTORIES = [
     (model_of(service(HTTP), NODES), model_of(service(HTTP), OTHERS)),
     (model_of(service(HTTP, SECURE), NODES), model_of(service(HTTP), NODES)),
@@ -32,13 +55,22 @@ HISTORIES = [
         model_of(service(HTTP), NODES),
         model_of(service(HTTP, annotations={"name": "x", "additional-resource-tags": "team=x"}), OTHERS),
     ),
+    *(
+        (lent(former, NODES, *OVERRIDE), lent(later, backends, *OVERRIDE))
+        for former, later in (("rsp-1:80", "rsp-2:80"), ("rsp-1:80", ""), ("", "rsp-1:80"))
+        for backends in (NODES, OTHERS)
+    ),
+    (lent("rsp-1:80", NODES, *OVERRIDE), lent("rsp-2:80", NODES, *OVERRIDE, ("protocol-port", "http:80"))),
+    (ranged("70-75:70"), ranged("71-75:70")),
+    (ranged("70-75:70"), ranged("70-80:70")),
+    (ranged("70-75:70", SECOND), ranged("70-72:70,73-80:76", SECOND)),
 ]
 
 
 def observed(model: LoadBalancerModel | None = None) -> ObservedLoadBalancer:
     """A balancer without parts, or as a model wants it."""
     if model is not None:
-        return reached(model, None)
+        return reached(model, USERS if model.reuse else None)
     made = carried_out([CreateBalancer(model_of(service(HTTP), NODES))], None)
     assert made is not None
     return made
@@ -74,8 +106,8 @@ def test_whichever_step_is_refused_every_port_keeps_a_server(
     present = observed(before)
     steps = plan(after, present)
     needs = prerequisites(steps, present)
-    former = {(listener.port, listener.protocol) for listener in before.listeners}
-    kept = {listener.port for listener in after.listeners if (listener.port, listener.protocol) in former}
+    former = {(listener.ports, listener.protocol) for listener in before.listeners}
+    kept = {listener.port for listener in after.listeners if (listener.ports, listener.protocol) in former}
     for refused in range(len(steps)):
         done = set[int]()
         for place in range(len(steps)):
@@ -92,7 +124,7 @@ def test_whichever_step_is_refused_every_port_keeps_a_server(
 
 
 def test_settings_and_tags_come_last_and_stop_nothing() -> None:
-    before, after = HISTORIES[-1]
+    before, after = HISTORIES[5]
     found = waits(plan(after, observed(before)), observed(before))
     *parts, name, tag = found
     assert name.startswith("change the balancer's name")
@@ -117,6 +149,39 @@ def test_a_port_is_replaced_only_when_its_new_group_has_servers() -> None:
     assert found[str(add)][1] == {str(create)}
     assert found[str(change)][1] == {str(create), str(add)}
     assert found[str(delete)][1] == {str(change)}
+
+
+@pytest.mark.parametrize(("former", "later"), [("rsp-1:80", "rsp-2:80"), ("rsp-1:80", "")])
+def test_whichever_step_is_refused_a_users_listener_keeps_a_server(former: str, later: str) -> None:
+    before, after = lent(former, NODES), lent(later, OTHERS)
+    present = observed(before)
+    steps = plan(after, present)
+    needs = prerequisites(steps, present)
+    for refused in range(len(steps)):
+        done = set[int]()
+        for place in range(len(steps)):
+            if place != refused and needs[place].done <= done:
+                done.add(place)
+        state = carried_out([steps[place] for place in sorted(done)], present)
+        assert state is not None
+        assert any(group.servers for group in state.groups), f"without {steps[refused]}"
+
+
+def test_a_users_group_is_emptied_when_its_listener_has_moved() -> None:
+    present = observed(lent("rsp-1:80", NODES, *OVERRIDE))
+    add, change, remove = plan(lent("rsp-2:80", NODES, *OVERRIDE), present)
+    found = waits([add, change, remove], present)
+    assert str(remove).startswith("remove from rsp-1")
+    assert found[str(remove)][1] == {str(add), str(change)}
+
+
+def test_servers_of_a_port_that_stays_do_not_wait_for_another() -> None:
+    present = observed(lent("rsp-1:80", NODES, *OVERRIDE))
+    for backends in (BackendSnapshot([node("a")]), BackendSnapshot([])):
+        steps = plan(lent("rsp-1:80", backends, *OVERRIDE, ("scheduler", "rr")), present)
+        (remove,) = (step for step in steps if str(step).startswith("remove"))
+        assert len(steps) > 1
+        assert waits(steps, present)[str(remove)] == (set(), set())
 
 
 def test_a_redirect_waits_for_its_target() -> None:

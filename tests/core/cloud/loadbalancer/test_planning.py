@@ -133,7 +133,7 @@ GROUP = "k8s/30698/web/default/c1"
         (
             {"additional-resource-tags": "team=x,cost=y"},
             {"additional-resource-tags": "team=x"},
-            [f"tag the balancer: {RECORD}={TEAM}", "take tags from the balancer: cost"],
+            ["take tags from the balancer: cost", f"tag the balancer: {RECORD}={TEAM}"],
         ),
         (
             {"health-check-interval": "9", "scheduler": "rr"},

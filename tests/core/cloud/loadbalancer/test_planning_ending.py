@@ -168,6 +168,13 @@ def test_a_node_does_not_wait_for_another_where_one_is_well_or_none_is_wanted() 
     assert weights(after(none, present)) == {}
 
 
+def test_a_node_leaves_first_where_its_group_is_full_and_only_there() -> None:
+    former = reached(model_of(service(HTTP), BackendSnapshot([node("a")])), None)
+    desired = model_of(service(HTTP), BackendSnapshot([node("b")]))
+    assert with_leaving_nodes(desired, former, [], {GROUP}) == desired
+    assert with_leaving_nodes(desired, former, [], {"another"}) != desired
+
+
 def test_a_pod_that_has_gone_leaves_at_once() -> None:
     former = reached(of_pods(pods(A), {"10.0.0.1": "eni-1"}), None)
     model = with_leaving_nodes(of_pods(pods(B), {"10.0.0.2": "eni-2"}), former, [])

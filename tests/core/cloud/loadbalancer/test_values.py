@@ -62,3 +62,13 @@ def test_what_an_installation_has_when_nothing_is_set() -> None:
         False,
         False,
     )
+
+
+@pytest.mark.parametrize(
+    ("port", "protocol", "shared"), [(69, "tcp", False), (70, "tcp", True), (75, "tcpssl", True), (76, "tcp", False)]
+)
+def test_a_range_of_ports_overlaps_listeners_within_it(port: int, protocol: str, shared: bool) -> None:
+    listener, ports = Listener(port, protocol, "other"), Listener(70, "tcp", "mine", last_port=75)
+    assert listener.overlaps(ports) is shared
+    assert ports.overlaps(listener) is shared
+    assert not ports.overlaps(replace(listener, protocol="udp"))

@@ -223,7 +223,9 @@ def _listeners(service: Service, options: BalancerOptions, configuration: Balanc
         else:
             group = group_of(service, port, options, configuration)
             settings = {**kind.listener(protocol, options), **_of_range(port, options)[0]}
-            yield Listener(ports.start if ports else port.port, protocol, description, group, settings)
+            last = ports.stop - 1 if ports else 0
+            first = ports.start if ports else port.port
+            yield Listener(first, protocol, description, group, settings, last_port=last)
 
 
 def _redirect(service: Service, port: ServicePort, options: BalancerOptions) -> Settings | None:

@@ -2,11 +2,12 @@
 
 What is about servers and listeners waits for its own group and port alone; settings and tags of the balancer wait for
 all that. Where a refused step would leave a port or a group without a server that it has now, what follows is not done.
+So servers leave a group last of all that leads elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from spiderpool.core.cloud.loadbalancer.steps import (
@@ -53,7 +54,7 @@ class _Relations:
     def __init__(self, steps: Sequence[Step], observed: ObservedLoadBalancer) -> None:
         self._steps = steps
         self._observed = observed
-        self._created = {step.listener.key: step.listener for step in steps if isinstance(step, CreateListener)}
+        self._created = [step.listener for step in steps if isinstance(step, CreateListener)]
 
     def of(self, place: int) -> Prerequisites:
         """Returns what the step at a place waits for."""
@@ -69,9 +70,9 @@ class _Relations:
             case Tag():
                 return isinstance(step, Untag)
             case Untag():
-                return not isinstance(step, BalancerStep)
+                return isinstance(step, Tag) or not isinstance(step, BalancerStep)
             case CreateGroup(_, group):
-                return group.name in (_group_of(step), self._target(step))
+                return group.name in (_group_of(step), *self._targets(step))
             case AddServers(group):
                 return self._lives_on(step, group)
             case _:
@@ -80,13 +81,23 @@ class _Relations:
     def _needs_listener(self, step: Step, earlier: Step) -> bool:
         """The same for an earlier step about a listener."""
         match earlier:
-            case CreateListener(listener) if _leads_to(self._wanted(step), listener):
+            case CreateListener(listener) if any(_leads_to(each, listener) for each in self._wanted(step)):
                 return True
-            case DeleteListener(listener) if isinstance(step, CreateListener) and step.listener.key == listener.key:
+            case DeleteListener(listener) if isinstance(step, CreateListener) and step.listener.overlaps(listener):
                 return True
             case CreateListener(listener) | DeleteListener(listener) | SetListener(listener, _):
-                former = self._observed.listener(*listener.key)
-                return isinstance(step, DeleteGroup) and former is not None and former.group == step.name
+                formers = {each.group for each in self._observed.listeners if each.overlaps(listener)}
+                return self._leaves(step, formers - self._targets(earlier), formers)
+            case _:
+                return False
+
+    def _leaves(self, step: Step, left: Collection[str], formers: Collection[str]) -> bool:
+        """Whether a step takes away what a listener leads to, or, of the groups that it leaves, the last servers."""
+        match step:
+            case DeleteGroup(name):
+                return name in formers
+            case RemoveServers(name, servers):
+                return name in left and not self._remaining(name) - {server.key for server in servers}
             case _:
                 return False
 
@@ -95,40 +106,44 @@ class _Relations:
         if isinstance(step, BalancerStep):
             return True  # a balancer whose settings are being changed refuses changes of its listeners
         group = _group_of(earlier)
-        if group and group in (_group_of(step), self._target(step)):
+        if group and group in (_group_of(step), *self._targets(step)):
             return True
         if not isinstance(step, ListenerStep) or not isinstance(earlier, ListenerStep):
             return False
-        if step.listener.key == earlier.listener.key:
+        if step.listener.overlaps(earlier.listener):
             return True
         former = self._observed.listener(*earlier.listener.key)
         return isinstance(step, DeleteListener) and former is not None and not former.group  # perhaps a redirect to it
 
-    def _wanted(self, step: Step) -> Listener | None:
-        """Returns the listener that a port gets by a step, or by that which follows its deletion."""
+    def _wanted(self, step: Step) -> list[Listener]:
+        """Returns the listeners that ports get by a step, or by those that follow their deletion."""
         match step:
             case DeleteListener(listener):
-                return self._created.get(listener.key)
+                return [each for each in self._created if each.overlaps(listener)]
             case CreateListener(listener) | SetListener(listener):
-                return listener
+                return [listener]
             case _:
-                return None
+                return []
 
-    def _target(self, step: Step) -> str:
-        """Returns the name of the group that a port is forwarded to after a step; empty for all other steps."""
-        wanted = self._wanted(step)
-        return wanted.group if wanted else ""
+    def _targets(self, step: Step) -> set[str]:
+        """Returns the names of the groups that ports are forwarded to after a step; none for all other steps."""
+        return {each.group for each in self._wanted(step) if each.group}
 
     def _lives_on(self, step: Step, group: str) -> bool:
-        """Whether a port or group would be without any server after a step, if none is added to the group."""
+        """Whether a port or group would be without any server after a step, if none is added to the group.
+
+        A former group's servers may be all that its user's listeners have, until there are some elsewhere.
+        """
         match step:
+            case RemoveServers(_, _, is_former=True):
+                return not self._remaining(group)
             case RemoveServers(name, servers):
                 return name == group and not self._remaining(group) - {server.key for server in servers}
             case SetListener(listener, changes):
                 moves = any(change.new == group for change in changes)
                 return moves and listener.group == group and not self._remaining(group)
             case DeleteListener():
-                return self._target(step) == group and not self._remaining(group)
+                return group in self._targets(step) and not self._remaining(group)
             case _:
                 return False
 
@@ -148,6 +163,6 @@ def _group_of(step: Step) -> str:
             return step.group if isinstance(step, ServerStep) else ""
 
 
-def _leads_to(redirect: Listener | None, target: Listener) -> bool:
+def _leads_to(redirect: Listener, target: Listener) -> bool:
     """Whether a listener redirects clients to the port of another; its settings name that port."""
-    return redirect is not None and not redirect.group and str(target.port) in redirect.settings.values()
+    return not redirect.group and str(target.port) in redirect.settings.values()

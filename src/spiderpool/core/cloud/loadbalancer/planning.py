@@ -11,9 +11,10 @@ and those that it has go on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from spiderpool.core.cloud.loadbalancer import tagging
 from spiderpool.core.cloud.loadbalancer.adoption import adapted, is_adopted
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
@@ -65,29 +66,37 @@ def plan(
         *([] if observed or model.reuse else [CreateBalancer(model)]),
         *_fill_groups(model, present),
         *_listeners(model, present, unsettled),
-        *_stale_listeners(model, present),
-        *_remove_servers(model, present),
+        *_remove_servers(model, present, unsettled),
         *_stale_groups(model, present, unsettled),
         *_balancer(model, present),
     )
 
 
 def with_leaving_nodes(
-    model: LoadBalancerModel, observed: ObservedLoadBalancer, unsettled: Collection[ServerPlace]
+    model: LoadBalancerModel,
+    observed: ObservedLoadBalancer,
+    unsettled: Collection[ServerPlace],
+    full: Collection[str] = (),
 ) -> LoadBalancerModel:
     """Returns a model whose groups keep nodes that are to leave until another server is well.
 
-    Not pods: the address of one that has gone may belong to another by now.
+    Not pods: the address of one that has gone may belong to another by now. Nor nodes of ``full`` groups, by their
+    names: where there is no room for others, nodes leave first.
     """
-    return replace(model, groups=tuple(_with_leaving_nodes(group, observed, unsettled) for group in model.groups))
+    groups = (
+        group if group.name in full else _with_leaving_nodes(group, observed, unsettled) for group in model.groups
+    )
+    return replace(model, groups=tuple(groups))
 
 
-def only_backends(steps: Iterable[Step], refused: Collection[str] = ()) -> tuple[Step, ...]:
+def only_backends(steps: Sequence[Step], refused: Collection[str] = ()) -> tuple[Step, ...]:
     """Returns the steps about servers of existing groups: those that need not wait for a correction of the Service.
 
-    ``refused`` are groups that the Service may not use.
+    ``refused`` are groups that the Service may not use. Those that it no longer uses keep their servers: what takes
+    their place is not made meanwhile.
     """
     left_out = {step.group.name for step in steps if isinstance(step, CreateGroup)}.union(refused)
+    left_out |= {step.group for step in steps if isinstance(step, RemoveServers) and step.is_former}
     return tuple(
         step
         for step in steps
@@ -102,7 +111,7 @@ def unchangeable(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> tu
     tags = (
         f"additional-resource-tags of a balancer that is not the Service's cannot change tag {key}: "
         f"it is {observed.tags[key]}, the Service asks for {model.tags[key]}"
-        for key in sorted(_foreign_tags(model, observed))
+        for key in sorted(tagging.foreign(model, observed))
         if observed.tags[key] != model.tags[key]
     )
     fixed = (
@@ -171,9 +180,9 @@ def plan_removal(
     if kind.naming.other_cluster(observed, owner):
         return ()
     if not kind.naming.is_own(observed, owner):
-        parts = tuple(_remove_parts(kind, owner, observed))
-        # The tag first, while the parts still prove that the Service was given the balancer.
-        return (*_remove_reuse_tag(kind, owner, observed), *parts, *_untag(kind, owner, observed)) if parts else ()
+        parts, given = tuple(_remove_parts(kind, owner, observed)), tuple(tagging.removal(kind, owner, observed))
+        # The tag first, while parts or the record still prove that the Service was given the balancer.
+        return (*tagging.release(kind, owner, observed), *parts, *given) if parts or given else ()
     lifted = _changes(kind.unprotected, observed.settings)
     steps: list[Step] = [Unprotect(observed.identity, lifted)] if lifted else []
     if preserve:
@@ -196,26 +205,7 @@ def _balancer(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Itera
         desired = {key: value for key, value in model.settings.items() if parameter_of(key) in parameters}
         if changes := _changes(desired, observed.settings):
             yield SetBalancer(model, aspect, changes)
-    yield from _tags(model, observed)
-
-
-def _tags(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[Step]:
-    """Yields tags to add, and those to take away that the Service has given the balancer and no longer names."""
-    naming, tags = model.kind.naming, model.tags
-    if model.reuse:
-        foreign = _foreign_tags(model, observed)
-        own = {key: value for key, value in tags.items() if key not in foreign}
-        tags = {**naming.recorded(own, model.owner), naming.reuse_tag: "true"}
-    if missing := tuple(sorted(tags.items() - observed.tags.items())):
-        yield Tag(missing)
-    if stale := tuple(sorted(naming.recorded_keys(observed.tags, model.owner) - tags.keys())):
-        yield Untag(stale)
-
-
-def _foreign_tags(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> frozenset[str]:
-    """Returns the tags that the Service names and a user's balancer has from somebody else: these stay as they are."""
-    given = model.kind.naming.recorded_keys(observed.tags, model.owner)
-    return frozenset(model.tags.keys() & observed.tags.keys() - given) if model.reuse else frozenset()
+    yield from tagging.changes(model, observed)
 
 
 def _with_ending(
@@ -267,10 +257,13 @@ def _servers(group: ServerGroup, present: ServerGroup | None, *, keeps_weights: 
         yield SetWeights(group.name, _sorted(changed))
 
 
-def _remove_servers(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[Step]:
+def _remove_servers(
+    model: LoadBalancerModel, observed: ObservedLoadBalancer, unsettled: Collection[ServerPlace]
+) -> Iterator[Step]:
     """Yields servers to remove: from its groups, and all from users' groups that it no longer uses."""
-    former = (group for group in observed.groups if group.is_lent and group.name not in model.lent_groups)
-    yield from (RemoveServers(group.name, _sorted(group.servers)) for group in former if group.servers)
+    used = {*model.lent_groups, *(each.group for each in staying(model, observed, unsettled))}
+    former = (group for group in observed.groups if group.is_lent and group.name not in used)
+    yield from (RemoveServers(group.name, _sorted(group.servers), is_former=True) for group in former if group.servers)
     for group in model.groups:
         present = observed.group(group.name)
         desired = {server.key for server in group.servers}
@@ -286,21 +279,37 @@ def _remove_servers(model: LoadBalancerModel, observed: ObservedLoadBalancer) ->
 def _listeners(
     model: LoadBalancerModel, observed: ObservedLoadBalancer, unsettled: Collection[ServerPlace]
 ) -> Iterator[Step]:
+    """Yields what becomes of listeners: those that go do so when another needs their ports, or else in the end."""
     if not model.manages_listeners:
         return
     staying_listeners = staying(model, observed, unsettled)
+    leaving = {each.key: each for each in _leaving(model, observed) if each not in staying_listeners}
+    remaining = dict(leaving)
     for listener in sorted(model.listeners, key=lambda each: not each.group):  # a redirect needs its target first
         present = observed.listener(*listener.key)
-        if present is None:
-            yield CreateListener(listener)
-        elif present in staying_listeners:
+        if present in staying_listeners:
             if observed.group(present.group) and not _must_be_replaced(model.kind, present, listener):
                 yield from _change(present, replace(listener, group=present.group))
-        elif _must_be_replaced(model.kind, present, listener):
-            yield DeleteListener(present)
-            yield CreateListener(listener)
-        else:
+            continue
+        if present is not None and present.key not in leaving:
             yield from _change(present, listener)
+            continue
+        for former in [each for each in remaining.values() if each.overlaps(listener)]:
+            yield DeleteListener(remaining.pop(former.key))
+        yield CreateListener(listener)
+    yield from map(DeleteListener, remaining.values())
+
+
+def _leaving(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[Listener]:
+    """Yields listeners to replace, and those of this Service on ports that it no longer has."""
+    desired = {listener.key: listener for listener in model.listeners}
+    for present in sorted(observed.listeners, key=lambda each: bool(each.group)):  # a redirect before its target
+        listener = desired.get(present.key)
+        if listener is None:
+            if model.kind.naming.is_part_of(present.description, model.owner):
+                yield present
+        elif _must_be_replaced(model.kind, present, listener):
+            yield present
 
 
 def _change(present: Listener, listener: Listener) -> Iterator[Step]:
@@ -315,15 +324,6 @@ def _change(present: Listener, listener: Listener) -> Iterator[Step]:
 def _must_be_replaced(kind: BalancerKind, present: Listener, listener: Listener) -> bool:
     """Whether the cloud cannot change one into the other."""
     return present.protocol != listener.protocol or kind.must_replace(present, listener)
-
-
-def _stale_listeners(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[Step]:
-    """Yields listeners of this Service on ports that it no longer has."""
-    if model.manages_listeners:
-        desired = {listener.key for listener in model.listeners}
-        for present in sorted(observed.listeners, key=lambda each: bool(each.group)):  # a redirect before its target
-            if present.key not in desired and model.kind.naming.is_part_of(present.description, model.owner):
-                yield DeleteListener(present)
 
 
 def _stale_groups(
@@ -355,23 +355,6 @@ def _remove_parts(kind: BalancerKind, owner: BalancerOwner, observed: ObservedLo
     lent = (group for group in observed.groups if group.is_lent and group.servers)
     yield from (RemoveServers(group.name, _sorted(group.servers)) for group in lent)
     yield from (step for step in _own_groups(kind, owner, observed) if step.name not in others)
-
-
-def _remove_reuse_tag(kind: BalancerKind, owner: BalancerOwner, observed: ObservedLoadBalancer) -> Iterator[Step]:
-    """Yields the removal of the tag that marks the balancer as reused, unless another Service still uses it."""
-    naming = kind.naming
-    names = [each.description for each in observed.listeners] + [each.name for each in observed.groups]
-    others = [
-        each for each in names if naming.is_part_of_any(each, owner.cluster) and not naming.is_part_of(each, owner)
-    ]
-    if naming.reuse_tag in observed.tags and not any(others):
-        yield Untag((naming.reuse_tag,))
-
-
-def _untag(kind: BalancerKind, owner: BalancerOwner, observed: ObservedLoadBalancer) -> Iterator[Step]:
-    """Yields the removal of the tags that the Service has given the balancer."""
-    if keys := tuple(sorted(kind.naming.recorded_keys(observed.tags, owner))):
-        yield Untag(keys)
 
 
 def _own_groups(kind: BalancerKind, owner: BalancerOwner, observed: ObservedLoadBalancer) -> Iterator[DeleteGroup]:

@@ -152,6 +152,8 @@ class RemoveServers:
 
     group: str
     servers: tuple[BackendServer, ...]
+    is_former: bool = False
+    """Whether the Service no longer uses the group: its servers there serve until others have taken their place."""
 
     def __str__(self) -> str:
         return f"remove from {self.group}: {_joined(self.servers)}"

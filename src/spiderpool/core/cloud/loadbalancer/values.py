@@ -150,6 +150,8 @@ class Listener:
     settings: Settings = field(default_factory=dict)
     running: bool = True
     identity: str = ""
+    last_port: int = 0
+    """End of the range of ports that begins with ``port``; 0: it listens on that one alone."""
 
     @property
     def transport(self) -> str:
@@ -160,6 +162,16 @@ class Listener:
     def key(self) -> tuple[int, str]:
         """Port and transport: a balancer has at most one listener for each pair."""
         return (self.port, self.transport)
+
+    @property
+    def ports(self) -> range:
+        """All ports on which it listens."""
+        return range(self.port, max(self.port, self.last_port) + 1)
+
+    def overlaps(self, other: Listener) -> bool:
+        """Whether both listen on some port, so that a balancer cannot have them at a time."""
+        is_apart = self.ports.stop <= other.ports.start or other.ports.stop <= self.ports.start
+        return self.transport == other.transport and not is_apart
 
     def __str__(self) -> str:
         return f"{self.protocol}/{self.port}"
