@@ -17,7 +17,6 @@ from spiderpool.cloud.provider import (
     StillProcessing,
     Throttled,
     VSwitchFull,
-    is_quota,
 )
 
 pytestmark = pytest.mark.unit
@@ -56,6 +55,5 @@ def test_the_limit_of_a_family() -> None:
 def test_refusals_of_several_steps_are_one_error() -> None:
     error = StepsRefused([Rejected("no", cloud_code="No"), QuotaExceeded("full"), Rejected("never")], serves=False)
     assert (error.message, error.cloud_code, error.details) == ("no", "No", "full; never")
-    assert is_quota(error)
-    assert is_quota(QuotaExceeded("full"))
-    assert not is_quota(StepsRefused([Rejected("no")], serves=False))
+    assert error.full == frozenset()
+    assert StepsRefused([QuotaExceeded("full")], serves=False, full=["rsp-1"]).full == {"rsp-1"}

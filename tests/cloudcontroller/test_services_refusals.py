@@ -75,7 +75,7 @@ async def test_a_node_leaves_after_another_has_been_found_well(cluster: ServiceC
     assert cluster.clock.now - began >= 7, "three checks, 2 s apart, and the first one's moment"
 
 
-async def test_at_a_quota_a_node_leaves_before_another_comes(
+async def test_at_a_quota_the_last_node_stays_until_there_is_room_for_another(
     cluster: ServiceCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clb_groups, "BACKENDS_PER_GROUP", 1)
@@ -84,4 +84,7 @@ async def test_at_a_quota_a_node_leaves_before_another_comes(
     await cluster.create("web", annotations={"backend-label": "role=old"})
     await cluster.until(lambda: cluster.weights() == {"i-a": 100})
     await cluster.set("web", backend_label="role=new")
+    await cluster.wait_for_event("SyncLoadBalancerFailed", "AddVServerGroupBackendServers was refused")
+    assert cluster.weights() == {"i-a": 100}
+    monkeypatch.setattr(clb_groups, "BACKENDS_PER_GROUP", 2)
     await cluster.until(lambda: cluster.weights() == {"i-b": 100})

@@ -80,12 +80,12 @@ class StepsRefused(CloudError):
     """Steps of a plan were refused; all that does not need them was carried out. The first one gives the message.
 
     ``refusals`` are all of them. ``serves``: the balancer forwards what it should as far as its parts are concerned, so
-    that its address may be published.
+    that its address may be published. ``full`` names the server groups that a quota kept servers out of.
     """
 
     retriable = True
 
-    def __init__(self, refusals: Sequence[CloudError], *, serves: bool) -> None:
+    def __init__(self, refusals: Sequence[CloudError], *, serves: bool, full: Collection[str] = ()) -> None:
         first, *others = refusals
         super().__init__(
             first.message,
@@ -94,18 +94,13 @@ class StepsRefused(CloudError):
         )
         self.refusals = tuple(refusals)
         self.serves = serves
+        self.full = frozenset(full)
 
 
 class CloudUnavailable(CloudError):
     """No usable answer came. It is unknown whether a change was made."""
 
     retriable = True
-
-
-def is_quota(error: CloudError) -> bool:
-    """Whether a quota was in the way of a call, or of one step of a plan."""
-    errors = error.refusals if isinstance(error, StepsRefused) else (error,)
-    return any(isinstance(each, QuotaExceeded) for each in errors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,8 @@ class ServiceState:
     """Reason → messages that were recorded last."""
     missing_since: float | None = None
     """Time at which its balancer was first missing."""
-    is_at_quota: bool = False
-    """Whether a quota kept something out the last time."""
+    full_groups: frozenset[str] = frozenset()
+    """Server groups that a quota kept servers out of the last time."""
     lent_groups: set[str] = field(default_factory=set)
     """Users' server groups in which it may have servers."""
     servers_since: dict[BalancerKind, dict[ServerPlace, float]] = field(default_factory=dict)

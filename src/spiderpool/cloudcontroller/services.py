@@ -11,7 +11,7 @@ from spiderpool.api.core_v1 import LoadBalancerIngress, Node, Service
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.cloud.loadbalancers import LoadBalancers
-from spiderpool.cloud.provider import CloudError, StepsRefused, is_quota
+from spiderpool.cloud.provider import CloudError, StepsRefused
 from spiderpool.cloudcontroller.balancer_grants import GrantReconciler
 from spiderpool.cloudcontroller.balancer_limits import BalancerLimits, TooManyLoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
@@ -358,8 +358,7 @@ class ServiceReconciler:
         self._states.note_servers(service.key, model.kind, observed.groups)
         before = self._states.unsettled(service.key, model.kind, model.settling)
         state = self._states.of(service.key)
-        if not state.is_at_quota:  # where there is no room, nodes leave first
-            model = planning.with_leaving_nodes(model, observed, before)
+        model = planning.with_leaving_nodes(model, observed, before, state.full_groups)
         steps = planning.plan(model, observed, before)
         if only_backends_beside is not None:
             steps = planning.only_backends(steps, only_backends_beside)
@@ -367,10 +366,10 @@ class ServiceReconciler:
         try:
             await self._effects.carry_out(service, model.kind, steps, observed)
         except CloudError as error:
-            state.is_at_quota = is_quota(error)
+            state.full_groups = error.full if isinstance(error, StepsRefused) else frozenset()
             await self._open_gates_of_added(service, model, observed, steps)
             raise
-        state.is_at_quota = False
+        state.full_groups = frozenset()
         await self._gates.open(service, model, gates.places(observed.groups, steps))
         self._states.note_servers(service.key, model.kind, model.groups)
         after = self._states.unsettled(service.key, model.kind, model.settling)

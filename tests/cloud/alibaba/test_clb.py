@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from spiderpool.cloud.alibaba.policy import ACTIONS
-from spiderpool.cloud.provider import NotPermitted
+from spiderpool.cloud.provider import NotPermitted, StepsRefused
 from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.planning import plan_removal
@@ -103,8 +103,9 @@ async def test_another_services_balancer_is_not_found(balanced: SimulatedCloud) 
 
 async def test_what_is_not_permitted_is_named(balanced: SimulatedCloud) -> None:
     balanced.allow("slb:Describe*")
-    with pytest.raises(NotPermitted, match="CreateLoadBalancer"):
+    with pytest.raises(StepsRefused, match="CreateLoadBalancer") as refused:
         await reached(classic(balanced), model(balanced, HTTP))
+    assert [type(each) for each in refused.value.refusals] == [NotPermitted]
 
 
 @pytest.mark.parametrize("history", [CLASSIC_HISTORY[2], CLASSIC_HISTORY[6]])

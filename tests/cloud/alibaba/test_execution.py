@@ -1,14 +1,144 @@
-"""Batches of servers, some of which no longer exist."""
+"""Servers in batches, some of which no longer exist or find no room, and what is told of refusals."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+
 import pytest
 
-from spiderpool.cloud.alibaba.execution import halves, send_servers
-from spiderpool.cloud.provider import CloudError, CloudNotFound, CloudUnavailable, QuotaExceeded, Rejected
-from spiderpool.core.cloud.loadbalancer.values import BackendServer
+from spiderpool.cloud.alibaba.execution import Execution, halves, send_servers
+from spiderpool.cloud.provider import (
+    CloudError,
+    CloudNotFound,
+    CloudUnavailable,
+    QuotaExceeded,
+    Rejected,
+    StepsRefused,
+)
+from spiderpool.core.cloud.loadbalancer.steps import (
+    AddServers,
+    BalancerStep,
+    CreateListener,
+    DeleteListener,
+    GroupStep,
+    ListenerStep,
+    RemoveServers,
+    ServerStep,
+    SetWeights,
+    Step,
+    Tag,
+)
+from spiderpool.core.cloud.loadbalancer.values import BackendServer, Listener, ObservedLoadBalancer, ServerGroup
 
 pytestmark = pytest.mark.unit
+
+
+class PretendBalancer(Execution):
+    """A balancer with one group ``g``, which refuses steps as told: by their types, and servers by their number.
+
+    ``full`` are servers that a quota keeps out in any case.
+    """
+
+    batch = 20
+
+    def __init__(
+        self, present: Sequence[BackendServer], *, room: int = 99, full: str = "", refuses: tuple[type[Step], ...] = ()
+    ) -> None:
+        super().__init__(ObservedLoadBalancer("lb-1", "b", "", groups=(ServerGroup("g", {}, frozenset(present)),)))
+        self.servers = [*present]
+        self.fewest = len(self.servers)
+        self.room, self.full, self.refused = room, full.split(), refuses
+
+    def _check(self, step: type[Step]) -> None:
+        if issubclass(step, self.refused):
+            raise Rejected("no")
+
+    async def change_balancer(self, step: BalancerStep) -> None:
+        self._check(type(step))
+
+    async def change_group(self, step: GroupStep) -> None:
+        self._check(type(step))
+
+    async def change_listener(self, step: ListenerStep) -> None:
+        self._check(type(step))
+
+    async def send_servers(self, kind: type[ServerStep], group: str, servers: list[BackendServer]) -> None:
+        self._check(kind)
+        if kind is RemoveServers:
+            self.servers = [server for server in self.servers if server not in servers]
+            self.fewest = min(self.fewest, len(self.servers))
+        elif kind is AddServers:
+            if len(self.servers) + len(servers) > self.room or any(each.identity in self.full for each in servers):
+                raise QuotaExceeded("full")
+            self.servers += servers
+
+    async def exchange(self, former: Sequence[BackendServer], later: Sequence[BackendServer]) -> str:
+        """Replaces servers by others; returns those that are there then."""
+        with suppress(StepsRefused):
+            await self.carry_out([AddServers("g", tuple(later)), RemoveServers("g", tuple(former))])
+        return " ".join(server.identity for server in self.servers)
+
+
+def nodes(names: str) -> list[BackendServer]:
+    """Nodes as servers."""
+    return [BackendServer(name, "instance", 80) for name in names.split()]
+
+
+@pytest.mark.parametrize(
+    ("servers", "room", "full", "after"),
+    [
+        (("a b", "a b", "c d"), 2, "", "c d"),
+        (("a b c d", "a b c d", "e f g h"), 4, "", "e f g h"),
+        (("a b", "a b", "c d"), 99, "c d", "b a"),
+        (("a b c", "a b c", "d e f"), 99, "d e f", "b c a"),
+        (("a", "a", "b"), 1, "", "a"),
+        (("a", "a", "b"), 99, "b", "a"),
+        (("a b z", "a b", "c d"), 99, "c d", "b z"),
+        (("a b", "a b", "c d"), 99, "d", "b c"),
+        (("a b", "a b", "c d"), 99, "", "c d"),
+    ],
+)
+async def test_nodes_make_room_for_others_and_stay_where_that_makes_none(
+    servers: tuple[str, str, str], room: int, full: str, after: str
+) -> None:
+    """``servers`` are those that are there, those of them that are to leave, and those that are to come."""
+    present, gone, new = map(nodes, servers)
+    far = PretendBalancer(present, room=room, full=full)
+    assert await far.exchange(gone, new) == after
+    assert far.fewest >= 1
+
+
+async def test_pods_that_have_gone_leave_whether_others_find_room_or_not() -> None:
+    gone, new = BackendServer("eni-1", "eni", 80, 100, "10.0.0.1"), BackendServer("eni-2", "eni", 80, 100, "10.0.0.2")
+    assert await PretendBalancer([gone], room=1).exchange([gone], [new]) == "eni-2"
+    assert await PretendBalancer([gone], full="eni-2").exchange([gone], [new]) == ""
+
+
+async def test_the_refusal_of_the_only_step_stops_no_address_from_being_published() -> None:
+    with pytest.raises(StepsRefused, match="no") as refused:
+        await PretendBalancer([], refuses=(Tag,)).carry_out([Tag((("team", "x"),))])
+    assert refused.value.serves
+
+
+async def test_a_port_whose_listener_was_not_begun_is_not_served() -> None:
+    listener = Listener(80, "tcp", "mine", "g")
+    with pytest.raises(StepsRefused, match="no") as refused:
+        await PretendBalancer([], refuses=(DeleteListener,)).carry_out(
+            [DeleteListener(listener), CreateListener(listener)]
+        )
+    assert not refused.value.serves
+
+
+async def test_a_quota_is_told_of_the_groups_alone_that_it_keeps_servers_out_of() -> None:
+    new = AddServers("g", tuple(nodes("a")))
+    with pytest.raises(StepsRefused) as refused:
+        await PretendBalancer([], room=0).carry_out([new])
+    assert refused.value.full == {"g"}
+    for refuses in (AddServers, SetWeights):
+        with pytest.raises(StepsRefused) as refused:
+            await PretendBalancer(nodes("a"), refuses=(refuses,)).carry_out([new, SetWeights("g", tuple(nodes("b")))])
+        assert refused.value.full == frozenset()
 
 
 @pytest.mark.parametrize("kind", [CloudNotFound, Rejected])

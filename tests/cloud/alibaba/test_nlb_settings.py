@@ -9,7 +9,7 @@ import pytest
 
 from spiderpool.cloud.alibaba.nlb_settings import change
 from spiderpool.cloud.alibaba.policy import ACTIONS
-from spiderpool.cloud.provider import NotPermitted
+from spiderpool.cloud.provider import StepsRefused
 from spiderpool.core.cloud.alibaba.kinds import NLB
 from spiderpool.core.cloud.loadbalancer.planning import unchangeable
 from spiderpool.core.cloud.loadbalancer.steps import SetBalancer
@@ -122,7 +122,7 @@ async def test_a_policy_without_the_list_of_certificates_stops_nothing_else(bala
     secure = {"protocol_port": "tcpssl:80", "cert_id": "crt-1"}
     await made(balanced, **secure)
     await made(balanced, **secure, idle_timeout="60")
-    with pytest.raises(NotPermitted, match="AssociateAdditionalCertificatesWithListener"):
+    with pytest.raises(StepsRefused, match="AssociateAdditionalCertificatesWithListener"):
         await made(balanced, **secure, additional_cert_ids="crt-2")
 
 

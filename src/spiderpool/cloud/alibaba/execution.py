@@ -6,6 +6,7 @@ A subclass for each kind of balancer turns steps into calls of its API.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -52,22 +53,25 @@ class Execution(ABC):
         self.identity = observed.identity if observed else ""
         groups = observed.groups if observed else ()
         self.groups = {group.name: group.identity for group in groups}  # name → identity, also of groups made here
+        self._present = Counter({group.name: len(group.servers) for group in groups})  # name of a group → its servers
         self._unplaced: dict[str, list[BackendServer]] = {}  # name of a group → servers that a quota has kept out
         self._refusals: list[CloudError] = []  # of single servers
 
     async def carry_out(self, steps: Sequence[Step]) -> str:
         """Carries out the steps, side by side where they do not depend on each other; returns the balancer's identity.
 
-        Raises StepsRefused when some were refused, after all others have been carried out, or the refusal of the only
-        step.
+        Raises StepsRefused when some were refused, after all others have been carried out.
         """
         runner = StepRunner(steps, self._observed, self._do)
         await runner.run()
         refusals = [error for _, error in runner.refusals] + self._refusals
-        if refusals and len(steps) == 1 and len(refusals) == 1:
-            raise refusals[0]
         if refusals:
-            raise StepsRefused(refusals, serves=not any(isinstance(step, SERVING) for step, _ in runner.refusals))
+            full = [
+                step.group
+                for step, error in runner.refusals
+                if isinstance(step, AddServers) and isinstance(error, QuotaExceeded)
+            ]
+            raise StepsRefused(refusals, serves=not any(isinstance(step, SERVING) for step in runner.left), full=full)
         return self.identity
 
     async def _do(self, step: Step) -> None:
@@ -77,7 +81,7 @@ class Execution(ABC):
             case CreateGroup() | SetGroup() | DeleteGroup():
                 await self.change_group(step)
             case AddServers(group, servers):
-                await self._add(group, self._unplaced.pop(group, list(servers)))
+                await self._add(group, self._unplaced.get(group, list(servers)))
             case RemoveServers(group, servers) if group in self._unplaced:
                 await self._exchange(group, list(servers))
             case SetWeights(group, servers) | RemoveServers(group, servers):
@@ -90,15 +94,38 @@ class Execution(ABC):
     async def _add(self, group: str, servers: list[BackendServer]) -> None:
         """Adds servers to a group. Raises QuotaExceeded, and remembers those that found no room."""
         sent = await self._send(AddServers, group, servers)
+        self._unplaced.pop(group, None)
+        self._present[group] += sent.placed
         if sent.quota is not None:
             self._unplaced[group] = sent.unplaced
             raise sent.quota
 
     async def _exchange(self, group: str, gone: list[BackendServer]) -> None:
-        """Removes servers and adds those that wait for room: by halves, so that some remain meanwhile."""
-        for part in halves(gone):
-            await self._send(RemoveServers, group, part)
-            self._unplaced[group] = (await self._send(AddServers, group, self._unplaced[group])).unplaced
+        """Removes servers and adds those that wait for room: by halves, so that some remain meanwhile.
+
+        Pods go first, and all of them: what has gone serves nothing, and its address may belong to another by now.
+        Nodes still answer. So one of them goes first, and the others stay when no server gets in for it; so does this
+        one, where the group has no other servers than those that are to go, and the last of these in any case.
+        """
+        nodes = [server for server in gone if server.type == "instance"]
+        for part in halves([server for server in gone if server.type != "instance"]):
+            await self._replace(group, part)
+        others = self._present[group] - len(nodes)
+        for part in filter(None, (nodes[:1], *halves(nodes[1:]))):
+            if self._unplaced[group] and self._present[group] <= len(part):
+                return
+            if not await self._replace(group, part) and self._unplaced[group]:
+                if not others:
+                    self._present[group] += (await self._send(AddServers, group, part)).placed
+                return
+
+    async def _replace(self, group: str, gone: list[BackendServer]) -> int:
+        """Removes servers, adds those that wait for room, and returns how many got in."""
+        await self._send(RemoveServers, group, gone)
+        sent = await self._send(AddServers, group, self._unplaced[group])
+        self._unplaced[group] = sent.unplaced
+        self._present[group] += sent.placed - len(gone)
+        return sent.placed
 
     async def _send(self, kind: type[ServerStep], group: str, servers: Collection[BackendServer]) -> Shipment:
         """Sends servers, and notes the refusals of single ones. Raises the first of these when there is no other."""
@@ -137,6 +164,8 @@ class Shipment:
     """Those that found no room."""
     quota: QuotaExceeded | None = None
     """The cloud's word about that."""
+    placed: int = 0
+    """How many were accepted."""
 
 
 def halves(servers: list[BackendServer]) -> list[list[BackendServer]]:
@@ -160,6 +189,7 @@ async def send_servers(
         part = batches.pop(0)
         try:
             await send(part)
+            sent.placed += len(part)
         except (CloudNotFound, Rejected) as error:
             if len(part) == 1:
                 sent.refusals.append(error)
