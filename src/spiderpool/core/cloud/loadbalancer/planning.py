@@ -287,17 +287,21 @@ def _listeners(
     remaining = dict(leaving)
     for listener in sorted(model.listeners, key=lambda each: not each.group):  # a redirect needs its target first
         present = observed.listener(*listener.key)
-        if present in staying_listeners:
+        if present is not None and present in staying_listeners:
             if observed.group(present.group) and not _must_be_replaced(model.kind, present, listener):
                 yield from _change(present, replace(listener, group=present.group))
-            continue
-        if present is not None and present.key not in leaving:
+        elif present is not None and present.key not in leaving:
             yield from _change(present, listener)
-            continue
-        for former in [each for each in remaining.values() if each.overlaps(listener)]:
-            yield DeleteListener(remaining.pop(former.key))
-        yield CreateListener(listener)
+        elif not any(each.overlaps(listener) for each in staying_listeners):
+            yield from _replace(listener, remaining)
     yield from map(DeleteListener, remaining.values())
+
+
+def _replace(listener: Listener, leaving: dict[tuple[int, str], Listener]) -> Iterator[Step]:
+    """Yields a new listener after the deletion of those that have its ports, which are taken out of those leaving."""
+    for former in [each for each in leaving.values() if each.overlaps(listener)]:
+        yield DeleteListener(leaving.pop(former.key))
+    yield CreateListener(listener)
 
 
 def _leaving(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[Listener]:
