@@ -179,7 +179,7 @@ def _plan(service: Service, objects: ServiceObjects, rules: PlanRules, seen: See
         notes += tuple(reminder(need, namespace) for need in used)
         faults += tuple(refusal(need, namespace) for need in needs if need not in used)
     steps = (*found.steps, *removal(service, present.leaving, rules.configuration))
-    return ServicePlan(service.key, notes, faults, tuple(map(str, steps)), tuple(risks(steps)), found.bill)
+    return ServicePlan(service.key, notes, faults, tuple(map(str, steps)), tuple(risks(steps, kind)), found.bill)
 
 
 def _kept(

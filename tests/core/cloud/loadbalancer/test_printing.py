@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,8 @@ from spiderpool.core.cloud.loadbalancer.printing import (
     risks,
     service_dry_run,
 )
-from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer
+from spiderpool.core.cloud.loadbalancer.steps import ParameterChange, SetGroup, SetListener
+from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer, Settings
 from tests.core.pretend_balancers import CONFIGURATION, carried_out, endpoints, model_of, node, service
 
 pytestmark = pytest.mark.unit
@@ -114,20 +116,52 @@ def test_only_what_would_be_made_is_billed() -> None:
 def test_a_balancer_that_its_service_no_longer_asks_for(preserve: bool, last: str) -> None:
     steps = removal(service(HTTP), [LeavingBalancer(CLB, made(), preserve)], CONFIGURATION)
     assert str(steps[-1]).startswith(last)
-    assert any("is no longer protected" in each for each in risks(steps))
-    assert any("its address is given up" in each for each in risks(steps)) is not preserve
+    assert any("is no longer protected" in each for each in risks(steps, None))
+    assert any("its address is given up" in each for each in risks(steps, None)) is not preserve
 
 
 def test_what_ends_traffic_or_undoes_what_was_set_is_a_risk() -> None:
     sized = service(HTTP, annotations={"instance-charge-type": "PayBySpec", "protocol-port": "http:80"})
     steps = service_dry_run(sized, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made()).steps
-    assert sorted(risks(steps)) == [
+    assert sorted(risks(steps, CLB)) == [
         "listener tcp/80 is deleted, and made again",
         "the balancer's payment is changed",
         "the balancer's size is changed",
     ]
     gone = service({"port": 81, "nodePort": 30698})
     assert "listener tcp/80 is deleted" in list(
-        risks(service_dry_run(gone, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made()).steps)
+        risks(service_dry_run(gone, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made()).steps, CLB)
     )
-    assert list(risks(service_dry_run(service(HTTP), CLB, NODES, CONFIGURATION).steps)) == []
+    assert list(risks(service_dry_run(service(HTTP), CLB, NODES, CONFIGURATION).steps, CLB)) == []
+
+
+def listener_by_hand(settings: Settings) -> ObservedLoadBalancer:
+    """The balancer of the Service, with settings that somebody has given its listener by hand."""
+    found = made()
+    (listener,) = found.listeners
+    return replace(found, listeners=(replace(listener, settings={**listener.settings, **settings}),))
+
+
+def risks_of(observed: ObservedLoadBalancer, annotations: Mapping[str, str]) -> list[str]:
+    requested = service(HTTP, annotations=annotations)
+    steps = service_dry_run(requested, CLB, BackendSnapshot([node("a")]), CONFIGURATION, observed).steps
+    assert steps
+    return list(risks(steps, CLB))
+
+
+def test_a_listener_that_is_opened_to_all_clients_is_a_risk_in_words_of_its_own() -> None:
+    guarded = listener_by_hand({"AclStatus": "on", "AclId": "acl-1", "AclType": "white", "Scheduler": "rr"})
+    assert risks_of(guarded, {"acl-status": "off", "scheduler": "wrr"}) == [
+        "listener tcp/80 no longer keeps any client out: AclStatus on → off",
+        "listener tcp/80 is changed: Scheduler rr → wrr",
+    ]
+
+
+def test_a_changed_server_group_is_a_risk_and_a_description_is_none() -> None:
+    observed = made()
+    (listener,), (group,) = observed.listeners, observed.groups
+    changed = (ParameterChange("ConnectionDrainEnabled", "true", "false"),)
+    named = (ParameterChange("description", "", listener.description),)
+    assert list(risks([SetGroup(group, changed), SetListener(listener, named)], CLB)) == [
+        f"server group {GROUP} is changed: ConnectionDrainEnabled true → false"
+    ]

@@ -47,6 +47,9 @@ ANNOTATION_OF: Mapping[str, str] = {
 }
 """Parameter that cannot be changed after creation → suffix of the annotation that sets it."""
 
+OPEN_TO_ALL: Settings = {"AclStatus": "off"}
+"""Values of the parameters of a listener that keep clients out, when they keep none out."""
+
 DOMAINS = "DomainExtensions"
 """Setting of an https listener that has actions of its own; not a parameter of the listener's actions."""
 SET_BY = SettingSources(
@@ -407,9 +410,9 @@ def _http_check(options: BalancerOptions) -> dict[str, str]:
     }
 
 
-def _access(options: BalancerOptions) -> dict[str, str]:
+def _access(options: BalancerOptions) -> Settings:
     if not options.on("acl-status"):
-        return {"AclStatus": "off"}
+        return OPEN_TO_ALL
     return {"AclStatus": "on", "AclId": ",".join(sorted({*options.list("acl-id")})), "AclType": options["acl-type"]}
 
 

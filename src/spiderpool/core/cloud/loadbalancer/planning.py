@@ -20,6 +20,7 @@ from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.settling import by_key, is_server_well, staying
 from spiderpool.core.cloud.loadbalancer.steps import (
+    DESCRIPTION,
     AddServers,
     CreateBalancer,
     CreateGroup,
@@ -317,8 +318,8 @@ def _leaving(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterat
 
 
 def _change(present: Listener, listener: Listener) -> Iterator[Step]:
-    parts = {"description": listener.description, "server group": listener.group}
-    current = {"description": present.description, "server group": present.group}
+    parts = {DESCRIPTION: listener.description, "server group": listener.group}
+    current = {DESCRIPTION: present.description, "server group": present.group}
     if changes := _changes(parts, current) + _changes(listener.settings, present.settings):
         yield SetListener(replace(listener, identity=present.identity), changes)
     if not present.running:

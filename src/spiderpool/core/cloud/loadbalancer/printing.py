@@ -19,15 +19,18 @@ from spiderpool.core.cloud.loadbalancer.planning import (
     unchangeable,
 )
 from spiderpool.core.cloud.loadbalancer.steps import (
+    DESCRIPTION,
     CreateBalancer,
     CreateListener,
     DeleteBalancer,
     DeleteListener,
     SetBalancer,
+    SetGroup,
+    SetListener,
     Step,
     Unprotect,
 )
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer, Settings
 
 FAULT = "fault: "
 """Begins the lines about what keeps a Service from its balancer."""
@@ -111,8 +114,12 @@ def removal(
     )
 
 
-def risks(steps: Sequence[Step]) -> Iterator[str]:
-    """Yields what of a plan ends traffic, gives up an address, or changes what somebody may have set by hand."""
+def risks(steps: Sequence[Step], kind: BalancerKind | None) -> Iterator[str]:
+    """Yields what of a plan ends traffic, gives up an address, or changes what somebody may have set by hand.
+
+    ``kind`` is that of the balancer whose listeners are changed; None where none is.
+    """
+    open_to_all = kind.open_to_all if kind else {}
     made = {step.listener.key for step in steps if isinstance(step, CreateListener)}
     for step in steps:
         match step:
@@ -125,5 +132,18 @@ def risks(steps: Sequence[Step]) -> Iterator[str]:
                 yield f"the balancer's {aspect} is changed"
             case Unprotect(identity, _):
                 yield f"balancer {identity} is no longer protected"
+            case SetListener() | SetGroup():
+                yield from _risks_of_change(step, open_to_all)
             case _:
                 pass
+
+
+def _risks_of_change(step: SetListener | SetGroup, open_to_all: Settings) -> Iterator[str]:
+    """Yields a line for what keeps clients out and no longer does, and one for all other parameters."""
+    what = f"listener {step.listener}" if isinstance(step, SetListener) else f"server group {step.group.name}"
+    changes = [each for each in step.changes if each.parameter != DESCRIPTION]
+    opened = [each for each in changes if open_to_all.get(each.parameter) == each.new]
+    if opened:
+        yield f"{what} no longer keeps any client out: {', '.join(map(str, opened))}"
+    if others := [each for each in changes if each not in opened]:
+        yield f"{what} is changed: {', '.join(map(str, others))}"

@@ -12,6 +12,9 @@ from typing import TypeAlias
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.values import BackendServer, Listener, ServerGroup, Settings
 
+DESCRIPTION = "description"
+"""Our name for the parameter of a listener that says whose it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class ParameterChange:
