@@ -19,6 +19,7 @@ from spiderpool.cli.connection import Cluster
 from spiderpool.cli.main import cli
 from spiderpool.cli.printing import View
 from spiderpool.cli.verification import VerifiedAccount, save
+from spiderpool.cloud.alibaba.policy import document
 from spiderpool.cloud.verification import CloudCheck, RecordedAnswer, Verification, VerificationScope
 from spiderpool.errors import BadConfig
 from spiderpool_lab.alibaba.metadata import MetadataServer
@@ -47,7 +48,7 @@ async def setup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterato
     account = simulation.new_account()
     for name in "ab":
         account.add_eni("vsw-1", instance=account.add_instance(name, identity=f"i-{name}").identity)
-    keys = account.add_identity(allowed=("*",))
+    keys = account.add_identity(allowed=document(("nodes", "balancers"))["Statement"][0]["Action"])
     async with (
         simulation.served(account, tmp_path) as simulated,
         MetadataServer(account, resolve=lambda _: "i-a").serve("127.0.0.1", 0) as metadata,

@@ -69,6 +69,14 @@ async def test_an_account_that_has_everything(servers: SimulatedCloud) -> None:
     }
 
 
+@pytest.mark.parametrize("feature", ACTIONS)
+async def test_a_feature_needs_no_more_than_its_policy(servers: SimulatedCloud, feature: str) -> None:
+    servers.allow(*document([feature])["Statement"][0]["Action"])
+    checks = (await verify(servers, replace(SCOPE, features=(feature,)))).checks
+    assert [each for each in checks if each.result == "wrong"] == []
+    assert any(each.subject == "quota" for each in checks) is (feature == "addresses")
+
+
 async def test_with_consent_all_but_one_permission_are_tried(servers: SimulatedCloud) -> None:
     found = await verify(servers, replace(SCOPE, without_dry_run=True))
     wrong = [each for each in found.checks if each.result == "wrong"]

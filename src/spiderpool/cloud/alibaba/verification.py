@@ -59,6 +59,10 @@ class AccountVerifier:
     def _actions(self) -> list[str]:
         return sorted({action for feature in self._scope.features for action in ACTIONS[feature]})
 
+    def _uses(self, action: str) -> bool:
+        """Whether a feature in the scope calls an action; what none calls, its keys need not be allowed."""
+        return action in self._actions()
+
     def _needs(self, product: str) -> bool:
         return any(action.startswith(f"{product}:") for action in self._actions())
 
@@ -104,6 +108,8 @@ class AccountVerifier:
     async def _server_checks(self) -> tuple[list[CloudCheck], list[CloudServer]]:
         """Whether the region has the servers of the Nodes, and those that it has."""
         region, wanted = self._scope.region, self._scope.servers
+        if not self._uses("ecs:DescribeInstances"):
+            return [CloudCheck("region", region, "untried", "no feature that is verified reads servers")], []
         if not wanted:
             return [CloudCheck("region", region, "untried", "no Node names a server of the cloud")], []
         try:
@@ -117,7 +123,8 @@ class AccountVerifier:
         return [CloudCheck("region", region, "wrong" if missing else "ok", text)], [*found.values()]
 
     async def _quotas(self, servers: Sequence[CloudServer]) -> AsyncIterator[CloudCheck]:
-        for name in sorted({server.type for server in servers}):
+        """What limits the addresses of the servers, where a feature registers any."""
+        for name in sorted({server.type for server in servers if self._uses("ecs:DescribeInstanceTypes")}):
             try:
                 quota = await self._servers.quota(self._scope.region, name)
             except CloudError as error:
@@ -125,7 +132,7 @@ class AccountVerifier:
             else:
                 text = f"{quota.ipv4} secondary IPv4 and {quota.ipv6} IPv6 addresses for each ENI"
                 yield CloudCheck("quota", name, "ok", text)
-        if vswitch := self._scope.vswitch:
+        if (vswitch := self._scope.vswitch) and self._uses("vpc:DescribeVSwitches"):
             try:
                 free = await self._servers.free_addresses(self._scope.region, vswitch)
             except CloudError as error:
