@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spiderpool.errors import BadConfig
-from spiderpool.settings import LoadBalancerSettings, SettingsSource, cloud_settings
+from spiderpool.settings import LoadBalancerSettings, SettingsSource, cloud_settings, controller_settings
 
 pytestmark = pytest.mark.unit
 
@@ -22,6 +22,13 @@ def test_services_get_balancers_unless_that_is_switched_off() -> None:
     assert given(backendType="eni", **whole) == LoadBalancerSettings(True, "vpc-1", "vsw-1", "rg-1", True, False, True)
     with pytest.raises(BadConfig, match=r"loadBalancers\.backendType"):
         given(backendType="pods")
+
+
+@pytest.mark.parametrize("block", [{"enabled": True}, {"enabled": False}, {}])
+def test_readiness_gates_are_injected_only_where_load_balancers_are_made(block: dict[str, bool]) -> None:
+    listed = {**block, "injectReadinessGates": True}
+    settings = controller_settings(SettingsSource({}, {"cloud": {"provider": "alibaba", "loadBalancers": listed}}))
+    assert settings.inject_gates is settings.changes_pods is block.get("enabled", True)
 
 
 def test_the_period_comes_from_the_environment() -> None:

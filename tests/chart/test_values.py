@@ -89,6 +89,7 @@ def test_a_wrong_value_of_each_type_is_named_with_what_is_allowed(value: str, to
 
 
 IPV6_POOL = "clusterDefaultPool.installIPv6IPPool=true"
+GATES = "cloud.loadBalancers.injectReadinessGates"
 BUDGET = "spiderpoolController.podDisruptionBudget"
 URL = "spiderpoolController.extraEnv[0].name=SPIDERPOOL_WEBHOOK_URL,spiderpoolController.extraEnv[0]"
 DO_NOT_FIT = [
@@ -111,6 +112,11 @@ DO_NOT_FIT = [
     ),
     ([f"{URL}.valueFrom.configMapKeyRef.name=x"], "write the URL as its value"),
     (["cloud.enabled=true"], "set cloud.provider to alibaba"),
+    ([f"{GATES}=true"], "gates that nobody opens; set both to true, or this to false"),
+    (
+        ["cloud.enabled=true", "cloud.provider=alibaba", "cloud.loadBalancers.enabled=false", f"{GATES}=true"],
+        "gates that nobody opens; set both to true, or this to false",
+    ),
     (["cloud.alibaba.minFreeAddresses=20"], "write a maximum that is not below the minimum"),
     (["cloud.credentials.oidc.roleARN=acs:ram::1:role/x"], "set both, or neither"),
 ]

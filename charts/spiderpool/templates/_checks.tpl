@@ -67,6 +67,9 @@
 {{- if and $v.migration.agentsOnly $v.cloud.enabled }}
 {{- $faults = append $faults "cloud.enabled is true while migration.agentsOnly is true: switch spiderpool-cloud on when the cluster is taken over" }}
 {{- end }}
+{{- if and $v.cloud.loadBalancers.injectReadinessGates (not (and $v.cloud.enabled $v.cloud.loadBalancers.enabled)) }}
+{{- $faults = append $faults "cloud.loadBalancers.injectReadinessGates is true while cloud.enabled or cloud.loadBalancers.enabled is false: pods would wait for ever for gates that nobody opens; set both to true, or this to false" }}
+{{- end }}
 {{- if gt (int $v.cloud.alibaba.minFreeAddresses) (int $v.cloud.alibaba.maxFreeAddresses) }}
 {{- $faults = append $faults (printf "cloud.alibaba.minFreeAddresses is %v and maxFreeAddresses %v: write a maximum that is not below the minimum" $v.cloud.alibaba.minFreeAddresses $v.cloud.alibaba.maxFreeAddresses) }}
 {{- end }}

@@ -19,6 +19,10 @@ def _offers_enis(enabled: bool, offers: Iterable[Any]) -> bool:
     return enabled and any("masterNIC" in offer for offer in offers if isinstance(offer, dict))
 
 
+def _injects_gates(wanted: bool, balancing: bool) -> bool:
+    return wanted and balancing
+
+
 @dataclass(frozen=True, slots=True)
 class PodInject:
     """Which new pods get networks and resources injected."""
@@ -94,7 +98,8 @@ class ControllerSettings:
     """``none``, ``advertise`` or ``withdraw``."""
     default_network: str | None = bound(table.DEFAULT_NETWORK)
     pod_inject: PodInject = field(default_factory=PodInject)
-    inject_gates: bool = bound(table.INJECT_GATES)
+    inject_gates: bool = derived(_injects_gates, table.INJECT_GATES, table.BALANCING)
+    """Whether new pods get readiness gates of load balancers, which only the daemon that makes these opens."""
 
     @property
     def advertises(self) -> bool:

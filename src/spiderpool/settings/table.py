@@ -857,7 +857,7 @@ BALANCING: Final = Setting(
     kind=kinds.FLAG,
     default=True,
     help="serve Services of type LoadBalancer",
-    readers=CLOUD,
+    readers=REPLICATED,
     keys=("cloud.loadBalancers.enabled",),
     page="usage/load-balancers.md",
 )
