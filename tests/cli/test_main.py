@@ -48,11 +48,17 @@ def test_a_values_file_says_what_is_on(tmp_path: Path) -> None:
     assert set(allowed("--values", str(values))) == listed("nodes", "addresses")
 
 
+def test_roles_for_load_balancers_name_the_policy_that_limits_them() -> None:
+    assert "spiderpool-readiness-gates" in run("--kind", "rbac", "--feature", "balancers")
+    assert "spiderpool-readiness-gates" not in run("--kind", "rbac", "--feature", "nodes")
+
+
 @pytest.mark.parametrize(
     "text",
     [
         *("{", "[]\n- x", "cloud: {}", "kind: ConfigMap\ndata: {}", "[" * 5000, "a: 2026-99-99", "true: 1"),
         *("cloud: foo", "cloud: {provider: alibaba, alibaba: foo}", "cloud: {provider: alibaba, loadBalancers: [1]}"),
+        "cloud: {provider: alibaba, loadBalancers: {enabled: 'false'}}",  # spiderpool-cloud refuses it as well
     ],
 )
 def test_a_file_that_says_nothing_is_refused(tmp_path: Path, text: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.cli.cloud_commands import FEATURES
+from spiderpool.cli.cloud_settings import FEATURES
 from spiderpool.cli.rbac import AGENT_RULES, CONTROLLER_RULES, documents, leases
 from spiderpool_lab import chart
 

@@ -12,7 +12,7 @@ import click
 
 from spiderpool.api.core_v1 import Node
 from spiderpool.cli.answer_comparison import AnswerComparison, compared
-from spiderpool.cli.cloud_settings import provider_of, read_cloud_settings, region_of, settings_of
+from spiderpool.cli.cloud_settings import FEATURES, provider_of, read_cloud_settings, region_of, settings_of
 from spiderpool.cli.connection import Cluster, Connection, Show, connected, end, examples, shown
 from spiderpool.cli.files import EXISTING, text_at
 from spiderpool.cli.installation import DEFAULT_NAMESPACE
@@ -23,9 +23,6 @@ from spiderpool.cloud.verification import VerificationScope
 from spiderpool.errors import BadConfig
 from spiderpool.settings import CloudSettings
 from spiderpool.telemetry import configure_command
-
-FEATURES = registry.DEFAULT.features
-"""Features of spiderpool-cloud, all of which need permissions."""
 
 
 @click.group(epilog=examples("spiderpoolctl cloud verify"))

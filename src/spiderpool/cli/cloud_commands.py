@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 from rich.syntax import Syntax
 
-from spiderpool.cli.cloud_settings import provider_of, read_cloud_settings, region_of
+from spiderpool.cli.cloud_settings import FEATURES, provider_of, read_cloud_settings, region_of
 from spiderpool.cli.connection import Cluster, Connection, Show, connected, end, examples, shown
 from spiderpool.cli.files import EXISTING, block, text_of, values_at
 from spiderpool.cli.installation import DEFAULT_NAMESPACE
@@ -28,8 +28,11 @@ from spiderpool.cloud.registry import Provider
 from spiderpool.errors import BadConfig
 from spiderpool.settings import SettingsSource, cloud_settings, file_source
 
-FEATURES = registry.DEFAULT.features
-"""Features of spiderpool-cloud, all of which need permissions."""
+GATES_POLICY = """\
+# Of the status of pods only conditions of readiness gates are written. A role cannot say that: apply also the policy
+# spiderpool-readiness-gates of the chart, templates/readiness-gates-policy.yaml, which refuses all else.
+"""
+"""Begins the roles for load balancers."""
 PLAN_EXAMPLES = (
     "spiderpoolctl service plan",
     "spiderpoolctl service plan default/web -o json",
@@ -140,26 +143,22 @@ def print_policy(features: Sequence[str], values: Path | None, kind: str, read_o
 
     Without --feature and --values: for all features.
     """
-    provider, enabled = _enabled_features(values_at(values)) if values else (registry.DEFAULT, [])
+    provider, enabled = _enabled_features(values_at(values)) if values else (registry.DEFAULT, ())
     chosen = sorted({*features, *enabled}) or list(FEATURES)
     if kind == "ram":
         _show(json.dumps(provider.policy(chosen, read_only=read_only), indent=2), "json")
     else:
-        _show(yaml.safe_dump_all(documents(chosen, namespace), sort_keys=False).rstrip(), "yaml")
+        text = yaml.safe_dump_all(documents(chosen, namespace), sort_keys=False).rstrip()
+        _show(f"{GATES_POLICY}{text}" if "balancers" in chosen else text, "yaml")
 
 
-def _enabled_features(values: dict[str, Any]) -> tuple[Provider, list[str]]:
+def _enabled_features(values: dict[str, Any]) -> tuple[Provider, Sequence[str]]:
     """Returns the provider of a file and the features that it enables. Raises BadConfig when it names none."""
-    cloud = block(values, "cloud")
-    name = str(cloud.get("provider"))
+    name = str(block(values, "cloud").get("provider"))
     if name not in registry.PROVIDERS:
         raise BadConfig(f"cloud.provider is not {registry.names()} there, so spiderpool-cloud needs no policy")
-    enabled = {
-        "nodes": True,
-        "addresses": block(cloud, name).get("assign", False),
-        "balancers": block(cloud, "loadBalancers").get("enabled", True),
-    }
-    return registry.PROVIDERS[name], [feature for feature in FEATURES if enabled[feature]]
+    provider = registry.PROVIDERS[name]
+    return provider, provider.enabled(cloud_settings(SettingsSource({}, {"cloud": values["cloud"]})))
 
 
 def _show(text: str, language: str) -> None:

@@ -16,6 +16,9 @@ from spiderpool.core.cloud.instances import ProviderIDParser
 from spiderpool.errors import BadConfig
 from spiderpool.settings import CloudSettings, cloud_settings, text_source
 
+FEATURES = registry.DEFAULT.features
+"""Features of spiderpool-cloud, all of which need permissions."""
+
 
 async def read_cloud_settings(cluster: Cluster, values: Path | None, namespace: str) -> CloudSettings:
     """Returns the settings of a file, else of the cluster's ConfigMap, with the variables of this process.
