@@ -68,4 +68,4 @@ def service_of(item: EndpointSlice) -> str | None:
 
 def deciding_part(node: Node) -> Iterable[object]:
     """Returns what of a node decides whether it is a backend; its heartbeats change other parts all the time."""
-    return node.metadata.labels, node.spec, node.ready_status
+    return node.metadata.labels, node.spec, node.ready_status, node.internal_addresses
