@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from spiderpool.core.cloud.alibaba.annotations import ANNOTATIONS, BOTH, CLB, NLB, UNSUPPORTED, UNSUPPORTED_PREFIXES
-from spiderpool.core.cloud.alibaba.comparison import FIELDS, REFUSED, REFUSED_PREFIXES, differences
+from spiderpool.core.cloud.alibaba.annotations import ANNOTATIONS, BOTH, CLB, NLB, UNSUPPORTED
+from spiderpool.core.cloud.alibaba.comparison import FIELDS, REFUSED, differences
 from spiderpool.core.cloud.loadbalancer.annotations import Annotation
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +47,6 @@ def _row(each: Annotation) -> str:
 
 def _refused() -> Iterator[str]:
     yield from (f"| `{suffix}` | {REFUSED[suffix]} |" for suffix in sorted(UNSUPPORTED))
-    yield from (f"| `{prefix}…` | {REFUSED_PREFIXES[prefix]} |" for prefix in UNSUPPORTED_PREFIXES)
 
 
 def _fields() -> Iterator[str]:

@@ -16,6 +16,7 @@ from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of, read_options
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model
 from spiderpool.core.cloud.loadbalancer.planning import plan
+from spiderpool.core.cloud.loadbalancer.printing import FAULT, NOTE, NOTHING, service_dry_run
 from spiderpool.core.cloud.loadbalancer.settling import waits
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
@@ -109,6 +110,20 @@ def model_of(
     """The desired state, for a classic balancer or a network one."""
     kind = NLB if requested.spec.loadBalancerClass else CLB
     return build_model(requested, options_of(requested, kind), snapshot, configuration)
+
+
+def planned_text(
+    requested: Service,
+    kind: BalancerKind,
+    snapshot: BackendSnapshot,
+    configuration: BalancerConfiguration = CONFIGURATION,
+    observed: ObservedLoadBalancer | None = None,
+) -> str:
+    """What would be done for a Service as text: notes, faults and numbered steps."""
+    found = service_dry_run(requested, kind, snapshot, configuration, observed)
+    steps = [f"{number}. {step}" for number, step in enumerate(found.steps, 1)]
+    lines = [*(f"{NOTE}{note}" for note in found.notes), *(f"{FAULT}{fault}" for fault in found.faults), *steps]
+    return "\n".join(lines if steps or found.model is None else [*lines, NOTHING])
 
 
 def carried_out(steps: Iterable[Step], observed: ObservedLoadBalancer | None) -> ObservedLoadBalancer | None:

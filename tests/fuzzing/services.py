@@ -19,7 +19,7 @@ from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, read_options
 from spiderpool.core.cloud.loadbalancer.model import build_model
 from spiderpool.core.cloud.loadbalancer.planning import plan, plan_removal, reuse_fault, unchangeable
-from spiderpool.core.cloud.loadbalancer.printing import dry_run
+from spiderpool.core.cloud.loadbalancer.printing import service_dry_run
 from tests.core.pretend_balancers import CONFIGURATION, KINDS, UID, carried_out, endpoints, node
 
 SNAPSHOT = BackendSnapshot(
@@ -38,7 +38,7 @@ def run(data: bytes) -> None:
         return
     kind_of(service)
     for kind, snapshot in product(KINDS.values(), (SNAPSHOT, EMPTY)):
-        dry_run(service, kind, snapshot, CONFIGURATION)
+        service_dry_run(service, kind, snapshot, CONFIGURATION)
         _reconcile(service, kind, snapshot)
 
 

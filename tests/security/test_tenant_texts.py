@@ -25,7 +25,7 @@ from spiderpool.core.admission.multusconfig import _json_object
 from spiderpool.core.admission.pod_injection import InjectionRequest, NewPod, network_selector, with_nic_resources
 from spiderpool.core.cloud.eni_pools import RELEASING_ANNOTATION, UNREGISTERED_ANNOTATION, releasing
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
-from spiderpool.core.cloud.loadbalancer.printing import dry_run
+from spiderpool.core.cloud.loadbalancer.printing import service_dry_run
 from spiderpool.core.cloud.preallocation import ASSIGNED_ANNOTATION, assigned_of, releasing_of
 from spiderpool.core.ipam import hints
 from spiderpool.core.ipam.candidates import allocation_plan
@@ -247,7 +247,7 @@ def test_a_service_holds_the_event_loop_for_a_moment_only(kind: str, text: str) 
         full = service(HTTP, annotations={f"{table.prefix}{suffix}": OF_BALANCERS[text]}, type="LoadBalancer")
 
         def read(_: str, full: Service = full) -> object:
-            return dry_run(full, KINDS[kind], BackendSnapshot((), (), {}), CONFIGURATION)
+            return service_dry_run(full, KINDS[kind], BackendSnapshot((), (), {}), CONFIGURATION)
 
         assert min(_seconds(read, "") for _ in range(2)) < MOST_SECONDS, suffix
 

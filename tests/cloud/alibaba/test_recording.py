@@ -53,7 +53,9 @@ async def test_answers_are_kept_and_given_again(simulated: SimulatedCloud) -> No
         await again.call(ECS, "DescribeInstances", {"RegionId": "elsewhere"})
 
 
-@pytest.mark.parametrize("name", ["NotPermitted", "Throttled", "CloudConflict", "QuotaExceeded", "VSwitchFull"])
+@pytest.mark.parametrize(
+    "name", ["NotPermitted", "Throttled", "CloudConflict", "QuotaExceeded", "StillProcessing", "VSwitchFull"]
+)
 async def test_a_refusal_is_repeated_as_the_same_error(name: str) -> None:
     client = ReplayingClient([RecordedAnswer("ecs:DescribeInstances", {}, None, name, "Code", "said")])
     with pytest.raises(Exception, match="said") as refused:

@@ -23,6 +23,7 @@ from spiderpool.cloud.alibaba.credentials import Credentials
 from spiderpool.cloud.alibaba.endpoints import APIAccess, ProductEndpoint
 from spiderpool.cloud.alibaba.error_codes import TOKEN_SPENT, keys_are_wrong, refusal
 from spiderpool.cloud.alibaba.limits import CallBudget, ceiling, next_window
+from spiderpool.cloud.alibaba.policy import is_reading
 from spiderpool.cloud.provider import (
     CloudConflict,
     CloudError,
@@ -268,8 +269,8 @@ def _params(version: str, action: str, protocol: str) -> Params:
 def _request(product: str, action: str, parameters: dict[str, Any]) -> OpenApiRequest:
     """Returns a request with its arguments in the query, or for changes of NLB in a form, where that API wants them."""
     flat = Utils.query({name: _plain(value) for name, value in parameters.items() if value is not None})
-    reads = action.startswith(("Describe", "List", "Get"))
-    return OpenApiRequest(body=flat) if product == "nlb" and not reads else OpenApiRequest(query=flat)
+    is_in_form = product == "nlb" and not is_reading(action)
+    return OpenApiRequest(body=flat) if is_in_form else OpenApiRequest(query=flat)
 
 
 def _plain(value: Any) -> Any:

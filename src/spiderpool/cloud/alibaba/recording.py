@@ -19,6 +19,7 @@ from spiderpool.cloud.provider import (
     NotPermitted,
     QuotaExceeded,
     Rejected,
+    StillProcessing,
     Throttled,
     VSwitchFull,
 )
@@ -26,7 +27,7 @@ from spiderpool.cloud.verification import RecordedAnswer
 
 KINDS: Mapping[str, type[CloudError]] = {
     kind.__name__: kind
-    for kind in (CloudConflict, CloudNotFound, CloudUnavailable, QuotaExceeded, Rejected, VSwitchFull)
+    for kind in (CloudConflict, CloudNotFound, CloudUnavailable, QuotaExceeded, Rejected, StillProcessing, VSwitchFull)
 }
 """Name of an error that is made from message and code alone → its type."""
 

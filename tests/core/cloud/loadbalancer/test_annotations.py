@@ -29,7 +29,6 @@ TABLE = AnnotationTable(
     known={"bandwidth": Annotation("bandwidth", ("one",), NUMBER, "5", "Mbit/s")},
     other_kinds={"zones": "network"},
     unsupported=frozenset({"weight"}),
-    unsupported_prefixes=("proxy-",),
     backend_suffixes=frozenset(),
 )
 
@@ -85,7 +84,6 @@ def test_the_newer_prefix_wins() -> None:
     [
         ("zones", "it is for network load balancers, this one is a classic one"),
         ("weight", "it is not supported"),
-        ("proxy-header", "it is not supported"),
         ("bandwith", "there is no such annotation; did you mean bandwidth?"),
         ("frobnicate", "there is no such annotation"),
     ],

@@ -13,14 +13,13 @@ from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.planning import plan
 from spiderpool.core.cloud.loadbalancer.printing import (
     LeavingBalancer,
-    dry_run,
     removal,
     risks,
     service_dry_run,
 )
 from spiderpool.core.cloud.loadbalancer.steps import ParameterChange, SetGroup, SetListener
 from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer, Settings
-from tests.core.pretend_balancers import CONFIGURATION, carried_out, endpoints, model_of, node, service
+from tests.core.pretend_balancers import CONFIGURATION, carried_out, endpoints, model_of, node, planned_text, service
 
 pytestmark = pytest.mark.unit
 
@@ -40,7 +39,7 @@ def made(*, lent: bool = False) -> ObservedLoadBalancer:
 
 
 def test_a_new_balancer() -> None:
-    lines = dry_run(service(HTTP, annotations={"bandwith": "1"}), CLB, NODES, CONFIGURATION).splitlines()
+    lines = planned_text(service(HTTP, annotations={"bandwith": "1"}), CLB, NODES, CONFIGURATION).splitlines()
     assert lines[:2] == [
         "note: annotation service.beta.kubernetes.io/alibaba-cloud-loadbalancer-bandwith has no effect: "
         "there is no such annotation; did you mean bandwidth?",
@@ -53,37 +52,34 @@ def test_a_new_balancer() -> None:
 
 
 def test_a_balancer_that_is_as_it_should_be() -> None:
-    text = dry_run(service(HTTP), CLB, BackendSnapshot([node("a")]), CONFIGURATION, made())
+    text = planned_text(service(HTTP), CLB, BackendSnapshot([node("a")]), CONFIGURATION, made())
     assert text == "nothing to do"
 
 
 def test_a_change() -> None:
-    text = dry_run(
+    text = planned_text(
         service(HTTP, annotations={"scheduler": "rr"}), CLB, BackendSnapshot([node("a")]), CONFIGURATION, made()
     )
     assert text == "1. change listener tcp/80: Scheduler wrr → rr"
 
 
-def test_a_service_that_is_not_ours() -> None:
-    text = dry_run(service(HTTP, type="ClusterIP"), None, NODES, CONFIGURATION)
-    assert text == "Service default/web asks for no load balancer of ours"
-
-
 def test_faults_come_instead_of_steps() -> None:
     annotations = {"scheduler": "best", "acl-status": "on"}
-    lines = dry_run(service(HTTP, annotations=annotations), CLB, NODES, CONFIGURATION).splitlines()
+    lines = planned_text(service(HTTP, annotations=annotations), CLB, NODES, CONFIGURATION).splitlines()
     assert [line.split(":")[0] for line in lines] == ["fault", "fault"]
 
 
 def test_pods_of_which_nobody_knows_the_eni() -> None:
     requested = service(HTTP, annotations={BACKEND_TYPE: "eni"})
-    lines = dry_run(requested, CLB, BackendSnapshot([], [endpoints(("10.0.0.7", "a"))]), CONFIGURATION).splitlines()
+    lines = planned_text(
+        requested, CLB, BackendSnapshot([], [endpoints(("10.0.0.7", "a"))]), CONFIGURATION
+    ).splitlines()
     assert lines[0] == "note: no ENI is known to have the pod address 10.0.0.7"
 
 
 def test_what_cannot_be_changed_is_told_beside_what_can() -> None:
     requested = service(HTTP, annotations={"ip-version": "ipv6", "scheduler": "rr"})
-    lines = dry_run(requested, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made()).splitlines()
+    lines = planned_text(requested, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made()).splitlines()
     assert lines == [
         "fault: ip-version of a balancer cannot be changed: it is ipv4, the Service asks for ipv6",
         "1. change listener tcp/80: Scheduler wrr → rr",
@@ -93,9 +89,9 @@ def test_what_cannot_be_changed_is_told_beside_what_can() -> None:
 def test_a_balancer_that_cannot_be_lent_is_not_touched() -> None:
     requested = service(HTTP, annotations={"id": "lb-u"})
     theirs = replace(made(lent=True), tags={"ack.aliyun.com": "c2"})
-    (line,) = dry_run(requested, CLB, BackendSnapshot([node("a")]), CONFIGURATION, theirs).splitlines()
+    (line,) = planned_text(requested, CLB, BackendSnapshot([node("a")]), CONFIGURATION, theirs).splitlines()
     assert line.startswith("fault: balancer lb-u was made for a Service and cannot be lent to another: ")
-    assert dry_run(requested, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made(lent=True)).endswith(
+    assert planned_text(requested, CLB, BackendSnapshot([node("a")]), CONFIGURATION, made(lent=True)).endswith(
         "3. tag the balancer: kubernetes.reused.by.user=true"
     )
 

@@ -229,7 +229,6 @@ UNSUPPORTED = frozenset(
     }
 )
 """Annotations that Alibaba Cloud's own controller acts on and we do not."""
-UNSUPPORTED_PREFIXES: tuple[str, ...] = ()
 
 BACKEND_SUFFIXES = frozenset(
     {
@@ -269,7 +268,6 @@ def table_of(kind: str) -> AnnotationTable:
         known=known,
         other_kinds={suffix: TITLES[other] for other in BOTH for suffix in BY_KIND[other] if suffix not in known},
         unsupported=UNSUPPORTED,
-        unsupported_prefixes=UNSUPPORTED_PREFIXES,
         backend_suffixes=BACKEND_SUFFIXES,
         requirements=REQUIREMENTS,
     )

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spiderpool.core.cloud.alibaba.nlb import zones
+from spiderpool.core.cloud.alibaba.nlb import ELASTIC_IP, zones
 from spiderpool.core.cloud.loadbalancer.billing import BillingItem
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
 
 LCU = BillingItem("LCU hours")
 """Load balancer capacity units: the most used of new connections, connections, data and, with layer 7, rules."""
 TRAFFIC = BillingItem("GB to the Internet")
-EIP_PLACE = 3
-"""Place of the public address in a part of ``zone-maps``."""
 
 
 def clb_bill(options: BalancerOptions) -> tuple[BillingItem, ...]:
@@ -45,7 +43,7 @@ def _nlb(options: BalancerOptions) -> Iterator[BillingItem]:
     if options["address-type"] != "internet":
         return
     listed = zones(options["zone-maps"])
-    new = [zone for zone in listed if len(zone) <= EIP_PLACE or not zone[EIP_PLACE]]
+    new = [zone for zone in listed if len(zone) <= ELASTIC_IP or not zone[ELASTIC_IP]]
     if new:
         yield BillingItem("new public addresses, one for each zone", len(new))
     if package := options["bandwidth-package-id"]:

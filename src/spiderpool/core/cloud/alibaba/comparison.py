@@ -72,7 +72,6 @@ REFUSED: dict[str, str] = {
     "slb-network-type": "the classic network, which no longer exists",
 }
 """Annotations that have an effect there alone: what it is, and what to do instead. An Event says so."""
-REFUSED_PREFIXES: dict[str, str] = {}
 
 _CLASS = "a value that is added later: there the Service is skipped, here its balancer's servers are kept up to date"
 

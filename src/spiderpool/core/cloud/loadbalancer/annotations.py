@@ -116,8 +116,6 @@ class AnnotationTable:
     """Suffix → title of the kind of balancer that has the annotation, for those that this kind lacks."""
     unsupported: frozenset[str]
     """Suffixes that the cloud's own controller acts on and we do not."""
-    unsupported_prefixes: tuple[str, ...]
-    """Beginnings of further suffixes of that sort."""
     backend_suffixes: frozenset[str]
     """Suffixes that decide which servers there are and which group they are in."""
     requirements: Mapping[str, str] = field(default_factory=dict)
@@ -135,7 +133,7 @@ class AnnotationTable:
             key = f"annotation {self.prefix}{suffix}"
             if other := self.other_kinds.get(suffix):
                 yield f"{key} has no effect: it is for {other} load balancers, this one is a {self.title} one"
-            elif suffix in self.unsupported or suffix.startswith(self.unsupported_prefixes):
+            elif suffix in self.unsupported:
                 yield f"{key} has no effect: it is not supported"
             else:
                 near = get_close_matches(suffix, self.known, n=1)

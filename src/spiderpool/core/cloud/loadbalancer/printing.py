@@ -62,25 +62,6 @@ class LeavingBalancer:
     preserve: bool = False
 
 
-def dry_run(
-    service: Service,
-    kind: BalancerKind | None,
-    snapshot: BackendSnapshot,
-    configuration: BalancerConfiguration,
-    observed: ObservedLoadBalancer | None = None,
-) -> str:
-    """Returns the steps that would be done for a Service, and the faults that are in the way, as text.
-
-    ``kind`` is the kind of balancer that the Service asks for, ``observed`` its balancer if it has one.
-    """
-    if kind is None:
-        return f"Service {service.key} asks for no load balancer of ours"
-    found = service_dry_run(service, kind, snapshot, configuration, observed)
-    steps = [f"{number}. {step}" for number, step in enumerate(found.steps, 1)]
-    lines = [*(f"{NOTE}{note}" for note in found.notes), *(f"{FAULT}{fault}" for fault in found.faults), *steps]
-    return "\n".join(lines if steps or found.model is None else [*lines, NOTHING])
-
-
 def service_dry_run(
     service: Service,
     kind: BalancerKind,
