@@ -13,7 +13,7 @@ from spiderpool.cloud.provider import CloudError
 from spiderpool.core.cloud.loadbalancer import backends
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of
-from spiderpool.core.cloud.loadbalancer.model import lent_groups, owner_of, uses_pods
+from spiderpool.core.cloud.loadbalancer.model import lent_groups, owner_of, ports_of_pods
 from spiderpool.core.cloud.loadbalancer.printing import LeavingBalancer
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
 
@@ -92,9 +92,10 @@ class BalancerLook:
         """Returns the possible servers, with the ENIs of pods that no node reports as the cloud has them."""
         kind = self._balancers.kind_of(service)
         options = options_of(service, kind) if kind else None
-        if options is None or not uses_pods(service, options, self._configuration):
+        ports = ports_of_pods(service, options, self._configuration) if options else []
+        if options is None or not ports:
             return known
-        addresses = backends.pod_addresses(service.spec.ports or (), known.slices, options)
+        addresses = backends.pod_addresses(ports, known.slices, options)
         unknown = [address for address in addresses if address not in known.enis]
         answered: Mapping[str, str] = await self._balancers.enis.holders(unknown) if unknown else {}
         return BackendSnapshot(known.nodes, known.slices, {**answered, **known.enis})

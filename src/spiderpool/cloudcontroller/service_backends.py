@@ -12,7 +12,7 @@ from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTim
 from spiderpool.core.cloud.loadbalancer import backends
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
-from spiderpool.core.cloud.loadbalancer.model import uses_pods
+from spiderpool.core.cloud.loadbalancer.model import ports_of_pods
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 
 
@@ -40,8 +40,8 @@ class ServiceBackends:
         """Returns the nodes, the Service's endpoints and, where pods are the servers, the ENIs of their addresses."""
         slices = await self._gates.admit(service, options, self._slices.get(service.key), self._nodes.get)
         enis: Mapping[str, str] = {}
-        if uses_pods(service, options, self._configuration):
-            enis = await self._enis_of(backends.pod_addresses(service.spec.ports or (), slices, options))
+        if ports := ports_of_pods(service, options, self._configuration):
+            enis = await self._enis_of(backends.pod_addresses(ports, slices, options))
         return BackendSnapshot(self._nodes.items(), slices, enis)
 
     async def release_gates(self, service: Service, kind: BalancerKind) -> None:

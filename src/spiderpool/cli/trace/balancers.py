@@ -10,7 +10,7 @@ from spiderpool.cloud import registry
 from spiderpool.core.addresses import Address
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot, eligible, instance_of, node_backends
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions, read_options
-from spiderpool.core.cloud.loadbalancer.model import uses_pods
+from spiderpool.core.cloud.loadbalancer.model import ports_of_pods
 from spiderpool.core.network.service_proxy import ServiceEndpoint, ServiceFrontend, usable_endpoints
 
 
@@ -45,7 +45,7 @@ def balancer_servers(frontend: ServiceFrontend, objects: ClusterObjects) -> Bala
         note = "the balancer is not one of spiderpool-cloud: its servers are not readable from here, and all nodes are"
         return BalancerServers("load balancer", tuple(objects.nodes), notes=(f"{note} assumed, by their NodePorts",))
     options = read_options(service.metadata.annotations or {}, kind)
-    if uses_pods(service, options, policy.balancers):
+    if frontend.port in ports_of_pods(service, options, policy.balancers):
         return BalancerServers(kind.name, pods=usable_endpoints(frontend, objects.slices_of(service)))
     chosen, notes = eligible(objects.nodes.values(), options)
     return BalancerServers(kind.name, _nodes(frontend, objects, chosen, options), notes=notes)

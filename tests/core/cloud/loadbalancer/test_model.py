@@ -13,10 +13,10 @@ from spiderpool.core.cloud.loadbalancer.model import (
     LoadBalancerModel,
     group_of,
     owner_of,
+    ports_of_pods,
     protocol_of,
     protocols,
     redirects,
-    uses_pods,
 )
 from spiderpool.core.cloud.loadbalancer.values import (
     BackendServer,
@@ -149,7 +149,7 @@ def test_pods_or_nodes(backend_type: str | None, by_default: bool, pods: bool) -
     configuration = BalancerConfiguration(cluster="c1", pod_backends=by_default)
     model = model_of(service(HTTP, annotations=annotations), BackendSnapshot([node("a")]), configuration)
     assert [len(group.servers) for group in model.groups] == [0 if pods else 1]
-    assert uses_pods(service(HTTP), options("clb", {}), configuration) is by_default
+    assert bool(ports_of_pods(service(HTTP), options("clb", {}), configuration)) is by_default
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,23 @@ def test_pods_are_servers_where_no_node_ports_are_wanted(
     allocated: bool | None, node_port: int | None, pods: bool
 ) -> None:
     requested = service({"port": 80, "nodePort": node_port}, allocateLoadBalancerNodePorts=allocated)
-    assert uses_pods(requested, options("clb", {}), CONFIGURATION) is pods
+    assert bool(ports_of_pods(requested, options("clb", {}), CONFIGURATION)) is pods
+
+
+def test_a_port_with_a_node_port_keeps_its_nodes_whatever_another_port_has() -> None:
+    ports = [HTTP, {"port": 8080, "nodePort": None, "targetPort": 80}, {"port": 81, "nodePort": None}]
+    ports[2]["targetPort"] = HTTP["nodePort"]
+    model = model_of(
+        service(*ports, allocateLoadBalancerNodePorts=False),
+        BackendSnapshot([node("a")], [endpoints(("10.0.0.1", "a"))]),
+    )
+    assert [listener.group for listener in model.listeners] == [
+        "k8s/30698/web/default/c1",
+        "k8s/80/web/default/c1",
+        "k8s/pods_30698/web/default/c1",
+    ]
+    assert [group.servers for group in model.groups[:2]] == [{BackendServer("i-a", "instance", 30698)}, frozenset()]
+    assert (model.unresolved, model.with_pods) == (("10.0.0.1",), True)
 
 
 ENIS = {"10.0.0.1": "eni-1", "10.0.0.2": "eni-2"}

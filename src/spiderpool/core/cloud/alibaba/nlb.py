@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from spiderpool.api.core_v1 import Service, ServicePort
 from spiderpool.core.cloud.alibaba.checking import common_faults
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions, SettingSources
-from spiderpool.core.cloud.loadbalancer.model import protocol_of, protocols, uses_pods
+from spiderpool.core.cloud.loadbalancer.model import ports_of_pods, protocol_of, protocols
 from spiderpool.core.cloud.loadbalancer.values import PART, BalancerConfiguration, Listener, Settings
 
 UNPROTECTED: Settings = {"DeletionProtectionEnabled": "false", "ModificationProtectionStatus": "NonProtection"}
@@ -309,8 +309,8 @@ def faults(service: Service, options: BalancerOptions, configuration: BalancerCo
 def _range_faults(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
     """Yields which port ranges there cannot be."""
     key = f"annotation {options.annotation('listener-port-range')}"
-    ranges = port_ranges(options)
-    if ranges and not uses_pods(service, options, configuration):
+    ranges, of_pods = port_ranges(options), ports_of_pods(service, options, configuration)
+    if ranges.keys() & {port.port for port in service.spec.ports or () if port not in of_pods}:
         choice = options.kind.annotations.backend_type
         yield f"{key} needs pods as servers: set annotation {choice.name}: {choice.pods}"
     taken: dict[tuple[int, str], int] = {}

@@ -6,7 +6,7 @@
 
 `values` has the parts of balancers, `annotations` the types of annotations, `kinds` what differs between kinds of
 balancers and what a Service asks of one, `backends` the servers, `model` the desired state, `checking` the faults of a
-Service, `planning` and `steps` the plan, `printing` the dry run.
+Service, `planning` and `steps` the plan, `waiting` what it leaves for later, `printing` the dry run.
 
 Nothing here knows a cloud: each cloud's folder in `core.cloud` builds its `BalancerKind` values, and imports this
 package, never the other way round.

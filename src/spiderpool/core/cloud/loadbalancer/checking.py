@@ -14,12 +14,12 @@ from spiderpool.core.cloud.loadbalancer.model import (
     annotated_protocols,
     lent_groups,
     ports_of,
+    ports_of_pods,
     ports_without_node_ports,
     protocol_of,
     protocols,
     redirects,
     transport_of,
-    uses_pods,
 )
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 
@@ -102,8 +102,9 @@ def _node_port_faults(
     service: Service, options: BalancerOptions, configuration: BalancerConfiguration
 ) -> Iterator[str]:
     """Yields that the balancer would serve nothing: nodes are its servers, and have no port for the Service."""
-    without = [str(port.port) for port in ports_without_node_ports(service)]
-    if without and not uses_pods(service, options, configuration):
+    of_pods = ports_of_pods(service, options, configuration)
+    without = [str(port.port) for port in ports_without_node_ports(service) if port not in of_pods]
+    if without:
         choice = options.kind.annotations.backend_type
         yield (
             f"spec.allocateLoadBalancerNodePorts is false, so nodes cannot serve port {', '.join(without)}: "

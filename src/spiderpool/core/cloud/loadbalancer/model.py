@@ -61,7 +61,7 @@ class LoadBalancerModel:
     unresolved: tuple[str, ...] = ()
     """Addresses of pods whose ENI is not known yet: to be looked up again."""
     with_pods: bool = False
-    """Whether pods, not nodes, are the servers."""
+    """Whether pods, not nodes, are servers, at least of one port."""
     virtual: tuple[str, ...] = ()
     """Addresses of pods on virtual nodes: those that are servers stay, no others are added."""
     notes: tuple[str, ...] = ()
@@ -88,7 +88,8 @@ def build_model(
     owner, reuse, kind = owner_of(service, configuration), options["id"], options.kind
     name = options["name"] or kind.naming.balancer_name(owner)
     groups, unresolved, notes = _groups(service, options, snapshot, configuration)
-    with_pods = uses_pods(service, options, configuration)
+    of_pods = ports_of_pods(service, options, configuration)
+    of_nodes = [port for port in service.spec.ports or () if port not in of_pods]
     return LoadBalancerModel(
         kind=kind,
         options=options,
@@ -108,9 +109,9 @@ def build_model(
         hostname=options.get("hostname"),
         by_elastic_ip=options.get("external-ip-type") == "eip",
         unresolved=unresolved,
-        virtual=() if with_pods else _virtual(service, options, snapshot),
-        notes=() if with_pods else notes,
-        with_pods=with_pods,
+        virtual=_virtual(of_nodes, options, snapshot),
+        notes=notes if of_nodes or not of_pods else (),
+        with_pods=bool(of_pods),
         settling=settling_time(options),
     )
 
@@ -153,11 +154,13 @@ def protocol_of(port: ServicePort, options: BalancerOptions) -> str:
     return protocols(options).get((port.port, port.protocol), port.protocol.lower())
 
 
-def uses_pods(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> bool:
-    """Whether pods, not nodes, are the backends: also where nobody says so and nodes have no ports for the Service."""
-    if options.pods is not None:
-        return options.pods
-    return configuration.pod_backends or bool(ports_without_node_ports(service))
+def ports_of_pods(
+    service: Service, options: BalancerOptions, configuration: BalancerConfiguration
+) -> list[ServicePort]:
+    """Returns the ports whose backends are pods: also those for which nobody says so and nodes have no port."""
+    if options.pods is None and not configuration.pod_backends:
+        return ports_without_node_ports(service)
+    return [] if options.pods is False else list(service.spec.ports or ())
 
 
 def ports_without_node_ports(service: Service) -> list[ServicePort]:
@@ -192,13 +195,15 @@ def _group_numbers(
     target, ports = port.targetPort or port.port, options.kind.port_range(port.port, options)
     if ports:
         return (_span(ports),)
-    if not uses_pods(service, options, configuration):
+    if port not in ports_of_pods(service, options, configuration):
         return (port.nodePort or 0,)
-    if service.spec.selector:
-        return (target,)
-    # Hand-written EndpointSlices may send two ports with one targetPort to different pods.
-    is_alone = [each.targetPort or each.port for each in service.spec.ports or ()].count(target) == 1
-    return (port.port, target) if is_alone else (port.port,)
+    numbers: tuple[int | str, ...] = (target,)
+    if not service.spec.selector:
+        # Hand-written EndpointSlices may send two ports with one targetPort to different pods.
+        is_alone = [each.targetPort or each.port for each in service.spec.ports or ()].count(target) == 1
+        numbers = (port.port, target) if is_alone else (port.port,)
+    of_nodes = set() if port.nodePort else {each.nodePort for each in service.spec.ports or ()}
+    return tuple(f"pods_{number}" if number in of_nodes else number for number in numbers)
 
 
 def _other_group_names(
@@ -241,13 +246,13 @@ def _groups(
 ) -> tuple[tuple[ServerGroup, ...], tuple[str, ...], tuple[str, ...]]:
     """Returns the server groups, the addresses of pods without a known ENI, and notes about nodes left out."""
     chosen, notes = eligible(snapshot.nodes, options)
-    pods = uses_pods(service, options, configuration)
+    of_pods = ports_of_pods(service, options, configuration)
     groups: dict[str, ServerGroup] = {}
     unresolved: set[str] = set()
     for port in service.spec.ports or ():
         if _redirect(service, port, options) is not None:
             continue
-        if pods:
+        if port in of_pods:
             backends = pod_backends(port, snapshot, options)
         else:
             backends = node_backends(service, port, snapshot, chosen, options)
@@ -286,9 +291,9 @@ def _lent(group: ServerGroup, description: str, former: ServerGroup | None) -> S
     )
 
 
-def _virtual(service: Service, options: BalancerOptions, snapshot: BackendSnapshot) -> tuple[str, ...]:
+def _virtual(ports: list[ServicePort], options: BalancerOptions, snapshot: BackendSnapshot) -> tuple[str, ...]:
     """Returns the addresses of the pods on virtual nodes."""
-    return tuple(sorted({address for address, _ in virtual_pods(service.spec.ports or (), snapshot, options)}))
+    return tuple(sorted({address for address, _ in virtual_pods(ports, snapshot, options)}))
 
 
 def _span(ports: range) -> str:

@@ -50,6 +50,7 @@ from spiderpool.core.cloud.loadbalancer.values import (
     Settings,
     parameter_of,
 )
+from spiderpool.core.cloud.loadbalancer.waiting import while_unresolved
 
 
 def plan(
@@ -62,6 +63,7 @@ def plan(
     # A new balancer is created with all its settings and tags, so that nothing is left to change but its parts.
     present = observed or ObservedLoadBalancer("", model.name, "", model.settings, {**model.tags, **model.origin})
     model = adapted(model, present)
+    model = while_unresolved(model, present)
     model = replace(model, groups=tuple(_with_ending(group, model, present, unsettled) for group in model.groups))
     return (
         *([] if observed or model.reuse else [CreateBalancer(model)]),
