@@ -238,6 +238,7 @@ def test_a_balancer_without_annotations() -> None:
         ({"delete-protection": "off"}, {"DeletionProtectionEnabled": "false"}),
         ({"modification-protection": "nonprotection"}, {"ModificationProtectionStatus": "NonProtection"}),
         ({"security-group-ids": "sg-2,sg-1"}, {"SecurityGroupIds": "sg-1,sg-2"}),
+        ({"security-group-ids": "sg-1,sg-1"}, {"SecurityGroupIds": "sg-1"}),
         ({"security-group-ids": ""}, {"SecurityGroupIds": ""}),
         ({"address-type": "intranet"}, {"AddressType": "Intranet"}),
         ({"address-type": "internet"}, {"AddressType": "Internet"}),
@@ -341,6 +342,10 @@ def test_listeners_are_replaced_where_the_range_of_their_ports_changes() -> None
     [
         ({}, "zone-maps is missing: a network load balancer needs zone:vswitch,zone:vswitch"),
         ({"zone-maps": "h:vsw-h"}, "zone-maps names one zone: a network load balancer needs at least two"),
+        (
+            {"zone-maps": "h:vsw-h,h:vsw-i"},
+            "zone-maps names h twice: a network load balancer has one vSwitch in a zone",
+        ),
         (TWO_ZONES, None),
         ({"id": "nlb-1", "cacert": "on"}, "cacert-id is missing: cacert is on"),
         (
@@ -352,6 +357,16 @@ def test_listeners_are_replaced_where_the_range_of_their_ports_changes() -> None
 def test_faults(annotations: dict[str, str], fault: str | None) -> None:
     (*found,) = faults(service({"port": 80}), options("nlb", annotations), CONFIGURATION)
     assert [message.removeprefix(f"annotation {PREFIX}") for message in found] == ([fault] if fault else [])
+
+
+def test_each_certificate_is_shown_once() -> None:
+    given = {"cert-id": "crt-1", "additional-cert-ids": "crt-2,crt-1,crt-2", "cacert": "on", "cacert-id": "ca-1,ca-1"}
+    found = listener("tcpssl", options("nlb", {"protocol-port": "tcpssl:443", **given}))
+    assert [found[key] for key in ("CertificateIds", "AdditionalCertificateIds", "CaCertificateIds")] == [
+        "crt-1",
+        "crt-2",
+        "ca-1",
+    ]
 
 
 def test_a_new_balancer_needs_a_vpc() -> None:

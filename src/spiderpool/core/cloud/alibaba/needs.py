@@ -131,8 +131,8 @@ def _manages_listeners(options: BalancerOptions) -> bool:
 
 
 def _named(options: BalancerOptions, suffix: str, field: GrantField, values: Iterable[str]) -> Iterator[GrantNeed]:
-    """Yields a need for each value that is not empty."""
-    yield from (GrantNeed(options.annotation(suffix), field, value) for value in values if value)
+    """Yields a need for each value that is not empty, once."""
+    yield from (GrantNeed(options.annotation(suffix), field, value) for value in dict.fromkeys(values) if value)
 
 
 def _has_servers(need: GrantNeed, observed: ObservedLoadBalancer) -> bool:

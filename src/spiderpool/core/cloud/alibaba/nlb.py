@@ -5,7 +5,7 @@ A dot leads into an object of the API: ``HealthCheckConfig.HealthCheckType``. Li
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from spiderpool.api.core_v1 import Service, ServicePort
 from spiderpool.core.cloud.alibaba.checking import common_faults
@@ -160,7 +160,7 @@ def settings(options: BalancerOptions, name: str) -> Settings:
         "ZoneMappings": zone_text({zone[0]: zone[1] for zone in zones(options["zone-maps"])}),
     }
     if "security-group-ids" in options.given:
-        found["SecurityGroupIds"] = ",".join(sorted(options.list("security-group-ids")))
+        found["SecurityGroupIds"] = ",".join(sorted({*options.list("security-group-ids")}))
     if "bandwidth-package-id" in options.given:
         found["BandwidthPackageId"] = options["bandwidth-package-id"]
     if "ipv6-address-type" in options.given:
@@ -198,12 +198,13 @@ def listener(protocol: str, options: BalancerOptions) -> Settings:
         found |= {parameter: _flag(options, suffix) for suffix, parameter in PROXY_V2.items()}
     if protocol == "tcpssl":
         found |= {"SecurityPolicyId": options["tls-cipher-policy"]}
-        found |= {"CertificateIds": options["cert-id"]}
+        found |= {"CertificateIds": _once(options.list("cert-id"))}
         found |= {"CaEnabled": _flag(options, "cacert"), "AlpnEnabled": _flag(options, "alpn")}
-        found |= {"CaCertificateIds": options["cacert-id"]} if options.on("cacert") else {}
+        found |= {"CaCertificateIds": _once(options.list("cacert-id"))} if options.on("cacert") else {}
         found |= {"AlpnPolicy": options["alpn-policy"]} if options.on("alpn") else {}
         if "additional-cert-ids" in options.given:
-            found[ADDITIONAL_CERTIFICATES] = ",".join(sorted({*options.list("additional-cert-ids")}))
+            further = {*options.list("additional-cert-ids")}.difference(options.list("cert-id"))
+            found[ADDITIONAL_CERTIFICATES] = ",".join(sorted(further))
     return found
 
 
@@ -359,9 +360,12 @@ def check_type(protocol: str, options: BalancerOptions) -> str:
 
 def _zone_faults(options: BalancerOptions) -> Iterator[str]:
     key = f"annotation {options.annotation('zone-maps')}"
+    named = [zone[0] for zone in zones(options["zone-maps"])]
     if not options["id"] and not options["zone-maps"]:
         yield f"{key} is missing: a network load balancer needs zone:vswitch,zone:vswitch"
-    elif options["zone-maps"] and len(zones(options["zone-maps"])) < MIN_ZONES:
+    elif twice := sorted({each for each in named if named.count(each) > 1}):
+        yield f"{key} names {', '.join(twice)} twice: a network load balancer has one vSwitch in a zone"
+    elif named and len(named) < MIN_ZONES:
         yield f"{key} names one zone: a network load balancer needs at least two"
 
 
@@ -395,6 +399,11 @@ def _preserve(protocol: str, options: BalancerOptions) -> str:
 def _variant_suffix(options: BalancerOptions) -> str:
     by_address = "-ip" if servers_by_address(options) else ""
     return f"{by_address}{'' if options['backend-ip-version'] == 'ipv4' else '-dualstack'}"
+
+
+def _once(values: Iterable[str]) -> str:
+    """Returns values as text with commas, each once."""
+    return ",".join(dict.fromkeys(values))
 
 
 def _flag(options: BalancerOptions, suffix: str) -> str:
