@@ -57,6 +57,7 @@ def test_which_balancers_were_made_for_a_cluster(tags: dict[str, str], found: Ma
 def test_the_tags_of_a_service_are_known_by_a_record() -> None:
     tags = CLB.recorded({"team": "x", "cost": "", "ack.aliyun.com": "c2", "spiderpool.tags.x": "y"}, WEB)
     (record,) = tags.keys() - {"team", "cost"}
+    assert len(tags[record].split(".")[0]) == 20, "nobody finds another key with the same digest"
     assert CLB.recorded_keys({**tags, "stage": "prod"}, WEB) == {"team", "cost", record}
     assert CLB.recorded_keys({**tags, **own_tags(WEB)}, LONG) == frozenset()
     assert CLB.recorded({}, WEB) == {}
@@ -67,6 +68,10 @@ def test_a_record_fits_into_a_tag() -> None:
     tags = CLB.recorded({f"{number}{'k' * 63}": "" for number in range(8)}, LONG)
     assert max(len(key) for key in tags) <= 64
     assert max(len(value) for value in tags.values()) <= 128
+    records = [key for key in tags if key.startswith("spiderpool.tags.")]
+    assert len(records) == 2
+    assert CLB.recorded_keys({**tags, "theirs": ""}, LONG) == tags.keys()
+    assert CLB.recorded_keys(tags, WEB) == frozenset()
 
 
 def test_nobody_has_our_tags_removed_by_a_record() -> None:

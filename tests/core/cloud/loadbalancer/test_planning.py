@@ -38,7 +38,7 @@ from tests.core.pretend_balancers import HTTP, SECURE, carried_out, endpoints, m
 
 pytestmark = pytest.mark.unit
 
-RECORD, TEAM = "spiderpool.tags.9f55b561", "ca8b22d0"
+RECORD, TEAM = "spiderpool.tags.9f55b56106949de815ea", "ca8b22d0db83a22db163"
 """Tag that records the Service's further tags, and what stands in it for the tag ``team``."""
 
 NODES = BackendSnapshot([node("a"), node("b")])

@@ -21,9 +21,11 @@ PRESERVED = "preserved"
 OUR_TAGS = frozenset({NAME_TAG, CLUSTER_TAG, REUSE_TAG, ORIGIN_TAG})
 """Tags that decide what is ours, so that no Service may set them."""
 RECORD_TAG = "spiderpool.tags."
-"""Begins the tag by which one Service's further tags are known: all others on a balancer are somebody else's."""
-DIGEST = 8
-"""Characters that stand for a key in the record, since a value has room for 128 and a key may have 64."""
+"""Begins the tags by which one Service's further tags are known: all others on a balancer are somebody else's."""
+DIGEST = 20
+"""Characters of four bits that stand for a key in a record: who finds another key with the same ones can take it."""
+KEYS_OF_RECORD = 6
+"""Keys in one record, since the value of a tag has room for 128 characters."""
 READINESS_GATE_PREFIX = "service.readiness.alibabacloud.com/"
 """Begins the conditions of pods that are set when they are servers; the name of the Service follows."""
 INJECTION_LABEL, INJECTED = "k8s.alibabacloud.com/pod-readiness-gate-inject", "enabled"
@@ -95,18 +97,17 @@ class Naming:
         return {ORIGIN_TAG: f"{owner.cluster}/{owner.namespace}"}
 
     def recorded(self, tags: Settings, owner: BalancerOwner) -> Settings:
-        """Returns further tags of a Service with the one that records their keys; none for none."""
+        """Returns further tags of a Service with those that record their keys; none for none."""
         allowed = {key: value for key, value in tags.items() if not self._is_ours(key)}
-        if not allowed:
-            return {}
-        return {**allowed, _record_key(owner): ".".join(sorted(_short_digest(key) for key in allowed))}
+        digests = sorted(_short_digest(key) for key in allowed)
+        parts = [digests[start : start + KEYS_OF_RECORD] for start in range(0, len(digests), KEYS_OF_RECORD)]
+        return {**allowed, **{_record_key(owner, place): ".".join(part) for place, part in enumerate(parts)}}
 
     def recorded_keys(self, tags: Settings, owner: BalancerOwner) -> frozenset[str]:
-        """Returns which of a balancer's tags the Service has given it, the record included."""
-        record = _record_key(owner)
-        listed = tags.get(record, "").split(".")
-        keys = {key for key in tags if _short_digest(key) in listed and not self._is_ours(key)}
-        return frozenset(keys | ({record} & tags.keys()))
+        """Returns which of a balancer's tags the Service has given it, the records included."""
+        records = {key for key in tags if key.startswith(_record_key(owner, 0))}
+        listed = {digest for record in records for digest in tags[record].split(".")}
+        return frozenset(records | {key for key in tags if _short_digest(key) in listed and not self._is_ours(key)})
 
     def _is_ours(self, key: str) -> bool:
         return key in self.our_tags or key.startswith(RECORD_TAG)
@@ -191,8 +192,10 @@ def _origin(tags: Settings, cluster: str) -> str:
     return text.removeprefix(f"{cluster}/") if text.startswith(f"{cluster}/") else ""
 
 
-def _record_key(owner: BalancerOwner) -> str:
-    return RECORD_TAG + _short_digest(f"{owner.cluster}/{owner.namespace}/{owner.service}")
+def _record_key(owner: BalancerOwner, place: int) -> str:
+    """Returns the key of the first record of a Service, with which those of its further ones begin."""
+    first = RECORD_TAG + _short_digest(f"{owner.cluster}/{owner.namespace}/{owner.service}")
+    return f"{first}.{place}" if place else first
 
 
 def _short_digest(text: str) -> str:

@@ -58,10 +58,10 @@ class BalancerNaming(Protocol):
         """Tags that a new balancer gets beside these: for the Services of which Namespace it was made."""
 
     def recorded(self, tags: Settings, owner: BalancerOwner) -> Settings:
-        """Further tags of a Service, without those that it may not set, and a tag that records them; none for none."""
+        """Further tags of a Service, without those that it may not set, and tags that record them; none for none."""
 
     def recorded_keys(self, tags: Settings, owner: BalancerOwner) -> frozenset[str]:
-        """Which of a balancer's tags the Service has given it, the record included."""
+        """Which of a balancer's tags the Service has given it, the records included."""
 
     def preserved_tags(self, owner: BalancerOwner) -> Settings:
         """Tags that take the place of all these once the balancer has outlived its Service."""
