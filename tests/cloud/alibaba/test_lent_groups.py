@@ -58,6 +58,27 @@ async def test_servers_come_and_go_beside_those_of_others(balanced: SimulatedClo
 
 
 @pytest.mark.parametrize("kind", [CLB, NLB])
+async def test_a_server_that_is_in_the_group_already_stays_its_owners(
+    balanced: SimulatedCloud, kind: BalancerKind
+) -> None:
+    identity, lent, table = await lent_to_us(balanced, kind)
+    theirs = replace(THEIRS, server="i-a", port=HTTP["nodePort"])
+    table.put(replace(table.get(lent), backends=(theirs,)))
+    api, spec = api_of(balanced, kind), spec_of(kind)
+    spec["annotations"] = {"id": identity, "vgroup-port": f"{lent}:80"}
+    desired = model(balanced, HTTP, snapshot=BackendSnapshot([node("a"), node("b")]), **spec)
+    observed = await api.find(desired.owner, identity, [lent])
+    assert observed is not None
+    await api.carry_out(plan(desired, observed), observed)
+    observed = await api.find(desired.owner, identity, [lent])
+    assert observed is not None
+    assert plan(desired, observed) == ()
+    assert table.get(lent).backends[0] == theirs
+    await api.carry_out(plan_removal(kind, desired.owner, observed, preserve=False), observed)
+    assert table.get(lent).backends == (theirs,)
+
+
+@pytest.mark.parametrize("kind", [CLB, NLB])
 async def test_a_group_that_was_made_for_a_service_is_not_lent(balanced: SimulatedCloud, kind: BalancerKind) -> None:
     identity, lent, table = await lent_to_us(balanced, kind)
     other = {CLB: "k8s/80/other/default/c1", NLB: "k8s.80.tcp.other.default.c1"}[kind]

@@ -46,9 +46,11 @@ def unless_made_for_another(
 def lent_group(
     identity: str, servers: Iterable[BackendServer], owner: BalancerOwner, naming: BalancerNaming
 ) -> ServerGroup:
-    """Returns a user's server group with those of its servers that are described as the Service's."""
-    ours = frozenset(server for server in servers if naming.is_part_of(server.description, owner))
-    return ServerGroup(identity, servers=ours, identity=identity, is_lent=True)
+    """Returns a user's server group: as its servers, those that are described as the Service's."""
+    listed = frozenset(servers)
+    ours = frozenset(server for server in listed if naming.is_part_of(server.description, owner))
+    others = frozenset(server.key for server in listed - ours)
+    return ServerGroup(identity, servers=ours, identity=identity, is_lent=True, others=others)
 
 
 def text(value: object) -> str:

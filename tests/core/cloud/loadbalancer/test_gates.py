@@ -25,6 +25,7 @@ from spiderpool.core.cloud.loadbalancer.gates import (
     with_admitted,
 )
 from spiderpool.core.cloud.loadbalancer.planning import only_backends, plan
+from spiderpool.core.cloud.loadbalancer.values import ServerGroup
 from tests.core.pretend_balancers import (
     carried_out,
     endpoints,
@@ -197,3 +198,8 @@ def test_with_nodes_as_servers_a_pod_is_reached_by_its_node_or_by_any(
 def test_the_gates_that_are_closed() -> None:
     waiting = pod("waiting")
     assert closed_gates([waiting, pod("open", GATE), pod("plain", gate="")], GATE) == [waiting]
+
+
+def test_a_server_that_is_anothers_in_a_users_group_is_there_all_the_same() -> None:
+    key = ("eni-1", "10.0.0.1", 80)
+    assert places([ServerGroup("rsp-1", is_lent=True, others=frozenset({key}))]) == {("rsp-1", key)}

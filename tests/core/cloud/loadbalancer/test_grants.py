@@ -11,6 +11,7 @@ from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec
 from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.grants import is_in_use, limit, missing, refusal, reminder, suggested
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.values import (
     GrantField,
     GrantNeed,
@@ -83,6 +84,18 @@ def test_listeners_are_in_use_one_by_one() -> None:
     observed = replace(reached(one, LENT), listeners=(*reached(one, LENT).listeners, THEIRS))
     assert is_in_use(override, one, observed)
     assert not is_in_use(override, two, observed)
+
+
+def test_the_ports_of_a_listener_are_in_use_and_no_others() -> None:
+    override = need("overrideListeners", "lb-u")
+
+    def model(ports: str) -> LoadBalancerModel:
+        given = {"id": "lb-u", "force-override-listeners": "true", "listener-port-range": f"{ports}:80"}
+        return model_of(service(HTTP, annotations=given, loadBalancerClass="alibabacloud.com/nlb"), NODES)
+
+    observed = reached(model("70-75"), LENT)
+    found = [is_in_use(override, model(ports), observed) for ports in ("70-75", "71-74", "70-65000", "69-75")]
+    assert found == [True, True, False, False]
 
 
 def test_a_group_beside_the_balancers_proves_nothing_unless_the_balancer_forwards_to_it() -> None:

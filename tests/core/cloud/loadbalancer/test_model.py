@@ -163,7 +163,11 @@ def test_pods_are_servers_where_no_node_ports_are_wanted(
 
 
 def test_a_port_with_a_node_port_keeps_its_nodes_whatever_another_port_has() -> None:
-    ports = [HTTP, {"port": 8080, "nodePort": None, "targetPort": 80}, {"port": 81, "nodePort": None}]
+    ports: list[dict[str, Any]] = [
+        HTTP,
+        {"port": 8080, "nodePort": None, "targetPort": 80},
+        {"port": 81, "nodePort": None},
+    ]
     ports[2]["targetPort"] = HTTP["nodePort"]
     model = model_of(
         service(*ports, allocateLoadBalancerNodePorts=False),

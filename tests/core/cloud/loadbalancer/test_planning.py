@@ -385,6 +385,43 @@ def test_two_services_do_not_fight_for_a_port_of_a_lent_balancer() -> None:
     assert reuse_fault(model, replace(LENT, listeners=(replace(theirs, port=81),))) is None
 
 
+def test_nor_for_one_port_of_a_range() -> None:
+    given = {"id": "lb-u", "force-override-listeners": "true", "listener-port-range": "70-75:80"}
+    spec = {"loadBalancerClass": "alibabacloud.com/nlb", "annotations": given}
+    model = model_of(service(HTTP, **spec), NODES)
+    others = [
+        Listener(first, protocol, f"k8s.{first}.{protocol}.other.default.c1", last_port=last)
+        for first, last, protocol in ((72, 0, "tcp"), (60, 70, "tcp"), (76, 90, "tcp"), (72, 0, "udp"))
+    ]
+    faults = [reuse_fault(model, replace(LENT, listeners=(each,))) for each in others]
+    assert ["another Service" in (fault or "") for fault in faults] == [True, True, False, False]
+
+
+def test_servers_that_are_anothers_in_a_users_group_are_neither_added_nor_removed() -> None:
+    annotations = {"id": "lb-u", "vgroup-port": "rsp-1:80"}
+    model = model_of(service(HTTP, annotations=annotations), NODES)
+    theirs = BackendServer("i-a", "instance", 30698, 20)
+    group = ServerGroup("rsp-1", identity="rsp-1", is_lent=True, others=frozenset({theirs.key}))
+    lent = replace(LENT, groups=(group,))
+    assert "add to rsp-1: i-b:30698 weight 100" in changed(model, lent)
+    (said,) = unchangeable(model, lent)
+    assert said.startswith("server i-a:30698 is in rsp-1 already, as another's")
+    after = reached(model, lent)
+    assert "remove from rsp-1: i-b:30698 weight 100" in map(str, plan_removal(CLB, model.owner, after, preserve=False))
+
+
+def test_a_package_goes_before_the_addresses_that_it_is_for_and_comes_after_them() -> None:
+    public, private = {"address-type": "internet"}, {"address-type": "intranet", "bandwidth-package-id": ""}
+    observed = reached(network({**public, "bandwidth-package-id": "cbwp-1"}), None)
+    away = [step.split(":")[0] for step in changed(network(private), observed)]
+    back = [
+        step.split(":")[0]
+        for step in changed(network({**public, "bandwidth-package-id": "cbwp-1"}), reached(network(private), observed))
+    ]
+    package, kind = "change the balancer's bandwidth package", "change the balancer's address type"
+    assert (away, back) == ([package, kind], [kind, package])
+
+
 def test_a_label_does_not_give_away_somebody_elses_balancer() -> None:
     model, observed = own()
     assert ownership_fault(model, observed) is None

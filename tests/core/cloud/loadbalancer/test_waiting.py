@@ -10,7 +10,7 @@ import pytest
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.planning import plan
-from spiderpool.core.cloud.loadbalancer.values import BackendServer, Listener, ObservedLoadBalancer, ServerGroup
+from spiderpool.core.cloud.loadbalancer.values import Listener, ObservedLoadBalancer, ServerGroup
 from tests.core.pretend_balancers import HTTP, carried_out, endpoints, model_of, node, reached, service
 
 pytestmark = pytest.mark.unit
@@ -27,9 +27,9 @@ def by_nodes(*ports: dict[str, Any], **annotations: str) -> LoadBalancerModel:
     return model_of(service(*(ports or (HTTP,)), annotations=annotations), BackendSnapshot([node("a")], SLICES))
 
 
-def by_pods(enis: dict[str, str], port: dict[str, Any] = HTTP, **annotations: str) -> LoadBalancerModel:
+def by_pods(enis: dict[str, str], **annotations: str) -> LoadBalancerModel:
     """Pods are the servers, with those ENIs that are known."""
-    return model_of(service(port, annotations={**PODS, **annotations}), BackendSnapshot([node("a")], SLICES, enis))
+    return model_of(service(HTTP, annotations={**PODS, **annotations}), BackendSnapshot([node("a")], SLICES, enis))
 
 
 def servers_of(observed: ObservedLoadBalancer, port: int = 80) -> list[str]:
@@ -99,9 +99,7 @@ def test_a_users_listener_is_taken_over_only_when_a_pod_is_known() -> None:
 
 
 def test_without_servers_there_is_nothing_to_keep() -> None:
-    nothing = model_of(service(HTTP, annotations=PODS), BackendSnapshot())
-    before = carried_out(plan(nothing, None), None)
-    moved = by_pods({}, {**HTTP, "targetPort": 9090})
-    (listener,) = reached(replace(moved, unresolved=("10.0.0.1",)), before).listeners
-    assert listener.group == "k8s/9090/web/default/c1"
-    assert BackendServer("eni-1", "eni", 80, address="10.0.0.1") not in moved.groups[0].servers
+    before = carried_out(plan(model_of(service(HTTP, annotations=PODS), BackendSnapshot()), None), None)
+    moved = service({**HTTP, "targetPort": 9090}, annotations=PODS)
+    after = reached(model_of(moved, BackendSnapshot([], [endpoints(("10.0.0.1", "a"), port=9090)])), before)
+    assert [listener.group for listener in after.listeners] == ["k8s/9090/web/default/c1"]

@@ -6,7 +6,7 @@ open a listener to everybody, or change how the balancer is paid for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from math import prod
@@ -65,6 +65,17 @@ def adapted(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBal
     return replace(
         model, listeners=listeners, groups=groups, settling=max(model.settling, float(checks) + SETTLING_MARGIN)
     )
+
+
+def servers_of_others(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[str]:
+    """Yields which servers are in a user's group already, put there by the user or for another Service."""
+    for group in model.groups:
+        present = observed.group(group.name)
+        there = present.others if present else frozenset()
+        for server in sorted(group.servers | group.ending, key=lambda each: each.key):
+            if server.key in there:
+                place = f"{server.address or server.identity}:{server.port} is in {group.name} already"
+                yield f"server {place}, as another's: it stays as it is, and goes when the other takes it out"
 
 
 def _with_present_names(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBalancerModel:

@@ -102,8 +102,8 @@ def closed_gates(pods: Iterable[GatedPod], gate: str) -> list[GatedPod]:
 
 
 def places(groups: Iterable[ServerGroup], steps: Iterable[Step] = ()) -> frozenset[ServerPlace]:
-    """Returns the servers that are in these groups after steps have been carried out."""
-    found = {(group.name, server.key) for group in groups for server in group.servers}
+    """Returns the servers, also those of others, that are in these groups after steps have been carried out."""
+    found = {(group.name, key) for group in groups for key in (*group.others, *(each.key for each in group.servers))}
     for step in steps:
         match step:
             case AddServers(group, servers):

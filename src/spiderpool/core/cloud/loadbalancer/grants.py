@@ -32,7 +32,7 @@ def is_in_use(need: GrantNeed, model: LoadBalancerModel, observed: ObservedLoadB
         case "loadBalancers":
             return bool(ours) or _has_groups(model, observed)
         case "overrideListeners":
-            return {each.key for each in model.listeners} <= {each.key for each in ours}
+            return all(any(each.covers(listener) for each in ours) for listener in model.listeners)
         case "preserve":
             return True  # it has no effect before the Service goes
         case _:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from spiderpool.core.cloud.loadbalancer import tagging
-from spiderpool.core.cloud.loadbalancer.adoption import adapted, is_adopted
+from spiderpool.core.cloud.loadbalancer.adoption import adapted, is_adopted, servers_of_others
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.settling import by_key, is_server_well, staying
@@ -123,7 +123,7 @@ def unchangeable(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> tu
         for key, value in model.fixed.items()
         if suffixes[parameter_of(key)] in said and observed.settings.get(key, value).lower() != value.lower()
     )
-    return (*fixed, *tags)
+    return (*fixed, *tags, *servers_of_others(model, observed))
 
 
 def reuse_fault(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> str | None:
@@ -138,7 +138,8 @@ def reuse_fault(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> str
     if absent:
         key = f"annotation {model.kind.annotations.prefix}vgroup-port"
         return f"{key} names {', '.join(absent)}, which is no server group of yours at balancer {observed.identity}"
-    taken = [str(each) for each in model.listeners if _is_of_another(model, observed.listener(*each.key))]
+    others = [each for each in observed.listeners if _is_of_another(model, each)]
+    taken = [str(each) for each in model.listeners if any(each.overlaps(other) for other in others)]
     if model.reuse and model.manages_listeners and taken:
         listeners = f"listener {', '.join(taken)} of balancer {observed.identity}"
         return f"{listeners} belongs to another Service: use another port"
@@ -195,19 +196,22 @@ def plan_removal(
     return (*steps, DeleteBalancer(observed.identity), *groups)
 
 
-def _is_of_another(model: LoadBalancerModel, present: Listener | None) -> bool:
+def _is_of_another(model: LoadBalancerModel, present: Listener) -> bool:
     """Whether a listener was made for another Service of this cluster."""
     naming = model.kind.naming
-    if present is None or not naming.is_part_of_any(present.description, model.owner.cluster):
+    if not naming.is_part_of_any(present.description, model.owner.cluster):
         return False
     return not naming.is_part_of(present.description, model.owner)
 
 
 def _balancer(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[Step]:
+    """Yields changes of settings, what is taken away first: a package goes before the address that it is for."""
+    aspects: list[SetBalancer] = []
     for aspect, parameters in model.kind.aspects.items():
         desired = {key: value for key, value in model.settings.items() if parameter_of(key) in parameters}
         if changes := _changes(desired, observed.settings):
-            yield SetBalancer(model, aspect, changes)
+            aspects.append(SetBalancer(model, aspect, changes))
+    yield from sorted(aspects, key=lambda step: any(change.new for change in step.changes))
     yield from tagging.changes(model, observed)
 
 
@@ -252,7 +256,8 @@ def _fill_groups(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> It
 
 def _servers(group: ServerGroup, present: ServerGroup | None, *, keeps_weights: bool) -> Iterator[Step]:
     servers = by_key(present)
-    new = [server for server in group.servers if server.key not in servers]
+    others = present.others if present else frozenset()
+    new = [server for server in group.servers if server.key not in servers and server.key not in others]
     changed = [server for server in group.servers if server.key in servers and server != servers[server.key]]
     if new:
         yield AddServers(group.name, _sorted(new))

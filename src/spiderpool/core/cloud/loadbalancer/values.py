@@ -137,6 +137,8 @@ class ServerGroup:
     """Addresses and ports of pods whose ENI is not known now: their servers are neither added nor removed."""
     is_lent: bool = False
     """Whether it is somebody else's, by whose identity it is named, and ``servers`` are only those of the Service."""
+    others: frozenset[ServerKey] = frozenset()
+    """Its servers that are not the Service's: these are neither added nor removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,11 @@ class Listener:
         """Whether both listen on some port, so that a balancer cannot have them at a time."""
         is_apart = self.ports.stop <= other.ports.start or other.ports.stop <= self.ports.start
         return self.transport == other.transport and not is_apart
+
+    def covers(self, other: Listener) -> bool:
+        """Whether it listens on all ports on which the other one does."""
+        is_within = self.ports.start <= other.ports.start and other.ports.stop <= self.ports.stop
+        return self.transport == other.transport and is_within
 
     def __str__(self) -> str:
         return f"{self.protocol}/{self.port}"
