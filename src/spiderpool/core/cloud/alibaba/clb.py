@@ -410,9 +410,9 @@ def _http_check(options: BalancerOptions) -> dict[str, str]:
     }
 
 
-def _access(options: BalancerOptions) -> Settings:
+def _access(options: BalancerOptions) -> dict[str, str]:
     if not options.on("acl-status"):
-        return OPEN_TO_ALL
+        return {**OPEN_TO_ALL}
     return {"AclStatus": "on", "AclId": ",".join(sorted({*options.list("acl-id")})), "AclType": options["acl-type"]}
 
 
