@@ -21,6 +21,7 @@ from spiderpool.cli.services import Plans
 from spiderpool.cloud.provider import NotPermitted
 from spiderpool.core.cloud.alibaba.annotations import CLASS, PREFIX
 from spiderpool.core.cloud.alibaba.naming import ORIGIN_TAG
+from spiderpool.core.cloud.loadbalancer.model import owner_of
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.errors import BadConfig, Refused
 from spiderpool_lab.alibaba.account import Account
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.unit
 
 KEPT = (ConfigMap, Service, Node, EndpointSlice, SpiderServer, SpiderLoadBalancerGrant)
 SCHEDULER = f"{PREFIX}scheduler"
+ZONES = "cn-hangzhou-i:vsw-1,cn-hangzhou-h:vsw-2"
 
 
 @dataclass(frozen=True)
@@ -145,12 +147,13 @@ async def test_a_former_kind_of_balancer_is_said_to_go(planned: PlannedCluster) 
 
 
 async def test_a_lost_balancer_is_not_made_anew(planned: PlannedCluster) -> None:
-    await planned.create(service(HTTP))
+    created = await planned.create(service(HTTP))
     lost = {"status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.9"}]}}}
     await planned.cluster.client.patch(Service, "web", lost, "default", sub="status")
     (web,) = (await planned.plan()).services
     assert web.steps == ()
-    assert web.faults == ("load balancer of its address cannot be found; none is made in its place",)
+    name = KINDS["clb"].naming.balancer_name(owner_of(created, planned.configuration))
+    assert web.faults == (f"load balancer {name} cannot be found; none is made in its place",)
 
 
 async def test_a_grant_that_is_lacking_keeps_what_is_in_use(planned: PlannedCluster) -> None:
@@ -216,8 +219,9 @@ async def test_another_kind_is_made_before_the_former_goes_unless_another_contro
 ) -> None:
     created = await planned.create(held(service(HTTP)))
     await planned.make(created)
-    zones = "cn-hangzhou-i:vsw-1,cn-hangzhou-h:vsw-2"
-    body = {"metadata": {"annotations": {f"{PREFIX}type": "nlb", f"{PREFIX}zone-maps": zones}}}
+    granted = LoadBalancerGrantSpec(namespaces=["default"], vSwitches=["vsw-1", "vsw-2"])
+    await planned.cluster.client.create(SpiderLoadBalancerGrant(metadata=ObjectMeta(name="g"), spec=granted))
+    body = {"metadata": {"annotations": {f"{PREFIX}type": "nlb", f"{PREFIX}zone-maps": ZONES}}}
     await planned.cluster.client.patch(Service, "web", body, "default")
     text = text_of(await planned.plan("default/web"))
     assert text.index("create nlb balancer") < text.index("delete balancer")
@@ -228,3 +232,73 @@ async def test_another_kind_is_made_before_the_former_goes_unless_another_contro
     assert "was made by another controller, and stays a clb one" in text
     assert "delete balancer" not in text
     assert "create nlb balancer" not in text
+
+
+async def test_a_service_that_is_being_deleted_gets_no_balancer_anew(planned: PlannedCluster) -> None:
+    created = await planned.create(held(service(HTTP)))
+    await planned.make(created)
+    await planned.cluster.client.delete(Service, "web", "default")
+    (web,) = (await planned.plan()).services
+    assert [each.split()[0] for each in web.steps[-1:]] == ["delete"]
+    assert not any("create" in step for step in web.steps)
+
+
+async def switched(planned: PlannedCluster, **more: str) -> Service:
+    """A Service with a classic balancer, recorded in its label, that asks for a network one by its class now."""
+    created = await planned.create(held(service(HTTP)))
+    await planned.make(created)
+    (made,) = planned.simulated.account.tables.clbs
+    patch = {
+        "metadata": {
+            "labels": {KINDS["clb"].naming.identity_label: made.identity},
+            "annotations": {PREFIX + key.replace("_", "-"): value for key, value in more.items()},
+        },
+        "spec": {"loadBalancerClass": "alibabacloud.com/nlb"},
+    }
+    return await planned.cluster.client.patch(Service, "web", patch, "default")
+
+
+async def test_a_balancer_of_another_class_takes_the_place_of_the_one_in_the_label(planned: PlannedCluster) -> None:
+    granted = LoadBalancerGrantSpec(namespaces=["default"], vSwitches=["vsw-1", "vsw-2"])
+    await planned.cluster.client.create(SpiderLoadBalancerGrant(metadata=ObjectMeta(name="g"), spec=granted))
+    await switched(planned, zone_maps=ZONES)
+    (web,) = (await planned.plan()).services
+    assert web.faults == ()
+    assert web.steps[0].startswith("create nlb balancer")
+    assert any(step.startswith("delete balancer lb-") for step in web.steps)
+
+
+async def test_one_that_is_lent_takes_its_place_only_if_it_is_there(planned: PlannedCluster) -> None:
+    granted = LoadBalancerGrantSpec(namespaces=["default"], loadBalancers=["nlb-mine"])
+    await planned.cluster.client.create(SpiderLoadBalancerGrant(metadata=ObjectMeta(name="g"), spec=granted))
+    await switched(planned, id="nlb-mine")
+    (web,) = (await planned.plan()).services
+    (fault,) = web.faults
+    assert fault.startswith("load balancer nlb-mine, which annotation ")
+    assert web.steps == ()
+
+
+@pytest.mark.parametrize(("annotations", "why"), [({}, "zone-maps"), ({"zone_maps": ZONES}, "in spec.vSwitches")])
+async def test_the_former_kind_stays_while_the_other_is_refused(
+    planned: PlannedCluster, annotations: dict[str, str], why: str
+) -> None:
+    await switched(planned, **annotations)
+    (web,) = (await planned.plan()).services
+    assert any(why in fault for fault in web.faults)
+    assert not any("delete balancer" in step for step in web.steps)
+    assert any("stays, and only its servers are kept up to date" in note for note in web.notes)
+
+
+async def test_a_balancer_without_service_needs_consent(planned: PlannedCluster) -> None:
+    created = await planned.create(held(service(HTTP, annotations={"preserve-lb-on-delete": "on"})))
+    await planned.make(created)
+    await planned.cluster.client.patch(Service, "web", {"spec": {"type": "ClusterIP"}}, "default")
+    refused = await planned.plan()
+    (web,) = refused.services
+    assert any("spec.preserve: true" in fault and "balancer and Service stay" in fault for fault in web.faults)
+    assert (web.steps, [each.spec.preserve for each in refused.grants]) == ((), [True])
+    granted = LoadBalancerGrantSpec(namespaces=["default"], preserve=True)
+    await planned.cluster.client.create(SpiderLoadBalancerGrant(metadata=ObjectMeta(name="g"), spec=granted))
+    found = await planned.plan()
+    assert (found.is_faulty, found.grants) == (False, ())
+    assert not any("delete balancer" in step for step in found.services[0].steps)

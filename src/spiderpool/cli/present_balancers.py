@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.cli.service_objects import ServiceObjects
-from spiderpool.cloud.loadbalancers import LoadBalancers
+from spiderpool.cloud.loadbalancers import LoadBalancers, find_first
 from spiderpool.cloud.provider import CloudError
-from spiderpool.core.cloud.loadbalancer import backends
+from spiderpool.core.cloud.loadbalancer import backends, succession
+from spiderpool.core.cloud.loadbalancer.adoption import keeps_its_kind
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of
 from spiderpool.core.cloud.loadbalancer.model import lent_groups, owner_of, ports_of_pods
 from spiderpool.core.cloud.loadbalancer.printing import LeavingBalancer
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
-
-PRESERVING = "preserve-lb-on-delete"
+from spiderpool.core.cloud.loadbalancer.succession import Standing
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, BalancerOwner, ObservedLoadBalancer
 
 
 @dataclass(frozen=True, slots=True)
 class PresentBalancers:
     """What a Service has in the cloud now."""
 
+    kind: BalancerKind | None = None
+    """That which it has or gets; None: it asks for none of ours."""
     observed: ObservedLoadBalancer | None = None
-    """The balancer of the kind that it asks for."""
+    """The balancer of this kind."""
     leaving: tuple[LeavingBalancer, ...] = ()
+    """Those of other kinds."""
+    is_kept: bool = False
+    """Whether what is there is of another kind than the Service asks for, and stays."""
     faults: tuple[str, ...] = ()
     """Why its balancer is not looked at, or cannot be found."""
 
@@ -67,7 +72,8 @@ class BalancerLook:
                     return await self.present(service), await self.snapshot(service, known)
                 except CloudError as error:
                     failures.append(error)
-                    return PresentBalancers(faults=(f"its balancer was not looked at: {error.message}",)), known
+                    fault = f"its balancer was not looked at: {error.message}"
+                    return PresentBalancers(self._balancers.standing(service).asked, faults=(fault,)), known
 
         found = await asyncio.gather(*map(one, ours))
         if failures and len(failures) == len(ours):
@@ -80,13 +86,16 @@ class BalancerLook:
 
     async def present(self, service: Service) -> PresentBalancers:
         """Returns what a Service has: of the kind that it asks for, and of those that it no longer asks for."""
-        kind = None if service.terminating else self._balancers.kind_of(service)
-        leaving = [await self._leaving(service, former) for former in self._balancers.held(service) if former != kind]
-        others = tuple(each for each in leaving if each)
-        found = await self._observed(service, kind) if kind else PresentBalancers()
-        if others and kind and not options_of(service, kind)["id"]:  # what it had is of another kind
-            found = replace(found, faults=())
-        return replace(found, leaving=others)
+        standing = self._balancers.standing(service)
+        if succession.stays_for_another(service, standing):
+            return PresentBalancers(leaving=await self._formers(service, standing.formers), is_kept=True)
+        if kept := await self._kept_kind(service, standing):
+            standing = standing.keeping(kept)
+        leaving = await self._formers(service, standing.formers)
+        found = PresentBalancers()
+        if standing.asked is not None:
+            found = await self._observed(service, standing.asked, succeeds=bool(standing.formers))
+        return replace(found, leaving=leaving, is_kept=kept is not None)
 
     async def snapshot(self, service: Service, known: BackendSnapshot) -> BackendSnapshot:
         """Returns the possible servers, with the ENIs of pods that no node reports as the cloud has them."""
@@ -100,35 +109,37 @@ class BalancerLook:
         answered: Mapping[str, str] = await self._balancers.enis.holders(unknown) if unknown else {}
         return BackendSnapshot(known.nodes, known.slices, {**answered, **known.enis})
 
-    async def _observed(self, service: Service, kind: BalancerKind) -> PresentBalancers:
-        options, recorded = options_of(service, kind), _recorded(service, kind)
-        owner, api, lent = owner_of(service, self._configuration), self._balancers.apis[kind], options["id"]
-        if lent and recorded and lent != recorded:
-            key = options.annotation("id")
-            return PresentBalancers(
-                faults=(f"annotation {key} names {lent}, and this Service has balancer {recorded}",)
-            )
-        observed = await api.find(owner, lent or recorded, [*lent_groups(options).values()])
-        if observed is None and recorded and not lent:
-            observed = await api.find(owner)
-        return PresentBalancers(observed, faults=() if observed else tuple(_missing(service, options, recorded)))
+    async def _observed(self, service: Service, kind: BalancerKind, *, succeeds: bool) -> PresentBalancers:
+        """Returns the balancer of the kind that a Service asks for; ``succeeds``: what it had is of another kind."""
+        options, owner = options_of(service, kind), owner_of(service, self._configuration)
+        if not succeeds and (fault := succession.identity_fault(service, options)):
+            return PresentBalancers(kind, faults=(fault,))
+        names = (options["id"],) if succeeds else succession.sought(service, options)
+        observed = await self._find(owner, options, names)
+        is_expected = not succeeds or bool(options["id"])
+        absence = succession.absence(service, options, owner) if observed is None and is_expected else ""
+        return PresentBalancers(kind, observed, faults=(absence,) if absence else ())
 
-    async def _leaving(self, service: Service, kind: BalancerKind) -> LeavingBalancer | None:
-        options, api = options_of(service, kind), self._balancers.apis[kind]
-        owner, identity = owner_of(service, self._configuration), _recorded(service, kind) or options["id"]
-        groups = [*lent_groups(options).values()]
-        observed = (await api.find(owner, identity, groups) if identity else None) or await api.find(owner)
-        unclear = any(PRESERVING in fault for fault in options.faults)  # then it is kept, as a deletion is final
-        return LeavingBalancer(kind, observed, unclear or options.on(PRESERVING)) if observed else None
+    async def _kept_kind(self, service: Service, standing: Standing) -> BalancerKind | None:
+        """Returns the kind of a balancer that another controller made, and that an annotation shall not exchange."""
+        if standing.asked is None:
+            return None
+        owner = owner_of(service, self._configuration)
+        for each in await self._formers(service, standing.formers):
+            if keeps_its_kind(service, each.kind, owner, each.observed):
+                return each.kind
+        return None
 
+    async def _formers(self, service: Service, kinds: Iterable[BalancerKind]) -> tuple[LeavingBalancer, ...]:
+        owner = owner_of(service, self._configuration)
+        found: list[LeavingBalancer] = []
+        for kind in kinds:
+            names = succession.sought_of_former(service, kind)
+            if (observed := await self._find(owner, options_of(service, kind), names)) is not None:
+                found.append(LeavingBalancer(kind, observed, succession.preserves(service, kind)))
+        return tuple(found)
 
-def _recorded(service: Service, kind: BalancerKind) -> str:
-    return (service.metadata.labels or {}).get(kind.naming.identity_label, "")
-
-
-def _missing(service: Service, options: BalancerOptions, recorded: str) -> Iterator[str]:
-    """Yields that a balancer which the Service names, or had, is not there: then none is made in its place."""
-    if options["id"]:
-        yield f"load balancer {options['id']}, which annotation {options.annotation('id')} names, does not exist"
-    elif recorded or service.status.loadBalancer.ingress:
-        yield f"load balancer {recorded or 'of its address'} cannot be found; none is made in its place"
+    async def _find(
+        self, owner: BalancerOwner, options: BalancerOptions, names: Iterable[str]
+    ) -> ObservedLoadBalancer | None:
+        return await find_first(self._balancers.apis[options.kind], owner, names, [*lent_groups(options).values()])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
-from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
+from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec, SpiderLoadBalancerGrant
 from spiderpool.api.spiderserver import SpiderServer
 from spiderpool.cli.connection import Cluster
 from spiderpool.cli.manifests import check, documents, of_kind
@@ -30,6 +30,10 @@ class ServiceObjects:
         """Returns the possible servers of a Service, with the ENIs that nodes report."""
         enis = reported_enis(described(self.nodes, self.servers))
         return BackendSnapshot(self.nodes, _slices_of(service, self.slices), enis)
+
+    def granted(self, namespace: str) -> list[LoadBalancerGrantSpec]:
+        """Returns what applies to the Services of a Namespace."""
+        return [each.spec for each in self.grants if not each.terminating and each.spec.applies_to(namespace)]
 
 
 def objects_of(text: str) -> ServiceObjects:

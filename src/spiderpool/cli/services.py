@@ -19,21 +19,28 @@ from spiderpool.cli.present_balancers import PresentBalancers, SeenBalancers
 from spiderpool.cli.printing import Alert, View, object_reference, plain, printable
 from spiderpool.cli.service_objects import ServiceObjects
 from spiderpool.cloud.loadbalancers import KindOf
-from spiderpool.core.cloud.loadbalancer.adoption import keeps_its_kind
 from spiderpool.core.cloud.loadbalancer.billing import BillingItem, total
-from spiderpool.core.cloud.loadbalancer.grants import is_in_use, limit, missing, refusal, reminder, suggested
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, options_of, wants_balancer
-from spiderpool.core.cloud.loadbalancer.model import owner_of
+from spiderpool.core.cloud.loadbalancer.grants import limit, missing, refusal, reminder, suggested
+from spiderpool.core.cloud.loadbalancer.kinds import options_of
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, owner_of
 from spiderpool.core.cloud.loadbalancer.printing import (
     FAULT,
     NOTE,
     NOTHING,
+    LeavingBalancer,
     ServiceDryRun,
     removal,
     risks,
     service_dry_run,
 )
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed
+from spiderpool.core.cloud.loadbalancer.succession import (
+    Eligibility,
+    eligibility_of,
+    refused_preservation,
+    standing_of,
+    waiting_for_consent,
+)
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed, ObservedLoadBalancer
 from spiderpool.errors import BadConfig
 
 
@@ -153,62 +160,89 @@ def plans(objects: ServiceObjects, rules: PlanRules, seen: SeenBalancers | None 
     if not services:
         raise BadConfig("there is no Service of type LoadBalancer that spiderpool-cloud would serve")
     planned = tuple(_plan(service, objects, rules, seen) for service in services)
-    return Plans(planned, missing_grants(objects, rules), seen is not None)
+    return Plans(planned, missing_grants(objects, rules, seen), seen is not None)
 
 
 def _concerns(service: Service, rules: PlanRules, seen: SeenBalancers | None) -> bool:
-    leaving = seen.present[service.key].leaving if seen and service.key in seen.present else ()
-    return rules.kind_of(service) is not None or bool(leaving)
+    present = _present(service, rules, seen)
+    return present.kind is not None or bool(present.leaving)
+
+
+def _present(service: Service, rules: PlanRules, seen: SeenBalancers | None) -> PresentBalancers:
+    """Returns what a Service has: nothing where nobody has looked."""
+    if seen is not None:
+        return seen.present.get(service.key, PresentBalancers())
+    return PresentBalancers(standing_of(service, rules.kind_of(service), ()).asked)
 
 
 def _plan(service: Service, objects: ServiceObjects, rules: PlanRules, seen: SeenBalancers | None) -> ServicePlan:
-    present = seen.present.get(service.key, PresentBalancers()) if seen else PresentBalancers()
+    present, configuration = _present(service, rules, seen), rules.configuration
     snapshot = (seen.snapshots.get(service.key) if seen else None) or objects.snapshot(service)
-    kind, present, kept = _kept(service, rules, present)
-    found = ServiceDryRun(notes=kept)
-    if present.faults:
-        found = ServiceDryRun(faults=present.faults)
-    elif kind is not None:
-        found = service_dry_run(service, kind, snapshot, rules.configuration, present.observed)
-        found = replace(found, notes=(*kept, *found.notes))
-    notes, faults = found.notes, found.faults
-    if kind is not None and found.model is not None and seen:
-        needs = _lacking(service, kind, objects, rules)
-        used = [need for need in needs if present.observed and is_in_use(need, found.model, present.observed)]
-        namespace = service.metadata.namespace or ""
-        notes += tuple(reminder(need, namespace) for need in used)
-        faults += tuple(refusal(need, namespace) for need in needs if need not in used)
-    steps = (*found.steps, *removal(service, present.leaving, rules.configuration))
-    return ServicePlan(service.key, notes, faults, tuple(map(str, steps)), tuple(risks(steps, kind)), found.bill)
+    found, may_go = ServiceDryRun(faults=present.faults), not present.faults and not _is_for_another(present)
+    if present.kind is not None and not present.faults:
+        found = service_dry_run(service, present.kind, snapshot, configuration, present.observed)
+        may_go = found.model is not None
+        if seen and found.model is not None:
+            eligibility = eligibility_of(
+                service, found.model.options, configuration, objects.granted(service.metadata.namespace or "")
+            )
+            found, may_go = _with_grants(found, found.model, eligibility, present.observed), eligibility.may_take_over
+    going, refusals = _going(service, present.leaving, objects, rules) if may_go else ((), ())
+    staying = tuple(STAYS.format(each.observed.identity) for each in present.leaving if each not in going)
+    notes = (*_made_by_another(present), *found.notes, *staying)
+    steps = (*found.steps, *removal(service, going, configuration))
+    faults = (*found.faults, *refusals)
+    return ServicePlan(
+        service.key, notes, faults, tuple(map(str, steps)), tuple(risks(steps, present.kind)), found.bill
+    )
 
 
-def _kept(
-    service: Service, rules: PlanRules, present: PresentBalancers
-) -> tuple[BalancerKind | None, PresentBalancers, tuple[str, ...]]:
-    """Returns which kind of balancer the Service has or gets, without those that stay whatever it asks for.
-
-    The third value says what stays.
-    """
-    kind, owner = rules.kind_of(service), owner_of(service, rules.configuration)
-    if not wants_balancer(service):
-        return kind, present, ()
-    if kind is None:
-        names = [each.observed.identity for each in present.leaving]
-        notes = tuple(f"balancer {name} stays, and only its servers are kept up to date" for name in names)
-        return None, replace(present, leaving=()), notes
-    for each in present.leaving:
-        if keeps_its_kind(service, each.kind, owner, each.observed):
-            others = tuple(other for other in present.leaving if other is not each)
-            note = f"balancer {each.observed.identity} was made by another controller, and stays a {each.kind} one"
-            return each.kind, PresentBalancers(each.observed, others), (note,)
-    return kind, present, ()
+STAYS = "balancer {} stays, and only its servers are kept up to date"
 
 
-def _lacking(service: Service, kind: BalancerKind, objects: ServiceObjects, rules: PlanRules) -> tuple[GrantNeed, ...]:
-    """Returns what a Service needs and no grant gives to its Namespace."""
-    options, namespace = options_of(service, kind), service.metadata.namespace or ""
-    granted = [grant.spec for grant in objects.grants if grant.spec.applies_to(namespace)]
-    return missing(kind.needs(options, rules.configuration), granted)
+def _is_for_another(present: PresentBalancers) -> bool:
+    """Whether the Service asks another controller now, and keeps what it has."""
+    return present.is_kept and present.kind is None
+
+
+def _made_by_another(present: PresentBalancers) -> Iterator[str]:
+    """Yields that a balancer is not exchanged, although an annotation asks for another kind."""
+    if present.is_kept and present.observed is not None:
+        yield f"balancer {present.observed.identity} was made by another controller, and stays a {present.kind} one"
+
+
+def _with_grants(
+    found: ServiceDryRun, model: LoadBalancerModel, eligibility: Eligibility, observed: ObservedLoadBalancer | None
+) -> ServiceDryRun:
+    """Returns a dry run with what the Service needs and no grant gives to its Namespace."""
+    refused, namespace = eligibility.refused(model, observed), model.owner.namespace
+    used = [need for need in eligibility.missing if need not in refused]
+    return replace(
+        found,
+        notes=(*found.notes, *(reminder(need, namespace) for need in used)),
+        faults=(*found.faults, *(refusal(need, namespace) for need in refused)),
+    )
+
+
+def _going(
+    service: Service, leaving: Iterable[LeavingBalancer], objects: ServiceObjects, rules: PlanRules
+) -> tuple[tuple[LeavingBalancer, ...], tuple[str, ...]]:
+    """Returns the balancers that a Service loses, and why it keeps the others for now."""
+    going: list[LeavingBalancer] = []
+    refusals: list[str] = []
+    for each in leaving:
+        if need := _refused(service, each, objects.granted(service.metadata.namespace or ""), rules):
+            refusals.append(waiting_for_consent(need, service.metadata.namespace or ""))
+        else:
+            going.append(each)
+    return tuple(going), tuple(refusals)
+
+
+def _refused(
+    service: Service, each: LeavingBalancer, granted: Sequence[LoadBalancerGrantSpec], rules: PlanRules
+) -> GrantNeed | None:
+    owner = owner_of(service, rules.configuration)
+    return refused_preservation(service, each.kind, owner, each.observed, granted)
 
 
 def manifest(made: Iterable[SpiderLoadBalancerGrant]) -> str:
@@ -217,9 +251,10 @@ def manifest(made: Iterable[SpiderLoadBalancerGrant]) -> str:
     return yaml.safe_dump_all(known, sort_keys=False).rstrip() if known else ""
 
 
-def missing_grants(objects: ServiceObjects, rules: PlanRules) -> tuple[SpiderLoadBalancerGrant, ...]:
+def missing_grants(
+    objects: ServiceObjects, rules: PlanRules, seen: SeenBalancers | None = None
+) -> tuple[SpiderLoadBalancerGrant, ...]:
     """Returns the grants that Services need beside those that there are."""
-    present = [grant.spec for grant in objects.grants]
     return tuple(
         SpiderLoadBalancerGrant(
             apiVersion=SpiderLoadBalancerGrant.KIND.api_version,
@@ -227,24 +262,24 @@ def missing_grants(objects: ServiceObjects, rules: PlanRules) -> tuple[SpiderLoa
             metadata=ObjectMeta(name=name),
             spec=spec,
         )
-        for name, spec in _named(_needed(objects.services, present, rules), {grant.name for grant in objects.grants})
+        for name, spec in _named(_needed(objects, rules, seen), {grant.name for grant in objects.grants})
     )
 
 
-def _needed(
-    services: Iterable[Service], present: Sequence[LoadBalancerGrantSpec], rules: PlanRules
-) -> Iterator[LoadBalancerGrantSpec]:
+def _needed(objects: ServiceObjects, rules: PlanRules, seen: SeenBalancers | None) -> Iterator[LoadBalancerGrantSpec]:
     """Yields what must be granted to each Namespace beside what is."""
     needs: dict[str, list[GrantNeed]] = defaultdict(list)
     made: Counter[str] = Counter()
-    for service in services:
-        kind, namespace = rules.kind_of(service), service.metadata.namespace or ""
+    for service in objects.services:
+        present, namespace = _present(service, rules, seen), service.metadata.namespace or ""
+        kind, leaving = present.kind, () if _is_for_another(present) else present.leaving
         if kind is not None:
             options = options_of(service, kind)
             needs[namespace] += kind.needs(options, rules.configuration)
             made[namespace] += not options["id"]
+        needs[namespace] += filter(None, (_refused(service, each, (), rules) for each in leaving))
     for namespace in sorted(needs):
-        granted = [grant for grant in present if grant.applies_to(namespace)]
+        granted = objects.granted(namespace)
         is_too_much = made[namespace] > limit(rules.configuration.max_per_namespace, granted)
         yield from suggested(namespace, missing(needs[namespace], granted), made[namespace] if is_too_much else None)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.steps import Step
+from spiderpool.core.cloud.loadbalancer.succession import Standing, standing_of
 from spiderpool.core.cloud.loadbalancer.values import (
     BalancerConfiguration,
     BalancerOwner,
@@ -44,6 +45,16 @@ class LoadBalancerAPI(Protocol):
 
     async def delete_leftovers(self, owner: BalancerOwner) -> None:
         """Deletes what was made for a Service and outlives its balancer, which is gone."""
+
+
+async def find_first(
+    api: LoadBalancerAPI, owner: BalancerOwner, identities: Iterable[str], lent: Collection[str] = ()
+) -> ObservedLoadBalancer | None:
+    """Returns the first balancer that is found, with the identities in turn; None when there is none of them."""
+    for identity in identities:
+        if (observed := await api.find(owner, identity, lent)) is not None:
+            return observed
+    return None
 
 
 class ENIFinder(Protocol):
@@ -86,6 +97,10 @@ class LoadBalancers:
         """Returns the kinds of balancers whose finalizer a Service has."""
         finalizers = service.metadata.finalizers or ()
         return [kind for kind in self.apis if kind.naming.finalizer in finalizers]
+
+    def standing(self, service: Service) -> Standing:
+        """Returns the kinds of balancers that a Service asks for and has."""
+        return standing_of(service, self.kind_of(service), self.held(service))
 
 
 def configuration_of(settings: CloudSettings) -> BalancerConfiguration:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Service
-from spiderpool.cloud.loadbalancers import LoadBalancers
+from spiderpool.cloud.loadbalancers import LoadBalancers, find_first
 from spiderpool.cloudcontroller.service_state import ServiceStates
-from spiderpool.core.cloud.loadbalancer import planning
+from spiderpool.core.cloud.loadbalancer import planning, succession
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, lent_groups, owner_of
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
@@ -30,22 +30,16 @@ class BalancerFinder:
 
         Raises BadConfig when it may not have the balancer it names, NotReady when its balancer is missing, CloudError.
         """
-        recorded = (service.metadata.labels or {}).get(model.kind.naming.identity_label, "")
-        id_annotation = f"annotation {model.kind.annotations.prefix}id"
-        if model.reuse and recorded and recorded != model.reuse:
-            raise BadConfig(
-                f"{id_annotation} names {model.reuse}, and this Service has balancer {recorded}: "
-                "delete the Service and create it again to change its balancer"
-            )
+        if fault := succession.identity_fault(service, model.options):
+            raise BadConfig(fault)
         api, state = self._balancers.apis[model.kind], self._states.of(service.key)
         state.lent_groups.update(model.lent_groups)
-        observed = await api.find(model.owner, model.reuse or recorded, state.lent_groups)
-        if observed is None and not model.reuse and recorded:
-            observed = await api.find(model.owner)
+        names = succession.sought(service, model.options)
+        observed = await find_first(api, model.owner, names, state.lent_groups)
         if observed is None:
-            self.check_missing(service, model, recorded)
+            self.check_missing(service, model)
             return None
-        self._states.of(service.key).missing_since = None
+        state.missing_since = None
         self.check_ownership(model, observed)
         return observed
 
@@ -59,7 +53,7 @@ class BalancerFinder:
         if observed is not None:
             self.check_ownership(model, observed)
         elif model.reuse:
-            self.check_missing(service, model, "")
+            self.check_missing(service, model)
         elif made:
             raise NotReady(f"load balancer {made} was made and cannot be seen yet")
         return observed
@@ -69,19 +63,15 @@ class BalancerFinder:
         if fault := planning.reuse_fault(model, observed) or planning.ownership_fault(model, observed):
             raise BadConfig(fault)
 
-    def check_missing(self, service: Service, model: LoadBalancerModel, recorded: str) -> None:
-        """Raises NotReady when the Service had a balancer: a lost answer must not give it a second one."""
-        if model.reuse:
-            name = f"annotation {model.kind.annotations.prefix}id"
-            raise NotReady(f"load balancer {model.reuse}, which {name} names, does not exist")
-        if not recorded and not service.status.loadBalancer.ingress:
-            return
-        name = recorded or model.name
-        if self._states.is_confirmed_missing(service.key):
+    def check_missing(self, service: Service, model: LoadBalancerModel) -> None:
+        """Raises NotReady when the Service had a balancer, or names one: then none is made in its place."""
+        name = "" if model.reuse else succession.lost(service, model.options, model.owner)
+        if name and self._states.is_confirmed_missing(service.key):
             text = f"load balancer {name} was deleted; delete the Service and create it anew to get another"
             self._states.record(service, event_reasons.LOAD_BALANCER_NOT_FOUND, text)
-            raise BalancerGone(f"load balancer {name} cannot be found; none is made in its place")
-        raise NotReady(f"load balancer {name} cannot be found; none is made in its place")
+            raise BalancerGone(succession.absence(service, model.options, model.owner))
+        if reason := succession.absence(service, model.options, model.owner):
+            raise NotReady(reason)
 
     def is_recorded(self, service: Service, kind: BalancerKind) -> bool:
         """Whether a Service says that it has a balancer, or had: by its label or its address."""
@@ -91,13 +81,12 @@ class BalancerFinder:
     async def held(self, service: Service, options: BalancerOptions) -> ObservedLoadBalancer | None:
         """Returns the balancer that was made for, or lent to, a Service; asks for none if nothing speaks of one."""
         kind, lent = options.kind, [*lent_groups(options).values()]
-        owner, naming, metadata = owner_of(service, self._configuration), kind.naming, service.metadata
-        identity = (metadata.labels or {}).get(naming.identity_label, "")
-        is_known = service.status.loadBalancer.ingress or naming.finalizer in (metadata.finalizers or ())
+        owner, identity = owner_of(service, self._configuration), succession.recorded_identity(service, kind)
+        is_known = service.status.loadBalancer.ingress or kind in self._balancers.held(service)
         if not identity and not is_known:
             return None
         for name in dict.fromkeys((identity, "")):  # the label may be gone, or name another one
             observed = await self._balancers.apis[kind].find(owner, name, lent)
-            if observed is not None and (naming.is_own(observed, owner) or naming.reuse_tag in observed.tags):
+            if observed is not None and succession.is_held(observed, kind, owner):
                 return observed
         return None

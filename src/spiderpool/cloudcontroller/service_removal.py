@@ -6,19 +6,15 @@ from contextlib import suppress
 
 from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Service
+from spiderpool.cloud.loadbalancers import find_first
 from spiderpool.cloudcontroller.balancer_grants import GrantReconciler, NotGranted
 from spiderpool.cloudcontroller.balancer_limits import BalancerLimits
 from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_state import ServiceStates
-from spiderpool.core.cloud.loadbalancer import grants, planning
+from spiderpool.core.cloud.loadbalancer import planning, succession
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, read_options, wants_balancer
 from spiderpool.core.cloud.loadbalancer.model import lent_groups, owner_of
-from spiderpool.core.cloud.loadbalancer.values import (
-    BalancerConfiguration,
-    BalancerOwner,
-    GrantNeed,
-    ObservedLoadBalancer,
-)
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, BalancerOwner, ObservedLoadBalancer
 from spiderpool.errors import NotReady
 from spiderpool.kube import finalizers
 from spiderpool.kube.client import NotFound
@@ -56,15 +52,13 @@ class BalancerRemoval:
         is_requested_again = wants_balancer(fresh) and (asked is kind or not successor)
         if fresh.metadata.uid != service.metadata.uid or is_requested_again:
             raise NotReady("the Service has changed meanwhile; it is looked at again")
-        owner, identity = owner_of(fresh, self._configuration), _identity(fresh, kind)
+        owner, api = owner_of(fresh, self._configuration), self._effects.balancers.apis[kind]
         named = lent_groups(read_options(fresh.metadata.annotations or {}, kind)).values()
         lent = self._states.of(fresh.key).lent_groups.union(named)
-        observed = await self._effects.balancers.apis[kind].find(owner, identity, lent)
-        if observed is None and identity:
-            observed = await self._effects.balancers.apis[kind].find(owner)  # the label may name one that is gone
+        observed = await find_first(api, owner, succession.sought_of_former(fresh, kind), lent)
         if observed is None:
             self._confirm_missing(fresh)
-            await self._effects.balancers.apis[kind].delete_leftovers(owner)
+            await api.delete_leftovers(owner)
         else:
             await self._remove_observed(fresh, kind, observed)
         await self._remove_finalizer(fresh, kind, successor)
@@ -76,9 +70,8 @@ class BalancerRemoval:
 
     async def _remove_observed(self, service: Service, kind: BalancerKind, observed: ObservedLoadBalancer) -> None:
         """Deletes, preserves or hands back the balancer, and records which of these."""
-        owner, preserve = owner_of(service, self._configuration), preserves(service, kind)
-        if preserve and kind.naming.is_own(observed, owner):
-            self._check_consent(service, kind)
+        owner, preserve = owner_of(service, self._configuration), succession.preserves(service, kind)
+        self._check_consent(service, kind, observed)
         steps = planning.plan_removal(kind, owner, observed, preserve=preserve)
         await self._effects.carry_out(service, kind, steps, observed)
         if not kind.naming.is_own(observed, owner):
@@ -90,16 +83,13 @@ class BalancerRemoval:
             what, reason = "was deleted", event_reasons.DELETED_LOAD_BALANCER
         self._states.record(service, reason, f"load balancer [{observed.identity}] {what}")
 
-    def _check_consent(self, service: Service, kind: BalancerKind) -> None:
-        """Raises NotGranted when nobody has agreed to pay for a balancer without a Service.
-
-        It is not deleted instead either: its author wants to keep it. So the Service waits, and stays its owner.
-        """
-        need = GrantNeed(f"{kind.annotations.prefix}preserve-lb-on-delete", "preserve", "true")
-        namespace = service.metadata.namespace or ""
-        if grants.missing([need], self._grants.of(namespace)):
+    def _check_consent(self, service: Service, kind: BalancerKind, observed: ObservedLoadBalancer) -> None:
+        """Raises NotGranted when the balancer is to outlive its Service, and nobody has agreed to pay for it."""
+        owner = owner_of(service, self._configuration)
+        granted = self._grants.of(owner.namespace)
+        if need := succession.refused_preservation(service, kind, owner, observed, granted):
             LOAD_BALANCER_REFUSALS.labels("grant").inc()
-            raise NotGranted(f"{grants.refusal(need, namespace)}; until then balancer and Service stay")
+            raise NotGranted(succession.waiting_for_consent(need, owner.namespace))
 
     async def _remove_finalizer(self, service: Service, kind: BalancerKind, successor: str) -> None:
         """Removes address, label and finalizer; reads the Service again first, as others add finalizers too.
@@ -127,16 +117,3 @@ def _why_it_stays(observed: ObservedLoadBalancer, kind: BalancerKind, owner: Bal
         f"stays, and costs on: it was made for this Service, but its tag {naming.cluster_tag} is {has} where this"
         f" cluster's ID is {owner.cluster}; delete it by hand if nothing uses it"
     )
-
-
-def _identity(service: Service, kind: BalancerKind) -> str:
-    """Returns the balancer that the Service was given, else the one that it names; empty when there is none."""
-    recorded = (service.metadata.labels or {}).get(kind.naming.identity_label, "")
-    return recorded or read_options(service.metadata.annotations or {}, kind)["id"]
-
-
-def preserves(service: Service, kind: BalancerKind) -> bool:
-    """Whether the balancer outlives the Service; also when the annotation is not valid, since a deletion is final."""
-    options = read_options(service.metadata.annotations or {}, kind)
-    unclear = any("preserve-lb-on-delete" in fault for fault in options.faults)
-    return unclear or options.on("preserve-lb-on-delete")

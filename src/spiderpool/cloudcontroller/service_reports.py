@@ -11,6 +11,7 @@ from spiderpool.cloudcontroller.service_state import ServiceStates
 from spiderpool.core.cloud.loadbalancer import checking, grants
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.succession import Eligibility, eligibility_of
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed, ObservedLoadBalancer
 from spiderpool.errors import NotReady
 from spiderpool.telemetry import LOAD_BALANCER_REFUSALS
@@ -24,17 +25,17 @@ class ServiceReports:
         self._grants = granted
         self._configuration = configuration
 
-    def faults(self, service: Service, options: BalancerOptions) -> bool:
-        """Records what must be corrected in the Service; returns whether anything must be."""
+    def checked(self, service: Service, options: BalancerOptions) -> Eligibility:
+        """Records what must be corrected in the Service; returns whether it may have its balancer."""
         self._states.record(service, event_reasons.SERVICE_ANNOTATION_IGNORED, *checking.remarks(service, options))
-        faults = checking.faults(service, options, self._configuration)
-        self._states.record(service, event_reasons.INVALID_SERVICE, *faults)
-        return bool(faults)
+        found = self.eligibility(service, options)
+        self._states.record(service, event_reasons.INVALID_SERVICE, *found.faults)
+        return found
 
-    def missing(self, service: Service, options: BalancerOptions) -> tuple[GrantNeed, ...]:
-        """Returns what the Service asks for and no administrator has granted to its Namespace."""
-        needs = options.kind.needs(options, self._configuration)
-        return grants.missing(needs, self._grants.of(service.metadata.namespace or ""))
+    def eligibility(self, service: Service, options: BalancerOptions) -> Eligibility:
+        """Returns whether a Service may have the balancer that it asks for, without an Event."""
+        granted = self._grants.of(service.metadata.namespace or "")
+        return eligibility_of(service, options, self._configuration, granted)
 
     def refuse(self, service: Service, needs: Iterable[GrantNeed]) -> None:
         """Records what must be granted before the Service gets it; a grant queues the Service again."""

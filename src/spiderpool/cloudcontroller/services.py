@@ -21,13 +21,14 @@ from spiderpool.cloudcontroller.service_backends import ServiceBackends, decidin
 from spiderpool.cloudcontroller.service_balancers import BalancerFinder, BalancerGone
 from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
-from spiderpool.cloudcontroller.service_removal import BalancerRemoval, preserves
+from spiderpool.cloudcontroller.service_removal import BalancerRemoval
 from spiderpool.cloudcontroller.service_reports import ServiceReports
 from spiderpool.cloudcontroller.service_state import ServiceStates, messages_of, reason_of
-from spiderpool.core.cloud.loadbalancer import adoption, backends, checking, gates, grants, planning, settling
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of, wants_balancer
+from spiderpool.core.cloud.loadbalancer import adoption, backends, checking, gates, planning, settling, succession
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of
 from spiderpool.core.cloud.loadbalancer.steps import AddServers, CreateBalancer, Step
+from spiderpool.core.cloud.loadbalancer.succession import Eligibility, Standing
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed, ObservedLoadBalancer
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
 from spiderpool.kube import finalizers
@@ -155,38 +156,36 @@ class ServiceReconciler:
 
     async def _reconcile_service(self, service: Service) -> None:
         """Gives a Service what it asks for; where that is refused, the servers of what it has are updated."""
-        kind = None if service.terminating else self._balancers.kind_of(service)
-        formers = [former for former in self._balancers.held(service) if former is not kind]
-        held = formers or ([kind] if kind is not None else [])
-        if kind is None and formers and wants_balancer(service):
-            self._reports.kept_for_another(service, formers)
-            await self._ensure_backends(service, formers)
+        standing = self._balancers.standing(service)
+        if succession.stays_for_another(service, standing):
+            self._reports.kept_for_another(service, standing.formers)
+            await self._ensure_backends(service, standing.held)
             return
         try:
-            is_served = await self._serve(service, kind, formers)
+            is_served = await self._serve(service, standing)
         except BalancerGone:
-            for each in held:
+            for each in standing.held:
                 await self._backends.release_gates(service, each)
             raise
         except SpiderpoolError as error:
-            if isinstance(error, REFUSALS) or (kind is not None and formers):
-                await self._ensure_backends(service, held)
+            if isinstance(error, REFUSALS) or (standing.asked is not None and standing.formers):
+                await self._ensure_backends(service, standing.held)
             raise
         if not is_served:
-            await self._ensure_backends(service, held)
+            await self._ensure_backends(service, standing.held)
 
-    async def _serve(self, service: Service, kind: BalancerKind | None, formers: Sequence[BalancerKind]) -> bool:
+    async def _serve(self, service: Service, standing: Standing) -> bool:
         """Ensures the balancer that the Service asks for, and removes those of kinds that it no longer asks for.
 
         False: that is refused until the Service is corrected or granted what it asks for.
         """
-        if kind is None:
-            for former in formers:
+        if standing.asked is None:
+            for former in standing.formers:
                 await self._backends.release_gates(service, former)
                 await self._removal.remove(service, former)
             return True
-        if formers and (kept := await self._kept_kind(service, formers)):
-            kind, formers = kept, [former for former in formers if former is not kept]
+        kept = await self._kept_kind(service, standing.formers)
+        kind, formers = kept or standing.asked, standing.keeping(kept).formers if kept else standing.formers
         if formers and not await self._may_switch(service, kind, formers):
             return False
         return await self._ensure(service, kind, formers)
@@ -207,23 +206,24 @@ class ServiceReconciler:
         Raises TooManyLoadBalancers, BadConfig, NotReady, CloudError.
         """
         options = options_of(service, kind)
-        if self._reports.faults(service, options):
+        eligibility = self._reports.checked(service, options)
+        if eligibility.faults:
             return False
-        if missing := self._reports.missing(service, options):
-            self._reports.refuse(service, missing)
+        if eligibility.missing:
+            self._reports.refuse(service, eligibility.missing)
         elif options["id"]:
             await self._check_lent(service, options)
         else:
             granted = self._grants.of(service.metadata.namespace or "")
             await self._limits.reserve(service, kind, granted, _leaving(service, formers))
-        return not missing
+        return eligibility.may_take_over
 
     async def _check_lent(self, service: Service, options: BalancerOptions) -> None:
         """Raises NotReady when the balancer that the Service names is missing, BadConfig when it may not have it."""
         model = build_model(service, options, await self._backends.snapshot(service, options), self._configuration)
         observed = await self._balancers.apis[options.kind].find(model.owner, model.reuse, model.lent_groups)
         if observed is None:
-            self._finder.check_missing(service, model, "")
+            self._finder.check_missing(service, model)
         else:
             self._finder.check_ownership(model, observed)
 
@@ -236,11 +236,11 @@ class ServiceReconciler:
         """
         self._other.check(service)
         options = options_of(service, kind)
-        if self._reports.faults(service, options):
+        eligibility = self._reports.checked(service, options)
+        if eligibility.faults:
             return False
-        missing = self._reports.missing(service, options)
         is_first = not service.status.loadBalancer.ingress and not formers
-        if is_first and not await self._may_begin(service, options, missing):
+        if is_first and not await self._may_begin(service, options, eligibility.missing):
             return False
         model = build_model(service, options, await self._backends.snapshot(service, options), self._configuration)
         if not formers and self._is_applied(service, model):
@@ -248,10 +248,10 @@ class ServiceReconciler:
             return True
         service = await self._add_finalizer(service, kind)
         observed = await (self._finder.successor(service, model) if formers else self._finder.find(service, model))
-        if refused := [need for need in missing if observed is None or not grants.is_in_use(need, model, observed)]:
+        if refused := eligibility.refused(model, observed):
             self._reports.refuse(service, refused)
             return False
-        self._reports.granted(service, missing)
+        self._reports.granted(service, eligibility.missing)
         observed = observed or await self._create(service, model, formers)
         self._states.record(service, event_reasons.CANNOT_BE_CHANGED, *planning.unchangeable(model, observed))
         if formers:
@@ -327,8 +327,8 @@ class ServiceReconciler:
         self, service: Service, options: BalancerOptions, model: LoadBalancerModel, observed: ObservedLoadBalancer
     ) -> frozenset[str]:
         """Returns the users' server groups that the Service neither may use nor uses."""
-        missing = self._reports.missing(service, options) if model.lent_groups else ()
-        return frozenset(need.value for need in missing if not grants.is_in_use(need, model, observed))
+        eligibility = self._reports.eligibility(service, options) if model.lent_groups else Eligibility()
+        return frozenset(need.value for need in eligibility.refused(model, observed))
 
     def _is_applied(self, service: Service, model: LoadBalancerModel) -> bool:
         """Whether the balancer was made like this model, and the Service still has its finalizer and address."""
@@ -443,4 +443,4 @@ class ServiceReconciler:
 
 def _leaving(service: Service, formers: Sequence[BalancerKind]) -> list[BalancerKind]:
     """Returns the kinds whose balancers are deleted when another one takes their place."""
-    return [former for former in formers if not preserves(service, former)]
+    return [former for former in formers if not succession.preserves(service, former)]
