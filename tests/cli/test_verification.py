@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from tests.support.api_server import ApiServer
 
 pytestmark = pytest.mark.unit
 
+PAGE = Path(__file__).parents[2] / "docs" / "usage" / "first-hour.md"
 SECRET = "cGxhbnRlZC1zZWNyZXQtb2YtdGhlLWFjY291bnQ"
 
 
@@ -83,6 +85,18 @@ async def test_the_account_of_a_cluster(setup: VerifiedSetup) -> None:
     assert "slb:DescribeLoadBalancers" in text_of(found, wide=True)
     assert "AssignPrivateIpAddresses" not in text_of(found, wide=True), "the feature is off"
     assert " checks, 0 wrong, " in shown
+
+
+async def test_the_page_shows_what_is_printed(setup: VerifiedSetup) -> None:
+    host = re.compile(r"127\.0\.0\.1:\d+")
+    printed = [
+        host.sub("HOST", line) for line in text_of(await verify_cluster(setup.cluster, VerifyOptions())).split("\n")
+    ]
+    block = PAGE.read_text().partition("    CHECK ")[2].partition("\n\n")[0]
+    shown = [host.sub("HOST", line.strip()) for line in f"CHECK {block}".split("\n")]
+    rows = [line for line in shown if line != "…"]
+    assert len(rows) > 5
+    assert [line for line in printed if line in rows] == rows
 
 
 async def test_what_an_account_answered_is_kept_without_keys_and_judged_elsewhere(
