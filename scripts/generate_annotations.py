@@ -5,11 +5,12 @@ The tables are made from the annotations and their comparison; each begins with 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from spiderpool.core.cloud.alibaba.annotations import ANNOTATIONS, BOTH, CLB, NLB, UNSUPPORTED
-from spiderpool.core.cloud.alibaba.comparison import FIELDS, REFUSED, differences
+from spiderpool.core.cloud.alibaba.comparison import FIELDS, differences
 from spiderpool.core.cloud.loadbalancer.annotations import Annotation
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +47,7 @@ def _row(each: Annotation) -> str:
 
 
 def _refused() -> Iterator[str]:
-    yield from (f"| `{suffix}` | {REFUSED[suffix]} |" for suffix in sorted(UNSUPPORTED))
+    yield from (f"| `{suffix}` | {text} |" for suffix, text in sorted(UNSUPPORTED.items()))
 
 
 def _fields() -> Iterator[str]:
@@ -55,7 +56,7 @@ def _fields() -> Iterator[str]:
 
 def _quoted(name: str) -> str:
     """A name with what is written in manifests in backquotes."""
-    return " ".join(f"`{word}`" if "/" in word or "." in word else word for word in name.split())
+    return re.sub(r"[^\s,]*[/.][^\s,]*", lambda found: f"`{found[0]}`", name)
 
 
 TABLES: dict[str, Callable[[], Iterable[str]]] = {

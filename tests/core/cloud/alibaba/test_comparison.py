@@ -7,8 +7,10 @@ import pytest
 from scripts import generate_annotations
 
 from spiderpool.api.core_v1 import ServiceSpec
-from spiderpool.core.cloud.alibaba.annotations import ANNOTATIONS, BY_KIND, UNSUPPORTED
-from spiderpool.core.cloud.alibaba.comparison import DIFFERENCES, FIELDS, REFUSED, differences
+from spiderpool.core.cloud.alibaba import kinds
+from spiderpool.core.cloud.alibaba.annotations import ANNOTATIONS, BOTH, BY_KIND, CLB, NLB, UNSUPPORTED
+from spiderpool.core.cloud.alibaba.comparison import DIFFERENCES, FIELDS, LEFT_ALONE, LEFT_ALONE_HERE, differences
+from spiderpool.core.cloud.loadbalancer.kinds import read_options
 
 pytestmark = pytest.mark.unit
 
@@ -32,13 +34,9 @@ NOT_THE_BALANCERS = {"clusterIP", "clusterIPs", "externalName", "internalTraffic
 
 
 def test_every_annotation_of_the_other_controller_is_known_or_refused_by_name() -> None:
-    ours = {each.suffix for each in ANNOTATIONS} | UNSUPPORTED
+    ours = {each.suffix for each in ANNOTATIONS} | UNSUPPORTED.keys()
     assert {*THERE.split()} - ours == set()
-    assert not UNSUPPORTED & {each.suffix for each in ANNOTATIONS}
-
-
-def test_what_is_refused_is_explained() -> None:
-    assert REFUSED.keys() >= UNSUPPORTED
+    assert not UNSUPPORTED.keys() & {each.suffix for each in ANNOTATIONS}
 
 
 @pytest.mark.parametrize("each", DIFFERENCES, ids=lambda each: each.suffix)
@@ -49,8 +47,29 @@ def test_a_difference_is_about_an_annotation_of_its_kinds(each: object) -> None:
 
 def test_a_difference_of_one_kind_says_so_where_the_row_is_for_both() -> None:
     row = {each.suffix: each for each in ANNOTATIONS if len(each.kinds) > 1}
-    assert list(differences(row["delete-protection"])) == ["N: there always on, whatever the annotation says"]
-    assert list(differences(row["health-check-uri"])) == []
+    assert list(differences(row["delete-protection"])) == [
+        f"C: {LEFT_ALONE}",
+        "N: there always on, whatever the annotation says",
+    ]
+    assert list(differences(row["backend-label"])) == []
+    assert list(differences(row["health-check-uri"])) == [LEFT_ALONE]
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_default_that_is_enforced_here_is_a_difference(name: str) -> None:
+    kind = {CLB: kinds.CLB, NLB: kinds.NLB}[(name,)]
+    sources = kind.set_by
+    changeable = {*sources.balancer.values(), *sources.listener.values(), *sources.group.values()}
+    alone = {suffix for of_kind, suffix in LEFT_ALONE_HERE if of_kind == name}
+    enforced = [
+        each for each in ANNOTATIONS if name in each.kinds and each.suffix in changeable - alone and each.default
+    ]
+    assert enforced
+    absent = read_options({}, kind)
+    sent = {*kind.settings(absent, "name")}.union(*(kind.listener(each, absent) for each in ("tcp", "udp")))
+    sources_of = {**sources.balancer, **sources.listener, **sources.group}
+    assert alone.isdisjoint(sources_of[each] for each in sent if each in sources_of)
+    assert [each.suffix for each in enforced if not any(differences(each))] == []
 
 
 def test_every_field_of_a_service_is_compared() -> None:
@@ -58,8 +77,14 @@ def test_every_field_of_a_service_is_compared() -> None:
     assert {field.name for field in msgspec.structs.fields(ServiceSpec)} - named == NOT_THE_BALANCERS
 
 
-def test_what_is_different_or_refused_says_how() -> None:
-    assert [each.name for each in FIELDS if each.verdict != "same" and not each.text] == []
+def test_what_is_different_or_refused_says_how_and_nothing_else_does() -> None:
+    assert [each.name for each in FIELDS if (each.verdict == "same") == bool(each.text)] == []
+
+
+def test_only_what_is_in_manifests_is_quoted() -> None:
+    rows = generate_annotations.page().split("\n")
+    (tags,) = [row for row in rows if row.startswith("| tags ")]
+    assert tags.startswith("| tags `kubernetes.do.not.delete`, `ack.aliyun.com`, `kubernetes.reused.by.user` |")
 
 
 def test_the_page_is_made_from_the_tables() -> None:

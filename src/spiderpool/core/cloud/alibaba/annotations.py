@@ -222,13 +222,11 @@ ANNOTATIONS: tuple[Annotation, ...] = (
     ),
 )
 
-UNSUPPORTED = frozenset(
-    {
-        "network-type",
-        "slb-network-type",
-    }
-)
-"""Annotations that Alibaba Cloud's own controller acts on and we do not."""
+UNSUPPORTED: Mapping[str, str] = {
+    "network-type": "the classic network, which no longer exists",
+    "slb-network-type": "the classic network, which no longer exists",
+}
+"""Annotations that Alibaba Cloud's own controller acts on and we do not → what it is, and what to do instead."""
 
 BACKEND_SUFFIXES = frozenset(
     {
@@ -267,7 +265,7 @@ def table_of(kind: str) -> AnnotationTable:
         backend_type=BackendTypeAnnotation(BACKEND_TYPE, pods="eni", nodes="ecs"),
         known=known,
         other_kinds={suffix: TITLES[other] for other in BOTH for suffix in BY_KIND[other] if suffix not in known},
-        unsupported=UNSUPPORTED,
+        unsupported=frozenset(UNSUPPORTED),
         backend_suffixes=BACKEND_SUFFIXES,
         requirements=REQUIREMENTS,
     )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from spiderpool.core.cloud.alibaba import clb, nlb
 from spiderpool.core.cloud.alibaba.annotations import BOTH, CLB, NLB
 from spiderpool.core.cloud.loadbalancer.annotations import Annotation
 
@@ -23,6 +24,8 @@ class Difference:
     suffix: str
     kinds: tuple[str, ...]
     text: str
+    is_of_default: bool = False
+    """Whether it says what holds there without the annotation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +34,19 @@ class ComparedField:
 
     name: str
     verdict: Verdict
-    text: str
+    text: str = ""
+    """How it differs; empty: it does not."""
 
 
-DEFAULT = "there left alone without the annotation; here too on a balancer that others made, on ours the default holds"
+SET_BY = {"clb": clb.SET_BY, "nlb": nlb.SET_BY}
+"""Name of a kind → which annotation sets which of the parameters that can be changed."""
+LEFT_ALONE = "without it there left alone"
+"""Of each annotation with a default that sets something which can be changed: here the default holds, on a balancer
+that we made."""
+LEFT_ALONE_HERE: frozenset[tuple[str, str]] = frozenset(
+    (NLB[0], suffix) for suffix in ("address-type", "ipv6-address-type", *nlb.PROXY_V2)
+)
+"""Kind and suffix of those that are left alone here as well: their default is the cloud's."""
 
 DIFFERENCES: tuple[Difference, ...] = (
     Difference("tunnel-type", BOTH, "there the Service is left to others"),
@@ -45,21 +57,17 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     Difference("name", BOTH, "there up to 128 characters"),
     Difference("resource-group-id", BOTH, "there an error where a lent balancer is in another one; here an Event"),
-    Difference("delete-protection", NLB, "there always on, whatever the annotation says"),
-    Difference("modification-protection", NLB, "there always on, whatever the annotation says"),
+    Difference("delete-protection", NLB, "there always on, whatever the annotation says", is_of_default=True),
+    Difference("modification-protection", NLB, "there always on, whatever the annotation says", is_of_default=True),
     Difference(
         "preserve-lb-on-delete", BOTH, "there any value preserves, also `false`; here an administrator consents"
     ),
     Difference("vswitch-id", CLB, "there several, of which one with free addresses is chosen"),
-    Difference("instance-charge-type", CLB, DEFAULT),
-    Difference("spec", CLB, DEFAULT),
-    Difference("charge-type", CLB, DEFAULT),
-    Difference("bandwidth", CLB, DEFAULT),
-    Difference("acl-status", CLB, DEFAULT),
     Difference(
         "scheduler",
         CLB,
         "there `rr` by default, by which weights have no effect",
+        is_of_default=True,
     ),
     Difference("connection-drain", CLB, "there also for UDP"),
     Difference("connection-drain-timeout", NLB, "there 0–900"),
@@ -67,20 +75,14 @@ DIFFERENCES: tuple[Difference, ...] = (
 )
 """What differs; nothing else does, but for the general rules of the page."""
 
-REFUSED: dict[str, str] = {
-    "network-type": "the classic network, which no longer exists",
-    "slb-network-type": "the classic network, which no longer exists",
-}
-"""Annotations that have an effect there alone: what it is, and what to do instead. An Event says so."""
-
 _CLASS = "a value that is added later: there the Service is skipped, here its balancer's servers are kept up to date"
 
 FIELDS: tuple[ComparedField, ...] = (
-    ComparedField("spec.type", "same", ""),
-    ComparedField("spec.loadBalancerClass", "same", "`alibabacloud.com/nlb`: NLB; others are left to others"),
-    ComparedField("spec.ports", "same", "there SCTP is passed on; here it is refused before any call"),
-    ComparedField("spec.selector", "same", ""),
-    ComparedField("spec.externalTrafficPolicy", "same", "here servers that are ending stay until others are well"),
+    ComparedField("spec.type", "same"),
+    ComparedField("spec.loadBalancerClass", "same"),
+    ComparedField("spec.ports", "different", "SCTP: there passed on; here refused before any call"),
+    ComparedField("spec.selector", "same"),
+    ComparedField("spec.externalTrafficPolicy", "different", "here servers that are ending stay until others are well"),
     ComparedField("spec.ipFamilies", "different", "there not read; here refused where servers do not fit"),
     ComparedField("spec.loadBalancerSourceRanges", "refused", "there a security group with NLB, ignored with CLB"),
     ComparedField("spec.sessionAffinity", "different", "`ClientIP`: there ignored; here served where a listener can"),
@@ -91,25 +93,25 @@ FIELDS: tuple[ComparedField, ...] = (
         "different",
         "`false`: there an empty server group with nodes; here pods are the servers, unless nodes are asked for",
     ),
-    ComparedField("spec.publishNotReadyAddresses", "same", ""),
-    ComparedField("spec.externalIPs", "same", "kube-proxy's matter"),
-    ComparedField("spec.healthCheckNodePort", "same", "not what the balancer asks"),
-    ComparedField("annotation service.beta.kubernetes.io/backend-type", "same", ""),
+    ComparedField("spec.publishNotReadyAddresses", "same"),
+    ComparedField("spec.externalIPs", "same"),
+    ComparedField("spec.healthCheckNodePort", "same"),
+    ComparedField("annotation service.beta.kubernetes.io/backend-type", "same"),
     ComparedField("annotation service.beta.kubernetes.io/class", "different", _CLASS),
     ComparedField(
         "namespace label k8s.alibabacloud.com/pod-readiness-gate-inject",
         "different",
         "here with `cloud.loadBalancers.injectReadinessGates`, as the webhook then sees all pods",
     ),
-    ComparedField("finalizers service.k8s.alibaba/resources and …/nlb", "same", ""),
-    ComparedField("label service.k8s.alibaba/loadbalancer-id", "same", ""),
+    ComparedField("finalizers service.k8s.alibaba/resources and …/nlb", "same"),
+    ComparedField("label service.k8s.alibaba/loadbalancer-id", "same"),
     ComparedField(
         "label service.beta.kubernetes.io/hash", "different", "there decides what is compared; here left alone"
     ),
-    ComparedField("tags kubernetes.do.not.delete, ack.aliyun.com, kubernetes.reused.by.user", "same", ""),
-    ComparedField("node label service.alibabacloud.com/exclude-node", "same", ""),
-    ComparedField("node label node.kubernetes.io/exclude-from-external-load-balancers", "same", ""),
-    ComparedField("node label service.beta.kubernetes.io/exclude-node", "same", ""),
+    ComparedField("tags kubernetes.do.not.delete, ack.aliyun.com, kubernetes.reused.by.user", "same"),
+    ComparedField("node label service.alibabacloud.com/exclude-node", "same"),
+    ComparedField("node label node.kubernetes.io/exclude-from-external-load-balancers", "same"),
+    ComparedField("node label service.beta.kubernetes.io/exclude-node", "same"),
     ComparedField(
         "node label node-role.kubernetes.io/master",
         "different",
@@ -117,9 +119,7 @@ FIELDS: tuple[ComparedField, ...] = (
     ),
     ComparedField("virtual nodes (ECI)", "refused", "there their pods are servers; here those that are servers stay"),
     ComparedField("nodes that are not ready", "different", "where none is ready all stay; there all go"),
-    ComparedField(
-        "pod readiness gate service.readiness.alibabacloud.com/…", "same", "set once the balancer has the pod"
-    ),
+    ComparedField("pod readiness gate service.readiness.alibabacloud.com/…", "same"),
 )
 """Fields and marks beside annotations with the prefix."""
 
@@ -127,6 +127,20 @@ FIELDS: tuple[ComparedField, ...] = (
 def differences(annotation: Annotation) -> Iterator[str]:
     """Yields what is different about an annotation, with the kind where it has two and only one differs."""
     letters = {CLB: "C: ", NLB: "N: "}
-    for each in DIFFERENCES:
-        if each.suffix == annotation.suffix and {*each.kinds} & {*annotation.kinds}:
-            yield f"{letters.get(each.kinds, '') if annotation.kinds == BOTH else ''}{each.text}"
+    kinds_of: dict[str, tuple[str, ...]] = {}
+    for kind in annotation.kinds:
+        for text in _of_kind(annotation, kind):
+            kinds_of[text] = (*kinds_of.get(text, ()), kind)
+    for text, kinds in kinds_of.items():
+        yield f"{letters.get(kinds, '') if annotation.kinds == BOTH else ''}{text}"
+
+
+def _of_kind(annotation: Annotation, kind: str) -> Iterator[str]:
+    """Yields what is different about an annotation of one kind of balancer."""
+    found = [each for each in DIFFERENCES if each.suffix == annotation.suffix and kind in each.kinds]
+    sources = SET_BY[kind]
+    changeable = {*sources.balancer.values(), *sources.listener.values(), *sources.group.values()}
+    is_enforced = annotation.suffix in changeable and (kind, annotation.suffix) not in LEFT_ALONE_HERE
+    if annotation.default and is_enforced and not any(each.is_of_default for each in found):
+        yield LEFT_ALONE
+    yield from (each.text for each in found)
