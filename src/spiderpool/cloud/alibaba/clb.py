@@ -8,32 +8,28 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, assert_never
 
-from spiderpool.cloud.alibaba import clb_domains
+from spiderpool.cloud.alibaba import clb_answers, clb_domains
 from spiderpool.cloud.alibaba.answers import (
     MAX_PAGES,
     PAGE,
     Json,
     all_objects,
-    number,
     objects,
     optional,
-    part,
-    parts,
     required,
-    texts,
 )
+from spiderpool.cloud.alibaba.clb_answers import SERVER_TYPES
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
 from spiderpool.cloud.alibaba.common import (
     PROTECTION_REASON,
     lent_group,
     side_by_side,
     tag_list,
-    text,
     unless_made_for_another,
 )
 from spiderpool.cloud.alibaba.execution import Execution
 from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable, NotPermitted
-from spiderpool.core.cloud.alibaba.clb import ASPECTS, DEFAULTS, DOMAINS, SERVER_PORT, UNPROTECTED
+from spiderpool.core.cloud.alibaba.clb import ASPECTS, DOMAINS, SERVER_PORT, UNPROTECTED
 from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.alibaba.naming import MAX_DESCRIPTION, balancer_name, name_tag, own_tags
 from spiderpool.core.cloud.loadbalancer.steps import (
@@ -66,15 +62,12 @@ from spiderpool.core.cloud.loadbalancer.values import (
     MadeBalancer,
     ObservedLoadBalancer,
     ServerGroup,
-    ServerType,
     Settings,
 )
 
 SLB = Product("slb", "2014-05-15")
 BATCH = 20
 """Servers that one call may add, change or remove."""
-DEFAULT_WEIGHT = 100
-"""Weight of a server where the answer leaves it out."""
 
 ASPECT_ACTIONS: Mapping[str, str] = {
     "name": "SetLoadBalancerName",
@@ -103,8 +96,6 @@ SERVER_ACTIONS: Mapping[type[ServerStep], str] = {
     SetWeights: "SetVServerGroupAttribute",
     RemoveServers: "RemoveVServerGroupBackendServers",
 }
-SERVER_TYPES: Mapping[ServerType, str] = {"instance": "ecs", "eni": "eni"}
-"""Our type of a server → the API's; this kind of balancer has no servers by address alone."""
 
 
 class ClassicLoadBalancers:
@@ -125,9 +116,9 @@ class ClassicLoadBalancers:
             found = await self._balancers({"LoadBalancerId": identity})
         elif not (found := await self._balancers({"Tag": tag_list(name_tag(owner))})):
             named = await self._balancers({"LoadBalancerName": balancer_name(owner)})
-            found = unless_made_for_another(named, _tags_of, owner)
-        own = [each for each in found if own_tags(owner).items() <= _tags_of(each).items()]
-        described = min(own or found, key=_age, default=None)
+            found = unless_made_for_another(named, clb_answers.tags_of, owner)
+        own = [each for each in found if own_tags(owner).items() <= clb_answers.tags_of(each).items()]
+        described = min(own or found, key=clb_answers.age_of, default=None)
         return await self._observed(described, owner, lent) if described else None
 
     async def made(self, cluster: str) -> list[MadeBalancer]:
@@ -140,7 +131,10 @@ class ClassicLoadBalancers:
             page = await self._page({}, place)
             found += page
             if len(page) < PAGE:
-                made = (CLB.naming.made(CLB.name, _identity(each), _tags_of(each), cluster) for each in found)
+                made = (
+                    CLB.naming.made(CLB.name, clb_answers.identity_of(each), clb_answers.tags_of(each), cluster)
+                    for each in found
+                )
                 return [each for each in made if each]
         raise CloudUnavailable(f"DescribeLoadBalancers did not come to an end after {MAX_PAGES} pages")
 
@@ -160,22 +154,22 @@ class ClassicLoadBalancers:
         return await self._client.call(SLB, action, sent, token=token)
 
     async def _balancers(self, parameters: Json) -> list[Json]:
-        return [each for each in await self._page(parameters, 1) if _fits(each, parameters)]
+        return [each for each in await self._page(parameters, 1) if clb_answers.fits(each, parameters)]
 
     async def _page(self, parameters: Json, number: int) -> list[Json]:
         answer = await self.call("DescribeLoadBalancers", {**parameters, "PageSize": PAGE, "PageNumber": number})
         return objects(answer, "DescribeLoadBalancers", "LoadBalancers", "LoadBalancer")
 
     async def _observed(self, described: Json, owner: BalancerOwner, lent: Collection[str]) -> ObservedLoadBalancer:
-        identity = _identity(described)
+        identity = clb_answers.identity_of(described)
         groups = await self._groups(identity, owner, lent)
         names = {group.identity: group.name for group in groups}
         return ObservedLoadBalancer(
             identity=identity,
             name=optional(described, "LoadBalancerName"),
             address=optional(described, "Address"),
-            settings=_settings(described),
-            tags=_tags_of(described),
+            settings=clb_answers.settings_of(described),
+            tags=clb_answers.tags_of(described),
             listeners=tuple(
                 await side_by_side(self._listener(identity, each, names) for each in await self._listeners(identity))
             ),
@@ -187,7 +181,7 @@ class ClassicLoadBalancers:
         return await all_objects(self.call, "DescribeLoadBalancerListeners", sent, "Listeners")
 
     async def _listener(self, identity: str, described: Json, groups: Mapping[str, str]) -> Listener:
-        found = _listener(described, groups)
+        found = clb_answers.listener_of(described, groups)
         if found.protocol != "https":
             return found
         try:
@@ -212,7 +206,9 @@ class ClassicLoadBalancers:
     async def _servers(self, group: str) -> frozenset[BackendServer]:
         action = "DescribeVServerGroupAttribute"
         answer = await self.call(action, {"VServerGroupId": group})
-        return frozenset(_server(each) for each in objects(answer, action, "BackendServers", "BackendServer"))
+        return frozenset(
+            clb_answers.server_of(each) for each in objects(answer, action, "BackendServers", "BackendServer")
+        )
 
 
 class _ClassicExecution(Execution):
@@ -249,7 +245,7 @@ class _ClassicExecution(Execution):
         if model.settings["ModificationProtectionStatus"] == "ConsoleProtection":
             sent["ModificationProtectionReason"] = PROTECTION_REASON
         answer = await self._call("CreateLoadBalancer", sent, token=True)
-        self.identity = _identity(answer)
+        self.identity = clb_answers.identity_of(answer)
 
     async def _set(self, step: SetBalancer) -> None:
         settings = step.model.settings
@@ -346,79 +342,6 @@ class _ClassicExecution(Execution):
             **{key: value for key, value in listener.settings.items() if key != DOMAINS},
         }
         return sent | ({"VServerGroupId": self.groups[listener.group]} if listener.group else {})
-
-
-def _identity(described: Json) -> str:
-    return required(described, "LoadBalancerId")
-
-
-def _age(described: Json) -> tuple[str, str]:
-    """Returns what sorts balancers, the oldest first."""
-    return optional(described, "CreateTime"), _identity(described)
-
-
-def _tags_of(described: Json) -> Settings:
-    """Returns the tags of a balancer."""
-    return {required(tag, "TagKey"): optional(tag, "TagValue") for tag in parts(described, "Tags", "Tag")}
-
-
-def _fits(described: Json, request: Json) -> bool:
-    """Whether a balancer matches the request: if the cloud ignored a filter, we could take over another owner's."""
-    tags = {tag["Key"]: tag["Value"] for tag in request.get("Tag", ())}
-    same = all(described.get(key) == request[key] for key in ("LoadBalancerId", "LoadBalancerName") if key in request)
-    return same and tags.items() <= _tags_of(described).items()
-
-
-def _settings(described: Json) -> Settings:
-    """Returns the parameters of a balancer that can be set, without those that the answer leaves empty."""
-    names = (
-        "LoadBalancerName Address AddressType AddressIPVersion VSwitchId MasterZoneId SlaveZoneId ResourceGroupId "
-        "DeleteProtection ModificationProtectionStatus InstanceChargeType LoadBalancerSpec Bandwidth"
-    )
-    found = {name: text(described.get(name)) for name in names.split() if text(described.get(name))}
-    codes = {"3": "paybybandwidth", "4": "paybytraffic"}  # an answer has the code or the name
-    charge = text(described.get("InternetChargeTypeAlias") or described.get("InternetChargeType"))
-    return found | {"InternetChargeType": codes.get(charge, charge)}
-
-
-def _listener(described: Json, groups: Mapping[str, str]) -> Listener:
-    protocol = required(described, "ListenerProtocol").lower()
-    group = optional(described, "VServerGroupId")
-    return Listener(
-        port=number(described, "ListenerPort"),
-        protocol=protocol,
-        description=optional(described, "Description"),
-        group=groups.get(group, group),
-        settings={**DEFAULTS.get(protocol, {}), **_listener_settings(described, protocol)},
-        running=described.get("Status") != "stopped",
-    )
-
-
-def _listener_settings(described: Json, protocol: str) -> dict[str, str]:
-    config = part(described, f"{protocol.upper()}ListenerConfig")
-    found = {key: text(value) for key, value in config.items()}
-    if protocol in ("tcp", "udp") and "HealthCheck" in found:
-        found["HealthCheckSwitch"] = found.pop("HealthCheck")
-    found |= {key: text(described.get(key)) for key in ("Bandwidth", "Scheduler", "AclStatus", "AclType")}
-    found["AclId"] = _acl(described)
-    if found.get("HealthCheckConnectPort") == "0":
-        del found["HealthCheckConnectPort"]
-    return {key: value for key, value in found.items() if value}
-
-
-def _acl(described: Json) -> str:
-    nested = isinstance(described.get("AclIds"), dict)
-    listed = texts(part(described, "AclIds"), "AclId") if nested else texts(described, "AclIds")
-    return ",".join(sorted(listed or filter(None, text(described.get("AclId")).split(","))))
-
-
-def _server(described: Json) -> BackendServer:
-    kind: ServerType = "eni" if described.get("Type") == SERVER_TYPES["eni"] else "instance"
-    address = text(described.get("ServerIp")) if kind == "eni" else ""
-    weight, port = number(described, "Weight", DEFAULT_WEIGHT), number(described, "Port")
-    return BackendServer(
-        required(described, "ServerId"), kind, port, weight, address, optional(described, "Description")
-    )
 
 
 def _backend(server: BackendServer, group: str) -> Json:

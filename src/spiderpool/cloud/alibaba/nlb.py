@@ -11,18 +11,18 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, assert_never
 
-from spiderpool.cloud.alibaba import nlb_settings
-from spiderpool.cloud.alibaba.answers import Json, all_objects, number, optional, part, parts, required, texts
+from spiderpool.cloud.alibaba import nlb_answers, nlb_settings
+from spiderpool.cloud.alibaba.answers import Json, all_objects, optional, required
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
 from spiderpool.cloud.alibaba.common import (
     PROTECTION_REASON,
     lent_group,
     side_by_side,
     tag_list,
-    text,
     unless_made_for_another,
 )
 from spiderpool.cloud.alibaba.execution import Execution
+from spiderpool.cloud.alibaba.nlb_answers import RANGE, SERVER_TYPES
 from spiderpool.cloud.alibaba.nlb_jobs import PAUSE, TIMEOUT, Jobs
 from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable, NotPermitted
 from spiderpool.core.cloud.alibaba.kinds import NLB
@@ -64,32 +64,22 @@ from spiderpool.core.cloud.loadbalancer.values import (
     MadeBalancer,
     ObservedLoadBalancer,
     ServerGroup,
-    ServerType,
     Settings,
 )
 
 PRODUCT = Product("nlb", "2022-04-30")
 BATCH = 40
 """Servers that one call may add, change or remove."""
-DEFAULT_WEIGHT = 100
-"""Weight of a server where the answer leaves it out."""
 CREATION = (
     *("LoadBalancerType", "VpcId", "ResourceGroupId", "AddressIpVersion", "AddressType"),
     *("LoadBalancerName", "BandwidthPackageId"),
 )
 """Parameters that a new balancer gets as they are; it gets its other settings afterwards."""
-RANGE = ("StartPort", "EndPort")
-"""Parameters of a listener with a range of ports, whose own port is 0."""
 SERVER_ACTIONS: Mapping[type[ServerStep], str] = {
     AddServers: "AddServersToServerGroup",
     SetWeights: "UpdateServerGroupServersAttribute",
     RemoveServers: "RemoveServersFromServerGroup",
 }
-SERVER_TYPES: Mapping[ServerType, str] = {"instance": "Ecs", "eni": "Eni", "address": "Ip"}
-"""Our type of a server → the API's."""
-
-SCHEDULERS = {name.lower(): name for name in ("Wrr", "Wlc", "rr", "sch", "tch", "qch")}
-"""Scheduler in lower case → as we write it; the cloud may answer in another case."""
 
 
 class NetworkLoadBalancers:
@@ -112,15 +102,18 @@ class NetworkLoadBalancers:
             found = await self._balancers({"LoadBalancerIds": [identity]})
         elif not (found := await self._balancers({"Tag": tag_list(name_tag(owner))})):
             named = await self._balancers({"LoadBalancerNames": [balancer_name(owner)]})
-            found = unless_made_for_another(named, _tags_of, owner)
-        own = [each for each in found if own_tags(owner).items() <= _tags_of(each).items()]
-        described = min(own or found, key=_age, default=None)
+            found = unless_made_for_another(named, nlb_answers.tags_of, owner)
+        own = [each for each in found if own_tags(owner).items() <= nlb_answers.tags_of(each).items()]
+        described = min(own or found, key=nlb_answers.age_of, default=None)
         return await self._observed(described, owner, lent) if described else None
 
     async def made(self, cluster: str) -> list[MadeBalancer]:
         """Returns all balancers that were made for Services of the cluster, also those that have outlived theirs."""
         found = await self._balancers({})
-        made = (NLB.naming.made(NLB.name, _identity(each), _tags_of(each), cluster) for each in found)
+        made = (
+            NLB.naming.made(NLB.name, nlb_answers.identity_of(each), nlb_answers.tags_of(each), cluster)
+            for each in found
+        )
         return [each for each in made if each]
 
     async def carry_out(self, steps: Sequence[Step], observed: ObservedLoadBalancer | None) -> str:
@@ -171,10 +164,10 @@ class NetworkLoadBalancers:
 
     async def _balancers(self, parameters: Json) -> list[Json]:
         found = await all_objects(self._call, "ListLoadBalancers", parameters, "LoadBalancers")
-        return [each for each in found if _fits(each, parameters)]
+        return [each for each in found if nlb_answers.fits(each, parameters)]
 
     async def _observed(self, described: Json, owner: BalancerOwner, lent: Collection[str]) -> ObservedLoadBalancer:
-        identity = _identity(described)
+        identity = nlb_answers.identity_of(described)
         groups = [*await self._groups(owner), *await self._lent(lent, owner)]
         names = {group.identity: group.name for group in groups}
         sent = {"LoadBalancerIds": [identity]}
@@ -183,14 +176,14 @@ class NetworkLoadBalancers:
             identity=identity,
             name=optional(described, "LoadBalancerName"),
             address=optional(described, "DNSName"),
-            settings=_settings(described),
-            tags=_tags_of(described),
+            settings=nlb_answers.settings_of(described),
+            tags=nlb_answers.tags_of(described),
             listeners=tuple(await side_by_side(self._listener(each, names) for each in listeners)),
             groups=tuple(groups),
         )
 
     async def _listener(self, described: Json, groups: Mapping[str, str]) -> Listener:
-        found = _listener(described, groups)
+        found = nlb_answers.listener_of(described, groups)
         if found.protocol != "tcpssl":
             return found
         try:
@@ -209,7 +202,7 @@ class NetworkLoadBalancers:
     async def _group(self, described: Json) -> ServerGroup:
         identity = required(described, "ServerGroupId")
         name = optional(described, "ServerGroupName")
-        return ServerGroup(name, _group_settings(described), await self._servers(identity), identity)
+        return ServerGroup(name, nlb_answers.group_settings_of(described), await self._servers(identity), identity)
 
     async def _lent(self, identities: Collection[str], owner: BalancerOwner) -> list[ServerGroup]:
         """Returns users' server groups with the servers of the Service."""
@@ -226,7 +219,7 @@ class NetworkLoadBalancers:
 
     async def _servers(self, group: str) -> frozenset[BackendServer]:
         found = await all_objects(self._call, "ListServerGroupServers", {"ServerGroupId": group}, "Servers")
-        return frozenset(_server(each) for each in found)
+        return frozenset(nlb_answers.server_of(each) for each in found)
 
 
 class _NetworkExecution(Execution):
@@ -352,95 +345,9 @@ class _NetworkExecution(Execution):
         }
 
 
-def _identity(described: Json) -> str:
-    return required(described, "LoadBalancerId")
-
-
-def _age(described: Json) -> tuple[str, str]:
-    """Returns what sorts balancers, the oldest first."""
-    return optional(described, "CreateTime"), _identity(described)
-
-
-def _tags_of(described: Json) -> Settings:
-    """Returns the tags of a balancer, which the cloud spells in two ways."""
-    return {
-        optional(tag, "TagKey") or optional(tag, "Key"): optional(tag, "TagValue") or optional(tag, "Value")
-        for tag in parts(described, "Tags")
-    }
-
-
-def _fits(described: Json, request: Json) -> bool:
-    """Whether a balancer matches the request: if the cloud ignored a filter, we could take over another owner's."""
-    tags = {tag["Key"]: tag["Value"] for tag in request.get("Tag", ())}
-    identity = _identity(described)
-    named = identity in request.get("LoadBalancerIds", [identity])
-    called = described.get("LoadBalancerName") in request.get("LoadBalancerNames", [described.get("LoadBalancerName")])
-    return named and called and tags.items() <= _tags_of(described).items()
-
-
-def _settings(described: Json) -> Settings:
-    names = (
-        "LoadBalancerName AddressType AddressIpVersion Ipv6AddressType ResourceGroupId CrossZoneEnabled "
-        "BandwidthPackageId"
-    )
-    found = {name: text(described.get(name)) for name in names.split() if text(described.get(name))}
-    deletion, modification = (part(described, f"{which}ProtectionConfig") for which in ("Deletion", "Modification"))
-    return found | {
-        "DeletionProtectionEnabled": text(deletion.get("Enabled", False)),
-        "ModificationProtectionStatus": optional(modification, "Status") or "NonProtection",
-        "SecurityGroupIds": ",".join(sorted(texts(described, "SecurityGroupIds"))),
-        **nlb_settings.of_zones(described),
-    }
-
-
-def _listener(described: Json, groups: Mapping[str, str]) -> Listener:
-    group = optional(described, "ServerGroupId")
-    settings = {**_flat(described), **nlb_settings.proxy_v2(described)}
-    port = number(described, "ListenerPort")
-    if port:
-        settings = {key: value for key, value in settings.items() if key not in RANGE}
-    return Listener(
-        port=port or number(described, "StartPort"),
-        protocol=required(described, "ListenerProtocol").lower(),
-        description=optional(described, "ListenerDescription"),
-        group=groups.get(group, group),
-        settings=settings,
-        running=described.get("ListenerStatus") not in ("Stopped", "Stopping"),
-        identity=required(described, "ListenerId"),
-        last_port=0 if port else number(described, "EndPort"),
-    )
-
-
-def _group_settings(described: Json) -> Settings:
-    health = {f"HealthCheckConfig.{key}": value for key, value in part(described, "HealthCheck").items()}
-    scheduler = {"Scheduler": SCHEDULERS.get(text(described.get("Scheduler")).lower(), "")}
-    return _flat({"IpVersionAffinityMode": "NonAffinity", **described, **health, **scheduler})
-
-
-def _flat(described: Json) -> Settings:
-    """Returns the plain values of an object, lists as texts with commas."""
-    found: dict[str, str] = {}
-    for key, value in described.items():
-        if isinstance(value, list) and key in LISTS:
-            found[key] = ",".join(texts(described, key))
-        elif not isinstance(value, list | dict):
-            found[key] = text(value)
-    return found
-
-
 def _listed(settings: Settings) -> Json:
     """Returns settings as the API takes them: texts with commas as lists."""
     return {key: value.split(",") if key in LISTS else value for key, value in settings.items()}
-
-
-def _server(described: Json) -> BackendServer:
-    types: dict[str, ServerType] = {name: kind for kind, name in SERVER_TYPES.items()}
-    kind = types.get(optional(described, "ServerType"), "instance")
-    address = text(described.get("ServerIp")) if kind != "instance" else ""
-    weight, port = number(described, "Weight", DEFAULT_WEIGHT), number(described, "Port")
-    return BackendServer(
-        required(described, "ServerId"), kind, port, weight, address, optional(described, "Description")
-    )
 
 
 def _named_server(server: BackendServer, _: str) -> Json:
