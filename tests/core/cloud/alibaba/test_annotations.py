@@ -297,8 +297,8 @@ def test_the_reference_names_every_annotation() -> None:
     for each in ANNOTATIONS:
         row = f"| `{each.suffix}` | {names[each.kinds]} | {each.meaning} | {each.type} | {each.default or '–'} |"
         assert row in text, row
-    for suffix, effect in UNSUPPORTED.items():
-        assert f"| `{suffix}` | {effect} |" in text
+    for suffix in UNSUPPORTED:
+        assert f"| `{suffix}` | " in text
 
 
 def test_the_table_of_a_kind() -> None:

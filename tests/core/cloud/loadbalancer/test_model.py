@@ -179,7 +179,7 @@ def test_a_port_with_a_node_port_keeps_its_nodes_whatever_another_port_has() -> 
         "k8s/pods_30698/web/default/c1",
     ]
     assert [group.servers for group in model.groups[:2]] == [{BackendServer("i-a", "instance", 30698)}, frozenset()]
-    assert (model.unresolved, model.with_pods) == (("10.0.0.1",), True)
+    assert model.unresolved == ("10.0.0.1",)
 
 
 ENIS = {"10.0.0.1": "eni-1", "10.0.0.2": "eni-2"}

@@ -60,8 +60,6 @@ class LoadBalancerModel:
     """Whether the elastic IP that is bound to the balancer is published instead of its own address."""
     unresolved: tuple[str, ...] = ()
     """Addresses of pods whose ENI is not known yet: to be looked up again."""
-    with_pods: bool = False
-    """Whether pods, not nodes, are servers, at least of one port."""
     virtual: tuple[str, ...] = ()
     """Addresses of pods on virtual nodes: those that are servers stay, no others are added."""
     notes: tuple[str, ...] = ()
@@ -111,7 +109,6 @@ def build_model(
         unresolved=unresolved,
         virtual=_virtual(of_nodes, options, snapshot),
         notes=notes if of_nodes or not of_pods else (),
-        with_pods=bool(of_pods),
         settling=settling_time(options),
     )
 
