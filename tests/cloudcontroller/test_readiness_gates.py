@@ -115,6 +115,13 @@ async def test_a_pod_of_which_no_eni_is_known_stays_closed(gated: ServiceCluster
     assert GATE not in await conditions(gated.client, "unknown")
 
 
+RUNNING = {
+    **{"name": "debugger", "image": "none", "imageID": "", "ready": True, "restartCount": 0},
+    "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+}
+"""The status of a container that runs."""
+
+
 async def written_parts(client: Client) -> tuple[Any, Any]:
     """Labels and status of the pod ``victim``."""
     whole = msgspec.json.decode(await client.get_raw(Pod.KIND.object_path(NAMESPACE, "victim")))
@@ -185,6 +192,9 @@ async def test_a_pod_does_not_wait_for_a_balancer_that_goes(gated: ServiceCluste
         {"status": {"conditions": [{"type": "example.com/gate", "status": "True"}]}},
         {"status": {"podIP": "172.31.192.77", "podIPs": [{"ip": "172.31.192.77"}]}},
         {"status": {"phase": "Failed"}},
+        {"status": {"hostIP": "172.31.192.77", "hostIPs": [{"ip": "172.31.192.77"}]}},
+        {"status": {"ephemeralContainerStatuses": [RUNNING]}},
+        {"status": {"startTime": "2026-01-01T00:00:00Z"}},
         {"metadata": {"labels": {"app": "web"}}, "status": {"reason": "mine"}},
     ],
 )
