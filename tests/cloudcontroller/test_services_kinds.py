@@ -12,6 +12,7 @@ from spiderpool.core.cloud.alibaba.annotations import CLASS
 from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL, ORIGIN_TAG
 from spiderpool_lab.alibaba.balancers import CLB, NLB
 from spiderpool_lab.alibaba.clb_balancers import DEFAULTS
+from spiderpool_lab.alibaba.faults import Fault
 from spiderpool_lab.control_plane import ControlPlane
 from tests.cloudcontroller.service_cluster import NAMESPACE, ZONES, ServiceCluster
 from tests.support.eventually import eventually
@@ -72,6 +73,47 @@ async def test_a_change_that_is_taken_back_leaves_the_former_balancer(cluster: S
         return (web.metadata.finalizers, label) == ([kinds.CLB.naming.finalizer], former.identity)
 
     await cluster.eventually(is_released)
+
+
+async def test_a_balancer_takes_the_place_of_another_although_a_setting_of_it_is_refused(
+    cluster: ServiceCluster,
+) -> None:
+    await cluster.grant(vSwitches=["vsw-2"])
+    await cluster.create("web")
+    await cluster.address("web")
+    cluster.simulated.account.set_fault(
+        Fault(kind="refuse", actions="nlb:UpdateLoadBalancerProtection", code="OperationUnsupported", status=400)
+    )
+    await cluster.set("web", type="nlb", zone_maps=ZONES["zone-maps"])
+    await cluster.until(lambda: not clbs(cluster))
+    assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")
+
+
+async def test_a_new_balancer_that_somebody_deletes_during_the_exchange_is_made_again(cluster: ServiceCluster) -> None:
+    await cluster.grant(vSwitches=["vsw-2"])
+    await cluster.create("web")
+    await cluster.address("web")
+    await cluster.set("web", type="nlb", zone_maps=ZONES["zone-maps"])
+    await at_this_moment(cluster, "ExchangingLoadBalancer")
+    (deleted,) = nlbs(cluster)
+    cluster.simulated.account.tables.nlbs.remove(deleted.identity)
+    await cluster.until(lambda: not clbs(cluster))
+    assert [each.identity for each in nlbs(cluster)] != [deleted.identity]
+    assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")
+
+
+async def test_servers_of_the_balancer_in_use_follow_while_neither_can_be_had(cluster: ServiceCluster) -> None:
+    await cluster.grant(vSwitches=["vsw-2"])
+    await cluster.create("web")
+    await cluster.address("web")
+    await cluster.set("web", type="nlb", zone_maps=ZONES["zone-maps"])
+    await at_this_moment(cluster, "ExchangingLoadBalancer")
+    await cluster.set("web", type=None, zone_maps=None, scheduler="nonsense")
+    await cluster.wait_for_event("InvalidService", "nonsense")
+    label = {"metadata": {"labels": {"service.alibabacloud.com/exclude-node": ""}}}
+    await cluster.client.patch(Node, "b", label)
+    groups = cluster.simulated.account.tables.clb_groups
+    await cluster.until(lambda: [len(group.backends) for group in groups] == [1])
 
 
 async def test_a_lent_balancer_is_returned_after_another_kind_took_its_place(cluster: ServiceCluster) -> None:

@@ -48,14 +48,19 @@ class BalancerFinder:
 
         None: there is none yet. Raises as `find` does.
         """
-        made = self._states.of(service.key).made.get(model.kind, "")
+        state = self._states.of(service.key)
+        made = state.made.get(model.kind, "")
         observed = await self._balancers.apis[model.kind].find(model.owner, model.reuse or made, model.lent_groups)
         if observed is not None:
+            state.missing_since = None
             self.check_ownership(model, observed)
         elif model.reuse:
             self.check_missing(service, model)
-        elif made:
+        elif made and not self._states.is_confirmed_missing(service.key):
             raise NotReady(f"load balancer {made} was made and cannot be seen yet")
+        elif made:  # somebody has deleted it; nobody uses it yet
+            del state.made[model.kind]
+            state.missing_since = None
         return observed
 
     def check_ownership(self, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> None:

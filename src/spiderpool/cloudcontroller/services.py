@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 
 from spiderpool.api import event_reasons
-from spiderpool.api.core_v1 import LoadBalancerIngress, Node, Service
+from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.cloud.loadbalancers import LoadBalancers
@@ -21,6 +21,7 @@ from spiderpool.cloudcontroller.service_backends import ServiceBackends, decidin
 from spiderpool.cloudcontroller.service_balancers import BalancerFinder, BalancerGone
 from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
+from spiderpool.cloudcontroller.service_publication import ServicePublication
 from spiderpool.cloudcontroller.service_removal import BalancerRemoval
 from spiderpool.cloudcontroller.service_reports import ServiceReports
 from spiderpool.cloudcontroller.service_state import ServiceStates, messages_of, reason_of
@@ -70,6 +71,7 @@ class ServiceReconciler:
         self._other = OtherController(cluster.client, self._states, balancers.other, self._timings.period / LEASE_READS)
         self._finder = BalancerFinder(balancers, self._states, configuration)
         self._effects = ServiceEffects(cluster.client, listers.services, balancers)
+        self._publication = ServicePublication(self._effects, self._states)
         self._removal = BalancerRemoval(self._effects, self._states, self._grants, self._limits, configuration)
         self._gates = ReadinessGates(cluster.client, self._queue_later)
         self._backends = ServiceBackends(listers, balancers.enis, self._gates, configuration, self._timings)
@@ -255,11 +257,10 @@ class ServiceReconciler:
         observed = observed or await self._create(service, model, formers)
         self._states.record(service, event_reasons.CANNOT_BE_CHANGED, *planning.unchangeable(model, observed))
         if formers:
-            await self._carry_out(service, model, observed)
-            return await self._take_over(service, model, observed, formers)
+            return await self._exchange(service, model, observed, formers)
         waits = await self._change(service, model, observed)
         self._states.of(service.key).lent_groups = {*model.lent_groups}
-        published = await self._publish(service, model, observed)
+        published = await self._publication.publish(service, model, observed)
         if not waits:
             self._states.of(service.key).applied = (model, published)
         virtual = map(backends.VIRTUAL.format, model.virtual)
@@ -273,8 +274,27 @@ class ServiceReconciler:
             return await self._carry_out(service, model, observed)
         except StepsRefused as error:
             if error.serves:
-                await self._publish(service, model, observed)
+                await self._publication.publish(service, model, observed)
             raise
+
+    async def _exchange(
+        self,
+        service: Service,
+        model: LoadBalancerModel,
+        observed: ObservedLoadBalancer,
+        formers: Sequence[BalancerKind],
+    ) -> bool:
+        """Carries out the plan of a balancer that takes the place of others; returns what `_take_over` does.
+
+        One that serves in spite of a refusal takes their place as well.
+        """
+        try:
+            await self._carry_out(service, model, observed)
+        except StepsRefused as error:
+            if error.serves:
+                await self._take_over(service, model, observed, formers)
+            raise
+        return await self._take_over(service, model, observed, formers)
 
     async def _take_over(
         self,
@@ -289,7 +309,7 @@ class ServiceReconciler:
             self._reports.exchanging(service, formers, observed)
             self._queue.add(service.key, model.settling)
             return False
-        await self._publish_address(service, model, observed)
+        await self._publication.publish_address(service, model, observed)
         for former in formers:
             await self._removal.remove(service, former, successor=observed.identity)
         return True
@@ -408,37 +428,6 @@ class ServiceReconciler:
         if observed is None:
             raise NotReady(f"load balancer {identity} was made and cannot be seen yet")
         return observed
-
-    async def _publish(
-        self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer
-    ) -> list[LoadBalancerIngress]:
-        """Writes identity and address of the balancer on the Service, and returns the addresses."""
-        label = model.kind.naming.identity_label
-        current = self._listers.services.get(service.key) or service
-        if (current.metadata.labels or {}).get(label) != observed.identity:
-            await self._effects.patch(service, {"labels": {label: observed.identity}})
-        return await self._publish_address(service, model, observed)
-
-    async def _publish_address(
-        self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer
-    ) -> list[LoadBalancerIngress]:
-        by_name = model.kind.published_by_name or model.hostname
-        name = model.hostname or await self._address(model, observed)
-        ingress = [LoadBalancerIngress(hostname=name) if by_name else LoadBalancerIngress(ip=name)]
-        if service.status.loadBalancer.ingress != ingress:
-            await self._effects.publish_ingress(service, ingress)
-            text = f"Ensured load balancer [{observed.identity}] at {name}"
-            self._states.record(service, event_reasons.ENSURED_LOAD_BALANCER, text)
-        return ingress
-
-    async def _address(self, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> str:
-        """Returns the address to publish. Raises NotReady where it is to be an elastic IP and none is bound."""
-        if not model.by_elastic_ip:
-            return observed.address
-        if found := await self._balancers.elastic_ips.bound_to(observed.identity):
-            return found
-        key = f"annotation {model.kind.annotations.prefix}external-ip-type"
-        raise NotReady(f"{key} is eip, and no elastic IP is bound to load balancer {observed.identity}: bind one to it")
 
 
 def _leaving(service: Service, formers: Sequence[BalancerKind]) -> list[BalancerKind]:

@@ -77,5 +77,6 @@ def test_a_balancer_is_well_when_each_of_its_groups_has_a_server_that_is() -> No
     assert is_well(model, [first[0], second[1]])
     assert not is_well(model, first)
     assert not is_well(model, second)
+    assert not is_well(replace(model, unresolved=("10.0.0.1",)), []), "the former balancer may have that pod"
     empty = replace(model, groups=tuple(replace(group, servers=frozenset()) for group in model.groups))
     assert is_well(empty, first), "it has nothing to wait for"

@@ -31,8 +31,11 @@ def waits(model: LoadBalancerModel, observed: ObservedLoadBalancer, unsettled: C
 
 
 def is_well(model: LoadBalancerModel, unsettled: Collection[ServerPlace]) -> bool:
-    """Whether each server group of a balancer that is like the model has a server which it has found well by now."""
-    return all(
+    """Whether each server group of a balancer that is like the model has a server which it has found well by now.
+
+    Not while the ENI of a pod is unknown: the balancer in whose place this one comes may have it as a server.
+    """
+    return not model.unresolved and all(
         any((group.name, server.key) not in unsettled for server in group.servers if server.weight)
         for group in model.groups
         if any(server.weight for server in group.servers)

@@ -33,21 +33,27 @@ class Standing:
     """None: it asks for none of ours, or is being deleted."""
     formers: tuple[BalancerKind, ...] = ()
     """Kinds whose finalizer it has, without the one that it asks for."""
+    has_asked: bool = False
+    """Whether it has the finalizer of the kind that it asks for."""
 
     @property
     def held(self) -> tuple[BalancerKind, ...]:
-        """Those whose servers are kept up to date when nothing else can be done."""
-        return self.formers or ((self.asked,) if self.asked is not None else ())
+        """Those whose servers are kept up to date when nothing else can be done.
+
+        While one kind is exchanged for another, clients may use either of them.
+        """
+        asked = () if self.asked is None else (self.asked,)
+        return (*self.formers, *asked) if self.has_asked or not self.formers else self.formers
 
     def keeping(self, kind: BalancerKind) -> Standing:
         """Returns the same, when a balancer stays of a kind that the Service has."""
-        return Standing(kind, tuple(former for former in self.formers if former is not kind))
+        return Standing(kind, tuple(former for former in self.formers if former is not kind), has_asked=True)
 
 
 def standing_of(service: Service, requested: BalancerKind | None, finalized: Iterable[BalancerKind]) -> Standing:
     """Returns what a Service asks for and has, by the kind that it requests and those whose finalizer it has."""
-    asked = None if service.terminating else requested
-    return Standing(asked, tuple(kind for kind in finalized if kind is not asked))
+    asked, kinds = None if service.terminating else requested, [*finalized]
+    return Standing(asked, tuple(kind for kind in kinds if kind is not asked), has_asked=asked in kinds)
 
 
 def stays_for_another(service: Service, standing: Standing) -> bool:
