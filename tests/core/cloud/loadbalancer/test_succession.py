@@ -9,7 +9,9 @@ import pytest
 from spiderpool.api.core_v1 import LoadBalancerIngress, Service
 from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
+from spiderpool.core.cloud.alibaba.naming import CLUSTER_TAG, NAME_TAG
 from spiderpool.core.cloud.loadbalancer import succession
+from spiderpool.core.cloud.loadbalancer.adoption import keeps_its_kind
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import options_of
 from spiderpool.core.cloud.loadbalancer.model import owner_of
@@ -90,8 +92,17 @@ def test_no_balancer_is_made_in_place_of_one_that_was_not_found() -> None:
 
 def test_a_balancer_is_held_by_its_tags() -> None:
     assert succession.is_held(made(), CLB, OWNER)
-    assert succession.is_held(replace(made(), tags={CLB.naming.reuse_tag: "true"}), CLB, OWNER)
-    assert not succession.is_held(replace(made(), tags={}), CLB, OWNER)
+    assert succession.is_held(replace(made(), name="mine", tags={CLB.naming.reuse_tag: "true"}), CLB, OWNER)
+    assert not succession.is_held(replace(made(), name="mine", tags={}), CLB, OWNER)
+
+
+def test_a_balancer_from_before_there_was_a_tag_of_the_cluster_is_held_and_keeps_its_kind() -> None:
+    older = replace(made(), tags={NAME_TAG: made().name})
+    assert succession.is_held(older, CLB, OWNER)
+    assert keeps_its_kind(service(HTTP), CLB, OWNER, older)
+    others = replace(made(), tags={NAME_TAG: made().name, CLUSTER_TAG: "c0"})
+    assert not succession.is_held(others, CLB, OWNER)
+    assert not keeps_its_kind(service(HTTP), CLB, OWNER, others)
 
 
 def test_what_is_in_the_way_of_another_kind() -> None:

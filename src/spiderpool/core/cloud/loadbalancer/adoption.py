@@ -36,14 +36,24 @@ def is_of_others(kind: BalancerKind, owner: BalancerOwner, observed: ObservedLoa
     return not kind.naming.origin_tags(owner).keys() <= observed.tags.keys()
 
 
+def is_made_for(kind: BalancerKind, owner: BalancerOwner, observed: ObservedLoadBalancer) -> bool:
+    """Whether a balancer was made for a Service, by its tags; by its name where it lacks that of the cluster.
+
+    So it is with those that the other controller made before it had that tag.
+    """
+    naming = kind.naming
+    is_named = naming.is_named_after(observed, owner) and not naming.other_cluster(observed, owner)
+    return is_named or naming.is_own(observed, owner)
+
+
 def keeps_its_kind(service: Service, kind: BalancerKind, owner: BalancerOwner, observed: ObservedLoadBalancer) -> bool:
     """Whether a Service's balancer of this kind is not exchanged, although an annotation asks for another kind.
 
     So it is where another controller made it, which may not have followed that annotation: it says nothing then about
     what is wanted.
     """
-    is_own = kind.naming.is_own(observed, owner)
-    return not service.spec.loadBalancerClass and is_own and is_of_others(kind, owner, observed)
+    is_made = is_made_for(kind, owner, observed)
+    return not service.spec.loadBalancerClass and is_made and is_of_others(kind, owner, observed)
 
 
 def adapted(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBalancerModel:

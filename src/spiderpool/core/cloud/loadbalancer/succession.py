@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from spiderpool.api.core_v1 import Service
 from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec
 from spiderpool.core.cloud.loadbalancer import checking, grants
+from spiderpool.core.cloud.loadbalancer.adoption import is_made_for
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of, wants_balancer
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.values import (
@@ -79,7 +80,7 @@ def sought_of_former(service: Service, kind: BalancerKind) -> tuple[str, ...]:
 
 def is_held(observed: ObservedLoadBalancer, kind: BalancerKind, owner: BalancerOwner) -> bool:
     """Whether a balancer was made for, or lent to, a Service."""
-    return kind.naming.is_own(observed, owner) or kind.naming.reuse_tag in observed.tags
+    return is_made_for(kind, owner, observed) or kind.naming.reuse_tag in observed.tags
 
 
 def identity_fault(service: Service, options: BalancerOptions) -> str:
