@@ -5,6 +5,7 @@ A dot leads into an object of the API: ``HealthCheckConfig.HealthCheckType``. Li
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from spiderpool.api.core_v1 import Service, ServicePort
@@ -360,10 +361,10 @@ def check_type(protocol: str, options: BalancerOptions) -> str:
 
 def _zone_faults(options: BalancerOptions) -> Iterator[str]:
     key = f"annotation {options.annotation('zone-maps')}"
-    named = [zone[0] for zone in zones(options["zone-maps"])]
+    named = Counter(zone[0] for zone in zones(options["zone-maps"]))  # a tenant's: any number
     if not options["id"] and not options["zone-maps"]:
         yield f"{key} is missing: a network load balancer needs zone:vswitch,zone:vswitch"
-    elif twice := sorted({each for each in named if named.count(each) > 1}):
+    elif twice := sorted(zone for zone, times in named.items() if times > 1):
         yield f"{key} names {', '.join(twice)} twice: a network load balancer has one vSwitch in a zone"
     elif named and len(named) < MIN_ZONES:
         yield f"{key} names one zone: a network load balancer needs at least two"
