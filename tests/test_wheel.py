@@ -157,6 +157,6 @@ def test_spiderpoolctl_with_wrong_settings_ends_with_status_1_and_names_the_key(
 ) -> None:
     values = tmp_path / "conf.yml"
     values.write_text("cloud: {loadBalancers: {public: perhaps}}\n")
-    done = _program(environment, "spiderpoolctl", "service", "plan", "-", "--values", str(values))
+    done = _program(environment, "spiderpoolctl", "service", "plan", "-f", "-", "--values", str(values))
     assert done.returncode == 1
     assert "key cloud.loadBalancers.public in conf.yml is 'perhaps'" in done.stderr

@@ -163,6 +163,9 @@ CHANGED = {
     for path, setting in generator.SERVED.items()
 } | {"cloud.alibaba.maxFreeAddresses": 30}
 """Another value for everything that becomes a setting."""
+GATES = "cloud.loadBalancers.injectReadinessGates"
+NEEDED = {GATES: "cloud.loadBalancers.enabled=true"}
+"""Values that are refused without another one, which is changed to something else for all others."""
 OF_ONE_DAEMON = {
     "spiderpoolAgent.": Daemon.AGENT,
     "spiderpoolController.": Daemon.CONTROLLER,
@@ -172,8 +175,10 @@ OF_ONE_DAEMON = {
 
 @pytest.mark.parametrize("path", [path for path in generator.SERVED if path != JOB])
 def test_each_value_reaches_its_setting_in_every_daemon_that_reads_it(path: str) -> None:
-    flags = [f"{each}={json.dumps(value)}" for each, value in CHANGED.items() if each not in (OFFERS, JOB)]
+    left_out = {OFFERS, JOB, *(NEEDED.keys() - {path})}
+    flags = [f"{each}={json.dumps(value)}" for each, value in CHANGED.items() if each not in left_out]
     values = ["cloud.enabled=true", *(flag.replace('"', "").replace("[", "{").replace("]", "}") for flag in flags)]
+    values += [NEEDED[path]] if path in NEEDED else []
     setting, changed = generator.SERVED[path], CHANGED[path]
     expected = tuple(changed) if isinstance(changed, list) else changed
     one_alone = next((daemon for prefix, daemon in OF_ONE_DAEMON.items() if path.startswith(prefix)), None)

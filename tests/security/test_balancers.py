@@ -135,7 +135,10 @@ async def test_the_companys_balancer_is_not_taken_over(tenant: ServiceCluster) -
         ({"address-type": "intranet", "vswitch-id": "vsw-2"}, "vsw-2 in spec.vSwitches"),
         ({"resource-group-id": "rg-finance"}, "rg-finance in spec.resourceGroups"),
         ({"instance-charge-type": "PayBySpec", "spec": "slb.s3.large"}, "slb.s3.large in spec.specs"),
-        ({"charge-type": "paybybandwidth", "bandwidth": "5120"}, "spec.maxBandwidth of at least 5120"),
+        (
+            {"instance-charge-type": "PayBySpec", "charge-type": "paybybandwidth", "bandwidth": "5120"},
+            "spec.maxBandwidth of at least 5120",
+        ),
         ({"preserve-lb-on-delete": "on"}, "spec.preserve: true"),
         ({"type": "nlb", **ZONES}, "vsw-2 in spec.vSwitches"),
         ({"type": "nlb", "zone-maps": "a:vsw-1::eip-company,b:vsw-1"}, "eip-company in spec.elasticIPs"),
@@ -346,7 +349,8 @@ async def test_the_place_of_a_balancer_that_is_replaced_goes_to_no_other_service
         await tenant.create(f"more-{number}")
         await told(tenant, f"more-{number}", reason="TooManyLoadBalancers")
     await tenant.set("web", type="nlb", zone_maps=ZONES["zone-maps"])
-    await tenant.until(lambda: bool(list(tenant.simulated.account.tables.nlbs)))
+    tables = tenant.simulated.account.tables
+    await tenant.until(lambda: bool(list(tables.nlbs)) and not list(tables.clbs))
     await turns(tenant)
     assert paid(tenant) == 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spiderpool.cloud.alibaba.policy import ACTIONS
-from spiderpool.cloud.provider import NotPermitted
+from spiderpool.cloud.provider import StepsRefused
 from tests.cloud.alibaba.balancers import SECURE, classic, model, reached
 from tests.cloud.alibaba.simulation import SimulatedCloud
 
@@ -36,7 +36,7 @@ async def test_a_policy_without_these_actions_stops_nothing_else(balanced: Simul
     balanced.allow(*(each for each in ACTIONS["balancers"] if "DomainExtension" not in each))
     assert await domains(balanced) == []
     assert await domains(balanced, http2_enabled="off") == []
-    with pytest.raises(NotPermitted, match="DescribeDomainExtensions"):
+    with pytest.raises(StepsRefused, match="DescribeDomainExtensions"):
         await domains(balanced, domain_extensions="a.example.com:crt-2")
 
 
