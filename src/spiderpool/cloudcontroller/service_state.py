@@ -29,6 +29,8 @@ class ServiceState:
 
     applied: tuple[LoadBalancerModel, list[LoadBalancerIngress]] | None = None
     """The model that was applied last, and the addresses published for it; None: reconcile in any case."""
+    kept: BalancerKind | None = None
+    """Kind of a balancer that another controller made and that stays, when it was looked at last."""
     events: dict[EventReason[Service], tuple[str, ...]] = field(default_factory=dict)
     """Reason → messages that were recorded last."""
     missing_since: float | None = None
@@ -64,7 +66,7 @@ class ServiceStates:
     def forget_applied(self, key: str) -> None:
         """Has a Service compared with its balancer the next time, unless the Service was deleted meanwhile."""
         if key in self._states:
-            self._states[key].applied = None
+            self._states[key].applied = self._states[key].kept = None
 
     def note_servers(self, key: str, kind: BalancerKind, groups: Iterable[ServerGroup]) -> None:
         """Notes the servers to which the balancer may send connections; forgets the others."""
@@ -77,6 +79,10 @@ class ServiceStates:
         """Returns the servers that the balancer has had for less than ``settling`` seconds."""
         since, now = self._states[key].servers_since.get(kind, {}), self._timings.clock()
         return frozenset(server for server, begin in since.items() if now - begin < settling)
+
+    def settled(self, key: str, kind: BalancerKind, settling: float) -> frozenset[ServerPlace]:
+        """Returns the servers that the balancer has had for ``settling`` seconds or more."""
+        return frozenset(self._states[key].servers_since.get(kind, ())) - self.unsettled(key, kind, settling)
 
     def is_confirmed_missing(self, key: str) -> bool:
         """Whether two answers, far enough apart, both lack the balancer; notes the time of the first one."""

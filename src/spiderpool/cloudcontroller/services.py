@@ -194,11 +194,14 @@ class ServiceReconciler:
 
     async def _kept_kind(self, service: Service, formers: Sequence[BalancerKind]) -> BalancerKind | None:
         """Returns the kind of a balancer that another controller made, and that an annotation shall not exchange."""
-        owner = owner_of(service, self._configuration)
+        owner, state = owner_of(service, self._configuration), self._states.of(service.key)
+        if state.kept in formers and not service.spec.loadBalancerClass:
+            return state.kept
         for former in formers:
             observed = await self._finder.held(service, options_of(service, former))
             if observed is not None and adoption.keeps_its_kind(service, former, owner, observed):
                 self._reports.kept_as_made(service, former, observed)
+                state.kept = former
                 return former
         return None
 
@@ -305,7 +308,9 @@ class ServiceReconciler:
     ) -> bool:
         """Publishes a balancer and removes those of other kinds, when it is well; returns whether it is."""
         model = adoption.adapted(model, observed)
-        if not settling.is_well(model, self._states.unsettled(service.key, model.kind, model.settling)):
+        settled = self._states.settled(service.key, model.kind, model.settling)
+        of_others = {(group.name, server) for group in observed.groups for server in group.others}
+        if not settling.is_well(model, settled | of_others):
             self._reports.exchanging(service, formers, observed)
             self._queue.add(service.key, model.settling)
             return False
@@ -382,6 +387,8 @@ class ServiceReconciler:
         steps = planning.plan(model, observed, before)
         if only_backends_beside is not None:
             steps = planning.only_backends(steps, only_backends_beside)
+        if steps:
+            state.applied = None  # of a plan that is refused in part, the other part is carried out
         await self._gates.open(service, model, gates.places(observed.groups))  # whatever is refused now
         try:
             await self._effects.carry_out(service, model.kind, steps, observed)

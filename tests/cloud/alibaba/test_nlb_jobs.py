@@ -76,6 +76,15 @@ async def test_where_the_policy_is_an_older_one_jobs_are_looked_at_one_by_one() 
     assert far.asked == [["job-0", "job-1"], ["job-0"], ["job-1"], ["job-2"]]
 
 
+async def test_wrong_keys_say_nothing_of_the_policy() -> None:
+    wrong = NotPermitted("no", action="ListAsynJobs", cloud_code="InvalidSecurityToken.Expired")
+    far = JobSource(wrong)
+    jobs = Jobs(far.call, 0.001)
+    await jobs.finished("Do", "job-1")
+    await asyncio.gather(*(jobs.finished("Do", f"job-{number}") for number in range(2, 4)))
+    assert far.asked[-1] == ["job-2", "job-3"]
+
+
 async def test_a_job_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nlb_jobs, "TIMEOUT", 0.02)
 

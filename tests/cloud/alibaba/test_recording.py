@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from spiderpool.cloud.alibaba.clb import SLB
@@ -24,7 +26,8 @@ def recording(simulated: SimulatedCloud, *, without_dry_run: bool = False) -> Re
 
 async def test_what_could_change_something_is_not_sent(simulated: SimulatedCloud) -> None:
     client = recording(simulated)
-    for parameters in ({"LoadBalancerId": f"lb-{ABSENT}"}, {"LoadBalancerId": "lb-1", "DryRun": "true"}):
+    without_effect: list[dict[str, Any]] = [{"LoadBalancerId": "lb-1", "DryRun": each} for each in ("true", True)]
+    for parameters in ({"LoadBalancerId": f"lb-{ABSENT}"}, *without_effect):  # this action ignores DryRun
         with pytest.raises(NotPermitted, match="slb:DeleteLoadBalancer was not sent"):
             await client.call(SLB, "DeleteLoadBalancer", parameters)
     consenting = recording(simulated, without_dry_run=True)

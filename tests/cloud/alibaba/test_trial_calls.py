@@ -45,11 +45,11 @@ def test_a_change_names_what_does_not_exist(action: str) -> None:
     else:
         assert tried is not None
         assert ABSENT in json.dumps(tried.parameters)
-        assert tried.is_dry == has_dry_run(action)
+        assert ("DryRun" in tried.parameters) == has_dry_run(action)
 
 
 def test_without_consent_only_reads_and_dry_runs_are_tried() -> None:
     tried = [found for action in ALL if (found := trial(action))]
-    assert all(each.is_reading or each.is_dry for each in tried)
+    assert all(is_reading(each.action) or each.parameters["DryRun"] is True for each in tried)
     assert trial("slb:DeleteLoadBalancer") is None
     assert trial("nlb:DeleteLoadBalancer") is not None

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from spiderpool.cloud.alibaba.answers import Call, objects, optional
+from spiderpool.cloud.alibaba.error_codes import keys_are_wrong
 from spiderpool.cloud.provider import CloudConflict, CloudUnavailable, NotPermitted, Throttled
 
 TIMEOUT = 120.0
@@ -69,8 +70,8 @@ class Jobs:
         if self._may_list:
             try:
                 answer = await self._call("ListAsynJobs", {"JobIds": jobs})
-            except NotPermitted:
-                self._may_list = False
+            except NotPermitted as error:
+                self._may_list = keys_are_wrong(error.cloud_code)  # which says nothing of the policy
             else:
                 listed = objects(answer, "ListAsynJobs", "Jobs")
                 return {optional(each, "Id"): optional(each, "Status") for each in listed}

@@ -10,7 +10,7 @@ from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
 from spiderpool.cloud.alibaba.credentials import Credentials
 from spiderpool.cloud.alibaba.endpoints import APIAccess
 from spiderpool.cloud.alibaba.policy import is_reading
-from spiderpool.cloud.alibaba.trial_calls import ABSENT, NEVER
+from spiderpool.cloud.alibaba.trial_calls import ABSENT, NEVER, has_dry_run
 from spiderpool.cloud.provider import (
     CloudConflict,
     CloudError,
@@ -63,7 +63,7 @@ class RecordingClient(OpenAPIClient):
         return answer
 
     def _is_harmless(self, name: str, parameters: Mapping[str, Any]) -> bool:
-        if is_reading(name) or (parameters.get("DryRun") is True and name not in NEVER):
+        if is_reading(name) or (parameters.get("DryRun") is True and has_dry_run(name)):
             return True
         return self._without_dry_run and name not in NEVER and ABSENT in json.dumps(parameters)
 

@@ -122,16 +122,6 @@ class TrialCall:
     action: str
     parameters: Mapping[str, Any]
 
-    @property
-    def is_reading(self) -> bool:
-        """Whether it changes nothing by its nature."""
-        return is_reading(self.action)
-
-    @property
-    def is_dry(self) -> bool:
-        """Whether the API itself only checks it."""
-        return self.parameters.get("DryRun") is True
-
 
 def has_dry_run(action: str) -> bool:
     """Whether the API takes DryRun for a change: all of NLB do, of SLB those that set listeners."""

@@ -198,6 +198,16 @@ def test_a_redirect_waits_for_its_target() -> None:
     assert made in found["delete listener tcp/80"][1]
 
 
+def test_a_redirect_does_not_wait_for_the_udp_listener_of_its_target_s_port() -> None:
+    udp = SECURE | {"protocol": "UDP", "nodePort": 30444}
+    secure = {"protocol-port": "http:80,https:443", "cert-id": "crt", "forward-port": "80:443"}
+    found = waits(plan(model_of(service(HTTP, SECURE, udp, annotations=secure), OTHERS), observed()), observed())
+    (redirect,) = (step for step in found if "http/80" in step)
+    needed = found[redirect][1]
+    assert any("https/443" in step for step in needed)
+    assert not any("udp/443" in step for step in needed)
+
+
 def test_a_removal_is_one_after_the_other() -> None:
     present = observed(HISTORIES[0][0])
     for preserve in (False, True):

@@ -165,4 +165,5 @@ def _group_of(step: Step) -> str:
 
 def _leads_to(redirect: Listener, target: Listener) -> bool:
     """Whether a listener redirects clients to the port of another; its settings name that port."""
-    return not redirect.group and str(target.port) in redirect.settings.values()
+    is_named = str(target.port) in redirect.settings.values()
+    return not redirect.group and target.transport == "tcp" and is_named

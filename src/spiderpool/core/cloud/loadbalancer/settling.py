@@ -30,13 +30,14 @@ def waits(model: LoadBalancerModel, observed: ObservedLoadBalancer, unsettled: C
     return ends or bool(staying(model, observed, unsettled))
 
 
-def is_well(model: LoadBalancerModel, unsettled: Collection[ServerPlace]) -> bool:
-    """Whether each server group of a balancer that is like the model has a server which it has found well by now.
+def is_well(model: LoadBalancerModel, settled: Collection[ServerPlace]) -> bool:
+    """Whether a balancer has found well, by now, a server of each group to which the model wants connections sent.
 
-    Not while the ENI of a pod is unknown: the balancer in whose place this one comes may have it as a server.
+    ``settled`` are the servers that it is known to have had for as long as its checks take. Not while the ENI of a pod
+    is unknown: the balancer in whose place this one comes may have it as a server.
     """
     return not model.unresolved and all(
-        any((group.name, server.key) not in unsettled for server in group.servers if server.weight)
+        any((group.name, server.key) in settled for server in group.servers if server.weight)
         for group in model.groups
         if any(server.weight for server in group.servers)
     )
