@@ -185,8 +185,8 @@ def restart_api(cluster: Cluster, random: Random) -> bool:
     cluster.api.restart(cluster.links)
     cluster.api.faults["restarted"] += 1
     seconds = random.uniform(0.5, 30.0)
-    if random.random() < 0.02:
-        seconds = random.uniform(600.0, 10_800.0)
+    if random.random() < 0.006:  # seldom: all that such hours cost is spent on connections that are refused
+        seconds = random.uniform(600.0, 7_200.0)
         cluster.resume_at = cluster.loop.time() + seconds  # most operations would find nothing to be carried out on
         cluster.api.faults["hours"] += 1
     cluster.loop.call_later(seconds, _come_back, cluster, random.random() < 0.5)
