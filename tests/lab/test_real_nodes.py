@@ -171,7 +171,12 @@ def test_a_connectivity_test_finds_nothing_wrong_and_leaves_nothing(cluster: Lab
     topics = {*("pod-same-node", "pod-other-node", "second-network", "pod-to-node", "node-to-pod", "cluster-ip")}
     topics |= {"node-port", "dns", "egress", "performance"}
     assert kinds == {(topic, family) for topic in topics for family in ("IPv4", "IPv6")}
-    assert not [each for each in cluster.objects("namespaces") if "connectivity" in each["metadata"]["name"]]
+    cluster.wait_for("the namespace is gone", lambda: not of_connectivity_tests(cluster), PATIENCE)
+
+
+def of_connectivity_tests(cluster: LabCluster) -> list[str]:
+    names = [each["metadata"]["name"] for each in cluster.objects("namespaces")]
+    return [name for name in names if "connectivity" in name]
 
 
 @pytest.mark.timeout(600)
