@@ -1,36 +1,39 @@
-"""Write the tables of docs/reference/load-balancer-annotations.md, around which people write. Run after a change.
+"""Write the tables of two pages of docs/reference about load balancers, around which people write. Run after a change.
 
-The tables are made from the annotations and their comparison; each begins with its own header in the page.
+The tables are made from the annotations, their comparison, and the cases; each begins with its own header in its page.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
+from scripts.reference_cases import CASES, ReferenceCase
 from spiderpool.core.cloud.alibaba.annotations import ANNOTATIONS, BOTH, CLB, NLB, UNSUPPORTED
 from spiderpool.core.cloud.alibaba.comparison import FIELDS, differences
 from spiderpool.core.cloud.loadbalancer.annotations import Annotation
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "reference" / "load-balancer-annotations.md"
+CASES_PAGE = ROOT / "docs" / "reference" / "load-balancer-cases.md"
 LETTERS = {CLB: "C", NLB: "N", BOTH: "C N"}
 
 
-def page() -> str:
+def page(path: Path = PAGE) -> str:
     """The whole page, with its tables as they should be. Raises ValueError where it lacks one."""
-    text = PAGE.read_text()
-    for header, rows in TABLES.items():
-        text = _with_table(text, header, rows())
+    text = path.read_text()
+    for header, rows in TABLES[path].items():
+        text = _with_table(text, header, rows(), path)
     return text
 
 
-def _with_table(text: str, header: str, rows: Iterable[str]) -> str:
+def _with_table(text: str, header: str, rows: Iterable[str], path: Path) -> str:
     """The text with other rows in the table that a header begins."""
     before, found, after = text.partition(f"\n{header}\n")
     if not found:
-        raise ValueError(f"{PAGE.name} has no table {header}")
+        raise ValueError(f"{path.name} has no table {header}")
     rest = after.split("\n")
     below = next((number for number, line in enumerate(rest) if not line.startswith("|")), len(rest))
     return "\n".join([f"{before}\n{header}", "|" + "---|" * (header.count("|") - 1), *rows, *rest[below:]])
@@ -59,14 +62,22 @@ def _quoted(name: str) -> str:
     return re.sub(r"[^\s,]*[/.][^\s,]*", lambda found: f"`{found[0]}`", name)
 
 
-TABLES: dict[str, Callable[[], Iterable[str]]] = {
-    "| annotation | for | meaning | values | default | compared |": _annotations,
-    "| annotation | effect with the other controller; what to do instead |": _refused,
-    "| field or mark | compared | |": _fields,
+def _cases(cases: Iterable[ReferenceCase]) -> Iterator[str]:
+    yield from (f"| {each.name} | {each.kinds} | {each.verdict} | {each.here} |" for each in cases)
+
+
+TABLES: Mapping[Path, Mapping[str, Callable[[], Iterable[str]]]] = {
+    PAGE: {
+        "| annotation | for | meaning | values | default | compared |": _annotations,
+        "| annotation | effect with the other controller; what to do instead |": _refused,
+        "| field or mark | compared | |": _fields,
+    },
+    CASES_PAGE: {f"| {word} | for | compared | here |": partial(_cases, cases) for word, cases in CASES.items()},
 }
-"""Header of a table → its rows."""
+"""Page → header of a table → its rows."""
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
-    print(PAGE.relative_to(ROOT))
+    for path in TABLES:
+        path.write_text(page(path))
+        print(path.relative_to(ROOT))

@@ -49,6 +49,7 @@ async def test_a_controller_that_runs_is_told_and_one_that_left_its_lease_behind
         await cluster.client.delete(Lease, OTHER.lease, OTHER.namespace)
 
 
+@pytest.mark.reference_case("label service.beta.kubernetes.io/hash")
 async def test_a_controller_that_changes_a_service_of_ours_is_told(cluster: ServiceCluster) -> None:
     await cluster.create("web")
     await cluster.address("web")
@@ -59,6 +60,7 @@ async def test_a_controller_that_changes_a_service_of_ours_is_told(cluster: Serv
     await cluster.until(lambda: cluster.weights() == {"i-a": 100})
 
 
+@pytest.mark.reference_case("label service.beta.kubernetes.io/hash")
 async def test_what_the_other_controller_wrote_before_is_no_fault(cluster: ServiceCluster) -> None:
     await cluster.create("web", labels={OTHER_LABEL: "1a2b"})
     await cluster.address("web")

@@ -71,6 +71,7 @@ async def endpoints(cluster: ServiceCluster, **pods: ObjectReference) -> None:
     await cluster.client.apply(EndpointSlice, msgspec.to_builtins(body), metadata.name, NAMESPACE)
 
 
+@pytest.mark.reference_case("readiness gates of pods")
 @pytest.mark.parametrize(
     ("annotations", "policy", "servers"),
     [

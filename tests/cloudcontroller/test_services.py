@@ -56,6 +56,7 @@ async def test_the_life_of_a_service(cluster: ServiceCluster) -> None:
     await cluster.wait_for_event("DeletedLoadBalancer")
 
 
+@pytest.mark.reference_case("the Service becomes internal, or is deleted")
 async def test_a_service_that_becomes_internal_returns_its_balancer(cluster: ServiceCluster) -> None:
     await cluster.create("web")
     await cluster.address("web")
@@ -85,6 +86,7 @@ async def test_pods_as_servers_of_a_network_balancer(cluster: ServiceCluster) ->
     assert not list(cluster.simulated.account.tables.nlb_groups)
 
 
+@pytest.mark.reference_case("an elastic IP as the published address")
 async def test_the_elastic_ip_of_a_private_balancer_is_published(cluster: ServiceCluster) -> None:
     await cluster.create("web", annotations={"address-type": "intranet", "external-ip-type": "eip"})
     await cluster.wait_for_event("SyncLoadBalancerFailed", "no elastic IP is bound")
@@ -261,6 +263,7 @@ async def test_a_namespace_may_have_more_by_its_grant(cluster: ServiceCluster) -
         await cluster.address(name)
 
 
+@pytest.mark.reference_case("a lent balancer that was made for a Service")
 async def test_a_balancer_of_another_service_is_not_lent(cluster: ServiceCluster) -> None:
     await cluster.create("web")
     await cluster.address("web")
@@ -283,6 +286,7 @@ async def test_a_label_does_not_give_away_somebody_elses_balancer(cluster: Servi
     assert cluster.clb() == theirs
 
 
+@pytest.mark.reference_case("its balancer outlives the Service")
 async def test_a_preserved_balancer(cluster: ServiceCluster) -> None:
     await cluster.grant(preserve=True)
     await cluster.create("web", annotations={"preserve-lb-on-delete": "on"})

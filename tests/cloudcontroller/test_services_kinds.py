@@ -129,6 +129,7 @@ async def test_a_lent_balancer_is_returned_after_another_kind_took_its_place(clu
     assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")
 
 
+@pytest.mark.reference_case("the Service has an empty class", "the Service gets the class of another controller")
 async def test_a_class_that_comes_later_deletes_nothing(cluster: ServiceCluster) -> None:
     await cluster.create("web", annotations={CLASS: ""})
     address = await cluster.address("web")
@@ -142,6 +143,7 @@ async def test_a_class_that_comes_later_deletes_nothing(cluster: ServiceCluster)
     await cluster.until(lambda: not clbs(cluster))
 
 
+@pytest.mark.reference_case("the Service has the annotation of the other kind")
 async def test_the_kind_of_a_balancer_that_another_controller_made_stays(cluster: ServiceCluster) -> None:
     await cluster.grant(vSwitches=["vsw-2"])
     await cluster.create("web")
@@ -155,6 +157,7 @@ async def test_the_kind_of_a_balancer_that_another_controller_made_stays(cluster
     assert (await cluster.address("web"), nlbs(cluster)) == (address, [])
 
 
+@pytest.mark.reference_case("it was made for a cluster with another ID")
 async def test_a_balancer_of_a_cluster_with_another_id_is_left_alone_in_words(cluster: ServiceCluster) -> None:
     await cluster.create("web")
     await cluster.address("web")

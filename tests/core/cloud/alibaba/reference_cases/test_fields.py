@@ -1,0 +1,45 @@
+"""Fields of Services that stand for annotations, are refused, or change nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.core.cloud.alibaba.reference_cases.playing import changes, classic, either, judged, network
+from tests.core.pretend_balancers import KINDS
+
+pytestmark = pytest.mark.unit
+shows = pytest.mark.reference_case
+BOTH = pytest.mark.parametrize("kind", ["clb", "nlb"])
+
+
+def kept_for(seconds: int) -> dict[str, Any]:
+    """A spec that keeps a client at one server."""
+    return {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": seconds}}}
+
+
+@shows("spec.sessionAffinity", "spec.sessionAffinityConfig")
+def test_clients_are_kept_at_a_server() -> None:
+    minute, day = map(kept_for, (60, 86400))
+    assert classic(**minute).listeners[0].settings["PersistenceTimeout"] == "60"
+    assert network(**minute).groups[0].settings["Scheduler"] == "sch"
+    assert classic(**day).listeners[0].settings["PersistenceTimeout"] == "3600"
+    (fault,) = judged(annotations={"protocol-port": "http:80"}, **minute).faults
+    assert fault.startswith("spec.sessionAffinity ClientIP is not served by http listeners")
+
+
+@shows("spec.loadBalancerIP")
+@BOTH
+def test_a_wanted_public_address(kind: str) -> None:
+    found = judged(kind=KINDS[kind], loadBalancerIP="198.51.100.7")
+    assert found.faults[0].startswith("spec.loadBalancerIP is not served, the cloud chooses the address")
+    assert not found.steps
+
+
+@shows("spec.publishNotReadyAddresses", "spec.externalIPs")
+@BOTH
+@pytest.mark.parametrize("spec", [{"publishNotReadyAddresses": True}, {"externalIPs": ["192.0.2.1"]}])
+def test_fields_that_change_nothing(kind: str, spec: dict[str, Any]) -> None:
+    assert changes(either(kind), either(kind, **spec)) == []
+    assert not judged(kind=KINDS[kind], **spec).faults
