@@ -62,6 +62,9 @@ _IFF_UP = 0x1  # linux/if.h
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _IFA_F_NODAD, _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x02, 0x08, 0x40
 
+LAST_LINK_INDEX = 2**31 - 1
+"""Struct ifinfomsg has a signed number; the others, and attributes, have unsigned ones."""
+
 # linux/rtnetlink.h
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 2, 4, 5, 7
 _RTA_MULTIPATH, _RTA_TABLE, _RTA_MARK = 9, 15, 16

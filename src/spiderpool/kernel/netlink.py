@@ -118,6 +118,8 @@ def all_links(netns: Netns) -> tuple[Link, ...]:
 
 def link_at(netns: Netns, index: int) -> Link | None:
     """A link by index; None if there is none. Raises KernelFailure on other answers."""
+    if index > messages.LAST_LINK_INDEX:
+        raise KernelFailure(f"an answer of the kernel names link {index}, and no link has such an index")
     body = netns.get(rt.GETLINK, messages.link_header(index), f"link {index}")
     return None if body is None else messages.read_link(body)
 

@@ -152,6 +152,9 @@ def test_a_block_that_tells_all_needs_no_cluster() -> None:
         ({"ipamCIDR": ["ten"]}, "ipamCIDR holds 'ten'"),
         ({"vethLinkAddress": "169.254.1"}, "vethLinkAddress '169.254.1' of the coordinator is no IPv4 address"),
         ({"vethLinkAddress": "fd00::1"}, "no IPv4 address"),
+        ({"hostRuleTable": 0}, "hostRuleTable 0 of the coordinator is no routing table; write a number from 1 to"),
+        ({"hostRuleTable": 2**32}, "hostRuleTable 4294967296 of the coordinator is no routing table"),
+        ({"txQueueLen": -1}, "txQueueLen -1 of the coordinator is out of range; write a number from 0 to"),
         ({"policyRoutes": [PolicyRoute("10.0.0.0/8", "gw")]}, "policyRoutes hold 'gw'"),
         ({"policyRoutes": [PolicyRoute("10.0.0.0/8", "fd00::1")]}, "send 10.0.0.0/8 to fd00::1, which is of another"),
     ],
@@ -182,6 +185,7 @@ def test_a_coordinator_that_is_not_ready_is_told() -> None:
 
 def test_the_nodes_table_for_pods() -> None:
     assert (rule_table(None), rule_table(cluster()), rule_table(cluster(hostRuleTable=600))) == (500, 500, 600)
+    assert [rule_table(cluster(hostRuleTable=number)) for number in (0, -1, 2**32)] == [500] * 3, "no pod has one there"
 
 
 def test_addresses_of_services() -> None:

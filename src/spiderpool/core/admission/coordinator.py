@@ -18,7 +18,14 @@ from spiderpool.core.admission.faults import (
     parse_prefix,
     prefix_text,
 )
-from spiderpool.core.network.coordinator import RULE_TABLE, VETH_MTU
+from spiderpool.core.network.coordinator import (
+    QUEUE_LENGTHS,
+    QUEUE_LENGTHS_REMEDY,
+    RULE_TABLE,
+    RULE_TABLES,
+    RULE_TABLES_REMEDY,
+    VETH_MTU,
+)
 
 POD_CIDR_TYPES = ("auto", "cluster", "calico", "cilium", "none")
 
@@ -73,8 +80,10 @@ def coordinator_faults(spec: CoordinatorSpec, path: str) -> Faults:
     if spec.podMACPrefix and not _MAC_PREFIX.fullmatch(spec.podMACPrefix):
         remedy = "write two bytes such as 0a:1b, the first one even (a unicast address)"
         yield FieldError(Fault.INVALID, f"{path}.podMACPrefix", spec.podMACPrefix, remedy)
-    if (spec.txQueueLen or 0) < 0:
-        yield FieldError(Fault.INVALID, f"{path}.txQueueLen", spec.txQueueLen, "write 0 or more")
+    if spec.hostRuleTable is not None and spec.hostRuleTable not in RULE_TABLES:
+        yield FieldError(Fault.INVALID, f"{path}.hostRuleTable", spec.hostRuleTable, RULE_TABLES_REMEDY)
+    if (spec.txQueueLen or 0) not in QUEUE_LENGTHS:
+        yield FieldError(Fault.INVALID, f"{path}.txQueueLen", spec.txQueueLen, QUEUE_LENGTHS_REMEDY)
     if (spec.podRPFilter or 0) > 2:
         remedy = "write 0 (off), 1 (strict), 2 (loose), or -1 to leave it alone"
         yield FieldError(Fault.NOT_SUPPORTED, f"{path}.podRPFilter", spec.podRPFilter, remedy)

@@ -21,6 +21,12 @@ VETH_MTU = 1500
 """MTU of the veth pair unless the settings name another."""
 RULE_TABLE = 500
 """Routing table on the node with the routes to pods unless the settings name another."""
+RULE_TABLES = range(1, 2**32)
+"""Numbers of the kernel's routing tables; 0 stands for none in particular."""
+RULE_TABLES_REMEDY = f"write a number from {RULE_TABLES[0]} to {RULE_TABLES[-1]}, such as {RULE_TABLE}"
+QUEUE_LENGTHS = range(2**31)
+"""Packets in the queue of a link; 0 leaves the kernel's."""
+QUEUE_LENGTHS_REMEDY = f"write a number from 0 to {QUEUE_LENGTHS[-1]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +76,9 @@ def coordination(
         service_cidrs=_networks("serviceCIDR", service),
         overlay_cidrs=_networks("overlayPodCIDR", overlay),
         hijack_cidrs=_networks("hijackCIDR", block.hijackCIDR or spec.hijackCIDR or []),
-        host_rule_table=_first(block.hostRuleTable, spec.hostRuleTable, RULE_TABLE),
+        host_rule_table=_checked_table(_first(block.hostRuleTable, spec.hostRuleTable, RULE_TABLE)),
         pod_rp_filter=_reverse_path_filter(_first(block.podRPFilter, spec.podRPFilter, 0)),
-        tx_queue_len=_first(block.txQueueLen, spec.txQueueLen, 0),
+        tx_queue_len=_queue_length(_first(block.txQueueLen, spec.txQueueLen, 0)),
         veth_mtu=_first(block.vethMTU, spec.vethMTU, VETH_MTU),
         veth_link_address=_veth_address(block.vethLinkAddress or spec.vethLinkAddress or ""),
         tune_pod_routes=_first(block.tunePodRoutes, spec.tunePodRoutes, True),
@@ -124,9 +130,13 @@ def _parsed_addresses(texts: tuple[str, ...]) -> tuple[Address, ...]:
 
 
 def rule_table(spider_coordinator: SpiderCoordinator | None) -> int:
-    """The routing table on the node with the routes to pods, unless a network's block names another one."""
+    """The routing table on the node with the routes to pods, unless a network's block names another one.
+
+    With a number that no table has no pod was attached, as `coordination` refuses it: the default.
+    """
     spec = (spider_coordinator.spec if spider_coordinator else None) or CoordinatorSpec()
-    return _first(None, spec.hostRuleTable, RULE_TABLE)
+    table = spec.hostRuleTable or RULE_TABLE
+    return table if table in RULE_TABLES else RULE_TABLE
 
 
 def default_route_interface(annotations: Mapping[str, str], spider_coordinator: SpiderCoordinator) -> str:
@@ -181,6 +191,18 @@ def _veth_address(text: str) -> IPv4Address | None:
 
 def _first(block_value: T | None, cluster_value: T | None, default: T) -> T:
     return next((value for value in (block_value, cluster_value) if value is not None), default)
+
+
+def _checked_table(number: int) -> int:
+    if number not in RULE_TABLES:
+        raise BadConfig(f"hostRuleTable {number} of the coordinator is no routing table; {RULE_TABLES_REMEDY}")
+    return number
+
+
+def _queue_length(number: int) -> int:
+    if number not in QUEUE_LENGTHS:
+        raise BadConfig(f"txQueueLen {number} of the coordinator is out of range; {QUEUE_LENGTHS_REMEDY}")
+    return number
 
 
 def _reverse_path_filter(value: int) -> int | None:
