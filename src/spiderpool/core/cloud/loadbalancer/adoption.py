@@ -61,7 +61,7 @@ def adapted(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBal
 
     Where others made the balancer, also with its present settings as far as no annotation says otherwise.
     """
-    model = _with_present_names(model, observed)
+    model = _with_present_names(_as_it_stays(model, observed), observed)
     if not is_adopted(model, observed):
         return model
     options, kind = model.options, model.kind
@@ -101,6 +101,23 @@ def _with_present_names(model: LoadBalancerModel, observed: ObservedLoadBalancer
         listeners=tuple(replace(each, group=names.get(each.group, each.group)) for each in model.listeners),
         groups=tuple(replace(group, name=names[group.name]) for group in model.groups),
     )
+
+
+def _as_it_stays(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBalancerModel:
+    """Returns the model with the settings of a balancer as it is in what cannot be changed.
+
+    A private balancer has no payment for the Internet, whatever its Service asks for by now.
+    """
+    kind, known = model.kind, model.kind.annotations.known
+    stays = {
+        suffix: _spelt(observed.settings[parameter], known[suffix])
+        for parameter, suffix in kind.annotation_of.items()
+        if parameter in model.fixed.keys() & observed.settings.keys()
+    }
+    if not stays or not model.settings:
+        return model
+    options = replace(model.options, given={**model.options.given, **stays})
+    return replace(model, settings=kind.settings(options, model.name))
 
 
 def _present_name(group: ServerGroup, kind: BalancerKind, observed: ObservedLoadBalancer) -> str:
