@@ -114,10 +114,12 @@ def _as_it_stays(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Lo
         for parameter, suffix in kind.annotation_of.items()
         if parameter in model.fixed.keys() & observed.settings.keys()
     }
-    if not stays or not model.settings:
-        return model
     options = replace(model.options, given={**model.options.given, **stays})
-    return replace(model, settings=kind.settings(options, model.name))
+    usual, standing = (kind.settings(each, model.name) for each in (model.options, options))
+    if usual == standing or not model.settings:
+        return model
+    remaining = {key: value for key, value in model.settings.items() if key in standing or key not in usual}
+    return replace(model, settings={**remaining, **dict(standing.items() - usual.items())})
 
 
 def _present_name(group: ServerGroup, kind: BalancerKind, observed: ObservedLoadBalancer) -> str:
