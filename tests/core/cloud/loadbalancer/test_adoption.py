@@ -152,6 +152,23 @@ def test_a_new_listener_on_an_adopted_balancer_is_made_by_our_defaults() -> None
     assert [each.settings["Scheduler"] for each in after.listeners] == ["rr", "wrr"]
 
 
+def test_the_server_group_of_a_port_that_redirects_is_kept_up_to_date_where_others_have_made_it() -> None:
+    annotations = {"protocol-port": "http:80,https:443", "forward-port": "80:443", "cert-id": "c"}
+    asked = service(HTTP, SECURE, annotations=annotations)
+    model = model_of(asked, NODES)
+    (group,) = model.idle_groups
+    made = reached(model, None)
+    assert group.name not in {each.name for each in made.groups}
+    idle = replace(group, identity="rsp-9")
+    theirs = left_by_another(model, settings={}, listener={})
+    assert changed(model, theirs) == []
+    theirs = replace(theirs, groups=(*theirs.groups, idle))
+    assert changed(model, theirs) == []
+    grown = model_of(asked, BackendSnapshot([node("a"), node("b"), node("c")]))
+    assert sum(each.startswith("add ") for each in changed(grown, theirs)) == len(theirs.groups)
+    assert changed(model, replace(made, groups=(*made.groups, idle))) == [f"delete server group {group.name}"]
+
+
 def test_what_no_annotation_asks_for_is_not_told_as_unchangeable() -> None:
     observed = left_by_another(classic(), settings={"AddressType": "intranet"}, listener={})
     assert unchangeable(classic(), observed) == ()

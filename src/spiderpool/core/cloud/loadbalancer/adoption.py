@@ -73,8 +73,20 @@ def adapted(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBal
     settings = [each.settings for each in listeners] + [each.settings for each in groups]
     checks = max((_checked_within(each, kind) for each in settings), default=0)
     return replace(
-        model, listeners=listeners, groups=groups, settling=max(model.settling, float(checks) + SETTLING_MARGIN)
+        model,
+        listeners=listeners,
+        groups=(*groups, *_present_idle_groups(model, observed)),
+        settling=max(model.settling, float(checks) + SETTLING_MARGIN),
     )
+
+
+def _present_idle_groups(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[ServerGroup]:
+    """Yields those groups of ports that redirect clients which are there: the other controller makes them."""
+    used = {group.name for group in model.groups}
+    for group in model.idle_groups:
+        if group.name not in used and observed.group(group.name) is not None:
+            used.add(group.name)
+            yield group
 
 
 def servers_of_others(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[str]:
@@ -154,7 +166,9 @@ def _group(group: ServerGroup, model: LoadBalancerModel, observed: ObservedLoadB
     if present is None or group.is_lent:
         return group
     options, kind = model.options, model.kind
-    protocol = next(listener.protocol for listener in model.listeners if listener.group == group.name)
+    protocol = next((listener.protocol for listener in model.listeners if listener.group == group.name), None)
+    if protocol is None:  # of a port that redirects clients
+        return group
     settings = _said(lambda given: kind.group(protocol, given), options, kind.set_by.group, present.settings)
     return replace(group, settings=settings | _beside(kind.group(protocol, options), group.settings))
 

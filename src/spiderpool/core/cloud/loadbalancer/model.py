@@ -50,6 +50,8 @@ class LoadBalancerModel:
     """Tags that only a new balancer gets."""
     listeners: tuple[Listener, ...]
     groups: tuple[ServerGroup, ...]
+    idle_groups: tuple[ServerGroup, ...] = ()
+    """Groups of ports that redirect clients: kept up to date where another controller has made them, as it does."""
     manages_listeners: bool = True
     """False: the user manages the listeners of a reused balancer."""
     keeps_weights: bool = False
@@ -102,6 +104,7 @@ def build_model(
         origin={} if reuse else kind.naming.origin_tags(owner),
         listeners=tuple(_listeners(service, options, configuration)),
         groups=groups,
+        idle_groups=_groups(service, options, snapshot, configuration, idle=True)[0] if redirects(options) else (),
         manages_listeners=not reuse or options.on("force-override-listeners"),
         keeps_weights=options.on("ignore-weight-update"),
         hostname=options.get("hostname"),
@@ -239,15 +242,23 @@ def _redirect(service: Service, port: ServicePort, options: BalancerOptions) -> 
 
 
 def _groups(
-    service: Service, options: BalancerOptions, snapshot: BackendSnapshot, configuration: BalancerConfiguration
+    service: Service,
+    options: BalancerOptions,
+    snapshot: BackendSnapshot,
+    configuration: BalancerConfiguration,
+    *,
+    idle: bool = False,
 ) -> tuple[tuple[ServerGroup, ...], tuple[str, ...], tuple[str, ...]]:
-    """Returns the server groups, the addresses of pods without a known ENI, and notes about nodes left out."""
+    """Returns the server groups, the addresses of pods without a known ENI, and notes about nodes left out.
+
+    ``idle``: the groups of ports that redirect clients, instead of those of the others.
+    """
     chosen, notes = eligible(snapshot.nodes, options)
     of_pods = ports_of_pods(service, options, configuration)
     groups: dict[str, ServerGroup] = {}
     unresolved: set[str] = set()
     for port in service.spec.ports or ():
-        if _redirect(service, port, options) is not None:
+        if (_redirect(service, port, options) is not None) != idle:
             continue
         if port in of_pods:
             backends = pod_backends(port, snapshot, options)
