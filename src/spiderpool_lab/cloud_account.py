@@ -25,7 +25,7 @@ def populate(account: Account, topology: Topology, *, role: str | None = None) -
     The ID of an ENI is ``eni-<node>-<ENI>``, and the ID of a vSwitch is its name.
     """
     for vswitch in topology.vswitches:
-        account.add_vswitch(vswitch.subnet, identity=vswitch.name, ipv6_block=vswitch.subnet6)
+        account.add_vswitch(vswitch.subnet, zone=vswitch.zone, identity=vswitch.name, ipv6_block=vswitch.subnet6)
     instances = {}
     for node in topology.servers:
         instance = account.add_instance(node.name, instance_type=INSTANCE_TYPE, identity=f"i-{node.name}", role=role)

@@ -1,4 +1,4 @@
-"""Sends pings, HTTP requests, TCP connections and datagrams from inside a network namespace.
+"""Sends pings, HTTP and HTTPS requests, TCP connections and datagrams from inside a network namespace.
 
 Used in nodes and on the host. Sockets are opened in the namespace; no process is started.
 """
@@ -6,9 +6,11 @@ Used in nodes and on the host. Sockets are opened in the namespace; no process i
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import os
 import socket
+import ssl
 import struct
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -42,7 +44,7 @@ class TrafficProbe(msgspec.Struct, frozen=True, kw_only=True, rename={"source": 
     sent up to ``count`` times, with ``timeout`` seconds for each, until it is answered.
     """
 
-    kind: Literal["ping", "http", "tcp", "udp"]
+    kind: Literal["ping", "http", "https", "tcp", "udp"]
     target: str
     source: str | None = None
     bind: str | None = None
@@ -107,7 +109,7 @@ async def _send(probe: TrafficProbe, netns: Path | None) -> Answer:
     match probe.kind:
         case "ping":
             return await _ping(probe, netns)
-        case "http":
+        case "http" | "https":
             return await _http(probe, netns)
         case "tcp":
             return await _tcp(probe, netns)
@@ -154,6 +156,8 @@ def _is_reply(packet: bytes, version: int, identifier: int) -> bool:
 async def _http(probe: TrafficProbe, netns: Path | None) -> Answer:
     reader, writer = await _connect(probe, netns)
     try:
+        if probe.kind == "https":
+            await writer.start_tls(_unverified())
         host = f"[{probe.target}]" if ":" in probe.target else probe.target
         writer.write(f"GET {probe.path} HTTP/1.1\r\nHost: {host}:{probe.port}\r\nConnection: close\r\n\r\n".encode())
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
@@ -162,6 +166,14 @@ async def _http(probe: TrafficProbe, netns: Path | None) -> Answer:
     status = int(head.split(maxsplit=2)[1]) if head.startswith(b"HTTP/") else None
     error = "" if status is not None else "the answer is not HTTP"
     return Answer(ok=status is not None, error=error, status=status, body=body.decode(errors="replace"))
+
+
+@functools.cache
+def _unverified() -> ssl.SSLContext:
+    """TLS with a server whose certificate nobody checks."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 async def _tcp(probe: TrafficProbe, netns: Path | None) -> Answer:

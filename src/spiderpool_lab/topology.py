@@ -26,6 +26,7 @@ class VSwitch(msgspec.Struct, frozen=True):
     """A subnet of the cloud's network; ``gateway`` and ``gateway6`` are the cloud's router in it.
 
     ``nat`` is the public address of its NAT gateway; without one, its servers and pods do not reach IPv4 internet.
+    ``zone`` is the zone of the region that it is in; empty: the first one.
     """
 
     name: str
@@ -34,6 +35,7 @@ class VSwitch(msgspec.Struct, frozen=True):
     subnet6: str | None = None
     gateway6: str | None = None
     nat: str | None = None
+    zone: str = ""
 
     @property
     def gateways(self) -> tuple[str, ...]:
