@@ -195,3 +195,21 @@ async def test_the_other_one_goes_on_with_what_ours_has_added_meanwhile(
     assert {each.partition(":")[0] for each in done} >= {*grown, "clb-pods-both", "clb-sticky", "nlb-addresses"}
     await rule_all(simulated, stage)
     assert await asyncio.to_thread(stage.serve_by_other) == []
+
+
+async def test_the_other_one_changes_servers_and_no_more_when_pods_come_and_go(
+    stage: SwitchStage, services: PretendServices
+) -> None:
+    for each in services.objects["endpointslices"]:
+        each["endpoints"][:] = [{"addresses": [f"172.31.192.{last}"], "nodeName": "b"} for last in (21, 22)]
+    changes = await asyncio.to_thread(stage.serve_by_other)
+    assert {each.partition(": ")[2] for each in changes} == {
+        "AddVServerGroupBackendServers",
+        "SetVServerGroupAttribute",
+        "RemoveVServerGroupBackendServers",
+        "AddServersToServerGroup",
+        "UpdateServerGroupServersAttribute",
+        "RemoveServersFromServerGroup",
+    }
+    assert await asyncio.to_thread(stage.serve_by_other) == []
+    assert await asyncio.to_thread(stage.unmarked) == []

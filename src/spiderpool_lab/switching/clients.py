@@ -22,11 +22,11 @@ from spiderpool_lab import namespaces, probes
 from spiderpool_lab.probes import Answer, TrafficProbe
 from spiderpool_lab.signals import stop_event
 
-CLIENTS = 5
-"""A lab's nodes, which have one CPU each, answer 20 requests a second of each of these."""
+CLIENTS = 2
+"""More would ask for more than a busy machine's lab can answer."""
 INTERVAL = 0.05
 """Seconds between the starts of two requests of a client."""
-TIMEOUT = 15.0
+TIMEOUT = 30.0
 """Seconds after which a request is lost. TCP repeats what was dropped; a datagram is lost at once."""
 WRITE_INTERVAL = 0.2
 """Seconds between two writes of the file."""

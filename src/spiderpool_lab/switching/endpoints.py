@@ -21,6 +21,31 @@ class PresentServer:
     port: int
     weight: int
 
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What identifies it in its group."""
+        return self.identity, self.address, self.port
+
+
+@dataclass(frozen=True, slots=True)
+class ServerChanges:
+    """What makes the servers of a group those that are wanted."""
+
+    added: list[PresentServer]
+    weighted: list[PresentServer]
+    """Those that are there with another weight."""
+    removed: list[PresentServer]
+
+
+def server_changes(wanted: set[PresentServer], present: set[PresentServer]) -> ServerChanges:
+    """Compare the servers of a group."""
+    keys, wanted_keys = {each.key for each in present}, {each.key for each in wanted}
+    return ServerChanges(
+        added=[each for each in wanted if each.key not in keys],
+        weighted=[each for each in wanted - present if each.key in keys],
+        removed=[each for each in present if each.key not in wanted_keys],
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class ServedCluster:

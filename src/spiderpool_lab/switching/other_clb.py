@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spiderpool_lab.switching import other_writer
+from spiderpool_lab.switching import endpoints, other_writer
 from spiderpool_lab.switching.endpoints import PresentServer, ServedService
 from spiderpool_lab.switching.other_writer import KEPT_REASON, REUSE_TAG, CloudWriter, ServiceMarks, balancer_name
 from spiderpool_lab.switching.services import Json
@@ -139,16 +139,18 @@ class OtherClassic:
         return {each["VServerGroupName"]: each["VServerGroupId"] for each in answer["VServerGroups"]["VServerGroup"]}
 
     def _servers(self, service: ServedService, name: str, group: str, wanted: set[PresentServer]) -> None:
-        """Add and remove servers; those without the Service's description are somebody else's."""
+        """Add and remove servers and set weights; servers without the Service's description are somebody else's."""
         described = self.writer.call("slb", "DescribeVServerGroupAttribute", VServerGroupId=group)
         present = {
             other_writer.described_server(each, each["Type"])
             for each in described["BackendServers"]["BackendServer"]
             if self.writer.is_part(service, SEPARATOR, each["Description"])
         }
+        found = endpoints.server_changes(wanted, present)
         for action, servers in (
-            ("AddVServerGroupBackendServers", wanted - present),
-            ("RemoveVServerGroupBackendServers", present - wanted),
+            ("AddVServerGroupBackendServers", found.added),
+            ("SetVServerGroupAttribute", found.weighted),
+            ("RemoveVServerGroupBackendServers", found.removed),
         ):
             if servers:
                 sent = json.dumps([_entry(each, name) for each in servers])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from spiderpool.errors import NotReady
-from spiderpool_lab.switching import other_writer
+from spiderpool_lab.switching import endpoints, other_writer
 from spiderpool_lab.switching.endpoints import PresentServer, ServedService
 from spiderpool_lab.switching.other_writer import KEPT_REASON, CloudWriter, ServiceMarks, balancer_name
 from spiderpool_lab.switching.services import Json
@@ -100,16 +100,18 @@ class OtherNetwork:
         return present
 
     def _servers(self, service: ServedService, name: str, group: str, wanted: set[PresentServer]) -> None:
-        """Add and remove servers; those without the Service's description are somebody else's."""
+        """Add and remove servers and set weights; servers without the Service's description are somebody else's."""
         answer = self.writer.call("nlb", "ListServerGroupServers", ServerGroupId=group)
         present = {
             other_writer.described_server(each, each["ServerType"].lower())
             for each in answer["Servers"]
             if self.writer.is_part(service, SEPARATOR, each["Description"])
         }
+        found = endpoints.server_changes(wanted, present)
         for action, servers in (
-            ("AddServersToServerGroup", wanted - present),
-            ("RemoveServersFromServerGroup", present - wanted),
+            ("AddServersToServerGroup", found.added),
+            ("UpdateServerGroupServersAttribute", found.weighted),
+            ("RemoveServersFromServerGroup", found.removed),
         ):
             if servers:
                 sent = {

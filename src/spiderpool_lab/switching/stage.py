@@ -84,6 +84,7 @@ class SwitchStage:
             marks = self._marks[service.name] = self._other.ensure(service)
             if marks.missing(service.service):
                 self._stored.patch(service.name, marks.metadata)
+            if not service.service["status"].get("loadBalancer"):
                 self._stored.patch(service.name, marks.status, status=True)
         return self._other.changes()
 
