@@ -293,6 +293,12 @@ SWITCH: tuple[ReferenceCase, ...] = (
     ReferenceCase(
         "its server groups have the names of the other controller", "N", "same", "used, whichever way they are spelt"
     ),
+    ReferenceCase(
+        "it has the server group of a port that redirects",
+        "C",
+        "same",
+        "kept up to date; on balancers that we made there is none",
+    ),
     ReferenceCase("it has a listener of a range of ports", "N", "same", "nothing is done"),
     ReferenceCase("the Service has an empty class", "C", "same", "it is ours"),
     ReferenceCase(

@@ -152,6 +152,7 @@ def test_a_new_listener_on_an_adopted_balancer_is_made_by_our_defaults() -> None
     assert [each.settings["Scheduler"] for each in after.listeners] == ["rr", "wrr"]
 
 
+@pytest.mark.reference_case("it has the server group of a port that redirects")
 def test_the_server_group_of_a_port_that_redirects_is_kept_up_to_date_where_others_have_made_it() -> None:
     annotations = {"protocol-port": "http:80,https:443", "forward-port": "80:443", "cert-id": "c"}
     asked = service(HTTP, SECURE, annotations=annotations)
