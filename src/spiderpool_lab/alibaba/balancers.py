@@ -27,6 +27,18 @@ class DomainExtension:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessList:
+    """An access control list of CLBs: ranges of one IP version, each with its comment."""
+
+    identity: str
+    name: str
+    version: int
+    entries: Mapping[str, str] = field(default_factory=dict)
+    tags: Tags = field(default_factory=dict)
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class CLBListener:
     """A listener of a CLB, identified by protocol and port. It is created stopped."""
 
@@ -41,6 +53,12 @@ class CLBListener:
     def group(self) -> str:
         """ID of the vServer group that the listener forwards to, or an empty text."""
         return self.settings.get("VServerGroupId", "")
+
+    @property
+    def access_lists(self) -> list[str]:
+        """IDs of the access lists by which the listener admits or refuses clients."""
+        is_on = self.settings.get("AclStatus") == "on"
+        return [each for each in self.settings.get("AclId", "").split(",") if each and is_on]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 from spiderpool_lab.alibaba import paging
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.alibaba.balancers import CLB, CLBListener, ClbProtocol, Settings
+from spiderpool_lab.alibaba.clb_access_lists import access_list
 from spiderpool_lab.alibaba.clb_balancers import balancer
 from spiderpool_lab.alibaba.ecs_enis import describe_tags
 from spiderpool_lab.alibaba.parameters import Parameters
@@ -167,6 +168,20 @@ def _check(account: Account, owner: CLB, protocol: ClbProtocol, settings: Settin
         raise Refusal("InvalidParameter", "The specified VServerGroupId does not exist.")
     if group is None and not forwards and "BackendServerPort" not in settings:
         raise missing("BackendServerPort")
+    _check_access(account, owner, settings)
+
+
+def _check_access(account: Account, owner: CLB, settings: Settings) -> None:
+    """Raises Refusal if clients are to be admitted by no list, or by one that does not fit the balancer."""
+    if settings.get("AclStatus") != "on":
+        return
+    for name in ("AclId", "AclType"):
+        if not settings.get(name):
+            raise missing(name)
+    version = owner.settings.get("AddressIPVersion", "ipv4")
+    for identity in settings["AclId"].split(","):
+        if version != f"ipv{access_list(account, identity).version}":
+            raise Refusal("InvalidParameter", f"The IP version of {identity} is not that of the load balancer.")
 
 
 def _store(account: Account, owner: CLB, listener: CLBListener) -> None:
@@ -231,6 +246,8 @@ def _register_set(protocol: ClbProtocol) -> None:
         owner = balancer(account, parameters)
         found = _listener(owner, parameters, protocol)
         settings = {**found.settings, **_settings(parameters, protocol)}
+        if settings["AclStatus"] == "off":
+            settings = {name: text for name, text in settings.items() if name not in ("AclId", "AclType")}
         if parameters.one_of("VServerGroup", ON_OFF) == "off":
             settings["VServerGroupId"] = ""
         _check(account, owner, protocol, settings)

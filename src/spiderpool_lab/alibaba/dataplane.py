@@ -35,7 +35,7 @@ INTERFACE = "lo"
 
 log = logger("balancers")
 
-_BALANCER_TABLES = ("clbs", "clb_groups", "nlbs", "nlb_listeners", "nlb_groups")
+_BALANCER_TABLES = ("clbs", "clb_groups", "access_lists", "nlbs", "nlb_listeners", "nlb_groups", "security_groups")
 
 
 def _nothing(_: Iterable[Frontend]) -> None:

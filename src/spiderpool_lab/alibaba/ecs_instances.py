@@ -1,4 +1,4 @@
-"""Actions of ECS 2014-05-26 that describe instances, instance types with their quotas, and security groups."""
+"""Actions of ECS 2014-05-26 that describe instances and instance types with their quotas."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from spiderpool_lab.alibaba import paging
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.alibaba.ecs_enis import describe_addresses, describe_tags, has_tags, timestamp
 from spiderpool_lab.alibaba.parameters import Parameters
-from spiderpool_lab.alibaba.refusals import Refusal, invalid, not_found
+from spiderpool_lab.alibaba.refusals import Refusal, invalid
 from spiderpool_lab.alibaba.registry import Answer, action
-from spiderpool_lab.alibaba.resources import Instance, InstanceType, NetworkInterface, SecurityGroup
+from spiderpool_lab.alibaba.resources import Instance, InstanceType, NetworkInterface
 
 INSTANCES_MAX = 100
 TYPES_MAX = 10
@@ -148,43 +148,4 @@ def _type(instance_type: InstanceType) -> dict[str, Any]:
         "EniIpv6AddressQuantity": instance_type.ipv6_addresses,
         "EniTrunkSupported": False,
         "EriQuantity": 0,
-    }
-
-
-@action(
-    "ecs",
-    "DescribeSecurityGroups",
-    required="RegionId",
-    optional="MaxResults NextToken PageNumber PageSize SecurityGroupId SecurityGroupIds Tag VpcId",
-)
-def describe_security_groups(account: Account, parameters: Parameters) -> Answer:
-    """ECS 2014-05-26 DescribeSecurityGroups: lists the security groups that pass all filters."""
-    identities = [str(item) for item in parameters.json_list("SecurityGroupIds")]
-    if single := parameters.text("SecurityGroupId"):
-        identities.append(single)
-    if parameters.text("VpcId") not in ("", account.vpc.identity):
-        raise not_found("InvalidVpcId.NotFound", "VPC", parameters.text("VpcId"))
-    found = [
-        group
-        for group in account.tables.security_groups
-        if (not identities or group.identity in identities) and has_tags(group.tags, parameters)
-    ]
-    page, token = paging.by_token(found, parameters, default=10, most=100)
-    return {
-        "RegionId": account.region,
-        "TotalCount": len(found),
-        "NextToken": token,
-        "SecurityGroups": {"SecurityGroup": [_group(account, group) for group in page]},
-    }
-
-
-def _group(account: Account, group: SecurityGroup) -> dict[str, Any]:
-    members = sum(group.identity in eni.security_groups for eni in account.tables.enis)
-    return {
-        "SecurityGroupId": group.identity,
-        "SecurityGroupName": group.name,
-        "SecurityGroupType": "normal",
-        "VpcId": account.vpc.identity,
-        "AvailableInstanceAmount": max(0, group.capacity - members),
-        "Tags": {"Tag": describe_tags(group.tags)},
     }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Literal
 
+from spiderpool_lab.alibaba.admitting import ClientRule, of_access_lists, of_security_groups
 from spiderpool_lab.alibaba.balancers import CLB, NLB, BalancerBackend, CLBListener, NLBGroup, NLBListener
 from spiderpool_lab.alibaba.tables import AccountTables
 
@@ -52,7 +53,8 @@ class Frontend:
     """An address and port of a load balancer with its targets.
 
     ``sticky`` frontends choose the target by the client's address. ``redirect`` is the port of the HTTPS listener that
-    clients are redirected to. ``cookie`` is the name of the cookie that binds a client to a target.
+    clients are redirected to. ``cookie`` is the name of the cookie that binds a client to a target. ``admission`` says
+    which clients are admitted.
     """
 
     address: str
@@ -63,6 +65,7 @@ class Frontend:
     redirect: int | None = None
     cookie: str | None = None
     proto_header: bool = False
+    admission: tuple[ClientRule, ...] = ()
 
     @property
     def layer_7(self) -> bool:
@@ -108,6 +111,7 @@ def _clb_frontend(tables: AccountTables, clb: CLB, listener: CLBListener) -> Fro
         int(forward) if forward else None,
         settings.get("Cookie", "SERVERID") if settings.get("StickySession") == "on" else None,
         settings.get("XForwardedFor_proto") == "on",
+        of_access_lists(tables, listener),
     )
 
 
@@ -150,7 +154,9 @@ def _nlb_frontends(tables: AccountTables) -> Iterator[Frontend]:
         owner, group = tables.nlbs.get(listener.balancer), tables.nlb_groups.get(listener.group)
         if owner is not None and group is not None and listener.status in _FORWARDING and listener.protocol != "TCPSSL":
             for address in _addresses(owner):
-                yield from (_nlb_frontend(address, listener, port, group) for port in listener.ports)
+                for port in listener.ports:
+                    found = _nlb_frontend(address, listener, port, group)
+                    yield replace(found, admission=of_security_groups(tables, owner, found.transport, port))
 
 
 def _addresses(owner: NLB) -> Iterator[str]:

@@ -32,6 +32,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from spiderpool_lab.alibaba import (
+    clb_access_lists,
     clb_balancers,
     clb_domains,
     clb_groups,
@@ -39,6 +40,7 @@ from spiderpool_lab.alibaba import (
     ecs_addresses,
     ecs_enis,
     ecs_instances,
+    ecs_security_groups,
     nlb_balancers,
     nlb_certificates,
     nlb_groups,
@@ -60,6 +62,7 @@ from spiderpool_lab.alibaba.tables import AccountTables
 from spiderpool_lab.certificates import Authority
 
 HANDLERS = (
+    clb_access_lists,
     clb_balancers,
     clb_domains,
     clb_groups,
@@ -67,6 +70,7 @@ HANDLERS = (
     ecs_addresses,
     ecs_enis,
     ecs_instances,
+    ecs_security_groups,
     nlb_balancers,
     nlb_certificates,
     nlb_groups,

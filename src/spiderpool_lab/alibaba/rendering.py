@@ -13,6 +13,8 @@ from spiderpool_lab.alibaba.forwarding import Frontend, Target
 TABLE = "balancers"
 _PRIORITY = -110
 """Runs before the fabric's own destination NAT, whose priority is dstnat (-100)."""
+_ADMISSION_PRIORITY = -120
+"""Runs before that, while packets have the address of the load balancer."""
 
 _DEFAULTS = (
     "defaults",
@@ -29,11 +31,17 @@ _DEFAULTS = (
 
 def nft_ruleset(found: Iterable[Frontend]) -> str:
     """Input for nft(8) that replaces the whole table in one transaction."""
-    rules = [_rule(frontend) for frontend in found if frontend.targets and not frontend.layer_7]
+    listed = [*found]
+    rules = [_rule(frontend) for frontend in listed if frontend.targets and not frontend.layer_7]
+    refusals = [line for frontend in listed for line in _admission(frontend)]
     chains = [
         line
         for hook in ("prerouting", "output")
-        for line in (f"  chain {hook} {{", f"    type nat hook {hook} priority {_PRIORITY};", *rules, "  }")
+        for line in (
+            *(f"  chain admit_{hook} {{", f"    type filter hook {hook} priority {_ADMISSION_PRIORITY};"),
+            *(*refusals, "  }"),
+            *(f"  chain {hook} {{", f"    type nat hook {hook} priority {_PRIORITY};", *rules, "  }"),
+        )
     ]
     return "\n".join([f"table inet {TABLE}", f"delete table inet {TABLE}", f"table inet {TABLE} {{", *chains, "}", ""])
 
@@ -44,8 +52,22 @@ def _rule(frontend: Frontend) -> str:
     total = sum(target.weight for target in frontend.targets)
     draw = f"jhash {family} saddr mod {total}" if frontend.sticky else f"numgen random mod {total}"
     elements = ", ".join(_shares(frontend.targets))
-    where = f"{family} daddr {frontend.address} {frontend.transport} dport {frontend.port}"
-    return f"    {where} dnat {family} addr . port to {draw} map {{ {elements} }}"
+    return f"    {_where(frontend)} dnat {family} addr . port to {draw} map {{ {elements} }}"
+
+
+def _admission(frontend: Frontend) -> Iterable[str]:
+    """The rules that drop packets of clients that a frontend does not admit; nothing tells these."""
+    family = "ip" if frontend.version == 4 else "ip6"
+    for rule in frontend.admission:
+        if rule.version == frontend.version:
+            source = "" if rule.source.endswith("/0") else f" {family} saddr {rule.source}"
+            yield f"    {_where(frontend)}{source} {'return' if rule.admits else 'drop'}"
+
+
+def _where(frontend: Frontend) -> str:
+    """What the packets of a frontend's clients have."""
+    family, transport = "ip" if frontend.version == 4 else "ip6", "tcp" if frontend.layer_7 else frontend.transport
+    return f"{family} daddr {frontend.address} {transport} dport {frontend.port}"
 
 
 def _shares(targets: Iterable[Target]) -> Iterable[str]:

@@ -102,13 +102,35 @@ class NetworkInterface:
 
 
 @dataclass(frozen=True, slots=True)
+class SecurityRule:
+    """An inbound rule of a security group. ``ports`` are ``first/last``, or -1/-1 for all."""
+
+    identity: str
+    policy: str
+    protocol: str
+    ports: str
+    source: str
+    priority: int
+    description: str = ""
+
+    @property
+    def accepts(self) -> bool:
+        """Whether clients of the source are admitted, rather than dropped."""
+        return self.policy == "accept"
+
+
+@dataclass(frozen=True, slots=True)
 class SecurityGroup:
-    """A security group; its rules are not simulated."""
+    """A security group; its rules hold for network load balancers, not for ENIs."""
 
     identity: str
     name: str = ""
     capacity: int = 2000
+    kind: str = "normal"
+    description: str = ""
+    rules: tuple[SecurityRule, ...] = ()
     tags: Tags = field(default_factory=dict)
+    created: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

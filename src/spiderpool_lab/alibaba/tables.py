@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from spiderpool_lab.alibaba.balancers import CLB, NLB, AsyncJob, CLBGroup, NLBGroup, NLBListener
+from spiderpool_lab.alibaba.balancers import CLB, NLB, AccessList, AsyncJob, CLBGroup, NLBGroup, NLBListener
 from spiderpool_lab.alibaba.resources import (
     EIP,
     Instance,
@@ -102,6 +102,7 @@ class AccountTables:
     reservations: Table[Reservation] = field(init=False)
     clbs: Table[CLB] = field(init=False)
     clb_groups: Table[CLBGroup] = field(init=False)
+    access_lists: Table[AccessList] = field(init=False)
     nlbs: Table[NLB] = field(init=False)
     nlb_listeners: Table[NLBListener] = field(init=False)
     nlb_groups: Table[NLBGroup] = field(init=False)
@@ -129,6 +130,7 @@ TABLES = (
     "reservations",
     "clbs",
     "clb_groups",
+    "access_lists",
     "nlbs",
     "nlb_listeners",
     "nlb_groups",

@@ -20,7 +20,7 @@ RESOURCES_MAX = 50
 
 _TABLES: dict[Product, dict[str, str]] = {
     "ecs": {"eni": "enis", "instance": "instances", "securitygroup": "security_groups"},
-    "slb": {"instance": "clbs", "vservergroup": "clb_groups"},
+    "slb": {"acl": "access_lists", "instance": "clbs", "vservergroup": "clb_groups"},
     "nlb": {"loadbalancer": "nlbs", "listener": "nlb_listeners", "servergroup": "nlb_groups"},
 }
 """product → ResourceType → name of the table with these resources."""

@@ -17,6 +17,8 @@ LENT = "{lent}"
 """Stands in an annotation for the identity of a balancer that the user has made."""
 ZONE_MAPS = "{zone-maps}"
 """Stands in an annotation for two zones, each with a vSwitch."""
+ACCESS_LIST = "{acl}"
+"""Stands in a setting for an access list of the user's, which admits everybody."""
 VSWITCH = "{vswitch}"
 """Stands in an annotation for a vSwitch of private classic balancers."""
 
@@ -90,7 +92,7 @@ _TUNED_CLASSIC = (
     ConsoleCall(
         "SetLoadBalancerTCPListenerAttribute",
         "listener",
-        {"AclStatus": "on", "AclId": "acl-9", "AclType": "white", "Scheduler": "wlc", "EstablishedTimeout": "600"},
+        {"AclStatus": "on", "AclId": ACCESS_LIST, "AclType": "white", "Scheduler": "wlc", "EstablishedTimeout": "600"},
         80,
     ),
     ConsoleCall("SetLoadBalancerTCPListenerAttribute", "listener", {"HealthCheckInterval": "5"}, 80),

@@ -14,7 +14,7 @@ from spiderpool_lab.switching.endpoints import ServedCluster, ServedService
 from spiderpool_lab.switching.holdings import BalancerHolding, holding
 from spiderpool_lab.switching.other_controller import OtherController
 from spiderpool_lab.switching.other_writer import HASH_LABEL, IDENTITY_LABEL, ServiceMarks
-from spiderpool_lab.switching.services import LENT, NAMESPACE, SERVICES, ConsoleCall, Json, SwitchedService
+from spiderpool_lab.switching.services import ACCESS_LIST, LENT, NAMESPACE, SERVICES, ConsoleCall, Json, SwitchedService
 
 READING = ("Describe", "Get", "List")
 
@@ -99,12 +99,15 @@ class SwitchStage:
 
     def set_at_console(self) -> None:
         """Make the settings that somebody makes at the console."""
+        made = self.admin.call("slb", "CreateAccessControlList", AclName="of-the-user")
+        everybody = [{"entry": "0.0.0.0/1"}, {"entry": "128.0.0.0/1"}]
+        self.admin.call("slb", "AddAccessControlListEntry", AclId=made["AclId"], AclEntrys=json.dumps(everybody))
         held = self.holdings()
         for service in self.services:
             for call in service.console:
-                self._set(service, call, held[service.name])
+                self._set(service, call, held[service.name], made["AclId"])
 
-    def _set(self, service: SwitchedService, call: ConsoleCall, held: BalancerHolding) -> None:
+    def _set(self, service: SwitchedService, call: ConsoleCall, held: BalancerHolding, access_list: str) -> None:
         product = "nlb" if service.is_network else "slb"
         (key,) = [key for key in held.listeners if key.endswith(f"/{call.port}")] if call.port else ("",)
         if not service.is_network or call.of == "balancer":
@@ -114,7 +117,8 @@ class SwitchStage:
         else:
             settings, _ = held.listener_settings[key]
             place = {"ServerGroupId": settings["ServerGroupId"]}
-        self.admin.call(product, call.action, **place, **call.parameters)
+        given = {key: access_list if text == ACCESS_LIST else text for key, text in call.parameters.items()}
+        self.admin.call(product, call.action, **place, **given)
 
     def holdings(self) -> dict[str, BalancerHolding]:
         """What each Service has in the cloud."""

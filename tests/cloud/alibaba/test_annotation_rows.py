@@ -16,6 +16,7 @@ from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_mo
 from spiderpool.core.cloud.loadbalancer.planning import plan
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool_lab.alibaba.account import Account, ENIAddresses, RecordedCall
+from spiderpool_lab.alibaba.balancers import AccessList
 from tests.cloud.alibaba import simulation
 from tests.cloud.alibaba.annotation_rows import PARTS, ROWS, SERVICES, AnnotationRow
 from tests.cloud.alibaba.balancers import api_of
@@ -48,6 +49,7 @@ def populated() -> Account:
     account = simulation.new_account()
     account.add_vswitch("172.31.208.0/20", zone="cn-hangzhou-h", identity="vsw-2", ipv6_block="2408:4005:2::/64")
     account.add_security_group(identity="sg-1")
+    account.tables.access_lists.put(AccessList("acl-1", "mine", 4))
     for name in "abc":
         account.add_instance(name, identity=f"i-{name}")
     addresses = ENIAddresses(secondaries=(POD,), ipv6=(POD_6,))

@@ -14,6 +14,7 @@ from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.planning import plan_removal
 from spiderpool.core.cloud.loadbalancer.values import MadeBalancer
 from spiderpool_lab.alibaba.balancers import CLB as AccountCLB
+from spiderpool_lab.alibaba.balancers import AccessList
 from tests.cloud.alibaba.balancers import (
     DNS,
     ENI,
@@ -53,7 +54,10 @@ CLASSIC_HISTORY: list[list[dict[str, Any]]] = [
         {"ports": [HTTP], "annotations": {"instance-charge-type": "PayBySpec", "delete-protection": "off"}},
         {"ports": [HTTP], "annotations": {"modification-protection": "NonProtection"}},
     ],
-    [{"ports": [HTTP], "annotations": {"address-type": "intranet", "acl-status": "on", "acl-id": "acl-1"}}],
+    [
+        {"ports": [HTTP], "annotations": {"address-type": "intranet", "acl-status": "on", "acl-id": "acl-1"}},
+        {"ports": [HTTP, DNS], "loadBalancerSourceRanges": ["10.0.0.0/8"], "annotations": {"address-type": "intranet"}},
+    ],
     [
         {"ports": [HTTP], "annotations": ENI, "snapshot": BackendSnapshot(slices=[endpoints(("172.31.192.10", "a"))])},
         {"ports": [HTTP], "annotations": ENI, "snapshot": BackendSnapshot(slices=[endpoints(("172.31.192.20", "b"))])},
@@ -67,6 +71,7 @@ CLASSIC_HISTORY: list[list[dict[str, Any]]] = [
 async def test_a_classic_balancer_becomes_what_it_should_be(
     balanced: SimulatedCloud, history: list[dict[str, Any]]
 ) -> None:
+    balanced.account.tables.access_lists.put(AccessList("acl-1", "mine", 4))
     for given in history:
         state = await with_enis(balanced, given)
         desired = model(balanced, *state.pop("ports"), **state)
@@ -77,6 +82,7 @@ async def test_a_classic_balancer_becomes_what_it_should_be(
     assert len(list(balanced.account.tables.clbs)) == 1
     await classic(balanced).carry_out(plan_removal(CLB, desired.owner, observed, preserve=False), observed)
     assert not list(balanced.account.tables.clbs)
+    assert [each.identity for each in balanced.account.tables.access_lists] == ["acl-1"]
 
 
 async def test_a_lent_balancer_is_left_as_it_was(balanced: SimulatedCloud) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from spiderpool_lab import namespaces
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.balancers import CLB, BalancerBackend, CLBGroup, CLBListener, ClbProtocol
+from spiderpool_lab.alibaba.balancers import CLB, AccessList, BalancerBackend, CLBGroup, CLBListener, ClbProtocol
 from spiderpool_lab.alibaba.clb_listeners import DEFAULTS
 from spiderpool_lab.alibaba.dataplane import SOURCE, DataPlane
 from spiderpool_lab.alibaba.forwarding import Frontend, Target
@@ -159,6 +159,28 @@ async def test_a_sticky_client_stays_with_its_server(account: Account, plane: Da
     await eventually(lambda: targets(plane) == 2)
     answers = await send(TrafficProbe(kind="http", target=PUBLIC, port=999), 10)
     assert len({answer["server"] for answer in answers}) == 1
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "http"])
+async def test_a_client_that_is_not_admitted_gets_no_answer(
+    account: Account, plane: DataPlane, protocol: ClbProtocol
+) -> None:
+    settings = {"HealthCheck": "off", "StickySession": "off"} if protocol == "http" else {}
+    balance(account, protocol, 999, AclStatus="on", AclId="acl-1", AclType="white", **settings)
+    probe = TrafficProbe(kind="http", target=PUBLIC, port=999, timeout=1.0)
+
+    async def is_answered(wanted: bool) -> bool:
+        return (await run(probe, namespaces.path(CLIENT))).ok == wanted
+
+    for entry, wanted in ((f"{CLIENT_ADDRESS}/32", True), ("198.51.100.0/24", False), ("203.0.113.0/24", True)):
+        account.tables.access_lists.put(AccessList("acl-1", "mine", 4, {entry: ""}))
+        await eventually(partial(admits, plane, entry))  # no request is under way while it changes
+        await eventually(partial(is_answered, wanted))
+
+
+def admits(plane: DataPlane, source: str) -> bool:
+    """Whether the only list that clients are admitted by now is that with a range."""
+    return any(rule.source == source for frontend in plane.applied for rule in frontend.admission)
 
 
 async def test_udp_keeps_the_clients_address(account: Account, plane: DataPlane) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from spiderpool_lab.alibaba.admitting import ClientRule
 from spiderpool_lab.alibaba.balancers import (
     CLB,
     NLB,
+    AccessList,
     BalancerBackend,
     CLBGroup,
     CLBListener,
@@ -22,6 +24,7 @@ from spiderpool_lab.alibaba.forwarding import Frontend, Target, frontends
 from spiderpool_lab.alibaba.nlb_groups import DEFAULTS as GROUP_DEFAULTS
 from spiderpool_lab.alibaba.nlb_groups import HEALTH_DEFAULTS
 from spiderpool_lab.alibaba.rendering import haproxy_config, nft_ruleset
+from spiderpool_lab.alibaba.resources import SecurityGroup, SecurityRule
 from spiderpool_lab.alibaba.tables import AccountTables
 
 pytestmark = pytest.mark.unit
@@ -118,3 +121,44 @@ def test_a_redirect_has_no_servers() -> None:
     text = haproxy_config([Frontend("47.98.0.1", 80, "http", (), redirect=443)], None, {})
     assert "redirect location https://" in text
     assert "server" not in text.partition("listen")[2]
+
+
+def ranges_of(frontend: Frontend) -> list[tuple[str, bool]]:
+    return [(rule.source, rule.admits) for rule in frontend.admission]
+
+
+NOBODY_ELSE = [("0.0.0.0/0", False), ("::/0", False)]
+
+
+def test_a_listener_admits_clients_by_its_access_lists() -> None:
+    account = tables("tcp", AclStatus="on", AclType="white", AclId="acl-1,acl-2")
+    account.access_lists.put(AccessList("acl-1", "one", 4, {"10.0.0.0/8": ""}))
+    assert ranges_of(frontends(account)[0]) == [("10.0.0.0/8", True), *NOBODY_ELSE]
+    account = tables("tcp", AclStatus="on", AclType="black", AclId="acl-1")
+    account.access_lists.put(AccessList("acl-1", "one", 4, {"10.0.0.0/8": ""}))
+    assert ranges_of(frontends(account)[0]) == [("10.0.0.0/8", False)]
+    account.access_lists.put(AccessList("acl-1", "one", 4))
+    assert ranges_of(frontends(account)[0]) == [], "without entries everybody is admitted"
+    assert ranges_of(frontends(tables("tcp", AclStatus="off", AclId="acl-1"))[0]) == []
+
+
+def test_an_nlb_admits_clients_by_the_rules_of_its_security_groups() -> None:
+    account = AccountTables()
+    zone = ZoneMapping("z", "vsw", "172.31.192.9")
+    account.nlbs.put(NLB("nlb-1", "n", "d", (zone,), {}, security_groups=("sg-1", "sg-2")))
+    account.nlb_groups.put(NLBGroup("sgp-1", "g", GROUP_DEFAULTS, HEALTH_DEFAULTS, BACKENDS))
+    account.nlb_listeners.put(NLBListener("lsn-1", "nlb-1", "TCP", 80, {"ServerGroupId": "sgp-1"}))
+    dropping = SecurityRule("sgr-1", "drop", "ALL", "-1/-1", "0.0.0.0/0", 100)
+    accepting = SecurityRule("sgr-2", "accept", "TCP", "80/81", "10.0.0.0/8", 1)
+    other_port = SecurityRule("sgr-3", "accept", "TCP", "443/443", "192.0.2.0/24", 1)
+    account.security_groups.put(SecurityGroup("sg-1", rules=(dropping,)))
+    account.security_groups.put(SecurityGroup("sg-2", rules=(other_port, accepting)))
+    assert ranges_of(frontends(account)[0]) == [("10.0.0.0/8", True), ("0.0.0.0/0", False)]
+
+
+def test_packets_of_clients_that_are_not_admitted_are_dropped() -> None:
+    admission = (ClientRule("10.0.0.0/8", True), ClientRule("0.0.0.0/0", False), ClientRule("::/0", False))
+    text = nft_ruleset([Frontend("47.98.137.75", 443, "https", (), admission=admission)])
+    where = "ip daddr 47.98.137.75 tcp dport 443"
+    assert f"    {where} ip saddr 10.0.0.0/8 return\n    {where} drop\n  }}" in text
+    assert text.count("drop") == 2
