@@ -53,9 +53,6 @@ DIFFERENCES = {
     "should preserve source pod IP for traffic thru service cluster IP": (
         "what pods send to a Service is masqueraded: docs/reference/data-path.md"
     ),
-    "should only allow access from service loadbalancer source ranges": (
-        "spec.loadBalancerSourceRanges is not served: docs/usage/load-balancers.md"
-    ),
     "should set TCP CLOSE_WAIT timeout": (
         "asks the client's node for a connection of its pod to another node, which passes it by: "
         "docs/reference/data-path.md"

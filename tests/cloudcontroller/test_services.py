@@ -339,7 +339,10 @@ async def test_an_ipv6_service_is_told_why_before_the_cloud_is_asked(cluster: Se
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ({"loadBalancerSourceRanges": ["10.0.0.0/8"]}, "the balancer would be open to all"),
+        (
+            {"loadBalancerSourceRanges": ["10.0.0.0/8"], "annotations": {"acl-status": "off"}},
+            "acl-status both say who is admitted",
+        ),
         (
             {"allocateLoadBalancerNodePorts": False, "annotations": {BACKEND_TYPE: "ecs"}},
             "so nodes cannot serve port 80",

@@ -23,14 +23,21 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     CreateBalancer,
     CreateGroup,
     CreateListener,
+    CreateSourceList,
     DeleteBalancer,
     DeleteGroup,
     DeleteListener,
+    DeleteSourceList,
+    GroupStep,
+    ListenerStep,
     RemoveServers,
+    ServerStep,
     SetBalancer,
     SetGroup,
     SetListener,
+    SetSourceList,
     SetWeights,
+    SourceListStep,
     StartListener,
     Step,
     Tag,
@@ -43,6 +50,7 @@ from spiderpool.core.cloud.loadbalancer.values import (
     ObservedLoadBalancer,
     ServerGroup,
     Settings,
+    SourceList,
 )
 
 UID = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
@@ -162,12 +170,47 @@ def _do(step: Step, observed: ObservedLoadBalancer | None) -> ObservedLoadBalanc
             assert identity == observed.identity
             assert all(observed.settings.get(key, value) == value for key, value in CLB.unprotected.items())
             return None
-        case CreateGroup() | SetGroup() | DeleteGroup() | AddServers() | SetWeights() | RemoveServers():
-            return replace(observed, groups=_groups(step, observed))
+        case _:
+            return _with_parts(step, observed)
+
+
+def _with_parts(
+    step: GroupStep | ServerStep | ListenerStep | SourceListStep, observed: ObservedLoadBalancer
+) -> ObservedLoadBalancer:
+    match step:
         case CreateListener() | SetListener() | StartListener() | DeleteListener():
             return replace(observed, listeners=_listeners(step, observed))
+        case CreateSourceList() | SetSourceList() | DeleteSourceList():
+            return replace(observed, source_lists=_source_lists(step, observed))
         case _:
-            assert_never(step)
+            return replace(observed, groups=_groups(step, observed))
+
+
+def _source_lists(
+    step: CreateSourceList | SetSourceList | DeleteSourceList, observed: ObservedLoadBalancer
+) -> tuple[SourceList, ...]:
+    """A list has entries, and none is deleted that a listener or the balancer uses."""
+    lists = {each.name: each for each in observed.source_lists}
+    match step:
+        case CreateSourceList(_, sources):
+            assert sources.entries
+            assert sources.name not in lists
+            lists[sources.name] = replace(sources, identity=f"list-{sources.name}")
+        case SetSourceList(_, sources, added, removed):
+            present = lists[sources.name]
+            assert (present.entries - removed) | added == sources.entries
+            lists[sources.name] = sources
+        case DeleteSourceList(name, identity):
+            used = [observed.settings, *(each.settings for each in observed.listeners)]
+            assert not any(name in lists_of(settings) for settings in used)
+            assert lists.pop(name).identity == identity
+    return tuple(lists.values())
+
+
+def lists_of(settings: Settings) -> list[str]:
+    """The lists by which a listener or a balancer of these settings admits clients."""
+    named = "" if settings.get("AclStatus") == "off" else settings.get("AclId", "")
+    return [each for each in (*named.split(","), *settings.get("SecurityGroupIds", "").split(",")) if each]
 
 
 def _groups(

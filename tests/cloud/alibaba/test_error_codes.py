@@ -74,6 +74,10 @@ pytestmark = pytest.mark.unit
         ("ResourceInOperating", 409, CloudConflict),
         ("OperationFailed.ListenerStatusNotSupport", 400, CloudConflict),
         ("OperationFailed.LastTaskNotFinished", 400, CloudConflict),
+        ("AclInUsed", 400, CloudConflict),
+        ("DependencyViolation", 403, CloudConflict),
+        ("AclNotExist", 404, CloudNotFound),
+        ("AuthorizationLimitExceed", 403, QuotaExceeded),
         ("InvalidServerId.NotExist", 400, CloudNotFound),
     ],
 )

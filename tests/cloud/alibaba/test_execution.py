@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
+from spiderpool.cloud.alibaba.clb_access_lists import AccessLists
 from spiderpool.cloud.alibaba.execution import Execution, halves, send_servers
 from spiderpool.cloud.provider import (
     CloudError,
@@ -34,6 +36,10 @@ from spiderpool.core.cloud.loadbalancer.values import BackendServer, Listener, O
 pytestmark = pytest.mark.unit
 
 
+async def _not_asked(action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    raise AssertionError(action)
+
+
 class PretendBalancer(Execution):
     """A balancer with one group ``g``, which refuses steps as told: by their types, and servers by their number.
 
@@ -45,7 +51,8 @@ class PretendBalancer(Execution):
     def __init__(
         self, present: Sequence[BackendServer], *, room: int = 99, full: str = "", refuses: tuple[type[Step], ...] = ()
     ) -> None:
-        super().__init__(ObservedLoadBalancer("lb-1", "b", "", groups=(ServerGroup("g", {}, frozenset(present)),)))
+        observed = ObservedLoadBalancer("lb-1", "b", "", groups=(ServerGroup("g", {}, frozenset(present)),))
+        super().__init__(observed, AccessLists(_not_asked))
         self.servers = [*present]
         self.fewest = len(self.servers)
         self.room, self.full, self.refused = room, full.split(), refuses

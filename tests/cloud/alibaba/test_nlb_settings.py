@@ -140,4 +140,4 @@ async def test_an_aspect_that_is_not_known_is_no_silent_success(balanced: Simula
     desired = model(balanced, HTTP, loadBalancerClass="alibabacloud.com/nlb", annotations=ZONES)
     assert desired.kind is NLB
     with pytest.raises(ValueError, match="has no aspect colour"):
-        await change(unused, "nlb-1", SetBalancer(desired, "colour", ()))
+        await change(unused, "nlb-1", SetBalancer(desired, "colour", ()), str)

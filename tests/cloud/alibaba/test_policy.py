@@ -44,7 +44,7 @@ def test_everything_called_is_allowed_and_nothing_else() -> None:
     balancers = {
         *(f"slb:{action}" for action in called("clb", "slb") | called("clb_domains", "slb")),
         *(f"nlb:{action}" for action in called("nlb", "nlb") | called("nlb_settings", "nlb")),
-        *(f"ecs:{action}" for action in called("pod_enis", "ecs")),
+        *(f"ecs:{action}" for action in called("pod_enis", "ecs") | called("security_groups", "ecs")),
         *(f"vpc:{action}" for action in called("elastic_ips", "vpc")),
     }
     assert balancers == listed("balancers")

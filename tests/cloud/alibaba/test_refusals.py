@@ -79,6 +79,10 @@ PLAYED = [
     for action in ACTIONS["balancers"]
     if action.startswith(f"{product}:") and action != "nlb:GetJobStatus"  # called where another is not permitted
 ]
+PLAYED += [(NLB, action) for action in ACTIONS["balancers"] if "SecurityGroup" in action and action.startswith("ecs:")]
+CLOSED = {False: [], True: ["10.0.0.0/8", "192.0.2.0/24"]}
+OTHERWISE_CLOSED = {False: [], True: ["10.0.0.0/8", "198.51.100.0/24"]}
+"""Whether only some clients are admitted → their ranges."""
 
 
 @pytest.fixture
@@ -93,16 +97,28 @@ def zoned(balanced: SimulatedCloud) -> SimulatedCloud:
     return balanced
 
 
-def first(simulated: SimulatedCloud, kind: BalancerKind, **further: str) -> LoadBalancerModel:
+def closed(annotations: dict[str, str], kind: BalancerKind, *, by_ranges: bool) -> dict[str, str]:
+    """The annotations of a Service, without those that say who is admitted where its ranges do."""
+    left_out = kind.source_lists.suffixes if by_ranges else frozenset()
+    return {key: value for key, value in annotations.items() if key not in left_out}
+
+
+def first(
+    simulated: SimulatedCloud, kind: BalancerKind, *, by_ranges: bool = False, **further: str
+) -> LoadBalancerModel:
     """A balancer with a port of each protocol, and one that goes."""
-    spec = {**spec_of(kind), "annotations": (CLASSIC if kind is CLB else NETWORK) | further}
+    given = closed((CLASSIC if kind is CLB else NETWORK) | further, kind, by_ranges=by_ranges)
+    spec = {**spec_of(kind), "annotations": given, "loadBalancerSourceRanges": CLOSED[by_ranges]}
     return model(simulated, HTTP, DNS, WEB, SECURE, EXTRA, snapshot=BEFORE, **spec)
 
 
-def second(simulated: SimulatedCloud, kind: BalancerKind, **further: str) -> LoadBalancerModel:
+def second(
+    simulated: SimulatedCloud, kind: BalancerKind, *, by_ranges: bool = False, **further: str
+) -> LoadBalancerModel:
     """The same with other settings everywhere, a server more, a server less, and a port less."""
     annotations = CLASSIC | CLASSIC_CHANGES if kind is CLB else NETWORK | NETWORK_CHANGES
-    spec = {**spec_of(kind), "annotations": annotations | further}
+    given = closed(annotations | further, kind, by_ranges=by_ranges)
+    spec = {**spec_of(kind), "annotations": given, "loadBalancerSourceRanges": OTHERWISE_CLOSED[by_ranges]}
     return model(simulated, HTTP, DNS, WEB, SECURE, snapshot=AFTER, **spec)
 
 
@@ -147,22 +163,26 @@ async def remove(cloud: LoadBalancerAPI, desired: LoadBalancerModel, *, preserve
 async def test_each_action_is_refused_once(zoned: SimulatedCloud, kind: BalancerKind, action: str) -> None:
     cloud = api_of(zoned, kind)
     refuse = Fault(kind="refuse", actions=action, code=CODE, status=400, times=1)
+    by_ranges = kind is CLB or action.startswith("ecs:")
     if ":Create" in action or action == "slb:StartLoadBalancerListener":
         zoned.account.set_fault(refuse)
-    await settle(zoned, cloud, first(zoned, kind))
+    await settle(zoned, cloud, first(zoned, kind, by_ranges=by_ranges))
     if CODE not in zoned.outcomes(action):
         zoned.account.set_fault(refuse)
     if action == "nlb:StartListener":
         stopped = next(each for each in zoned.account.tables.nlb_listeners if each.port == EXTRA["port"])
         zoned.account.tables.nlb_listeners.put(replace(stopped, status="Stopped"))
         await settle(zoned, cloud, first(zoned, kind))
-    desired = second(zoned, kind, **(PRIVATE if action == "nlb:UpdateLoadBalancerAddressTypeConfig" else {}))
+    private = PRIVATE if action == "nlb:UpdateLoadBalancerAddressTypeConfig" else {}
+    desired = second(zoned, kind, by_ranges=by_ranges, **private)
     await settle(zoned, cloud, desired)
     await remove(cloud, desired, preserve=action.endswith("tagResources"))
     if CODE not in zoned.outcomes(action):
         pytest.skip("nothing here needs it")
     tables = zoned.account.tables
-    assert action.endswith("tagResources") or not [*tables.clbs, *tables.nlbs, *tables.clb_groups, *tables.nlb_groups]
+    if not action.endswith("tagResources"):
+        assert not [*tables.clbs, *tables.nlbs, *tables.clb_groups, *tables.nlb_groups, *tables.access_lists]
+        assert {each.identity for each in tables.security_groups} == {"sg-1", "sg-2"}
 
 
 @pytest.mark.parametrize(

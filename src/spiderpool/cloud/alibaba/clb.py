@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ from spiderpool.cloud.alibaba.answers import (
     optional,
     required,
 )
+from spiderpool.cloud.alibaba.clb_access_lists import AccessLists
 from spiderpool.cloud.alibaba.clb_answers import SERVER_TYPES
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
 from spiderpool.cloud.alibaba.common import (
@@ -32,6 +34,7 @@ from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable, NotPermit
 from spiderpool.core.cloud.alibaba.clb import ASPECTS, DOMAINS, SERVER_PORT, UNPROTECTED
 from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.alibaba.naming import MAX_DESCRIPTION, balancer_name, name_tag, own_tags
+from spiderpool.core.cloud.loadbalancer.source_lists import unused
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     BalancerStep,
@@ -104,6 +107,7 @@ class ClassicLoadBalancers:
     def __init__(self, client: OpenAPIClient, region: str) -> None:
         self._client = client
         self._region = region
+        self.source_lists = AccessLists(self.call)
 
     async def find(
         self, owner: BalancerOwner, identity: str = "", lent: Collection[str] = ()
@@ -146,7 +150,9 @@ class ClassicLoadBalancers:
         return await _ClassicExecution(self, observed).carry_out(steps)
 
     async def delete_leftovers(self, owner: BalancerOwner) -> None:
-        """Nothing: a classic balancer's parts go with it."""
+        """Deletes the access list of a Service whose balancer is gone: all other parts go with that."""
+        found = ObservedLoadBalancer("", "", "", source_lists=await self.source_lists.look(owner))
+        await self.carry_out([*unused(CLB, found, ())], found)
 
     async def call(self, action: str, parameters: Mapping[str, Any], *, token: bool = False) -> Json:
         """Calls an action in this region."""
@@ -162,8 +168,8 @@ class ClassicLoadBalancers:
 
     async def _observed(self, described: Json, owner: BalancerOwner, lent: Collection[str]) -> ObservedLoadBalancer:
         identity = clb_answers.identity_of(described)
-        groups = await self._groups(identity, owner, lent)
-        names = {group.identity: group.name for group in groups}
+        groups, lists = await asyncio.gather(self._groups(identity, owner, lent), self.source_lists.look(owner))
+        names = {group.identity: group.name for group in groups} | {each.identity: each.name for each in lists}
         return ObservedLoadBalancer(
             identity=identity,
             name=optional(described, "LoadBalancerName"),
@@ -174,6 +180,7 @@ class ClassicLoadBalancers:
                 await side_by_side(self._listener(identity, each, names) for each in await self._listeners(identity))
             ),
             groups=tuple(groups),
+            source_lists=lists,
         )
 
     async def _listeners(self, identity: str) -> list[Json]:
@@ -217,7 +224,7 @@ class _ClassicExecution(Execution):
     batch = BATCH
 
     def __init__(self, balancers: ClassicLoadBalancers, observed: ObservedLoadBalancer | None) -> None:
-        super().__init__(observed)
+        super().__init__(observed, balancers.source_lists)
         self._call = balancers.call
 
     async def change_balancer(self, step: BalancerStep) -> None:
@@ -341,6 +348,7 @@ class _ClassicExecution(Execution):
             "Description": listener.description,
             **{key: value for key, value in listener.settings.items() if key != DOMAINS},
         }
+        sent |= {"AclId": self.by_identity(sent["AclId"])} if "AclId" in sent else {}
         return sent | ({"VServerGroupId": self.groups[listener.group]} if listener.group else {})
 
 

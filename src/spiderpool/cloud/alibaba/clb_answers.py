@@ -49,36 +49,36 @@ def settings_of(described: Json) -> Settings:
     return found | {"InternetChargeType": codes.get(charge, charge)}
 
 
-def listener_of(described: Json, groups: Mapping[str, str]) -> Listener:
-    """Returns a listener; ``groups``: identity of a server group → its name."""
+def listener_of(described: Json, names: Mapping[str, str]) -> Listener:
+    """Returns a listener; ``names``: identity of a server group, or of a list of admitted clients → its name."""
     protocol = required(described, "ListenerProtocol").lower()
     group = optional(described, "VServerGroupId")
     return Listener(
         port=number(described, "ListenerPort"),
         protocol=protocol,
         description=optional(described, "Description"),
-        group=groups.get(group, group),
-        settings={**DEFAULTS.get(protocol, {}), **_listener_settings(described, protocol)},
+        group=names.get(group, group),
+        settings={**DEFAULTS.get(protocol, {}), **_listener_settings(described, protocol, names)},
         running=described.get("Status") != "stopped",
     )
 
 
-def _listener_settings(described: Json, protocol: str) -> dict[str, str]:
+def _listener_settings(described: Json, protocol: str, names: Mapping[str, str]) -> dict[str, str]:
     config = part(described, f"{protocol.upper()}ListenerConfig")
     found = {key: text(value) for key, value in config.items()}
     if protocol in ("tcp", "udp") and "HealthCheck" in found:
         found["HealthCheckSwitch"] = found.pop("HealthCheck")
     found |= {key: text(described.get(key)) for key in ("Bandwidth", "Scheduler", "AclStatus", "AclType")}
-    found["AclId"] = _acl(described)
+    found["AclId"] = ",".join(sorted(names.get(each, each) for each in _access_lists(described)))
     if found.get("HealthCheckConnectPort") == "0":
         del found["HealthCheckConnectPort"]
     return {key: value for key, value in found.items() if value}
 
 
-def _acl(described: Json) -> str:
+def _access_lists(described: Json) -> list[str]:
     nested = isinstance(described.get("AclIds"), dict)
     listed = texts(part(described, "AclIds"), "AclId") if nested else texts(described, "AclIds")
-    return ",".join(sorted(listed or filter(None, text(described.get("AclId")).split(","))))
+    return listed or [each for each in text(described.get("AclId")).split(",") if each]
 
 
 def server_of(described: Json) -> BackendServer:

@@ -64,6 +64,8 @@ MEANINGS: tuple[tuple[type[CloudError], tuple[str, ...]], ...] = (
             "*ResourceInOperating*",
             "*ListenerStatusNotSupport",
             "*LastTaskNotFinished",
+            "AclInUsed*",
+            "DependencyViolation*",
         ),
     ),
     (CloudUnavailable, ("InternalError*", "ServiceUnavailable*", "SystemBusy*")),

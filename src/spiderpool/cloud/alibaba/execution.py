@@ -8,9 +8,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from spiderpool.cloud.alibaba.source_lists import SourceLists
 from spiderpool.cloud.provider import CloudError, CloudNotFound, QuotaExceeded, Rejected, StepsRefused
 from spiderpool.cloud.step_runner import StepRunner
 from spiderpool.core.cloud.loadbalancer.steps import (
@@ -19,9 +21,11 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     CreateBalancer,
     CreateGroup,
     CreateListener,
+    CreateSourceList,
     DeleteBalancer,
     DeleteGroup,
     DeleteListener,
+    DeleteSourceList,
     GroupStep,
     ListenerStep,
     RemoveServers,
@@ -29,7 +33,9 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     SetBalancer,
     SetGroup,
     SetListener,
+    SetSourceList,
     SetWeights,
+    SourceListStep,
     StartListener,
     Step,
     Tag,
@@ -48,8 +54,10 @@ class Execution(ABC):
     batch: int
     """Servers that one call may add, change or remove."""
 
-    def __init__(self, observed: ObservedLoadBalancer | None) -> None:
+    def __init__(self, observed: ObservedLoadBalancer | None, source_lists: SourceLists) -> None:
         self._observed = observed
+        self._source_lists = source_lists
+        self._lists = {each.name: each.identity for each in observed.source_lists} if observed else {}
         self.identity = observed.identity if observed else ""
         groups = observed.groups if observed else ()
         self.groups = {group.name: group.identity for group in groups}  # name → identity, also of groups made here
@@ -88,8 +96,26 @@ class Execution(ABC):
                 await self._send(type(step), group, servers)
             case CreateListener() | SetListener() | StartListener() | DeleteListener():
                 await self.change_listener(step)
+            case CreateSourceList() | SetSourceList() | DeleteSourceList():
+                await self._change_source_list(step)
             case unknown:
                 assert_never(unknown)
+
+    async def _change_source_list(self, step: SourceListStep) -> None:
+        match step:
+            case CreateSourceList(model, sources):
+                self._lists[sources.name] = await self._source_lists.create(model, sources)
+            case SetSourceList(model, sources, added, removed):
+                await self._source_lists.change(model.owner, sources, added, removed)
+            case DeleteSourceList(_, identity):
+                with suppress(CloudNotFound):
+                    await self._source_lists.delete(identity)
+            case unknown:
+                assert_never(unknown)
+
+    def by_identity(self, names: str) -> str:
+        """Returns a text with the names of lists, and identities of others, as one with identities alone."""
+        return ",".join(self._lists.get(name, name) for name in names.split(","))
 
     async def _add(self, group: str, servers: list[BackendServer]) -> None:
         """Adds servers to a group. Raises QuotaExceeded, and remembers those that found no room."""

@@ -24,6 +24,7 @@ from spiderpool.cloud.alibaba.common import (
 from spiderpool.cloud.alibaba.execution import Execution
 from spiderpool.cloud.alibaba.nlb_answers import RANGE, SERVER_TYPES
 from spiderpool.cloud.alibaba.nlb_jobs import PAUSE, TIMEOUT, Jobs
+from spiderpool.cloud.alibaba.security_groups import SecurityGroups
 from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable, NotPermitted
 from spiderpool.core.cloud.alibaba.kinds import NLB
 from spiderpool.core.cloud.alibaba.naming import balancer_name, name_tag, own_tags
@@ -34,6 +35,7 @@ from spiderpool.core.cloud.alibaba.nlb import (
     LISTS,
     UNPROTECTED,
 )
+from spiderpool.core.cloud.loadbalancer.source_lists import unused
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     BalancerStep,
@@ -90,6 +92,7 @@ class NetworkLoadBalancers:
         self._region = region
         self._pause = pause
         self._jobs = Jobs(self._status, pause)
+        self.source_lists = SecurityGroups(client, region)
 
     async def find(
         self, owner: BalancerOwner, identity: str = "", lent: Collection[str] = ()
@@ -124,12 +127,11 @@ class NetworkLoadBalancers:
         return await _NetworkExecution(self, observed).carry_out(steps)
 
     async def delete_leftovers(self, owner: BalancerOwner) -> None:
-        """Deletes the server groups of a Service whose balancer is gone."""
-        groups = tuple(await self._groups(owner))
-        await self.carry_out(
-            [DeleteGroup(group.name, group.identity) for group in groups],
-            ObservedLoadBalancer("", "", "", groups=groups),
-        )
+        """Deletes the server groups, and the security group, of a Service whose balancer is gone."""
+        groups, lists = tuple(await self._groups(owner)), await self.source_lists.look(owner)
+        found = ObservedLoadBalancer("", "", "", groups=groups, source_lists=lists)
+        steps = [DeleteGroup(group.name, group.identity) for group in groups]
+        await self.carry_out([*steps, *unused(NLB, found, ())], found)
 
     async def change(self, action: str, parameters: Mapping[str, Any]) -> Json:
         """Calls an action that changes something, and waits for its job. Raises CloudError."""
@@ -169,17 +171,19 @@ class NetworkLoadBalancers:
     async def _observed(self, described: Json, owner: BalancerOwner, lent: Collection[str]) -> ObservedLoadBalancer:
         identity = nlb_answers.identity_of(described)
         groups = [*await self._groups(owner), *await self._lent(lent, owner)]
-        names = {group.identity: group.name for group in groups}
+        lists = await self.source_lists.look(owner)
+        names = {group.identity: group.name for group in groups} | {each.identity: each.name for each in lists}
         sent = {"LoadBalancerIds": [identity]}
         listeners = await all_objects(self._call, "ListListeners", sent, "Listeners")
         return ObservedLoadBalancer(
             identity=identity,
             name=optional(described, "LoadBalancerName"),
             address=optional(described, "DNSName"),
-            settings=nlb_answers.settings_of(described),
+            settings=nlb_answers.settings_of(described, names),
             tags=nlb_answers.tags_of(described),
             listeners=tuple(await side_by_side(self._listener(each, names) for each in listeners)),
             groups=tuple(groups),
+            source_lists=lists,
         )
 
     async def _listener(self, described: Json, groups: Mapping[str, str]) -> Listener:
@@ -228,7 +232,7 @@ class _NetworkExecution(Execution):
     batch = BATCH
 
     def __init__(self, balancers: NetworkLoadBalancers, observed: ObservedLoadBalancer | None) -> None:
-        super().__init__(observed)
+        super().__init__(observed, balancers.source_lists)
         self._balancers = balancers
         self._change = balancers.change
         self._resource_group = observed.settings.get("ResourceGroupId", "") if observed else ""
@@ -272,7 +276,7 @@ class _NetworkExecution(Execution):
             case "attributes":
                 await self._change("UpdateLoadBalancerAttribute", {"LoadBalancerId": self.identity, **settings})
             case _:
-                await nlb_settings.change(self._change, self.identity, step)
+                await nlb_settings.change(self._change, self.identity, step, self.by_identity)
 
     async def _tag(self, action: str, parameters: Json) -> None:
         await self._change(action, {"ResourceType": "loadbalancer", "ResourceId": [self.identity], **parameters})

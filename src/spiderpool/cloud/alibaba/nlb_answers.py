@@ -47,18 +47,21 @@ def fits(described: Json, request: Json) -> bool:
     return named and called and tags.items() <= tags_of(described).items()
 
 
-def settings_of(described: Json) -> Settings:
-    """Returns the parameters of a balancer that can be set, without those that the answer leaves empty."""
-    names = (
+def settings_of(described: Json, names: Mapping[str, str]) -> Settings:
+    """Returns the parameters of a balancer that can be set, without those that the answer leaves empty.
+
+    ``names``: identity of a security group of ours → its name.
+    """
+    parameters = (
         "LoadBalancerName AddressType AddressIpVersion Ipv6AddressType ResourceGroupId CrossZoneEnabled "
         "BandwidthPackageId"
     )
-    found = {name: text(described.get(name)) for name in names.split() if text(described.get(name))}
+    found = {name: text(described.get(name)) for name in parameters.split() if text(described.get(name))}
     deletion, modification = (part(described, f"{which}ProtectionConfig") for which in ("Deletion", "Modification"))
     return found | {
         "DeletionProtectionEnabled": text(deletion.get("Enabled", False)),
         "ModificationProtectionStatus": optional(modification, "Status") or "NonProtection",
-        "SecurityGroupIds": ",".join(sorted(texts(described, "SecurityGroupIds"))),
+        "SecurityGroupIds": ",".join(sorted(names.get(each, each) for each in texts(described, "SecurityGroupIds"))),
         **nlb_settings.of_zones(described),
     }
 

@@ -23,8 +23,8 @@ CERTIFICATES_BATCH = 15
 """Certificates that one call may add or remove."""
 
 
-async def change(call: Change, identity: str, step: SetBalancer) -> None:
-    """Changes one aspect of a balancer. Raises CloudError."""
+async def change(call: Change, identity: str, step: SetBalancer, by_identity: Callable[[str], str]) -> None:
+    """Changes one aspect of a balancer; ``by_identity`` spells names of security groups. Raises CloudError."""
     named: Json = {"LoadBalancerId": identity}
     match step.aspect:
         case "address type":
@@ -38,7 +38,7 @@ async def change(call: Change, identity: str, step: SetBalancer) -> None:
             await _change_package(call, named, step.changes)
         case "security groups":
             (only,) = step.changes
-            await _change_security_groups(call, named, only.old, only.new)
+            await _change_security_groups(call, named, by_identity(only.old), by_identity(only.new))
         case aspect:
             raise ValueError(f"a network balancer has no aspect {aspect}")
 

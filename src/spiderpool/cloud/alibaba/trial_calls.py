@@ -3,7 +3,7 @@
 Reads are made for real. Changes have ``DryRun``, where the API has it, and name what does not exist besides; so a
 policy that lacks the action refuses it, and one that has it lets it through to another refusal. Changes without
 DryRun are tried only if the user says so, as nothing but the identity keeps them from changing something.
-`CreateLoadBalancer` of SLB names nothing and has no DryRun: it is never tried.
+`CreateLoadBalancer` and `CreateAccessControlList` of SLB name nothing and have no DryRun: they are never tried.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ _SLB, _NLB, _ENI = f"lb-{ABSENT}", f"nlb-{ABSENT}", f"eni-{ABSENT}"
 _GROUP, _LISTENER, _NLB_GROUP = f"rsp-{ABSENT}", f"lsn-{ABSENT}", f"sgp-{ABSENT}"
 _EXTENSION = f"de-{ABSENT}"
 _PACKAGE = f"cbwp-{ABSENT}"
+_ACL, _SECURITY_GROUP = f"acl-{ABSENT}", f"sg-{ABSENT}"
+_ACL_ENTRIES = {"AclId": _ACL, "AclEntrys": '[{"entry": "192.0.2.0/24"}]'}
+_RULES = [{"IpProtocol": "ALL", "PortRange": "-1/-1", "SourceCidrIp": "192.0.2.0/24", "Policy": "drop"}]
 _ZONES = [{"ZoneId": f"zone-{ABSENT}", "VSwitchId": f"vsw-{ABSENT}"}]
 _SERVERS = [{"ServerId": f"i-{ABSENT}", "ServerType": "Ecs", "Port": 80}]
 _SLB_SERVERS = f'[{{"ServerId": "i-{ABSENT}", "Port": "80", "Type": "ecs"}}]'
@@ -29,9 +32,15 @@ _SLB_LISTENER = {"LoadBalancerId": _SLB, "ListenerPort": 1}
 PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "ecs:AssignIpv6Addresses": {"NetworkInterfaceId": _ENI, "Ipv6AddressCount": 1},
     "ecs:AssignPrivateIpAddresses": {"NetworkInterfaceId": _ENI, "SecondaryPrivateIpAddressCount": 1},
+    "ecs:AuthorizeSecurityGroup": {"SecurityGroupId": _SECURITY_GROUP, "Permissions": _RULES},
+    "ecs:CreateSecurityGroup": {"SecurityGroupName": ABSENT, "VpcId": f"vpc-{ABSENT}"},
+    "ecs:DeleteSecurityGroup": {"SecurityGroupId": _SECURITY_GROUP},
     "ecs:DescribeInstances": {},
     "ecs:DescribeInstanceTypes": {"MaxResults": 1},
     "ecs:DescribeNetworkInterfaces": {"MaxResults": 1},
+    "ecs:DescribeSecurityGroupAttribute": {"SecurityGroupId": _SECURITY_GROUP},
+    "ecs:DescribeSecurityGroups": {"MaxResults": 1},
+    "ecs:RevokeSecurityGroup": {"SecurityGroupId": _SECURITY_GROUP, "Permissions": _RULES},
     "ecs:UnassignIpv6Addresses": {"NetworkInterfaceId": _ENI, "Ipv6Address": ["2001:db8::1"]},
     "ecs:UnassignPrivateIpAddresses": {"NetworkInterfaceId": _ENI, "PrivateIpAddress": ["192.0.2.1"]},
     "nlb:AddServersToServerGroup": {"ServerGroupId": _NLB_GROUP, "Servers": _SERVERS},
@@ -71,6 +80,7 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "nlb:UpdateLoadBalancerZones": {"LoadBalancerId": _NLB, "ZoneMappings": _ZONES},
     "nlb:UpdateServerGroupAttribute": {"ServerGroupId": _NLB_GROUP},
     "nlb:UpdateServerGroupServersAttribute": {"ServerGroupId": _NLB_GROUP, "Servers": _SERVERS},
+    "slb:AddAccessControlListEntry": _ACL_ENTRIES,
     "slb:AddVServerGroupBackendServers": {"VServerGroupId": _GROUP, "BackendServers": _SLB_SERVERS},
     "slb:CreateDomainExtension": _SLB_LISTENER | {"Domain": f"{ABSENT}.example.com", "ServerCertificateId": ABSENT},
     "slb:CreateLoadBalancerHTTPListener": _SLB_LISTENER | {"HealthCheck": "off", "StickySession": "off"},
@@ -78,10 +88,13 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "slb:CreateLoadBalancerTCPListener": _SLB_LISTENER,
     "slb:CreateLoadBalancerUDPListener": _SLB_LISTENER,
     "slb:CreateVServerGroup": {"LoadBalancerId": _SLB},
+    "slb:DeleteAccessControlList": {"AclId": _ACL},
     "slb:DeleteDomainExtension": {"DomainExtensionId": _EXTENSION},
     "slb:DeleteLoadBalancer": {"LoadBalancerId": _SLB},
     "slb:DeleteLoadBalancerListener": _SLB_LISTENER | {"ListenerProtocol": "tcp"},
     "slb:DeleteVServerGroup": {"VServerGroupId": _GROUP},
+    "slb:DescribeAccessControlListAttribute": {"AclId": _ACL},
+    "slb:DescribeAccessControlLists": {"PageSize": 1},
     "slb:DescribeDomainExtensions": _SLB_LISTENER,
     "slb:DescribeLoadBalancerListeners": {"MaxResults": 1},
     "slb:DescribeLoadBalancers": {"PageSize": 1, "PageNumber": 1},
@@ -90,6 +103,7 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "slb:ModifyLoadBalancerInstanceChargeType": {"LoadBalancerId": _SLB, "InstanceChargeType": "PayByCLCU"},
     "slb:ModifyLoadBalancerInstanceSpec": {"LoadBalancerId": _SLB, "LoadBalancerSpec": "slb.s1.small"},
     "slb:ModifyLoadBalancerInternetSpec": {"LoadBalancerId": _SLB, "InternetChargeType": "paybytraffic"},
+    "slb:RemoveAccessControlListEntry": _ACL_ENTRIES,
     "slb:RemoveVServerGroupBackendServers": {"VServerGroupId": _GROUP, "BackendServers": _SLB_SERVERS},
     "slb:SetDomainExtensionAttribute": {"DomainExtensionId": _EXTENSION, "ServerCertificateId": ABSENT},
     "slb:SetLoadBalancerDeleteProtection": {"LoadBalancerId": _SLB, "DeleteProtection": "on"},
@@ -111,7 +125,7 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
 
 WITHOUT_REGION = frozenset({"ecs:DescribeInstanceTypes", "nlb:GetJobStatus", "nlb:ListAsynJobs"})
 """Actions that take no RegionId; all others do."""
-NEVER = frozenset({"slb:CreateLoadBalancer"})
+NEVER = frozenset({"slb:CreateAccessControlList", "slb:CreateLoadBalancer"})
 """Actions that nothing would keep from being carried out."""
 
 

@@ -325,17 +325,81 @@ def test_tcp_and_udp_on_one_port_number_are_two_ports(both: str) -> None:
 
 SHUT = ["10.0.0.0/8"]
 ALL = ["0.0.0.0/0"]
-OPEN = "is not served, and the balancer would be open to all: remove it, and use annotation "
+OLDER = "service.beta.kubernetes.io/load-balancer-source-ranges"
+
+
+@pytest.mark.parametrize(
+    ("kind", "annotations", "ranges", "said"),
+    [
+        (
+            "clb",
+            {"acl-status": "on", "acl-id": "acl-1"},
+            SHUT,
+            f"annotation {PREFIX}acl-id and annotation {PREFIX}acl-st",
+        ),
+        ("clb", {"acl-status": "off"}, SHUT, "loadBalancerSourceRanges and annotation"),
+        ("nlb", {"security-group-ids": ""}, SHUT, f"annotation {PREFIX}security-group-ids both say who is admitted"),
+        ("clb", {OLDER: "10.0.0.0/8", "acl-status": "off"}, [], f"{OLDER} and annotation {PREFIX}acl-status both say"),
+        ("clb", {}, ["::/0"], "admits nobody, as the balancer has IPv4 addresses alone: add a range of these"),
+        ("clb", {"ip-version": "ipv6"}, SHUT, "admits nobody, as the balancer has IPv6 addresses alone"),
+        ("clb", {}, ["10.0.0.0/8", "office"], "'office' is no range of addresses such as 10.0.0.0/8"),
+        (
+            "clb",
+            {},
+            [f"10.0.{n // 256}.{n % 256}/32" for n in range(300)],
+            "300 ranges, and the balancer's access list",
+        ),
+        ("nlb", {}, [f"10.0.0.{number}/32" for number in range(198)], "group has room for 197"),
+        ("clb", {"id": "lb-1"}, SHUT, f"needs annotation {PREFIX}force-override-listeners: true, as the listeners"),
+        ("nlb", {"id": "nlb-1"}, SHUT, "would be for all that use balancer nlb-1, which is yours: remove it, and put"),
+    ],
+)
+def test_ranges_that_cannot_be_served(kind: str, annotations: dict[str, str], ranges: list[str], said: str) -> None:
+    given = annotations if kind == "clb" or "id" in annotations else {"zone-maps": "a:v,b:w", **annotations}
+    (fault,) = found(given, kind=kind, loadBalancerSourceRanges=ranges)
+    assert said in fault
+
+
+@pytest.mark.parametrize(
+    ("kind", "annotations", "ranges"),
+    [
+        ("clb", {}, SHUT),
+        ("clb", {OLDER: "10.0.0.0/8"}, []),
+        ("clb", {"acl-status": "on", "acl-id": "acl-1"}, ALL),
+        ("clb", {"id": "lb-1", "force-override-listeners": "true"}, SHUT),
+        ("clb", {"ip-version": "ipv6"}, ["2001:db8::/32"]),
+        ("clb", {}, [f"10.0.{n // 256}.{n % 256}/32" for n in range(299)]),
+        ("nlb", {}, [f"10.0.0.{number}/32" for number in range(197)]),
+        ("nlb", {"ip-version": "dualstack"}, SHUT),
+        ("nlb", {"id": "nlb-1"}, ALL),
+    ],
+)
+def test_ranges_that_are_served(kind: str, annotations: dict[str, str], ranges: list[str]) -> None:
+    given = annotations if kind == "clb" or "id" in annotations else {"zone-maps": "a:v,b:w", **annotations}
+    assert found(given, kind=kind, loadBalancerSourceRanges=ranges) == ()
+
+
+@pytest.mark.parametrize(
+    ("annotations", "ranges", "said"),
+    [
+        ({}, ["10.0.0.0/8", "2001:db8::/32"], "2001:db8::/32 has no effect: the balancer has no IPv6 address"),
+        ({"ip-version": "ipv6"}, ["10.0.0.0/8", "::/0"], "10.0.0.0/8 has no effect: the balancer has no IPv4 address"),
+        (
+            {"protocol-port": "http:80,https:443", "forward-port": "80:443", "cert-id": "crt"},
+            SHUT,
+            "has no effect on port 80, which does nothing but redirect clients",
+        ),
+    ],
+)
+def test_ranges_without_an_effect_are_told(annotations: dict[str, str], ranges: list[str], said: str) -> None:
+    requested = service(HTTP, {"port": 443}, annotations=annotations, loadBalancerSourceRanges=ranges)
+    (remark,) = remarks(requested, options_of(requested, KINDS["clb"]))
+    assert said in remark
 
 
 @pytest.mark.parametrize(
     ("kind", "spec", "said"),
     [
-        ("clb", {"loadBalancerSourceRanges": SHUT}, f"{OPEN}{PREFIX}acl-status: on and {PREFIX}acl-id instead"),
-        ("nlb", {"loadBalancerSourceRanges": SHUT}, f"{OPEN}{PREFIX}security-group-ids instead"),
-        ("clb", {"loadBalancerSourceRanges": [*ALL, *SHUT]}, OPEN),
-        ("clb", {"loadBalancerSourceRanges": ["::/0"]}, OPEN),
-        ("clb", {"annotations": {"service.beta.kubernetes.io/load-balancer-source-ranges": "10.0.0.0/8, "}}, OPEN),
         ("clb", {"loadBalancerIP": "1.2.3.4"}, "spec.loadBalancerIP is not served, the cloud chooses the address"),
         (
             "nlb",

@@ -93,3 +93,19 @@ def test_a_client_is_kept_for_as_long_as_kubernetes_does_where_nobody_says_it() 
 def test_a_kind_is_printed_by_its_name_and_equal_to_itself_alone() -> None:
     assert (str(CLB), repr(NLB)) == ("clb", "nlb")
     assert {CLB: 1, NLB: 2}[NLB] == 2
+
+
+def test_source_ranges_are_annotations_that_name_a_list_of_the_service() -> None:
+    ranges = ["10.0.0.0/8", "2001:db8::/32"]
+    found = options_of(service(HTTP, loadBalancerSourceRanges=ranges), CLB)
+    assert found.sources == {"10.0.0.0/8"}
+    assert found.given["acl-id"] == "k8s-clb-a0a1b2c3d4e5f60718293a4b5c6d7e8f"
+    both = service(HTTP, loadBalancerSourceRanges=ranges, annotations={"ip-version": "dualstack"})
+    assert options_of(both, NLB).sources == {*ranges}
+    assert options_of(both, NLB).list("security-group-ids") == ("k8s-nlb-a0a1b2c3d4e5f60718293a4b5c6d7e8f",)
+
+
+def test_annotations_that_say_who_is_admitted_stay_beside_source_ranges() -> None:
+    given = service(HTTP, loadBalancerSourceRanges=["10.0.0.0/8"], annotations={"acl-status": "off"})
+    assert (options_of(given, CLB).sources, options_of(given, CLB).given) == (frozenset(), {"acl-status": "off"})
+    assert options_of(service(HTTP, loadBalancerSourceRanges=["0.0.0.0/0"]), CLB).given == {}

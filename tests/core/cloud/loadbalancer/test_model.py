@@ -305,3 +305,11 @@ def test_what_else_is_asked_for() -> None:
 
 def test_a_model_says_how_long_its_servers_take_to_be_found_well() -> None:
     assert model_of(service(HTTP), BackendSnapshot([node("a")])).settling == 7.0
+
+
+def test_source_ranges_make_a_list() -> None:
+    model = model_of(service(HTTP, loadBalancerSourceRanges=["10.0.0.0/8"]), BackendSnapshot([node("a")]))
+    assert model.sources is not None
+    assert model.sources.entries == {"10.0.0.0/8"}
+    assert {each.settings["AclId"] for each in model.listeners} == {model.sources.name}
+    assert model_of(service(HTTP), BackendSnapshot([node("a")])).sources is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ NODES = BackendSnapshot([node("a"), node("b")])
 SECURE_PORTS = (HTTP, SECURE)
 OTHERS = BackendSnapshot([node("c")])
 REDIRECT = {"protocol-port": "http:80,https:443", "forward-port": "80:443", "cert-id": "crt-1"}
+RANGES = ("10.0.0.0/8", "192.0.2.0/24")
 SECOND = {"port": 76, "nodePort": 30076}
 OVERRIDE = (("force-override-listeners", "true"),)
 USERS = ObservedLoadBalancer(
@@ -45,6 +47,14 @@ def ranged(ports: str, *others: dict[str, int]) -> LoadBalancerModel:
     return model_of(service(*listed, loadBalancerClass="alibabacloud.com/nlb", annotations=given), NODES)
 
 
+def closed(network: bool, *ranges: str) -> LoadBalancerModel:
+    """A Service that admits the clients of some ranges alone."""
+    annotations = {"zone-maps": "h:v,i:w"} if network else {}
+    spec: dict[str, Any] = {"loadBalancerClass": "alibabacloud.com/nlb"} if network else {}
+    ports = SECURE_PORTS if len(ranges) > 1 else (HTTP,)
+    return model_of(service(*ports, loadBalancerSourceRanges=[*ranges], annotations=annotations, **spec), NODES)
+
+
 HISTORIES = [
     (model_of(service(HTTP), NODES), model_of(service(HTTP), OTHERS)),
     (model_of(service(HTTP, SECURE), NODES), model_of(service(HTTP), NODES)),
@@ -64,6 +74,11 @@ HISTORIES = [
     (ranged("70-75:70"), ranged("71-75:70")),
     (ranged("70-75:70"), ranged("70-80:70")),
     (ranged("70-75:70", SECOND), ranged("70-72:70,73-80:76", SECOND)),
+    *(
+        (closed(network, *former), closed(network, *later))
+        for network in (False, True)
+        for former, later in (((), RANGES), (RANGES[:1], RANGES), (RANGES, RANGES[1:]), (RANGES, ()))
+    ),
 ]
 
 

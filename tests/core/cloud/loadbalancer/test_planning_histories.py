@@ -52,12 +52,14 @@ NETWORK = st.fixed_dictionaries(
         "proxy-protocol": st.sampled_from(["on", "off"]),
     },
 )
+RANGES = st.lists(st.sampled_from(["10.0.0.0/8", "192.0.2.0/24", "0.0.0.0/0"]), max_size=2, unique=True)
 PODS = st.lists(st.tuples(st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3"]), st.sampled_from("ab")), max_size=3)
 
 
 @st.composite
 def models(draw: st.DrawFn, network: bool) -> LoadBalancerModel:
     spec: dict[str, Any] = {"annotations": draw(NETWORK if network else CLASSIC)}
+    spec["loadBalancerSourceRanges"] = draw(RANGES)
     spec["externalTrafficPolicy"] = draw(st.sampled_from(["Local", "Cluster"]))
     if network:
         spec["loadBalancerClass"] = "alibabacloud.com/nlb"

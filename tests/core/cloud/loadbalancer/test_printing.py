@@ -19,7 +19,16 @@ from spiderpool.core.cloud.loadbalancer.printing import (
 )
 from spiderpool.core.cloud.loadbalancer.steps import ParameterChange, SetGroup, SetListener
 from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer, Settings
-from tests.core.pretend_balancers import CONFIGURATION, carried_out, endpoints, model_of, node, planned_text, service
+from tests.core.pretend_balancers import (
+    CONFIGURATION,
+    carried_out,
+    endpoints,
+    model_of,
+    node,
+    planned_text,
+    reached,
+    service,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -161,3 +170,15 @@ def test_a_changed_server_group_is_a_risk_and_a_description_is_none() -> None:
     assert list(risks([SetGroup(group, changed), SetListener(listener, named)], CLB)) == [
         f"server group {GROUP} is changed: ConnectionDrainEnabled true → false"
     ]
+
+
+def test_who_is_admitted_is_a_risk() -> None:
+    wanted, other = (service(HTTP, loadBalancerSourceRanges=[each]) for each in ("10.0.0.0/8", "192.0.2.0/24"))
+    observed = reached(model_of(wanted, NODES), None)
+    assert list(risks(service_dry_run(other, CLB, NODES, CONFIGURATION, observed).steps, CLB)) == [
+        "who is admitted is changed: change access list k8s-clb-a0a1b2c3d4e5f60718293a4b5c6d7e8f: "
+        "add 192.0.2.0/24; remove 10.0.0.0/8"
+    ]
+    assert "listener tcp/80 no longer keeps any client out: AclStatus on → off" in list(
+        risks(service_dry_run(service(HTTP), CLB, NODES, CONFIGURATION, observed).steps, CLB)
+    )

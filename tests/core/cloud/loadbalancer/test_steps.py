@@ -11,14 +11,17 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     CreateBalancer,
     CreateGroup,
     CreateListener,
+    CreateSourceList,
     DeleteBalancer,
     DeleteGroup,
     DeleteListener,
+    DeleteSourceList,
     ParameterChange,
     RemoveServers,
     SetBalancer,
     SetGroup,
     SetListener,
+    SetSourceList,
     SetWeights,
     StartListener,
     Step,
@@ -31,11 +34,13 @@ from spiderpool.core.cloud.loadbalancer.values import (
     BalancerOwner,
     Listener,
     ServerGroup,
+    SourceList,
 )
 from tests.core.pretend_balancers import UID, options
 
 pytestmark = pytest.mark.unit
 
+SOURCES = SourceList("k8s-clb-a", frozenset({"10.0.0.0/8", "192.0.2.0/24"}), "acl-1")
 MODEL = LoadBalancerModel(
     kind=CLB,
     options=options("clb", {}),
@@ -90,6 +95,13 @@ SLOWER = ParameterChange("HealthCheckInterval", "2", "9")
             SetListener(WEB, (SLOWER, ParameterChange("AclId", "", "acl-1"), ParameterChange("Cookie", "x", ""))),
             "change listener http/80: HealthCheckInterval 2 → 9, AclId (none) → acl-1, Cookie x → (none)",
         ),
+        (CreateSourceList(MODEL, SOURCES), "create access list k8s-clb-a: 10.0.0.0/8, 192.0.2.0/24"),
+        (
+            SetSourceList(MODEL, SOURCES, frozenset({"192.0.2.0/24"}), frozenset({"::/0"})),
+            "change access list k8s-clb-a: add 192.0.2.0/24; remove ::/0",
+        ),
+        (SetSourceList(MODEL, SOURCES, frozenset(), frozenset({"::/0"})), "change access list k8s-clb-a: remove ::/0"),
+        (DeleteSourceList("k8s-clb-a", "acl-1"), "delete the list of admitted clients k8s-clb-a"),
         (StartListener(WEB), "start listener http/80"),
         (DeleteListener(WEB), "delete listener http/80"),
     ],

@@ -84,7 +84,12 @@ FIELDS: tuple[ComparedField, ...] = (
     ComparedField("spec.selector", "same"),
     ComparedField("spec.externalTrafficPolicy", "different", "here servers that are ending stay until others are well"),
     ComparedField("spec.ipFamilies", "different", "there not read; here refused where servers do not fit"),
-    ComparedField("spec.loadBalancerSourceRanges", "refused", "there a security group with NLB, ignored with CLB"),
+    ComparedField(
+        "spec.loadBalancerSourceRanges",
+        "different",
+        "CLB: there ignored, here an access list; NLB: the same group, but there beside those of `security-group-ids`",
+    ),
+    ComparedField("annotation service.beta.kubernetes.io/load-balancer-source-ranges", "different", "there ignored"),
     ComparedField("spec.sessionAffinity", "different", "`ClientIP`: there ignored; here served where a listener can"),
     ComparedField("spec.sessionAffinityConfig", "different", "there ignored; here its timeout, an hour at most"),
     ComparedField("spec.loadBalancerIP", "refused", "there ignored"),

@@ -11,6 +11,7 @@ from spiderpool.core.cloud.alibaba.billing import clb_bill, nlb_bill
 from spiderpool.core.cloud.alibaba.naming import INJECTED, INJECTION_LABEL, Naming
 from spiderpool.core.cloud.alibaba.needs import clb_has, clb_needs, nlb_has, nlb_needs
 from spiderpool.core.cloud.alibaba.provider_ids import parse_provider_id
+from spiderpool.core.cloud.alibaba.sources import ACCESS_LISTS, SECURITY_GROUPS
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, IPv6Servers
 
 NLB_CLASS = "alibabacloud.com/nlb"
@@ -39,6 +40,7 @@ CLB = BalancerKind(
     affinity=clb.affinity,
     has_affinity=clb.has_affinity,
     open_to_all=clb.OPEN_TO_ALL,
+    source_lists=ACCESS_LISTS,
     must_replace=clb.must_replace,
     faults=clb.faults,
     remarks=clb.remarks,
@@ -77,6 +79,7 @@ NLB = BalancerKind(
     affinity=nlb.affinity,
     has_affinity=nlb.has_affinity,
     open_to_all={},
+    source_lists=SECURITY_GROUPS,
     must_replace=nlb.must_replace,
     faults=nlb.faults,
     remarks=nlb.remarks,

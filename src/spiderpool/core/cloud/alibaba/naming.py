@@ -71,6 +71,11 @@ def is_made_for_another(tags: Settings, owner: BalancerOwner) -> bool:
     return tags.get(NAME_TAG, balancer_name(owner)) != balancer_name(owner) or tags.get(ORIGIN_TAG, origin) != origin
 
 
+def source_description(owner: BalancerOwner) -> str:
+    """Returns the description of what admits clients to a Service's balancer: of a list, its entries or rules."""
+    return f"k8s.{owner.namespace}.{owner.service}.{owner.cluster}"
+
+
 @dataclass(frozen=True, slots=True)
 class Naming:
     """The names of one kind of balancer: ``k8s``, port, protocol if it is named, Service, namespace and cluster."""

@@ -40,7 +40,7 @@ def clb_needs(options: BalancerOptions, configuration: BalancerConfiguration) ->
             yield from _named(
                 options, "domain-extensions", "certificates", domains(options["domain-extensions"]).values()
             )
-        if options.on("acl-status"):
+        if options.on("acl-status") and not options.sources:
             yield from _named(options, "acl-id", "accessLists", options.list("acl-id"))
 
 
@@ -54,7 +54,8 @@ def nlb_needs(options: BalancerOptions, configuration: BalancerConfiguration) ->
         if options["address-type"] == "internet":
             addresses = [part[ELASTIC_IP] for part in parts if len(part) > ELASTIC_IP]
             yield from _named(options, "zone-maps", "elasticIPs", addresses)
-        yield from _named(options, "security-group-ids", "securityGroups", options.list("security-group-ids"))
+        if not options.sources:  # by which the Service has a group of its own
+            yield from _named(options, "security-group-ids", "securityGroups", options.list("security-group-ids"))
         yield from _named(options, "bandwidth-package-id", "bandwidthPackages", [options["bandwidth-package-id"]])
     if _manages_listeners(options) and "tcpssl" in protocols(options).values():
         for suffix in ("cert-id", "additional-cert-ids"):

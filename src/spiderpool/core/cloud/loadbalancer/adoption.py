@@ -16,6 +16,7 @@ from spiderpool.core.cloud.loadbalancer.annotations import Annotation
 from spiderpool.core.cloud.loadbalancer.backends import SETTLING_MARGIN
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.source_lists import released, without_former
 from spiderpool.core.cloud.loadbalancer.values import (
     BalancerOwner,
     Listener,
@@ -63,12 +64,12 @@ def adapted(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBal
     """
     model = _with_present_names(_as_it_stays(model, observed), observed)
     if not is_adopted(model, observed):
-        return model
+        return without_former(model, observed)
     options, kind = model.options, model.kind
     if model.settings:
         said = _said(lambda given: kind.settings(given, model.name), options, kind.set_by.balancer, observed.settings)
-        model = replace(model, settings=said)
-    listeners = tuple(_listener(listener, options, observed) for listener in model.listeners)
+        model = without_former(replace(model, settings=said), observed)
+    listeners = tuple(_listener(listener, model, observed) for listener in model.listeners)
     groups = tuple(_group(group, model, observed) for group in model.groups)
     settings = [each.settings for each in listeners] + [each.settings for each in groups]
     checks = max((_checked_within(each, kind) for each in settings), default=0)
@@ -150,14 +151,13 @@ def _fits(group: ServerGroup, present: ServerGroup, kind: BalancerKind) -> bool:
     )
 
 
-def _listener(listener: Listener, options: BalancerOptions, observed: ObservedLoadBalancer) -> Listener:
+def _listener(listener: Listener, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Listener:
     """Returns a desired listener; one that redirects, or whose protocol changes, is made by our defaults."""
-    present, kind = observed.listener(*listener.key), options.kind
+    present, options, kind = observed.listener(*listener.key), model.options, model.kind
     if present is None or present.protocol != listener.protocol or not (present.group and listener.group):
         return listener
-    settings = _said(
-        lambda given: kind.listener(listener.protocol, given), options, kind.set_by.listener, present.settings
-    )
+    former = released(present.settings, model, observed)
+    settings = _said(lambda given: kind.listener(listener.protocol, given), options, kind.set_by.listener, former)
     return replace(listener, settings=settings | _beside(kind.listener(listener.protocol, options), listener.settings))
 
 

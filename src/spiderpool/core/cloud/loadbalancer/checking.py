@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.loadbalancer import backends
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions, versions_of
 from spiderpool.core.cloud.loadbalancer.model import (
     annotated_protocols,
     lent_groups,
@@ -21,12 +21,8 @@ from spiderpool.core.cloud.loadbalancer.model import (
     redirects,
     transport_of,
 )
+from spiderpool.core.cloud.loadbalancer.source_ranges import admitted, source_ranges, version_of_range
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
-
-SOURCE_RANGES_ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"
-"""Kubernetes' older spelling of ``spec.loadBalancerSourceRanges``."""
-ALL_SOURCES = {"ipv4": {"0.0.0.0/0"}, "ipv6": {"::/0"}}
-"""Families of a balancer (annotation ``ip-version``) → the source ranges that shut nobody out."""
 
 
 def faults(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> tuple[str, ...]:
@@ -44,7 +40,12 @@ def faults(service: Service, options: BalancerOptions, configuration: BalancerCo
 
 def remarks(service: Service, options: BalancerOptions) -> tuple[str, ...]:
     """Returns which annotations, or parts of them, have no effect, and why."""
-    return (*options.remarks, *_port_remarks(service, options), *options.kind.remarks(service, options))
+    return (
+        *options.remarks,
+        *_source_remarks(service, options),
+        *_port_remarks(service, options),
+        *options.kind.remarks(service, options),
+    )
 
 
 def are_backends_valid(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> bool:
@@ -62,14 +63,33 @@ def _server_faults(service: Service, options: BalancerOptions, configuration: Ba
 
 
 def _source_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
-    """Yields that the Service admits some clients only: the listeners of its balancer would be open to all."""
-    older = (service.metadata.annotations or {}).get(SOURCE_RANGES_ANNOTATION, "")
-    ranges = {text.strip() for text in service.spec.loadBalancerSourceRanges or older.split(",")} - {""}
-    everybody = ALL_SOURCES.get(options["ip-version"].lower(), {"0.0.0.0/0", "::/0"})
-    if ranges and not (everybody <= ranges <= {"0.0.0.0/0", "::/0"}):
-        key = "spec.loadBalancerSourceRanges" if service.spec.loadBalancerSourceRanges else SOURCE_RANGES_ANNOTATION
-        instead = _instead(options, {"acl-status": "on", "acl-id": ""}, {"security-group-ids": ""})
-        yield f"{key} is not served, and the balancer would be open to all: remove it{instead}"
+    """Yields why the Service cannot admit the clients of its source ranges alone."""
+    found, rules, versions = source_ranges(service), options.kind.source_lists, versions_of(options)
+    for text in found.invalid:
+        yield f"{found.key}: {text!r} is no range of addresses such as 10.0.0.0/8"
+    wanted = admitted(found.ranges, versions)
+    if found.ranges and not any(version_of_range(each) in versions for each in found.ranges):
+        names = " or ".join(f"IPv{version}" for version in versions)
+        yield f"{found.key} admits nobody, as the balancer has {names} addresses alone: add a range of these"
+    if len(wanted) > rules.limit:
+        yield f"{found.key} has {len(wanted)} ranges, and the balancer's {rules.noun} has room for {rules.limit}"
+    if not wanted:
+        return
+    given = sorted(rules.suffixes & options.given.keys()) if not options.sources else []
+    if given:
+        named = " and ".join(f"annotation {options.annotation(suffix)}" for suffix in given)
+        yield f"{found.key} and {named} both say who is admitted: remove the field or the annotation"
+    if options["id"] and rules.is_of_balancer:
+        yield (
+            f"{found.key} would be for all that use balancer {options['id']}, which is yours: "
+            f"remove it, and put the balancer into a {rules.noun} of yours"
+        )
+    elif options["id"] and not options.on("force-override-listeners"):
+        needed = options.annotation("force-override-listeners")
+        yield (
+            f"{found.key} needs annotation {needed}: true, as the listeners of balancer {options['id']} are yours: "
+            f"set it, or remove the field and give them an {rules.noun}"
+        )
 
 
 def _field_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
@@ -160,6 +180,19 @@ def _protocol_faults(options: BalancerOptions) -> Iterator[str]:
             name = options.annotation("protocol-port")
             yield f"annotation {name} names {key[1]} port {number} twice; keep one protocol of it"
         seen.add(key)
+
+
+def _source_remarks(service: Service, options: BalancerOptions) -> Iterator[str]:
+    """Yields which ranges keep nobody out, and which listeners admit everybody."""
+    found, versions = source_ranges(service), versions_of(options)
+    for text in sorted(each for each in found.ranges if version_of_range(each) not in versions):
+        version = version_of_range(text)
+        yield f"{found.key}: {text} has no effect: the balancer has no IPv{version} address"
+    if options.sources and options.kind.redirect is not None:
+        ports, served = ports_of(service), protocols(options)
+        for port in redirects(options):
+            if (port, "TCP") in ports and served.get((port, "TCP")) == "http":
+                yield f"{found.key} has no effect on port {port}, which does nothing but redirect clients"
 
 
 def _port_remarks(service: Service, options: BalancerOptions) -> Iterator[str]:

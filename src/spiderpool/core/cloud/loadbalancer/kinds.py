@@ -6,7 +6,7 @@ one works with that value, and never asks for the name of a kind or of a cloud.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from spiderpool.api.core_v1 import Service, ServicePort
 from spiderpool.core.cloud.instances import ProviderIDParser
 from spiderpool.core.cloud.loadbalancer.annotations import AnnotationTable
 from spiderpool.core.cloud.loadbalancer.billing import BillingItem
+from spiderpool.core.cloud.loadbalancer.source_ranges import admitted, source_ranges
 from spiderpool.core.cloud.loadbalancer.values import (
     BalancerConfiguration,
     BalancerOwner,
@@ -122,6 +123,32 @@ class SettingSources:
     group: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class SourceListRules:
+    """How a kind of balancer admits clients of some ranges alone: by a list that is made beside the balancer."""
+
+    noun: str
+    """What the cloud calls such a list."""
+    prefix: str
+    """Begins the name of a list; that of the Service's balancer follows."""
+    parameter: str
+    """Parameter of a listener, or of a balancer, that names the lists by which it admits clients."""
+    is_of_balancer: bool
+    """Whether all listeners of a balancer have the same lists; False: each has its own."""
+    annotations: Callable[[str], Mapping[str, str]]
+    """Annotations by which the clients of a list alone are admitted: suffix → value."""
+    suffixes: frozenset[str]
+    """Annotations that also say who is admitted."""
+    parameters: frozenset[str]
+    """All parameters that are about lists."""
+    unused: Settings
+    """Those of them by which no list is used, with their values."""
+    entries: Callable[[Iterable[str], Collection[int]], frozenset[str]]
+    """Entries by which a list admits some ranges alone; of a balancer with addresses of some IP versions."""
+    limit: int
+    """Ranges of one list."""
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BalancerKind:
     """One kind of load balancer of one cloud: its names, and its API's parameters for what a Service asks for."""
@@ -166,6 +193,7 @@ class BalancerKind:
     """Whether a listener of a protocol keeps a client, by its address, at one server."""
     open_to_all: Settings
     """Values of the parameters of a listener that keep clients out, when they keep none out."""
+    source_lists: SourceListRules
     must_replace: Callable[[Listener, Listener], bool]
     """Whether the first listener cannot be changed into the second, though both have the same protocol."""
     faults: Callable[[Service, BalancerOptions, BalancerConfiguration], Iterator[str]]
@@ -212,6 +240,8 @@ class BalancerOptions:
     """Annotations whose value is not valid, and why."""
     backends_valid: bool = True
     """False when one of the faults is in an annotation that decides which servers there are."""
+    sources: frozenset[str] = frozenset()
+    """Ranges whose clients alone are admitted, by a list of ours that `given` names; none: it has no such list."""
 
     def __getitem__(self, suffix: str) -> str:
         """Returns the value that is set, or the default. Raises KeyError when the kind has no such annotation."""
@@ -238,16 +268,44 @@ class BalancerOptions:
         return f"{self.kind.annotations.prefix}{suffix}"
 
 
+IP_VERSIONS: Mapping[str, tuple[int, ...]] = {"ipv4": (4,), "ipv6": (6,)}
+"""Value of the annotation ``ip-version`` → IP versions of the balancer's addresses; others have both."""
+
 DEFAULT_AFFINITY = 10800
 """Seconds for which a client is kept at a server where the Service does not say it: Kubernetes' default."""
 
 
 def options_of(service: Service, kind: BalancerKind) -> BalancerOptions:
     """Returns what a Service asks of a kind of balancer, by its annotations and by the fields that stand for some."""
-    options = read_options(service.metadata.annotations or {}, kind)
+    options = _with_source_list(service, read_options(service.metadata.annotations or {}, kind))
     if service.spec.sessionAffinity != "ClientIP":
         return options
     return replace(options, given={**kind.affinity(affinity_seconds(service)), **options.given})
+
+
+def _with_source_list(service: Service, options: BalancerOptions) -> BalancerOptions:
+    """Returns the options by which clients of the Service's source ranges alone are admitted.
+
+    Not where annotations say who is admitted: that is a fault (`checking`).
+    """
+    rules, sources = options.kind.source_lists, admitted(source_ranges(service).ranges, versions_of(options))
+    if not sources or rules.suffixes & options.given.keys():
+        return options
+    metadata = service.metadata
+    owner = BalancerOwner(metadata.namespace or "default", metadata.name, metadata.uid or "", "")
+    return replace(
+        options, given={**options.given, **rules.annotations(source_list_name(options.kind, owner))}, sources=sources
+    )
+
+
+def source_list_name(kind: BalancerKind, owner: BalancerOwner) -> str:
+    """Returns the name of the list of the clients that a Service admits, which has the Service's UID."""
+    return f"{kind.source_lists.prefix}{kind.naming.balancer_name(owner)}"
+
+
+def versions_of(options: BalancerOptions) -> tuple[int, ...]:
+    """Returns the IP versions, 4 and 6, of the addresses of a balancer."""
+    return IP_VERSIONS.get(options["ip-version"].lower(), (4, 6))
 
 
 def affinity_seconds(service: Service) -> int:

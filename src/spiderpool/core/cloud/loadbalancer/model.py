@@ -16,13 +16,14 @@ from spiderpool.core.cloud.loadbalancer.backends import (
     shared_out,
     virtual_pods,
 )
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, source_list_name, versions_of
 from spiderpool.core.cloud.loadbalancer.values import (
     BalancerConfiguration,
     BalancerOwner,
     Listener,
     ServerGroup,
     Settings,
+    SourceList,
     parameter_of,
 )
 
@@ -56,6 +57,8 @@ class LoadBalancerModel:
     """False: the user manages the listeners of a reused balancer."""
     keeps_weights: bool = False
     """Whether the weights of servers that are in their group already are left alone."""
+    sources: SourceList | None = None
+    """List of the clients that alone are admitted; None: there is none of ours."""
     hostname: str = ""
     """Published instead of the address."""
     by_elastic_ip: bool = False
@@ -107,6 +110,7 @@ def build_model(
         idle_groups=_groups(service, options, snapshot, configuration, idle=True)[0] if redirects(options) else (),
         manages_listeners=not reuse or options.on("force-override-listeners"),
         keeps_weights=options.on("ignore-weight-update"),
+        sources=_source_list(options, owner),
         hostname=options.get("hostname"),
         by_elastic_ip=options.get("external-ip-type") == "eip",
         unresolved=unresolved,
@@ -114,6 +118,13 @@ def build_model(
         notes=notes if of_nodes or not of_pods else (),
         settling=settling_time(options),
     )
+
+
+def _source_list(options: BalancerOptions, owner: BalancerOwner) -> SourceList | None:
+    if not options.sources:
+        return None
+    entries = options.kind.source_lists.entries(options.sources, versions_of(options))
+    return SourceList(source_list_name(options.kind, owner), entries)
 
 
 def annotated_protocols(options: BalancerOptions) -> Iterator[tuple[int, str]]:

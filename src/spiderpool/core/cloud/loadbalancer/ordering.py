@@ -1,8 +1,8 @@
 """Which steps of a plan wait for which: the others are carried out side by side, and a refusal stops none of them.
 
-What is about servers and listeners waits for its own group and port alone; settings and tags of the balancer wait for
-all that. Where a refused step would leave a port or a group without a server that it has now, what follows is not done.
-So servers leave a group last of all that leads elsewhere.
+What is about servers and listeners waits for its own group and port alone, and a listener for the list of the clients
+that it admits; settings and tags of the balancer wait for all that. Where a refused step would leave a port or a group
+without a server that it has now, what follows is not done. So servers leave a group last of all that leads elsewhere.
 """
 
 from __future__ import annotations
@@ -10,26 +10,31 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from spiderpool.core.cloud.loadbalancer.source_lists import is_admission
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     BalancerStep,
     CreateBalancer,
     CreateGroup,
     CreateListener,
+    CreateSourceList,
     DeleteBalancer,
     DeleteGroup,
     DeleteListener,
+    DeleteSourceList,
     ListenerStep,
     RemoveServers,
     ServerStep,
+    SetBalancer,
     SetGroup,
     SetListener,
+    SetSourceList,
     Step,
     Tag,
     Unprotect,
     Untag,
 )
-from spiderpool.core.cloud.loadbalancer.values import Listener, ObservedLoadBalancer
+from spiderpool.core.cloud.loadbalancer.values import Listener, ObservedLoadBalancer, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +80,38 @@ class _Relations:
                 return group.name in (_group_of(step), *self._targets(step))
             case AddServers(group):
                 return self._lives_on(step, group)
+            case CreateSourceList() | SetSourceList() | SetBalancer():
+                return self._needs_admission(step, earlier)
             case _:
                 return self._needs_listener(step, earlier)
+
+    def _needs_admission(self, step: Step, earlier: CreateSourceList | SetSourceList | SetBalancer) -> bool:
+        """The same for an earlier step that decides who is admitted: nothing may be open before, or closed to all."""
+        match earlier:
+            case CreateSourceList(_, sources):
+                return self._uses(step, sources.name)
+            case SetSourceList(model, sources):
+                is_new = isinstance(step, CreateListener) and model.kind.source_lists.is_of_balancer
+                return is_new or (self._uses(step, sources.name) and not self._used(step, sources.name))
+            case SetBalancer(model, _, changes):
+                if isinstance(step, DeleteSourceList):
+                    return any(step.name in change.old.split(",") for change in changes)
+                return is_admission(earlier, model.sources) and isinstance(step, CreateListener)
+
+    def _uses(self, step: Step, name: str) -> bool:
+        """Whether a listener or the balancer admits clients by a list after a step."""
+        match step:
+            case CreateListener(listener) | SetListener(listener, _):
+                return _names(listener.settings, name)
+            case SetBalancer(_, _, changes):
+                return any(name in change.new.split(",") for change in changes)
+            case _:
+                return False
+
+    def _used(self, step: Step, name: str) -> bool:
+        """Whether a listener does so before a step already."""
+        former = self._observed.listener(*step.listener.key) if isinstance(step, SetListener) else None
+        return former is not None and _names(former.settings, name)
 
     def _needs_listener(self, step: Step, earlier: Step) -> bool:
         """The same for an earlier step about a listener."""
@@ -86,7 +121,10 @@ class _Relations:
             case DeleteListener(listener) if isinstance(step, CreateListener) and step.listener.overlaps(listener):
                 return True
             case CreateListener(listener) | DeleteListener(listener) | SetListener(listener, _):
-                formers = {each.group for each in self._observed.listeners if each.overlaps(listener)}
+                present = [each for each in self._observed.listeners if each.overlaps(listener)]
+                if isinstance(step, DeleteSourceList):
+                    return any(_names(each.settings, step.name) for each in present)
+                formers = {each.group for each in present}
                 return self._leaves(step, formers - self._targets(earlier), formers)
             case _:
                 return False
@@ -108,6 +146,8 @@ class _Relations:
         group = _group_of(earlier)
         if group and group in (_group_of(step), *self._targets(step)):
             return True
+        if isinstance(earlier, SetBalancer) and isinstance(step, ListenerStep):
+            return True  # for the same reason
         if not isinstance(step, ListenerStep) or not isinstance(earlier, ListenerStep):
             return False
         if step.listener.overlaps(earlier.listener):
@@ -161,6 +201,11 @@ def _group_of(step: Step) -> str:
             return name
         case _:
             return step.group if isinstance(step, ServerStep) else ""
+
+
+def _names(settings: Settings, name: str) -> bool:
+    """Whether settings name a list of the clients that are admitted."""
+    return any(name in value.split(",") for value in settings.values())
 
 
 def _leads_to(redirect: Listener, target: Listener) -> bool:

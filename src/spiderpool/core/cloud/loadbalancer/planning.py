@@ -1,8 +1,9 @@
 """From the observed balancer to the desired one: the steps, in an order that interrupts as little traffic as possible.
 
-Servers and listeners come first: servers are added before others are removed, groups are filled before a listener
-forwards to them, and what is no longer needed is removed after that. Settings and tags of the balancer come last: what
-the cloud refuses of them stops no traffic. What is not recognised as ours is left alone.
+Who is admitted comes before all that would admit others. Then come servers and listeners: servers are added before
+others are removed, groups are filled before a listener forwards to them, and what is no longer needed is removed after
+that. Settings and tags of the balancer come last: what the cloud refuses of them stops no traffic. What is not
+recognised as ours is left alone.
 
 A balancer sends nothing to a new server before its health checks have passed. So a server whose pods are terminating
 and still answer keeps its weight while no other one is known to be well, and then gets weight 0: no new connections,
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from spiderpool.core.cloud.loadbalancer import tagging
+from spiderpool.core.cloud.loadbalancer import source_lists, tagging
 from spiderpool.core.cloud.loadbalancer.adoption import adapted, is_adopted, servers_of_others
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
@@ -65,14 +66,18 @@ def plan(
     model = adapted(model, present)
     model = while_unresolved(model, present)
     model = replace(model, groups=tuple(_with_ending(group, model, present, unsettled) for group in model.groups))
-    return (
+    settings = [*_balancer(model, present)]
+    steps = (
         *([] if observed or model.reuse else [CreateBalancer(model)]),
+        *source_lists.changes(model, present),
+        *(step for step in settings if source_lists.is_admission(step, model.sources)),
         *_fill_groups(model, present),
         *_listeners(model, present, unsettled),
         *_remove_servers(model, present, unsettled),
         *_stale_groups(model, present, unsettled),
-        *_balancer(model, present),
+        *(step for step in settings if not source_lists.is_admission(step, model.sources)),
     )
+    return (*steps, *source_lists.unused(model.kind, present, steps, model.sources))
 
 
 def with_leaving_nodes(
@@ -185,15 +190,17 @@ def plan_removal(
         return ()
     if not kind.naming.is_own(observed, owner):
         parts, given = tuple(_remove_parts(kind, owner, observed)), tuple(tagging.removal(kind, owner, observed))
+        lists = tuple(source_lists.unused(kind, observed, parts))
         # The tag first, while parts or the record still prove that the Service was given the balancer.
-        return (*tagging.release(kind, owner, observed), *parts, *given) if parts or given else ()
+        return (*tagging.release(kind, owner, observed), *parts, *lists, *given) if parts or lists or given else ()
     lifted = _changes(kind.unprotected, observed.settings)
     steps: list[Step] = [Unprotect(observed.identity, lifted)] if lifted else []
     if preserve:
         marked = Tag(tuple(kind.naming.preserved_tags(owner).items()))
         return (*steps, marked, Untag(tuple(kind.naming.own_tags(owner))))
     groups = _own_groups(kind, owner, observed) if kind.groups_outlive_balancer else ()
-    return (*steps, DeleteBalancer(observed.identity), *groups)
+    steps += [DeleteBalancer(observed.identity), *groups]
+    return (*steps, *source_lists.unused(kind, observed, steps))
 
 
 def _is_of_another(model: LoadBalancerModel, present: Listener) -> bool:

@@ -27,6 +27,7 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     SetBalancer,
     SetGroup,
     SetListener,
+    SetSourceList,
     Step,
     Unprotect,
 )
@@ -113,6 +114,8 @@ def risks(steps: Sequence[Step], kind: BalancerKind | None) -> Iterator[str]:
                 yield f"the balancer's {aspect} is changed"
             case Unprotect(identity, _):
                 yield f"balancer {identity} is no longer protected"
+            case SetSourceList():
+                yield f"who is admitted is changed: {step}"
             case SetListener() | SetGroup():
                 yield from _risks_of_change(step, open_to_all)
             case _:

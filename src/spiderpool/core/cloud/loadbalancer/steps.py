@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
-from spiderpool.core.cloud.loadbalancer.values import BackendServer, Listener, ServerGroup, Settings
+from spiderpool.core.cloud.loadbalancer.values import BackendServer, Listener, ServerGroup, Settings, SourceList
 
 DESCRIPTION = "description"
 """Our name for the parameter of a listener that says whose it is."""
@@ -204,11 +204,50 @@ class DeleteListener:
         return f"delete listener {self.listener}"
 
 
+@dataclass(frozen=True, slots=True)
+class CreateSourceList:
+    """Create a list of the clients that are admitted, with all its entries."""
+
+    model: LoadBalancerModel
+    sources: SourceList
+
+    def __str__(self) -> str:
+        what = self.model.kind.source_lists.noun
+        return f"create {what} {self.sources.name}: {_joined(sorted(self.sources.entries))}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetSourceList:
+    """Change who is admitted. ``sources`` is the desired list, with the identity of the present one."""
+
+    model: LoadBalancerModel
+    sources: SourceList
+    added: frozenset[str]
+    removed: frozenset[str]
+
+    def __str__(self) -> str:
+        parts = (("add", self.added), ("remove", self.removed))
+        changes = "; ".join(f"{verb} {_joined(sorted(entries))}" for verb, entries in parts if entries)
+        return f"change {self.model.kind.source_lists.noun} {self.sources.name}: {changes}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSourceList:
+    """Delete a list of the clients that are admitted, which nothing uses any more."""
+
+    name: str
+    identity: str
+
+    def __str__(self) -> str:
+        return f"delete the list of admitted clients {self.name}"
+
+
 BalancerStep: TypeAlias = CreateBalancer | SetBalancer | Unprotect | Tag | Untag | DeleteBalancer
 GroupStep: TypeAlias = CreateGroup | SetGroup | DeleteGroup
 ServerStep: TypeAlias = AddServers | SetWeights | RemoveServers
 ListenerStep: TypeAlias = CreateListener | SetListener | StartListener | DeleteListener
-Step: TypeAlias = BalancerStep | GroupStep | ServerStep | ListenerStep
+SourceListStep: TypeAlias = CreateSourceList | SetSourceList | DeleteSourceList
+Step: TypeAlias = BalancerStep | GroupStep | ServerStep | ListenerStep | SourceListStep
 
 
 def _joined(items: Iterable[object]) -> str:

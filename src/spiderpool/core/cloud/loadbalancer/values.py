@@ -142,6 +142,16 @@ class ServerGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceList:
+    """A list of the clients that a Service admits, made for it beside its balancer."""
+
+    name: str
+    entries: frozenset[str]
+    """As a kind of balancer spells them; those of others in the same list are left out."""
+    identity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Listener:
     """A listener. ``group`` is the name of the server group that it forwards to; a redirect has none."""
 
@@ -195,6 +205,8 @@ class ObservedLoadBalancer:
     tags: Settings = field(default_factory=dict)
     listeners: tuple[Listener, ...] = ()
     groups: tuple[ServerGroup, ...] = ()
+    source_lists: tuple[SourceList, ...] = ()
+    """Those that were made for the Service. Settings have their names, not their identities."""
 
     def group(self, name: str) -> ServerGroup | None:
         """Returns a server group by its name; None when there is none."""

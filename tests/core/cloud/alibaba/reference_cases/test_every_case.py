@@ -21,8 +21,6 @@ FOLDERS = ("core/cloud", "cloud/alibaba", "cloudcontroller")
 MARK = "reference_case"
 NOT_YET = {
     "spec.healthCheckNodePort",
-    "spec.loadBalancerSourceRanges",
-    "annotation service.beta.kubernetes.io/load-balancer-source-ranges",
     "graceful-shutdown",
 }
 """Rows whose tests are still to come."""

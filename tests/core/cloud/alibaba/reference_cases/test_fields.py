@@ -29,6 +29,21 @@ def test_clients_are_kept_at_a_server() -> None:
     assert fault.startswith("spec.sessionAffinity ClientIP is not served by http listeners")
 
 
+@shows("spec.loadBalancerSourceRanges", "annotation service.beta.kubernetes.io/load-balancer-source-ranges")
+@pytest.mark.parametrize("is_older", [False, True])
+def test_clients_of_some_ranges_alone_are_admitted(is_older: bool) -> None:
+    older = {"annotations": {"service.beta.kubernetes.io/load-balancer-source-ranges": "10.0.0.0/8"}}
+    spec: dict[str, Any] = older if is_older else {"loadBalancerSourceRanges": ["10.0.0.0/8"]}
+    closed = classic(**spec)
+    assert closed.sources is not None
+    assert closed.sources.entries == {"10.0.0.0/8"}
+    assert closed.listeners[0].settings["AclId"] == closed.sources.name
+    closed = network(**spec)
+    assert closed.sources is not None
+    assert closed.sources.entries == {"accept 10.0.0.0/8", "drop 0.0.0.0/0"}
+    assert closed.settings["SecurityGroupIds"] == closed.sources.name
+
+
 @shows("spec.loadBalancerIP")
 @BOTH
 def test_a_wanted_public_address(kind: str) -> None:

@@ -1,0 +1,141 @@
+"""Lists of admitted clients in the simulated account: what a crash, a quota or an old policy does to them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from spiderpool.cloud.alibaba.policy import ACTIONS
+from spiderpool.cloud.provider import StepsRefused
+from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.planning import plan
+from spiderpool.core.cloud.loadbalancer.steps import CreateSourceList
+from spiderpool_lab.alibaba import clb_access_lists, ecs_security_groups
+from spiderpool_lab.alibaba.faults import Fault
+from tests.cloud.alibaba.balancers import DNS, HTTP, api_of, model, reached, spec_of
+from tests.cloud.alibaba.simulation import SimulatedCloud
+
+pytestmark = pytest.mark.unit
+
+KINDS = pytest.mark.parametrize("kind", [CLB, NLB], ids=str)
+ADDING = {CLB: "slb:AddAccessControlListEntry", NLB: "ecs:AuthorizeSecurityGroup"}
+MAKING = {CLB: "CreateAccessControlList", NLB: "CreateSecurityGroup"}
+
+
+def closed(simulated: SimulatedCloud, kind: BalancerKind, *ranges: str, **port: Any) -> LoadBalancerModel:
+    """A Service that admits the clients of some ranges; without any, everybody."""
+    return model(simulated, port or HTTP, **spec_of(kind), loadBalancerSourceRanges=[*ranges])
+
+
+def admitted(simulated: SimulatedCloud, kind: BalancerKind) -> set[str]:
+    """The ranges of the only list of ours that there is, which the only balancer uses."""
+    tables = simulated.account.tables
+    if kind is CLB:
+        (found,) = tables.access_lists
+        assert {identity for each in tables.clbs for item in each.listeners for identity in item.access_lists} == {
+            found.identity
+        }
+        return {*found.entries}
+    (group,) = tables.security_groups
+    assert {each.security_groups for each in tables.nlbs} == {(group.identity,)}
+    return {rule.source for rule in group.rules if rule.accepts}
+
+
+@KINDS
+async def test_one_that_a_crash_has_left_behind_is_used_and_none_is_made_twice(
+    balanced: SimulatedCloud, kind: BalancerKind
+) -> None:
+    cloud, desired = api_of(balanced, kind), closed(balanced, kind, "10.0.0.0/8")
+    await cloud.carry_out(plan(desired, None)[:1], None)
+    observed = await cloud.find(desired.owner)
+    steps = [step for step in plan(desired, observed) if isinstance(step, CreateSourceList)]
+    balanced.account.set_fault(Fault(kind="refuse", actions=ADDING[kind], code="OperationBusy", status=400, times=1))
+    with pytest.raises(StepsRefused, match="OperationBusy"):
+        await cloud.carry_out(steps, observed)
+    await cloud.carry_out(steps, observed)  # as it was seen before
+    await reached(cloud, desired)
+    assert admitted(balanced, kind) == {"10.0.0.0/8"}
+    assert balanced.outcomes(f"{'slb' if kind is CLB else 'ecs'}:{MAKING[kind]}") == ["OK"]
+
+
+@KINDS
+async def test_an_empty_one_is_filled_before_anything_uses_it(balanced: SimulatedCloud, kind: BalancerKind) -> None:
+    cloud, desired = api_of(balanced, kind), closed(balanced, kind, "10.0.0.0/8")
+    await cloud.carry_out(plan(desired, None)[:1], None)
+    balanced.account.set_fault(Fault(kind="refuse", actions=ADDING[kind], code="NoWay", status=400))
+    for _ in range(2):  # without a list, and with an empty one
+        observed = await cloud.find(desired.owner)
+        with pytest.raises(StepsRefused, match="NoWay"):
+            await cloud.carry_out(plan(desired, observed), observed)
+        tables = balanced.account.tables
+        assert not [*tables.nlb_listeners, *(item for each in tables.clbs for item in each.listeners)]
+    balanced.account.faults.clear()
+    await reached(cloud, desired)
+    assert admitted(balanced, kind) == {"10.0.0.0/8"}
+
+
+@KINDS
+async def test_at_a_quota_ranges_go_before_others_come_and_nobody_else_is_admitted(
+    balanced: SimulatedCloud, kind: BalancerKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clb_access_lists, "ENTRIES", 4)
+    monkeypatch.setattr(ecs_security_groups, "RULES", 5)
+    cloud, seen = api_of(balanced, kind), list[int]()
+    old, new = ([f"10.{number}.0.0/16" for number in range(start, start + 3)] for start in (0, 3))
+    await reached(cloud, closed(balanced, kind, *old))
+
+    def look(_: object) -> None:
+        tables = balanced.account.tables
+        seen.extend(len(each.entries) for each in tables.access_lists)
+        seen.extend(sum(not rule.accepts for rule in each.rules) for each in tables.security_groups)
+
+    balanced.account.subscribe(look)
+    await reached(cloud, closed(balanced, kind, *new))
+    assert admitted(balanced, kind) == {*new}
+    assert min(seen) >= 1, "without an entry, or a rule that drops, everybody would be"
+
+
+@KINDS
+async def test_many_ranges_are_sent_in_parts(balanced: SimulatedCloud, kind: BalancerKind) -> None:
+    ranges = {f"10.0.{number}.0/24" for number in range(kind.source_lists.limit - 60)}
+    await reached(api_of(balanced, kind), closed(balanced, kind, *ranges))
+    assert admitted(balanced, kind) == ranges
+    assert len(balanced.outcomes(ADDING[kind])) == (5 if kind is CLB else 14)
+
+
+@KINDS
+async def test_a_policy_of_a_former_version_stops_nothing_else(balanced: SimulatedCloud, kind: BalancerKind) -> None:
+    listed = ("AccessControl", "SecurityGroup")
+    balanced.allow(*(each for each in ACTIONS["balancers"] if not any(word in each for word in listed)))
+    cloud = api_of(balanced, kind)
+    await reached(cloud, closed(balanced, kind))
+    looked = "slb:DescribeAccessControlLists" if kind is CLB else "ecs:DescribeSecurityGroups"
+    assert len(balanced.outcomes(looked)) == 1
+    desired = closed(balanced, kind, "10.0.0.0/8")
+    observed = await cloud.find(desired.owner)
+    with pytest.raises(StepsRefused, match=r"allow the action Describe(AccessControlLists|SecurityGroups)"):
+        await cloud.carry_out(plan(desired, observed), observed)
+    balanced.allow()
+    await reached(api_of(balanced, kind), desired)
+    assert admitted(balanced, kind) == {"10.0.0.0/8"}
+
+
+@KINDS
+async def test_what_is_left_of_a_balancer_that_is_gone_is_deleted(balanced: SimulatedCloud, kind: BalancerKind) -> None:
+    cloud, desired = api_of(balanced, kind), closed(balanced, kind, "10.0.0.0/8", **DNS)
+    await reached(cloud, desired)
+    tables = balanced.account.tables
+    for balancer in list(tables.clbs):
+        tables.clbs.remove(balancer.identity)
+    for network in list(tables.nlbs):
+        tables.nlbs.remove(network.identity)
+    for listener in list(tables.nlb_listeners):
+        tables.nlb_listeners.remove(listener.identity)
+    await cloud.delete_leftovers(replace(desired.owner, cluster="another"))
+    assert [*tables.access_lists, *tables.security_groups]
+    await cloud.delete_leftovers(desired.owner)
+    assert not [*tables.access_lists, *tables.security_groups]

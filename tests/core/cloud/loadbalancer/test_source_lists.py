@@ -1,0 +1,183 @@
+"""Lists of admitted clients: no order of steps, and no refusal, opens a Service wider than asked, or closes it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from spiderpool.core.cloud.alibaba.kinds import CLB
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.ordering import prerequisites
+from spiderpool.core.cloud.loadbalancer.planning import plan, plan_removal
+from spiderpool.core.cloud.loadbalancer.steps import CreateBalancer, Step
+from spiderpool.core.cloud.loadbalancer.values import Listener, ObservedLoadBalancer, SourceList
+from tests.core.pretend_balancers import HTTP, SECURE, carried_out, lists_of, model_of, node, reached, service
+
+pytestmark = pytest.mark.unit
+
+NODES = BackendSnapshot([node("a"), node("b")])
+NETWORK = {"loadBalancerClass": "alibabacloud.com/nlb"}
+ZONES = {"zone-maps": "h:v,i:w"}
+SOME, OTHERS = ["10.0.0.0/8", "192.0.2.0/24"], ["10.0.0.0/8", "198.51.100.0/24"]
+NAMES = {"clb": "k8s-clb-a0a1b2c3d4e5f60718293a4b5c6d7e8f", "nlb": "k8s-nlb-a0a1b2c3d4e5f60718293a4b5c6d7e8f"}
+
+
+def wanted(kind: str, ranges: Sequence[str], *ports: dict[str, Any], **annotations: str) -> LoadBalancerModel:
+    """A Service that admits clients of some ranges; without any, everybody."""
+    given = {key.replace("_", "-"): value for key, value in annotations.items()}
+    spec: dict[str, Any] = {**NETWORK, "annotations": ZONES | given} if kind == "nlb" else {"annotations": given}
+    return model_of(service(*(ports or (HTTP,)), loadBalancerSourceRanges=[*ranges], **spec), NODES)
+
+
+def made(model: LoadBalancerModel) -> ObservedLoadBalancer:
+    """A balancer that was made a moment ago: it is in no security group."""
+    found = carried_out([CreateBalancer(model)], None)
+    assert found is not None
+    return replace(found, settings={**found.settings, "SecurityGroupIds": ""}) if model.kind is not CLB else found
+
+
+def admits(state: ObservedLoadBalancer, listener: Listener) -> frozenset[str] | None:
+    """The entries by which a listener admits clients; None: it admits everybody."""
+    named = [*lists_of(listener.settings), *lists_of(state.settings)]
+    found = [each.entries for each in state.source_lists if each.name in named]
+    return frozenset().union(*found) if found else None
+
+
+def allowed(steps: Sequence[Step], present: ObservedLoadBalancer, refused: int | None, seed: int) -> Iterator[Step]:
+    """The steps in an order that is allowed, without one that is refused and those that need it."""
+    shuffle, waits = random.Random(seed), prerequisites(steps, present)
+    left, done = {*range(len(steps))}, set[int]()
+    while left:
+        place = shuffle.choice([each for each in sorted(left) if not waits[each].ended & left])
+        left.discard(place)
+        if place != refused and waits[place].done <= done:
+            done.add(place)
+            yield steps[place]
+
+
+@pytest.mark.parametrize("kind", ["clb", "nlb"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, (SOME, [HTTP, SECURE])),
+        (([], [HTTP]), (SOME, [HTTP, SECURE])),
+        ((SOME, [HTTP]), (OTHERS, [HTTP, SECURE])),
+        ((SOME, [HTTP, SECURE]), (["203.0.113.0/24"], [HTTP])),
+        ((SOME, [HTTP, SECURE]), ([], [HTTP])),
+    ],
+)
+def test_nobody_comes_in_or_stays_out_by_mistake(
+    kind: str, before: tuple[list[str], list[Any]] | None, after: tuple[list[str], list[Any]]
+) -> None:
+    model = wanted(kind, after[0], *after[1])
+    present = made(model) if before is None else reached(wanted(kind, before[0], *before[1]), None)
+    steps = plan(model, present)
+    were = {each.key: admits(present, each) for each in present.listeners}
+    entries = model.sources.entries if model.sources else None
+    for refused in (None, *range(len(steps))):
+        for seed in range(3):
+            state = present
+            for step in allowed(steps, present, refused, seed):
+                state = carried_out([step], state) or state
+                for listener in state.listeners:
+                    now, former = admits(state, listener), were.get(listener.key, entries)
+                    assert now != frozenset(), step
+                    if former is not None and entries is not None:
+                        assert now is not None, step
+                        assert former & entries <= now <= former | entries, step
+            reached(model, state)
+
+
+@pytest.mark.parametrize("kind", ["clb", "nlb"])
+def test_a_list_comes_changes_and_goes(kind: str) -> None:
+    name = NAMES[kind]
+    present = reached(wanted(kind, SOME), None)
+    assert [each.name for each in present.source_lists] == [name]
+    changed = plan(wanted(kind, OTHERS), present)
+    entry = "{}" if kind == "clb" else "accept {}"
+    noun = "access list" if kind == "clb" else "security group"
+    add, remove = entry.format("198.51.100.0/24"), entry.format("192.0.2.0/24")
+    assert [str(step) for step in changed] == [f"change {noun} {name}: add {add}; remove {remove}"]
+    *_, released, deleted = (str(step) for step in plan(wanted(kind, []), present))
+    assert released == (
+        "change listener tcp/80: AclStatus on → off"
+        if kind == "clb"
+        else f"change the balancer's security groups: SecurityGroupIds {name} → (none)"
+    )
+    assert deleted == f"delete the list of admitted clients {name}"
+    assert reached(wanted(kind, ["0.0.0.0/0"]), present).source_lists == ()
+
+
+@pytest.mark.parametrize("kind", ["clb", "nlb"])
+def test_an_annotation_takes_the_place_of_ranges(kind: str) -> None:
+    given = {"acl_status": "on", "acl_id": "acl-1"} if kind == "clb" else {"security_group_ids": "sg-1"}
+    after = reached(wanted(kind, [], **given), reached(wanted(kind, SOME), None))
+    assert after.source_lists == ()
+    assert [*lists_of(after.listeners[0].settings), *lists_of(after.settings)] == ["acl-1" if kind == "clb" else "sg-1"]
+
+
+def by_others(state: ObservedLoadBalancer) -> ObservedLoadBalancer:
+    """The balancer as one that another controller made."""
+    return replace(state, tags={key: value for key, value in state.tags.items() if not key.startswith("spiderpool.")})
+
+
+def test_on_a_balancer_of_others_ranges_are_said_and_what_they_left_is_taken_back() -> None:
+    state = by_others(reached(wanted("clb", []), None))
+    by_hand = {"AclStatus": "on", "AclId": "acl-9", "AclType": "white"}
+    (listener,) = state.listeners
+    state = replace(state, listeners=(replace(listener, settings={**listener.settings, **by_hand}),))
+    assert plan(wanted("clb", []), state) == ()
+    closed = reached(wanted("clb", SOME), state)
+    assert lists_of(closed.listeners[0].settings) == [NAMES["clb"]]
+    opened = reached(wanted("clb", []), closed)
+    assert (opened.listeners[0].settings["AclStatus"], opened.source_lists) == ("off", ())
+
+
+def test_security_groups_of_others_stay_where_ours_goes() -> None:
+    state = by_others(reached(wanted("nlb", SOME), None))
+    both = {"SecurityGroupIds": f"{NAMES['nlb']},sg-9"}
+    state = replace(state, settings={**state.settings, **both})
+    assert reached(wanted("nlb", SOME), state).settings["SecurityGroupIds"] == NAMES["nlb"]
+    opened = reached(wanted("nlb", []), state)
+    assert (opened.settings["SecurityGroupIds"], opened.source_lists) == ("sg-9", ())
+
+
+def test_a_list_that_is_there_twice_is_used_once_and_the_other_one_goes() -> None:
+    state = reached(wanted("nlb", SOME), None)
+    again = replace(state, source_lists=(*state.source_lists, SourceList("sg-2", frozenset(), "sg-2")))
+    assert [str(step) for step in plan(wanted("nlb", SOME), again)] == ["delete the list of admitted clients sg-2"]
+
+
+@pytest.mark.parametrize("kind", ["clb", "nlb"])
+def test_a_list_goes_with_its_balancer_but_stays_on_one_that_is_preserved(kind: str) -> None:
+    model = wanted(kind, SOME)
+    present = reached(model, None)
+    *_, last = plan_removal(model.kind, model.owner, present, preserve=False)
+    assert str(last) == f"delete the list of admitted clients {NAMES[kind]}"
+    steps = plan_removal(model.kind, model.owner, present, preserve=True)
+    assert not any("admitted" in str(step) for step in steps)
+
+
+def test_each_service_on_a_lent_balancer_has_a_list_of_its_own() -> None:
+    users = ObservedLoadBalancer("lb-u", "users", "198.51.100.9")
+    model = wanted("clb", SOME, id="lb-u", force_override_listeners="true")
+    other = Listener(81, "tcp", "k8s/81/other/default/c1", settings={"AclStatus": "on", "AclId": "acl-other"})
+    state = replace(reached(model, users), listeners=(*reached(model, users).listeners, other))
+    assert plan(model, state) == ()
+    left = carried_out(plan_removal(model.kind, model.owner, state, preserve=False), state)
+    assert left is not None
+    assert (left.listeners, left.source_lists) == ((other,), ())
+
+
+def test_a_group_that_a_balancer_which_stays_is_in_is_not_deleted() -> None:
+    model = wanted("nlb", SOME)
+    state = reached(model, None)
+    state = replace(state, tags={"kubernetes.do.not.delete": model.name})  # lacks the cluster, so it is not deleted
+    steps = plan_removal(model.kind, model.owner, state, preserve=False)
+    assert steps
+    assert not any("admitted" in str(step) for step in steps)

@@ -1,0 +1,57 @@
+"""Which ranges a Service lists, and which of them keep clients away from a balancer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from spiderpool.core.cloud.loadbalancer.source_ranges import ANNOTATION, FIELD, admitted, source_ranges
+from tests.core.pretend_balancers import HTTP, service
+
+pytestmark = pytest.mark.unit
+
+OLDER = {"annotations": {ANNOTATION: "10.0.0.0/8, 192.0.2.1/32,"}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "key", "ranges", "invalid"),
+    [
+        ({}, ANNOTATION, set(), ()),
+        ({"loadBalancerSourceRanges": ["10.1.2.3/8", " 10.0.0.0/8 "]}, FIELD, {"10.0.0.0/8"}, ()),
+        ({"loadBalancerSourceRanges": ["2001:DB8:0::/32"]}, FIELD, {"2001:db8::/32"}, ()),
+        (
+            {"loadBalancerSourceRanges": ["all", "10.0.0.0/33", "192.0.2.1"]},
+            FIELD,
+            {"192.0.2.1/32"},
+            ("all", "10.0.0.0/33"),
+        ),
+        (OLDER, ANNOTATION, {"10.0.0.0/8", "192.0.2.1/32"}, ()),
+        ({**OLDER, "loadBalancerSourceRanges": ["198.51.100.0/24"]}, FIELD, {"198.51.100.0/24"}, ()),
+        ({**OLDER, "loadBalancerSourceRanges": []}, ANNOTATION, {"10.0.0.0/8", "192.0.2.1/32"}, ()),
+    ],
+)
+def test_the_field_counts_and_without_it_the_annotation(
+    spec: dict[str, Any], key: str, ranges: set[str], invalid: tuple[str, ...]
+) -> None:
+    found = source_ranges(service(HTTP, **spec))
+    assert (found.key, {*found.ranges}, found.invalid) == (key, ranges, invalid)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "versions", "kept"),
+    [
+        ([], (4,), set()),
+        (["10.0.0.0/8"], (4,), {"10.0.0.0/8"}),
+        (["0.0.0.0/0", "10.0.0.0/8"], (4,), set()),
+        (["10.0.0.0/8", "2001:db8::/32"], (4,), {"10.0.0.0/8"}),
+        (["10.0.0.0/8", "2001:db8::/32"], (6,), {"2001:db8::/32"}),
+        (["0.0.0.0/0"], (4, 6), {"0.0.0.0/0"}),
+        (["0.0.0.0/0", "::/0", "10.0.0.0/8"], (4, 6), set()),
+        (["2001:db8::/32"], (4,), set()),
+    ],
+)
+def test_a_list_is_needed_where_somebody_is_kept_out(
+    ranges: list[str], versions: tuple[int, ...], kept: set[str]
+) -> None:
+    assert admitted(ranges, versions) == kept
