@@ -82,9 +82,9 @@ async def test_a_balancer_takes_the_place_of_another_although_a_setting_of_it_is
     await cluster.create("web")
     address = await cluster.address("web")
     cluster.simulated.account.set_fault(
-        Fault(kind="refuse", actions="nlb:UpdateLoadBalancerProtection", code="OperationUnsupported", status=400)
+        Fault(kind="refuse", actions="nlb:UpdateLoadBalancerAttribute", code="OperationUnsupported", status=400)
     )
-    await cluster.set("web", type="nlb", zone_maps=ZONES["zone-maps"])
+    await cluster.set("web", type="nlb", zone_maps=ZONES["zone-maps"], cross_zone_enabled="off")
     await at_this_moment(cluster, "ExchangingLoadBalancer")
     assert (await cluster.address("web"), len(clbs(cluster))) == (address, 1), "its servers are not found well yet"
     await cluster.until(lambda: not clbs(cluster))

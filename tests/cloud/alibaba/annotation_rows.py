@@ -143,7 +143,7 @@ SERVICES: Mapping[str, AnnotatedService] = {
             "name": "shop",
             "resource-group-id": "rg-1",
             "additional-resource-tags": "team=x",
-            "delete-protection": "on",
+            "delete-protection": "off",
             "modification-protection": "NonProtection",
             "ip-version": "dualstack",
             "ipv6-address-type": "internet",
@@ -182,9 +182,7 @@ SERVICES: Mapping[str, AnnotatedService] = {
             "remove-unscheduled-backend": "on",
         },
     ),
-    "network, without checks": AnnotatedService(
-        "nlb", (TCP,), {**ZONES, "health-check-flag": "off", "modification-protection": "ConsoleProtection"}
-    ),
+    "network, without checks": AnnotatedService("nlb", (TCP,), {**ZONES, "health-check-flag": "off"}),
     "network, TCPSSL": AnnotatedService(
         "nlb",
         (TLS,),
@@ -214,14 +212,13 @@ SERVICES: Mapping[str, AnnotatedService] = {
         {"ipFamilies": ["IPv4", "IPv6"]},
     ),
 }
-"""What each Service says, by values that are not the defaults, unless nothing would be sent for another one."""
+"""What each Service says, by values that are not the defaults."""
 
 CREATE_CLB, CREATE_TCP = "slb:CreateLoadBalancer", "slb:CreateLoadBalancerTCPListener"
 CREATE_UDP, CREATE_HTTP = "slb:CreateLoadBalancerUDPListener", "slb:CreateLoadBalancerHTTPListener"
 CREATE_HTTPS, ADD_SERVERS = "slb:CreateLoadBalancerHTTPSListener", "slb:AddVServerGroupBackendServers"
 CREATE_NLB, CREATE_GROUP = "nlb:CreateLoadBalancer", "nlb:CreateServerGroup"
-CREATE_LISTENER, PROTECT = "nlb:CreateListener", "nlb:UpdateLoadBalancerProtection"
-ADD_TO_GROUP = "nlb:AddServersToServerGroup"
+CREATE_LISTENER, ADD_TO_GROUP = "nlb:CreateListener", "nlb:AddServersToServerGroup"
 CHECK, PROXY = "HealthCheckConfig.", "ProxyProtocolV2Config."
 
 _SENT: Mapping[str, tuple[tuple[str, str, str, str], ...]] = {
@@ -298,7 +295,8 @@ _SENT: Mapping[str, tuple[tuple[str, str, str, str], ...]] = {
         ("name", CREATE_NLB, "LoadBalancerName", "shop"),
         ("resource-group-id", CREATE_NLB, "ResourceGroupId", "rg-1"),
         ("additional-resource-tags", CREATE_NLB, "Tag.1.Key", "team"),
-        ("delete-protection", PROTECT, "DeletionProtectionEnabled", "true"),
+        ("delete-protection", CREATE_NLB, "DeletionProtectionConfig.Enabled", "false"),
+        ("modification-protection", CREATE_NLB, "ModificationProtectionConfig.Status", "NonProtection"),
         ("ip-version", CREATE_NLB, "AddressIpVersion", "DualStack"),
         ("ipv6-address-type", "nlb:EnableLoadBalancerIpv6Internet", "LoadBalancerId", "nlb-"),
         ("security-group-ids", "nlb:LoadBalancerJoinSecurityGroup", "SecurityGroupIds.1", "sg-1"),
@@ -331,10 +329,7 @@ _SENT: Mapping[str, tuple[tuple[str, str, str, str], ...]] = {
         ("backend-label", ADD_TO_GROUP, "Servers.1.ServerId", "i-a"),
         ("remove-unscheduled-backend", ADD_TO_GROUP, "Servers.1.ServerId", "i-a"),
     ),
-    "network, without checks": (
-        ("health-check-flag", CREATE_GROUP, f"{CHECK}HealthCheckEnabled", "false"),
-        ("modification-protection", PROTECT, "ModificationProtectionStatus", "ConsoleProtection"),
-    ),
+    "network, without checks": (("health-check-flag", CREATE_GROUP, f"{CHECK}HealthCheckEnabled", "false"),),
     "network, TCPSSL": (
         ("protocol-port", CREATE_LISTENER, "ListenerProtocol", "TCPSSL"),
         ("cert-id", CREATE_LISTENER, "CertificateIds.1", "crt-1"),

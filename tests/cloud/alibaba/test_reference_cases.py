@@ -1,4 +1,4 @@
-"""Cases in which the calls matter: how a balancer is found again whose tag somebody has taken away."""
+"""Cases in which the calls matter: how a balancer is made, and found again when somebody has taken its tag away."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.planning import plan
 from tests.cloud.alibaba.balancers import HTTP, ZONES, api_of, model, reached, spec_of
 from tests.cloud.alibaba.simulation import SimulatedCloud
 
@@ -44,3 +45,14 @@ async def test_it_is_found_by_its_name_and_tagged_again(balanced: SimulatedCloud
 async def test_it_is_not_found_by_a_name_of_its_own(balanced: SimulatedCloud, kind: BalancerKind) -> None:
     desired = await untagged(balanced, kind, name="shop")
     assert await api_of(balanced, kind).find(desired.owner) is None
+
+
+@shows("a balancer with the defaults")
+async def test_a_network_balancer_is_protected_from_its_beginning(balanced: SimulatedCloud) -> None:
+    desired = model(balanced, HTTP, **spec_of(NLB))
+    await api_of(balanced, NLB).carry_out(plan(desired, None)[:1], None)
+    (made,) = balanced.account.tables.nlbs
+    assert made.settings["DeletionProtectionEnabled"] == "true"
+    assert made.settings["ModificationProtectionStatus"] == "ConsoleProtection"
+    await reached(api_of(balanced, NLB), desired)
+    assert "nlb:UpdateLoadBalancerProtection" not in balanced.account.call_counts()

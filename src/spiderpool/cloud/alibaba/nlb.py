@@ -260,6 +260,7 @@ class _NetworkExecution(Execution):
         model = step.model
         sent: Json = {key: value for key, value in {**model.creation, **model.fixed}.items() if key in CREATION}
         sent |= {key: model.settings[key] for key in CREATION if model.settings.get(key)}
+        sent |= _protections(model.settings)
         sent["Tag"] = tag_list({**model.tags, **model.origin})
         sent["ZoneMappings"] = nlb_settings.zone_mappings(model)
         answer = await self._change("CreateLoadBalancer", sent)
@@ -347,6 +348,14 @@ class _NetworkExecution(Execution):
             "ListenerDescription": listener.description,
             "ServerGroupId": self.groups[listener.group],
         }
+
+
+def _protections(settings: Settings) -> Json:
+    """Returns the protections that a balancer has from its beginning, as its creation spells them."""
+    status = settings["ModificationProtectionStatus"]
+    reason = {"ModificationProtectionConfig.Reason": PROTECTION_REASON} if status == "ConsoleProtection" else {}
+    enabled = settings["DeletionProtectionEnabled"]
+    return {"DeletionProtectionConfig.Enabled": enabled, "ModificationProtectionConfig.Status": status} | reason
 
 
 def _listed(settings: Settings) -> Json:
