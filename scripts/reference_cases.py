@@ -137,6 +137,28 @@ BALANCERS: tuple[ReferenceCase, ...] = (
     ReferenceCase(
         "a bandwidth package of a private balancer", "N", "different", "refused before any call; there in silence"
     ),
+    ReferenceCase(
+        "source ranges, at first or later",
+        "C N",
+        "different",
+        "C: by an access list of its own, there ignored. N: by a security group, as there",
+    ),
+    ReferenceCase("source ranges are changed", "C N", "different", "in the same list; C: there ignored"),
+    ReferenceCase(
+        "source ranges are taken away", "C N", "different", "open to all, the list is deleted; C: there ignored"
+    ),
+    ReferenceCase(
+        "a Service with source ranges is deleted, or its balancer outlives it",
+        "C N",
+        "different",
+        "the list goes with the balancer, and stays with one that stays; C: there ignored",
+    ),
+    ReferenceCase(
+        "source ranges beside annotations that admit clients",
+        "C N",
+        "different",
+        "refused before any call; N: there both hold",
+    ),
     ReferenceCase("forwarding to servers of other zones, on and off", "N", "same", "changed; by default on"),
 )
 
@@ -300,6 +322,9 @@ SWITCH: tuple[ReferenceCase, ...] = (
         "kept up to date; on balancers that we made there is none",
     ),
     ReferenceCase("it has a listener of a range of ports", "N", "same", "nothing is done"),
+    ReferenceCase(
+        "it admits clients by the source ranges of its Service", "C N", "same", "so it stays, and ends with the ranges"
+    ),
     ReferenceCase("the Service has an empty class", "C", "same", "it is ours"),
     ReferenceCase(
         "the Service gets the class of another controller",
