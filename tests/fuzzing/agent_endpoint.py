@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from spiderpool.api.cni import CNICall, frame_call
+from spiderpool.api.ip import RELEASE_ANNOTATION
 from spiderpool_lab import chart, namespaces
 from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.processes import Processes
@@ -329,7 +330,15 @@ def fuzz_target(plane: ControlPlane, processes: Processes, directory: Path) -> I
         plane.kubectl("delete", "pods", *names, "--force", "--grace-period=0", "--wait=false", "--ignore-not-found")
         for kind in ("spiderippool/fuzz", "net-attach-def/fuzz", f"node/{NODE}"):
             plane.kubectl("delete", kind, "--ignore-not-found")
-        plane.kubectl("delete", "spiderips", "--all")
+        _release_all(plane)
+
+
+def _release_all(plane: ControlPlane) -> None:
+    """Delete the records of addresses, as somebody who answers for it."""
+    for record in json.loads(plane.kubectl("get", "spiderips", "-o", "json"))["items"]:
+        name, uid = record["metadata"]["name"], record["metadata"]["uid"]
+        plane.kubectl("annotate", "spiderip", name, f"{RELEASE_ANNOTATION}={uid}")
+        plane.kubectl("delete", "spiderip", name)
 
 
 def _agent(plane: ControlPlane, processes: Processes, directory: Path, node: Path) -> LocalAgent:
