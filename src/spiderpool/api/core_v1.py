@@ -170,6 +170,8 @@ class ServiceSpec(msgspec.Struct, omit_defaults=True):
     ports: list[ServicePort] | None = None
     selector: dict[str, str] | None = None
     externalTrafficPolicy: str | None = None
+    healthCheckNodePort: int | None = None
+    """Where each node answers whether it has ready pods: only with externalTrafficPolicy Local."""
     internalTrafficPolicy: str | None = None
     loadBalancerClass: str | None = None
     ipFamilies: list[str] | None = None

@@ -26,6 +26,7 @@ from spiderpool.cloudcontroller.service_removal import BalancerRemoval
 from spiderpool.cloudcontroller.service_reports import ServiceReports
 from spiderpool.cloudcontroller.service_state import ServiceStates, messages_of, reason_of
 from spiderpool.core.cloud.loadbalancer import adoption, backends, checking, gates, planning, settling, succession
+from spiderpool.core.cloud.loadbalancer.check_steps import outdated_checks
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of
 from spiderpool.core.cloud.loadbalancer.steps import AddServers, CreateBalancer, Step
@@ -377,7 +378,8 @@ class ServiceReconciler:
     ) -> bool:
         """Carries out a plan; returns whether servers only wait for another to be well: then it looks again.
 
-        ``only_backends_beside``: only servers of groups that are there are changed, but for these groups.
+        ``only_backends_beside``: only servers of groups that are there are changed, but for these groups, and
+        health checks by which none of them would stay well.
         """
         model = adoption.adapted(model, observed)
         self._states.note_servers(service.key, model.kind, observed.groups)
@@ -386,7 +388,8 @@ class ServiceReconciler:
         model = planning.with_leaving_nodes(model, observed, before, state.full_groups)
         steps = planning.plan(model, observed, before)
         if only_backends_beside is not None:
-            steps = planning.only_backends(steps, only_backends_beside)
+            servers = planning.only_backends(steps, only_backends_beside)
+            steps = (*outdated_checks(model, observed), *servers)
         if steps:
             state.applied = None  # of a plan that is refused in part, the other part is carried out
         await self._gates.open(service, model, gates.places(observed.groups))  # whatever is refused now

@@ -22,7 +22,7 @@ from spiderpool.telemetry import logger
 from spiderpool_lab import namespaces
 from spiderpool_lab.alibaba import rendering
 from spiderpool_lab.alibaba.account import Account
-from spiderpool_lab.alibaba.forwarding import Frontend, HealthCheck, checks, frontends
+from spiderpool_lab.alibaba.forwarding import Frontend, HealthCheck, changed_checks, checks, frontends
 from spiderpool_lab.alibaba.probing import Prober
 from spiderpool_lab.alibaba.tables import TableChange
 from spiderpool_lab.certificates import Authority
@@ -67,6 +67,7 @@ class DataPlane:
         self._processes = Processes(directory / "processes")
         self._changed = asyncio.Event()  # set when the account or the health of a target changed: forward anew
         self._healthy: dict[HealthCheck, bool] = {}  # check → last result; none yet counts as unhealthy
+        self._desired: list[Frontend] = []  # as the account says, with all targets
         self._addresses: set[str] = set()  # on the interface now
         self._applied: tuple[Frontend, ...] = ()  # forwarded now, with healthy targets only
         self._proxy_text = ""  # configuration of the running HAProxy
@@ -104,16 +105,22 @@ class DataPlane:
 
     def _record_health(self, check: HealthCheck, healthy: bool) -> None:
         self._healthy[check] = healthy
-        self.account.health[check.address, check.port] = healthy
+        for target in (each for frontend in self._desired for each in frontend.targets):
+            if target.check == check:
+                self.account.health[target.address, target.port] = healthy
         self._changed.set()
 
     async def _reconcile(self) -> None:
         while True:
             self._changed.clear()
-            desired = frontends(self.account.tables)
-            self._prober.set_checks(checks(desired))
+            former, self._desired = self._desired, frontends(self.account.tables)
+            known = {
+                new: self._healthy[old] for old, new in changed_checks(former, self._desired) if old in self._healthy
+            }
+            self._healthy |= known
+            self._prober.set_checks(checks(self._desired), known)
             try:
-                await self._apply(tuple(self._healthy_targets(frontend) for frontend in desired))
+                await self._apply(tuple(self._healthy_targets(frontend) for frontend in self._desired))
             except KernelFailure as error:
                 log.error("what the balancers are told cannot be forwarded", error=error.message, details=error.details)
             await self._changed.wait()

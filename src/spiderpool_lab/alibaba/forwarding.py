@@ -89,6 +89,22 @@ def checks(found: Iterable[Frontend]) -> set[HealthCheck]:
     return {target.check for frontend in found for target in frontend.targets if target.check}
 
 
+def changed_checks(former: Iterable[Frontend], found: Iterable[Frontend]) -> Iterator[tuple[HealthCheck, HealthCheck]]:
+    """The former and the new check of each target that is checked otherwise; until that is done, its health stays."""
+    before = dict(_targets(former))
+    for key, check in _targets(found):
+        old = before.get(key)
+        if old is not None and check is not None and old != check:
+            yield old, check
+
+
+def _targets(found: Iterable[Frontend]) -> Iterator[tuple[tuple[str | int, ...], HealthCheck | None]]:
+    """Each target of each frontend, by what identifies it, with its check."""
+    for frontend in found:
+        for each in frontend.targets:
+            yield (frontend.address, frontend.port, frontend.transport, each.address, each.port), each.check
+
+
 def _clb_frontends(tables: AccountTables) -> Iterator[Frontend]:
     for clb in tables.clbs:
         for listener in clb.listeners if clb.active else ():

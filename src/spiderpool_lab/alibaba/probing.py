@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -22,7 +22,9 @@ _HTTP_ANSWER_MAX = 4096
 
 
 class Prober:
-    """Runs health checks and calls the listener at every change of health; the first result counts at once.
+    """Runs health checks and calls the listener at every change of health.
+
+    The first result of a check counts at once, unless its backend is known to be healthy, or not, by another check.
 
     ``source`` is the IPv4 source address. ``time_scale`` multiplies all times: 0.1 is ten times as fast.
     """
@@ -36,13 +38,13 @@ class Prober:
         self._time_scale = time_scale
         self._tasks: dict[HealthCheck, asyncio.Task[None]] = {}  # check → the task that repeats it
 
-    def set_checks(self, checks: Iterable[HealthCheck]) -> None:
-        """Run exactly these checks from now on."""
+    def set_checks(self, checks: Iterable[HealthCheck], known: Mapping[HealthCheck, bool] | None = None) -> None:
+        """Run exactly these checks from now on; ``known``: new ones whose backend counts as healthy, or not."""
         desired = set(checks)
         for check in self._tasks.keys() - desired:
             self._tasks.pop(check).cancel()
         for check in desired - self._tasks.keys():
-            self._tasks[check] = asyncio.create_task(self._repeat(check))
+            self._tasks[check] = asyncio.create_task(self._repeat(check, (known or {}).get(check)))
 
     async def stop(self) -> None:
         """End all checks."""
@@ -52,8 +54,7 @@ class Prober:
             if isinstance(error, Exception):
                 log.error("health check failed", error=repr(error))
 
-    async def _repeat(self, check: HealthCheck) -> None:
-        healthy: bool | None = None
+    async def _repeat(self, check: HealthCheck, healthy: bool | None) -> None:
         streak = 0
         while True:
             passed = await self._is_healthy(check)

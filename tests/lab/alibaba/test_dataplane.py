@@ -7,7 +7,7 @@ import json
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -250,6 +250,54 @@ async def test_a_server_that_is_down_gets_nothing(
     assert account.health["172.31.1.10", PORT] is False
     answers = await send(TrafficProbe(kind="http", target=PUBLIC, port=999), 10)
     assert {answer["server"] for answer in answers} == {SERVERS[1]}
+
+
+class PodsAnswer(asyncio.Protocol):
+    """Answers HTTP requests on one port as kube-proxy does at a healthCheckNodePort."""
+
+    def __init__(self, statuses: dict[str, int], name: str) -> None:
+        self.statuses, self.name = statuses, name
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        status = self.statuses[self.name] if data.split(b" ")[1] == b"/healthz" else 404
+        self.transport.write(b"HTTP/1.1 %d -\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status)
+        self.transport.close()
+
+
+@pytest.fixture
+async def statuses(network: None) -> AsyncIterator[dict[str, int]]:
+    """Status with which each server answers at port 31999; the second one has no ready pods."""
+    found = {SERVERS[0]: 200, SERVERS[1]: 503}
+    async with AsyncExitStack() as stack:
+        for name in SERVERS:
+            listening = namespaces.open_socket(namespaces.path(name), socket.AF_INET, socket.SOCK_STREAM)
+            listening.bind(("0.0.0.0", 31999))
+            server = asyncio.get_running_loop().create_server(partial(PodsAnswer, found, name), sock=listening)
+            await stack.enter_async_context(await server)
+        yield found
+
+
+async def test_servers_are_asked_at_another_port_and_stay_healthy_until_they_fail_there(
+    account: Account, plane: DataPlane, statuses: dict[str, int]
+) -> None:
+    balance(account, "tcp", 999)
+    await eventually(lambda: targets(plane) == 2)
+    seen: list[int] = []
+
+    def is_alone() -> bool:
+        seen.append(targets(plane))
+        return seen[-1] == 1
+
+    settings = {"HealthCheckType": "http", "HealthCheckConnectPort": "31999", "HealthCheckURI": "/healthz"}
+    balance(account, "tcp", 999, **settings)
+    await eventually(is_alone)
+    assert set(seen) <= {1, 2}  # at no time is the other one taken for ill
+    assert (account.health["172.31.1.10", PORT], account.health["172.31.2.10", PORT]) == (True, False)
+    statuses[SERVERS[1]] = 200
+    await eventually(lambda: targets(plane) == 2)
 
 
 def test_the_tools_accept_what_is_rendered(network: None, tmp_path: Path) -> None:

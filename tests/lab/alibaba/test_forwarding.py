@@ -20,7 +20,7 @@ from spiderpool_lab.alibaba.balancers import (
     ZoneMapping,
 )
 from spiderpool_lab.alibaba.clb_listeners import DEFAULTS
-from spiderpool_lab.alibaba.forwarding import Frontend, Target, frontends
+from spiderpool_lab.alibaba.forwarding import Frontend, Target, changed_checks, frontends
 from spiderpool_lab.alibaba.nlb_groups import DEFAULTS as GROUP_DEFAULTS
 from spiderpool_lab.alibaba.nlb_groups import HEALTH_DEFAULTS
 from spiderpool_lab.alibaba.rendering import haproxy_config, nft_ruleset
@@ -62,6 +62,17 @@ def test_checks_follow_the_settings() -> None:
     check = frontends(tables("http", HealthCheck="on", HealthCheckConnectPort="10256"))[0].targets[0].check
     assert check is not None
     assert (check.kind, check.port, check.path) == ("http", 10256, "/")
+
+
+def test_a_target_that_is_checked_otherwise_is_known_by_its_former_check() -> None:
+    before = frontends(tables("tcp"))
+    asked = frontends(tables("tcp", HealthCheckType="http", HealthCheckConnectPort="31999", HealthCheckURI="/healthz"))
+    ((old, new),) = changed_checks(before, asked)
+    assert (old.kind, old.port) == ("tcp", 30080)
+    assert (new.kind, new.port, new.path) == ("http", 31999, "/healthz")
+    assert [*changed_checks(asked, asked)] == []
+    assert [*changed_checks([], asked)] == []
+    assert [*changed_checks(before, frontends(tables("tcp", HealthCheckSwitch="off")))] == []
 
 
 def test_an_nlb_forwards_on_the_addresses_of_its_zones() -> None:

@@ -12,6 +12,7 @@ from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.planning import plan
 from spiderpool.core.cloud.loadbalancer.printing import (
+    UNASSIGNED,
     LeavingBalancer,
     removal,
     risks,
@@ -182,3 +183,16 @@ def test_who_is_admitted_is_a_risk() -> None:
     assert "listener tcp/80 no longer keeps any client out: AclStatus on → off" in list(
         risks(service_dry_run(service(HTTP), CLB, NODES, CONFIGURATION, observed).steps, CLB)
     )
+
+
+def test_a_service_that_no_api_server_has_completed_is_said_to_have_another_check() -> None:
+    nodes = BackendSnapshot([node("a")])
+    assert f"note: {UNASSIGNED}" in planned_text(service(HTTP, externalTrafficPolicy="Local"), CLB, nodes)
+    assigned = service(HTTP, externalTrafficPolicy="Local", healthCheckNodePort=31999)
+    text = planned_text(assigned, CLB, nodes)
+    assert UNASSIGNED not in text
+    assert "HealthCheckConnectPort=31999" in text
+    said = service(HTTP, externalTrafficPolicy="Local", annotations={"health-check-type": "tcp"})
+    assert UNASSIGNED not in planned_text(said, CLB, nodes)
+    unchecked = service(HTTP, externalTrafficPolicy="Local", annotations={"protocol-port": "http:80"})
+    assert UNASSIGNED not in planned_text(unchecked, CLB, nodes)

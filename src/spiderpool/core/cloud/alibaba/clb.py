@@ -12,6 +12,7 @@ from spiderpool.core.cloud.loadbalancer.kinds import (
     SettingSources,
     affinity_seconds,
 )
+from spiderpool.core.cloud.loadbalancer.node_checks import without_node_check
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, Listener, Settings
 
 SERVER_PORT = "-520"
@@ -190,7 +191,8 @@ def listener(protocol: str, options: BalancerOptions) -> Settings:
         case "tcp":
             return _layer4(options) | _tcp(options) | _access(options)
         case "udp":
-            return _layer4(options) | _access(options)
+            # The cloud checks UDP by UDP alone, which nothing answers at the port where nodes are asked by HTTP.
+            return _layer4(without_node_check(options)) | _access(options)
         case "http":
             return _layer7(options) | _access(options) | {"ListenerForward": "off"}
         case _:

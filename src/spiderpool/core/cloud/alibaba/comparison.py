@@ -100,7 +100,11 @@ FIELDS: tuple[ComparedField, ...] = (
     ),
     ComparedField("spec.publishNotReadyAddresses", "same"),
     ComparedField("spec.externalIPs", "same"),
-    ComparedField("spec.healthCheckNodePort", "same"),
+    ComparedField(
+        "spec.healthCheckNodePort",
+        "different",
+        "there not read; here health checks of nodes ask there with the policy Local, on balancers that we made",
+    ),
     ComparedField("annotation service.beta.kubernetes.io/backend-type", "same"),
     ComparedField("annotation service.beta.kubernetes.io/class", "different", _CLASS),
     ComparedField(

@@ -354,9 +354,11 @@ def remarks(service: Service, options: BalancerOptions) -> Iterator[str]:
 
 
 def check_type(protocol: str, options: BalancerOptions) -> str:
-    """Returns the type of the health check behind a listener of a protocol."""
+    """Returns the type of the health check behind a listener of a protocol: of UDP another one only of nodes."""
+    if protocol == "udp":
+        return options.defaults.get("health-check-type", "UDP")
     kind = options["health-check-type"]
-    return "UDP" if protocol == "udp" else {"UDP": "TCP"}.get(kind, kind)
+    return {"UDP": "TCP"}.get(kind, kind)
 
 
 def _zone_faults(options: BalancerOptions) -> Iterator[str]:

@@ -13,9 +13,10 @@ from math import prod
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.loadbalancer.annotations import Annotation
-from spiderpool.core.cloud.loadbalancer.backends import SETTLING_MARGIN
+from spiderpool.core.cloud.loadbalancer.backends import SETTLING_MARGIN, settling_time
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.node_checks import without_node_check
 from spiderpool.core.cloud.loadbalancer.source_lists import released, without_former
 from spiderpool.core.cloud.loadbalancer.values import (
     BalancerOwner,
@@ -65,6 +66,7 @@ def adapted(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBal
     model = _with_present_names(_as_it_stays(model, observed), observed)
     if not is_adopted(model, observed):
         return without_former(model, observed)
+    model = _with_usual_checks(model)
     options, kind = model.options, model.kind
     if model.settings:
         said = _said(lambda given: kind.settings(given, model.name), options, kind.set_by.balancer, observed.settings)
@@ -99,6 +101,33 @@ def servers_of_others(model: LoadBalancerModel, observed: ObservedLoadBalancer) 
             if server.key in there:
                 place = f"{server.address or server.identity}:{server.port} is in {group.name} already"
                 yield f"server {place}, as another's: it stays as it is, and goes when the other takes it out"
+
+
+def _with_usual_checks(model: LoadBalancerModel) -> LoadBalancerModel:
+    """Returns the model without the port at which nodes are asked: on what others made only annotations name it.
+
+    Otherwise a listener that is added would keep that port when the Service loses it.
+    """
+    asking, options, kind = model.options, without_node_check(model.options), model.kind
+    if options is asking:
+        return model
+    protocols = {each.group: each.protocol for each in model.listeners}
+
+    def usual(settings: Settings, of: Callable[[str, BalancerOptions], Settings], protocol: str) -> Settings:
+        return {**of(protocol, options), **_beside(of(protocol, asking), settings)}
+
+    return replace(
+        model,
+        options=options,
+        settling=settling_time(options),
+        listeners=tuple(
+            replace(each, settings=usual(each.settings, kind.listener, each.protocol)) if each.group else each
+            for each in model.listeners
+        ),
+        groups=tuple(
+            replace(each, settings=usual(each.settings, kind.group, protocols[each.name])) for each in model.groups
+        ),
+    )
 
 
 def _with_present_names(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBalancerModel:

@@ -7,7 +7,7 @@ one works with that value, and never asks for the name of a kind or of a cloud.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from spiderpool.api.core_v1 import Service, ServicePort
@@ -242,10 +242,13 @@ class BalancerOptions:
     """False when one of the faults is in an annotation that decides which servers there are."""
     sources: frozenset[str] = frozenset()
     """Ranges whose clients alone are admitted, by a list of ours that `given` names; none: it has no such list."""
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    """Suffix → what this Service has by default, instead of the default of the annotation."""
 
     def __getitem__(self, suffix: str) -> str:
         """Returns the value that is set, or the default. Raises KeyError when the kind has no such annotation."""
-        return self.given.get(suffix, self.kind.annotations.known[suffix].default)
+        usual = self.kind.annotations.known[suffix].default
+        return self.given.get(suffix, self.defaults.get(suffix, usual))
 
     def get(self, suffix: str) -> str:
         """Returns the value that is set, or the default; empty when the kind has no such annotation."""

@@ -17,6 +17,7 @@ from spiderpool.core.cloud.loadbalancer.backends import (
     virtual_pods,
 )
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, source_list_name, versions_of
+from spiderpool.core.cloud.loadbalancer.node_checks import QUESTION, with_node_check
 from spiderpool.core.cloud.loadbalancer.values import (
     BalancerConfiguration,
     BalancerOwner,
@@ -34,7 +35,10 @@ class LoadBalancerModel:
 
     kind: BalancerKind
     options: BalancerOptions
-    """What the Service's annotations say: on a balancer that others made, only that is changed (`adoption`)."""
+    """What the Service's annotations say: on a balancer that others made, only that is changed (`adoption`).
+
+    With what is the default for this Service (`node_checks`).
+    """
     owner: BalancerOwner
     reuse: str
     """Identity of the user's balancer that the Service uses; empty: it gets one of our own."""
@@ -88,6 +92,7 @@ def build_model(
     service: Service, options: BalancerOptions, snapshot: BackendSnapshot, configuration: BalancerConfiguration
 ) -> LoadBalancerModel:
     """Returns the balancer that a Service without faults should have."""
+    options = checked_options(service, options, configuration)
     owner, reuse, kind = owner_of(service, configuration), options["id"], options.kind
     name = options["name"] or kind.naming.balancer_name(owner)
     groups, unresolved, notes = _groups(service, options, snapshot, configuration)
@@ -125,6 +130,25 @@ def _source_list(options: BalancerOptions, owner: BalancerOwner) -> SourceList |
         return None
     entries = options.kind.source_lists.entries(options.sources, versions_of(options))
     return SourceList(source_list_name(options.kind, owner), entries)
+
+
+def checked_options(
+    service: Service, options: BalancerOptions, configuration: BalancerConfiguration
+) -> BalancerOptions:
+    """Returns the options, with the health check that asks nodes where the Service has one."""
+    port = service.spec.healthCheckNodePort
+    return with_node_check(options, port) if port and has_node_check(service, options, configuration) else options
+
+
+def has_node_check(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> bool:
+    """Whether the servers of a Service are nodes that serve their own pods alone, and no annotation says what to check.
+
+    Servers of others, in a group of the user's, have no such port.
+    """
+    is_open = not lent_groups(options) and not QUESTION & options.given.keys()
+    return (
+        service.spec.externalTrafficPolicy == "Local" and is_open and not ports_of_pods(service, options, configuration)
+    )
 
 
 def annotated_protocols(options: BalancerOptions) -> Iterator[tuple[int, str]]:

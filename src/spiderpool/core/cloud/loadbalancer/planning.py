@@ -17,11 +17,14 @@ from dataclasses import replace
 
 from spiderpool.core.cloud.loadbalancer import source_lists, tagging
 from spiderpool.core.cloud.loadbalancer.adoption import adapted, is_adopted, servers_of_others
+from spiderpool.core.cloud.loadbalancer.check_steps import changes_check
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.node_checks import with_present_check
 from spiderpool.core.cloud.loadbalancer.settling import by_key, is_server_well, staying
 from spiderpool.core.cloud.loadbalancer.steps import (
     DESCRIPTION,
+    GROUP,
     AddServers,
     CreateBalancer,
     CreateGroup,
@@ -67,12 +70,15 @@ def plan(
     model = while_unresolved(model, present)
     model = replace(model, groups=tuple(_with_ending(group, model, present, unsettled) for group in model.groups))
     settings = [*_balancer(model, present)]
+    listeners = tuple(_listeners(model, present, unsettled))
+    checks = tuple(step for step in listeners if changes_check(step, model.kind))
     steps = (
         *([] if observed or model.reuse else [CreateBalancer(model)]),
         *source_lists.changes(model, present),
         *(step for step in settings if source_lists.is_admission(step, model.sources)),
+        *checks,
         *_fill_groups(model, present),
-        *_listeners(model, present, unsettled),
+        *(step for step in listeners if step not in checks),
         *_remove_servers(model, present, unsettled),
         *_stale_groups(model, present, unsettled),
         *(step for step in settings if not source_lists.is_admission(step, model.sources)),
@@ -304,7 +310,8 @@ def _listeners(
         present = observed.listener(*listener.key)
         if present is not None and present in staying_listeners:
             if observed.group(present.group) and not _must_be_replaced(model.kind, present, listener):
-                yield from _change(present, replace(listener, group=present.group))
+                staying_listener = with_present_check(listener, present, model.options)
+                yield from _change(present, replace(staying_listener, group=present.group))
         elif present is not None and present.key not in leaving:
             yield from _change(present, listener)
         elif not any(each.overlaps(listener) for each in staying_listeners):
@@ -332,8 +339,8 @@ def _leaving(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterat
 
 
 def _change(present: Listener, listener: Listener) -> Iterator[Step]:
-    parts = {DESCRIPTION: listener.description, "server group": listener.group}
-    current = {DESCRIPTION: present.description, "server group": present.group}
+    parts = {DESCRIPTION: listener.description, GROUP: listener.group}
+    current = {DESCRIPTION: present.description, GROUP: present.group}
     if changes := _changes(parts, current) + _changes(listener.settings, present.settings):
         yield SetListener(replace(listener, identity=present.identity), changes)
     if not present.running:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.loadbalancer.backends import VIRTUAL, BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.billing import BillingItem
@@ -38,6 +40,9 @@ FAULT = "fault: "
 NOTE = "note: "
 """Begins the lines about what is left out, or has no effect."""
 NOTHING = "nothing to do"
+ANY_PORT = 1
+UNASSIGNED = "spec.healthCheckNodePort is not assigned yet: health checks will ask nodes there"
+"""Note of a Service that no API server has completed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,8 @@ def service_dry_run(
     model = build_model(service, options, snapshot, configuration)
     unknown = (f"no ENI is known to have the pod address {address}" for address in model.unresolved)
     notes = (*remarks(service, options), *model.notes, *unknown, *map(VIRTUAL.format, model.virtual))
+    if _awaits_node_port(service, model, snapshot, configuration):
+        notes += (UNASSIGNED,)
     if observed and (fault := reuse_fault(model, observed) or ownership_fault(model, observed)):
         return ServiceDryRun(notes, (fault,))
     steps = plan(model, observed)
@@ -84,6 +91,17 @@ def service_dry_run(
     return ServiceDryRun(
         notes, unchangeable(model, observed) if observed else (), steps, model, kind.bill(options) if makes_one else ()
     )
+
+
+def _awaits_node_port(
+    service: Service, model: LoadBalancerModel, snapshot: BackendSnapshot, configuration: BalancerConfiguration
+) -> bool:
+    """Whether health checks will be others when the API server has assigned a port where nodes are asked."""
+    if service.spec.healthCheckNodePort or model.reuse:
+        return False
+    spec = msgspec.structs.replace(service.spec, healthCheckNodePort=ANY_PORT)
+    assigned = build_model(msgspec.structs.replace(service, spec=spec), model.options, snapshot, configuration)
+    return (assigned.listeners, assigned.groups) != (model.listeners, model.groups)
 
 
 def removal(

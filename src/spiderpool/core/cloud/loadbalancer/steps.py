@@ -14,6 +14,8 @@ from spiderpool.core.cloud.loadbalancer.values import BackendServer, Listener, S
 
 DESCRIPTION = "description"
 """Our name for the parameter of a listener that says whose it is."""
+GROUP = "server group"
+"""Our name for the parameter of a listener that says where it forwards to."""
 
 
 @dataclass(frozen=True, slots=True)
