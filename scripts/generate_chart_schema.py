@@ -80,6 +80,7 @@ SERVED: Final[Mapping[str, Setting[Any]]] = {
     "cloud.loadBalancers.vswitchID": table.BALANCER_VSWITCH,
     "cloud.loadBalancers.resourceGroupID": table.RESOURCE_GROUP,
     "cloud.loadBalancers.backendType": table.BACKEND_TYPE,
+    "cloud.loadBalancers.defaultType": table.DEFAULT_TYPE,
     "cloud.loadBalancers.public": table.PUBLIC,
     "cloud.loadBalancers.injectReadinessGates": table.INJECT_GATES,
     "cloud.loadBalancers.ipv6Backends": table.IPV6_BACKENDS,

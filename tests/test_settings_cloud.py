@@ -20,8 +20,11 @@ def test_services_get_balancers_unless_that_is_switched_off() -> None:
     assert not given(enabled=False).enabled
     whole = {"vpcID": "vpc-1", "vswitchID": "vsw-1", "resourceGroupID": "rg-1", "public": False, "ipv6Backends": True}
     assert given(backendType="eni", **whole) == LoadBalancerSettings(True, "vpc-1", "vsw-1", "rg-1", True, False, True)
+    assert (given().default_type, given(defaultType="nlb").default_type) == ("clb", "nlb")
     with pytest.raises(BadConfig, match=r"loadBalancers\.backendType"):
         given(backendType="pods")
+    with pytest.raises(BadConfig, match=r"loadBalancers\.defaultType"):
+        given(defaultType="alb")
 
 
 @pytest.mark.parametrize("block", [{"enabled": True}, {"enabled": False}, {}])

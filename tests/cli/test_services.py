@@ -72,7 +72,8 @@ def test_services_of_a_file_that_no_cluster_has_seen() -> None:
     done = CliRunner().invoke(cli, ["service", "plan", "-f", str(EXAMPLE)])
     assert done.exit_code == 0, done.output
     tcp, http, summary = done.output.split("\n\n")
-    assert tcp.startswith("default/tcp-service\n1. create clb balancer ")
+    note = "note: spec.healthCheckNodePort is not assigned yet: health checks will ask nodes there"
+    assert tcp.startswith(f"default/tcp-service\n{note}\n1. create clb balancer ")
     assert "create listener tcp/999" in tcp
     assert "create listener http/80" in http
     assert http.endswith("billed: 1 classic balancer, LCU hours by use, GB to the Internet by use")
@@ -261,3 +262,20 @@ def test_a_file_of_settings_that_is_wrong_is_named(tmp_path: Path) -> None:
     done = run(json.dumps(service()), "--values", str(values))
     assert done.exit_code == 1
     assert "backendType" in done.output
+
+
+def test_the_default_type_is_that_of_the_settings_where_a_service_has_no_balancer_and_names_no_type(
+    tmp_path: Path,
+) -> None:
+    values = tmp_path / "conf.yml"
+    values.write_text("cloud: {provider: alibaba, loadBalancers: {defaultType: nlb, vpcID: vpc-1}}")
+    zones = {f"{PREFIX}zone-maps": "cn-hangzhou-h:vsw-1,cn-hangzhou-i:vsw-2"}
+    asked = {"default": service(annotations=zones), "said": service(annotations={f"{PREFIX}type": "clb"})}
+    kept = service()
+    kept["metadata"] = {"name": "web", "namespace": "default", "finalizers": ["service.k8s.alibaba/resources"]}
+    made = {
+        name: json.loads(run(json.dumps(each), "--values", str(values), "-o", "json").output)["services"][0]["steps"]
+        for name, each in (asked | {"kept": kept}).items()
+    }
+    assert [steps[0].split(" balancer")[0] for steps in made.values()] == ["create nlb", "create clb", "create clb"]
+    assert "a network load balancer needs zone:vswitch" in run(json.dumps(service()), "--values", str(values)).output

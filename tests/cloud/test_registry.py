@@ -15,7 +15,7 @@ from spiderpool.api.core_v1 import Service, ServiceSpec
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.cloud import registry
 from spiderpool.errors import BadConfig
-from spiderpool.settings import CloudSettings
+from spiderpool.settings import CloudSettings, LoadBalancerSettings
 
 pytestmark = pytest.mark.unit
 
@@ -62,7 +62,10 @@ def test_what_a_provider_offers() -> None:
     assert connection.servers.parse_provider_id("cn-hangzhou.i-1") == ("cn-hangzhou", "i-1")
     balancers = connection.balancers("cn-hangzhou", "vpc-1")
     assert [str(kind) for kind in balancers.apis] == ["clb", "nlb"]
-    assert balancers.kind_of is provider.kind_of
+    assert str(balancers.kind_of(service)) == "clb"
+    networked = CloudSettings(balancing=LoadBalancerSettings(default_type="nlb"))
+    for found in (provider.connect(networked, None), provider.look(networked)):
+        assert str(found.balancers("cn-hangzhou", "vpc-1").kind_of(service)) == "nlb"
 
 
 async def test_the_metadata_service_of_a_provider() -> None:

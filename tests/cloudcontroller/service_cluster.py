@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -78,6 +79,8 @@ class ServiceCluster:
     """Seconds until all Services are compared with their balancers."""
     last_pause: float = 1.0
     """Seconds before what was refused is tried again, at most; long ones are such from the first refusal."""
+    default_type: str = "clb"
+    """Of Services that name no type and have no balancer."""
     running: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def start(self, control_plane: ControlPlane) -> None:
@@ -91,7 +94,8 @@ class ServiceCluster:
             confirm=5.0,
             clock=self.clock,
         )
-        await self.running.enter_async_context(reconciling(self.simulated, control_plane, self.limits, timings))
+        started = reconciling(self.simulated, control_plane, self.limits, timings, self.default_type)
+        await self.running.enter_async_context(started)
 
     async def grant(self, name: str = "granted", **spec: Any) -> None:
         """Grants something to the Services of a Namespace."""
@@ -207,7 +211,11 @@ class ServiceCluster:
 
 @asynccontextmanager
 async def reconciling(
-    simulated: SimulatedCloud, control_plane: ControlPlane, limits: Limits, timings: ServiceTimings
+    simulated: SimulatedCloud,
+    control_plane: ControlPlane,
+    limits: Limits,
+    timings: ServiceTimings,
+    default_type: str,
 ) -> AsyncIterator[None]:
     """Our reconciler, under the service account that it has in a cluster."""
     kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-cloud")
@@ -220,7 +228,7 @@ async def reconciling(
             Informer(client, SpiderLoadBalancerGrant),
         )
         recorder, api = Recorder(client, "spiderpool-cloud"), simulated.client()
-        vpc = simulated.account.vpc.identity
+        vpc, kind_of = simulated.account.vpc.identity, partial(kinds.kind_of, default=default_type)
         apis: dict[BalancerKind, LoadBalancerAPI] = {
             kinds.CLB: ClassicLoadBalancers(api, REGION),
             kinds.NLB: NetworkLoadBalancers(api, REGION, pause=0.05),
@@ -228,7 +236,13 @@ async def reconciling(
         services = ServiceReconciler(
             Cluster(client, recorder),
             listers,
-            LoadBalancers(kinds.kind_of, apis, PodENIs(api, REGION, vpc), ElasticIPs(api, REGION), OTHER),
+            LoadBalancers(
+                kind_of,
+                apis,
+                PodENIs(api, REGION, vpc),
+                ElasticIPs(api, REGION),
+                OTHER,
+            ),
             BalancerConfiguration(
                 cluster="c1",
                 vpc=vpc,

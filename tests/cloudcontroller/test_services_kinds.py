@@ -167,3 +167,24 @@ async def test_a_balancer_of_a_cluster_with_another_id_is_left_alone_in_words(cl
     await cluster.delete("web")
     await cluster.wait_for_event("ReturnedLoadBalancer", "stays, and costs on")
     assert cluster.clb().listeners
+
+
+async def test_another_default_is_for_services_without_a_balancer_alone(
+    cluster: ServiceCluster, control_plane: ControlPlane
+) -> None:
+    await cluster.grant(vSwitches=["vsw-2"])
+    await cluster.create("web")
+    address = await cluster.address("web")
+    cluster.default_type = "nlb"
+    await cluster.start(control_plane)
+    await cluster.create("new", annotations=ZONES)
+    assert (await cluster.address("new")).endswith("nlb.aliyuncs.com")
+    cluster.default_type = "clb"
+    await cluster.start(control_plane)
+    await cluster.set("new", established_timeout="60")  # of the other kind: the Service is looked at
+    await cluster.wait_for_event("AnnotationIgnored", "established-timeout")
+    assert (await cluster.address("web"), len(clbs(cluster)), len(nlbs(cluster))) == (address, 1, 1)
+    await cluster.set("new", type="nlb")
+    await cluster.set("new", type=None)
+    await cluster.delete("new")
+    assert (len(clbs(cluster)), nlbs(cluster)) == (1, [])

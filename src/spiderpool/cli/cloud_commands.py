@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,7 +27,7 @@ from spiderpool.cloud import registry
 from spiderpool.cloud.loadbalancers import configuration_of
 from spiderpool.cloud.registry import Provider
 from spiderpool.errors import BadConfig
-from spiderpool.settings import SettingsSource, cloud_settings, file_source
+from spiderpool.settings import CloudSettings, SettingsSource, cloud_settings, file_source
 
 GATES_POLICY = """\
 # Of the status of pods only conditions of readiness gates are written. A role cannot say that: apply also the policy
@@ -101,8 +102,12 @@ def plan_services(
 def _of_manifests(file: TextIO, values: Path | None) -> Plans:
     with read_as_conf(values):
         settings = cloud_settings(file_source(values) if values else SettingsSource({}, {}))
-    kind_of = provider_of(settings).kind_of
-    return plans(objects_of(text_of(file)), PlanRules(configuration_of(settings), kind_of))
+    return plans(objects_of(text_of(file)), _rules(settings))
+
+
+def _rules(settings: CloudSettings) -> PlanRules:
+    kind_of = partial(provider_of(settings).kind_of, default=settings.balancing.default_type)
+    return PlanRules(configuration_of(settings), kind_of)
 
 
 async def plan_of_cluster(cluster: Cluster, words: Sequence[str], values: Path | None, home: str) -> Plans:
@@ -116,7 +121,7 @@ async def plan_of_cluster(cluster: Cluster, words: Sequence[str], values: Path |
     cloud, configuration = provider.look(settings), configuration_of(settings)
     region = region_of(settings, objects.nodes, cloud.servers.parse_provider_id)
     look = BalancerLook(cloud.balancers(region, settings.balancing.vpc), configuration)
-    return plans(objects, PlanRules(configuration, provider.kind_of), await look.all(objects))
+    return plans(objects, _rules(settings), await look.all(objects))
 
 
 @policy.command(

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any, Protocol
 
+from spiderpool.api.core_v1 import Service
 from spiderpool.cloud.alibaba import policy as alibaba_policy
 from spiderpool.cloud.alibaba.metadata import ADDRESS as ALIBABA_METADATA
 from spiderpool.cloud.alibaba.metadata import PROVIDER as ALIBABA
 from spiderpool.cloud.alibaba.metadata import MetadataClient
-from spiderpool.cloud.loadbalancers import KindOf, LoadBalancers
+from spiderpool.cloud.loadbalancers import LoadBalancers
 from spiderpool.cloud.provider import CloudProvider, MetadataSource, NetworkPath
 from spiderpool.cloud.verification import RecordedAnswer, Verification, VerificationScope
 from spiderpool.core.cloud.alibaba import kinds as alibaba_kinds
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.errors import BadConfig
 from spiderpool.settings import CloudSettings
 
@@ -38,6 +40,13 @@ class PolicyDocument(Protocol):
 
     def __call__(self, features: Iterable[str], /, *, read_only: bool = False) -> dict[str, Any]:
         """Returns the document that allows what these features call; ``read_only``: what changes nothing."""
+
+
+class KindOfService(Protocol):
+    """Chooses the kind of balancer of a Service."""
+
+    def __call__(self, service: Service, /, *, default: str = ...) -> BalancerKind | None:
+        """Returns the kind that a Service requests from us; ``default`` names that of Services that name none."""
 
 
 class Verify(Protocol):
@@ -63,7 +72,7 @@ class Provider:
     enabled: Callable[[CloudSettings], tuple[str, ...]]
     """Returns those of the features that settings switch on."""
     policy: PolicyDocument
-    kind_of: KindOf
+    kind_of: KindOfService
     injects_gates: Callable[[Mapping[str, str]], bool]
     """Whether the labels of a Namespace say that its new pods get readiness gates of load balancers."""
     connect: Callable[[CloudSettings, NetworkPath | None], CloudConnection]
@@ -78,13 +87,13 @@ class Provider:
 def _connect_to_alibaba(settings: CloudSettings, path: NetworkPath | None) -> CloudConnection:
     from spiderpool.cloud.alibaba import connection  # here, since it loads the signing libraries
 
-    return _alibaba(connection.open_api_client(settings, path))
+    return _alibaba(connection.open_api_client(settings, path), settings)
 
 
 def _look_at_alibaba(settings: CloudSettings) -> CloudConnection:
     from spiderpool.cloud.alibaba import connection
 
-    return _alibaba(connection.reading_client(settings))
+    return _alibaba(connection.reading_client(settings), settings)
 
 
 def _enabled_in_alibaba(settings: CloudSettings) -> tuple[str, ...]:
@@ -108,11 +117,12 @@ def _resend_to_alibaba(
     return connection.resend(settings, answers)
 
 
-def _alibaba(client: Any) -> CloudConnection:
+def _alibaba(client: Any, settings: CloudSettings) -> CloudConnection:
     from spiderpool.cloud.alibaba import connection
 
+    default = settings.balancing.default_type
     return CloudConnection(
-        connection.servers(client), lambda region, vpc: connection.load_balancers(client, region, vpc)
+        connection.servers(client), lambda region, vpc: connection.load_balancers(client, region, vpc, default)
     )
 
 

@@ -47,6 +47,8 @@ class LoadBalancerSettings:
     ipv6_backends: bool = bound(table.IPV6_BACKENDS)
     max_per_namespace: int = bound(table.MAX_PER_NAMESPACE)
     max_per_cluster: int = bound(table.MAX_PER_CLUSTER)
+    default_type: str = bound(table.DEFAULT_TYPE)
+    """Of Services that name no type and have no balancer yet."""
     period: float = bound(table.BALANCER_PERIOD)
     """Seconds between two checks of a load balancer whose Service has not changed."""
 

@@ -902,6 +902,15 @@ BACKEND_TYPE: Final = Setting(
     choices=("ecs", "eni"),
     page="usage/load-balancers.md",
 )
+DEFAULT_TYPE: Final = Setting(
+    kind=kinds.TEXT,
+    default="clb",
+    help="load balancers of Services that name no type and have none yet: `clb` (classic) or `nlb` (network)",
+    readers=CLOUD,
+    keys=("cloud.loadBalancers.defaultType",),
+    choices=("clb", "nlb"),
+    page="usage/load-balancers.md",
+)
 PUBLIC: Final = Setting(
     kind=kinds.FLAG,
     default=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
 from spiderpool.cloud.alibaba.clb import ClassicLoadBalancers
 from spiderpool.cloud.alibaba.client import OpenAPIClient
@@ -81,11 +82,15 @@ def servers(client: OpenAPIClient) -> ECSCloud:
     return ECSCloud(client)
 
 
-def load_balancers(client: OpenAPIClient, region: str, vpc: str) -> LoadBalancers:
-    """Returns the APIs of the load balancers of a region; without a VPC no ENI of a pod is looked up."""
+def load_balancers(client: OpenAPIClient, region: str, vpc: str, default: str = kinds.CLB.name) -> LoadBalancers:
+    """Returns the APIs of the load balancers of a region; without a VPC no ENI of a pod is looked up.
+
+    ``default`` names the kind of Services that name none.
+    """
     apis: dict[BalancerKind, LoadBalancerAPI] = {
         kinds.CLB: ClassicLoadBalancers(client, region),
         kinds.NLB: NetworkLoadBalancers(client, region),
     }
     other = OtherControllerMarks(OTHER_LEASE_NAMESPACE, OTHER_LEASE, OTHER_LABEL)
-    return LoadBalancers(kinds.kind_of, apis, PodENIs(client, region, vpc), ElasticIPs(client, region), other)
+    kind_of = partial(kinds.kind_of, default=default)
+    return LoadBalancers(kind_of, apis, PodENIs(client, region, vpc), ElasticIPs(client, region), other)

@@ -56,6 +56,7 @@ WORDS: list[tuple[str, str, tuple[str, ...], str]] = [
     ("C", "acl-status", ON_OFF, "off"),
     ("C", "acl-type", ("white", "black"), "white"),
     ("C N", "connection-drain", ON_OFF, "off"),
+    ("C N", "graceful-shutdown", ("on", "off", "true", "false"), "on"),
     ("C N", "proxy-protocol", ON_OFF, "off"),
     ("C", "xforwardedfor-proto", ON_OFF, "off"),
     ("C", "xforwardedfor-slbport", ON_OFF, "off"),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from spiderpool.api.core_v1 import LoadBalancerIngress, LoadBalancerStatus, Service, ServiceStatus
 from spiderpool.core.cloud.alibaba.annotations import BOTH, BY_KIND, CLASS
 from spiderpool.core.cloud.alibaba.kinds import kind_of
+from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL
 from spiderpool.core.cloud.loadbalancer.values import parameter_of
 from tests.core.pretend_balancers import CONFIGURATION, KINDS, options, service
 
@@ -81,3 +84,53 @@ def test_a_health_check_belongs_to_the_listener_or_to_the_group() -> None:
 )
 def test_a_service_asks_for_one_kind(spec: dict[str, Any], kind: str | None) -> None:
     assert kind_of(service({"port": 80}, **spec)) is (KINDS[kind] if kind else None)
+
+
+CLB_FINALIZER, NLB_FINALIZER = (KINDS[kind].naming.finalizer for kind in BOTH)
+
+
+def having(*finalizers: str, label: str = "", ingress: dict[str, str] | None = None, **spec: Any) -> Service:
+    """A Service with finalizers, the identity of a balancer in its label, and a published address."""
+    found = service({"port": 80}, **spec)
+    found.metadata.finalizers = [*finalizers]
+    found.metadata.labels = {IDENTITY_LABEL: label} if label else {}
+    given = [msgspec.convert(ingress, LoadBalancerIngress)] if ingress else None
+    return msgspec.structs.replace(found, status=ServiceStatus(LoadBalancerStatus(given)))
+
+
+@pytest.mark.parametrize("default", BOTH)
+@pytest.mark.parametrize(
+    ("requested", "kind"),
+    [
+        (having(CLB_FINALIZER), "clb"),
+        (having(NLB_FINALIZER), "nlb"),
+        (having(CLB_FINALIZER, NLB_FINALIZER, label="lb-1"), "clb"),
+        (having(CLB_FINALIZER, NLB_FINALIZER, label="nlb-1"), "nlb"),
+        (having(label="lb-1"), "clb"),
+        (having(label="nlb-1"), "nlb"),
+        (having(ingress={"ip": "198.51.100.7"}), "clb"),
+        (having(ingress={"hostname": "shop.example.com"}), "clb"),
+        (having(ingress={"hostname": "nlb-1.cn-hangzhou.nlb.aliyuncs.com"}), "nlb"),
+        (having(annotations={"id": "lb-1"}), "clb"),
+        (having(annotations={"id": "nlb-1"}), "nlb"),
+        (having(CLB_FINALIZER, annotations={"id": "nlb-1"}), "clb"),
+        (having(annotations={"type": "clb"}), "clb"),
+        (having(NLB_FINALIZER, annotations={"type": "clb"}), "clb"),
+        (having(CLB_FINALIZER, annotations={"type": "nlb"}), "nlb"),
+        (having(CLB_FINALIZER, annotations={"type": "nonsense"}), "clb"),
+        (having(CLB_FINALIZER, annotations={CLASS: "mine"}), None),
+        (having(CLB_FINALIZER, loadBalancerClass="alibabacloud.com/nlb"), "nlb"),
+        (having(CLB_FINALIZER, type="ClusterIP"), None),
+    ],
+)
+def test_what_a_service_has_or_names_does_not_depend_on_the_default(
+    requested: Service, kind: str | None, default: str
+) -> None:
+    assert kind_of(requested, default=default) is (KINDS[kind] if kind else None)
+
+
+@pytest.mark.parametrize("default", BOTH)
+def test_a_service_without_a_balancer_that_names_no_kind_gets_the_default(default: str) -> None:
+    assert kind_of(having(), default=default) is KINDS[default]
+    assert kind_of(having(annotations={CLASS: ""}), default=default) is KINDS[default]
+    assert kind_of(having(annotations={"type": "nonsense"}), default=default) is KINDS[default]

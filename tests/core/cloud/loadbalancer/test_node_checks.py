@@ -49,6 +49,7 @@ def question(model: LoadBalancerModel) -> tuple[str, ...]:
     return tuple(settings[key] for key in keys if key in settings)
 
 
+@pytest.mark.reference_case("spec.healthCheckNodePort")
 def test_nodes_are_asked_whether_they_have_ready_pods() -> None:
     assert question(classic(**LOCAL)) == ("http", "31999", "/healthz")
     assert question(network(**LOCAL)) == ("HTTP", "31999", "/healthz")

@@ -171,6 +171,7 @@ ANNOTATIONS: tuple[Annotation, ...] = (
     Annotation("connection-drain", CLB, ON_OFF, "off", "let connections of removed servers end (tcp)"),
     Annotation("connection-drain", NLB, ON_OFF, "off", "let connections of removed servers end"),
     Annotation("connection-drain-timeout", BOTH, Number(10, 900, unit="s"), "300", "for so long"),
+    Annotation("graceful-shutdown", BOTH, SWITCH, "on", "servers whose pods end keep their connections: always so"),
     Annotation("proxy-protocol", BOTH, ON_OFF, "off", "tell servers the client by PROXY v2 (layer 4)"),
     Annotation("xforwardedfor-proto", CLB, ON_OFF, "off", "header X-Forwarded-Proto"),
     Annotation("xforwardedfor-slbport", CLB, ON_OFF, "off", "header X-Forwarded-Port"),

@@ -23,6 +23,13 @@ def common_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
         yield f"annotation {key}: a balancer has at most {MAX_ADDITIONAL_TAGS} beside ours"
 
 
+def common_remarks(options: BalancerOptions) -> Iterator[str]:
+    """Yields what has no effect with either kind of balancer."""
+    if not options.on("graceful-shutdown"):
+        key = options.annotation("graceful-shutdown")
+        yield f"annotation {key} {options['graceful-shutdown']} has no effect: servers whose pods end keep connections"
+
+
 def _scheduler_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
     """Yields which listeners cannot have the scheduler, a hash that the cloud lacks for their protocol."""
     scheduler, key = options["scheduler"], f"annotation {options.annotation('scheduler')}"

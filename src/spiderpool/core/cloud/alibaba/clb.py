@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from spiderpool.api.core_v1 import Service, ServicePort
-from spiderpool.core.cloud.alibaba.checking import common_faults
+from spiderpool.core.cloud.alibaba.checking import common_faults, common_remarks
 from spiderpool.core.cloud.loadbalancer.kinds import (
     DEFAULT_AFFINITY,
     BalancerOptions,
@@ -295,6 +295,7 @@ def _payment_faults(service: Service, options: BalancerOptions) -> Iterator[str]
 
 def remarks(service: Service, options: BalancerOptions) -> Iterator[str]:
     """Yields which annotations have no effect beside the others, and which field has not all that it says."""
+    yield from common_remarks(options)
     seconds = affinity_seconds(service)
     is_too_long = seconds > MAX_PERSISTENCE and seconds != DEFAULT_AFFINITY
     if service.spec.sessionAffinity == "ClientIP" and is_too_long:

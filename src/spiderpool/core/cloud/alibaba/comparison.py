@@ -53,7 +53,8 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "type",
         BOTH,
-        "there behind a feature gate that is off, so not followed for what that controller made",
+        "there behind a feature gate that is off, so not followed for what that controller made; without it there "
+        "always clb, here what the Service has, or `cloud.loadBalancers.defaultType`",
     ),
     Difference("name", BOTH, "there up to 128 characters"),
     Difference("resource-group-id", BOTH, "there an error where a lent balancer is in another one; here an Event"),
@@ -71,6 +72,13 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     Difference("connection-drain", CLB, "there also for UDP"),
     Difference("connection-drain-timeout", NLB, "there 0–900"),
+    Difference(
+        "graceful-shutdown",
+        BOTH,
+        "there off by default, of pods alone, and at once; here always, also of nodes with the policy Local, and not "
+        "before another server is well",
+        is_of_default=True,
+    ),
     Difference("vgroup-port", BOTH, "here within a grant; a group may be that of two ports"),
 )
 """What differs; nothing else does, but for the general rules of the page."""

@@ -8,13 +8,15 @@ from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.alibaba import clb, nlb
 from spiderpool.core.cloud.alibaba.annotations import CLASS, PREFIX, table_of
 from spiderpool.core.cloud.alibaba.billing import clb_bill, nlb_bill
-from spiderpool.core.cloud.alibaba.naming import INJECTED, INJECTION_LABEL, Naming
+from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL, INJECTED, INJECTION_LABEL, Naming
 from spiderpool.core.cloud.alibaba.needs import clb_has, clb_needs, nlb_has, nlb_needs
 from spiderpool.core.cloud.alibaba.provider_ids import parse_provider_id
 from spiderpool.core.cloud.alibaba.sources import ACCESS_LISTS, SECURITY_GROUPS
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, IPv6Servers
 
 NLB_CLASS = "alibabacloud.com/nlb"
+NLB_IDENTITY, NLB_DOMAIN = "nlb-", ".nlb.aliyuncs.com"
+"""How the identity of a network load balancer begins, and its DNS name ends."""
 IPV6_ERROR = "ServerGroupNotSupportIpv6"
 EXCLUDING_LABELS = ("service.alibabacloud.com/exclude-node", "service.beta.kubernetes.io/exclude-node")
 
@@ -95,6 +97,8 @@ NLB = BalancerKind(
     parse_provider_id=parse_provider_id,
 )
 """Network load balancer, layer 4."""
+BY_NAME: Mapping[str, BalancerKind] = {kind.name: kind for kind in (CLB, NLB)}
+"""Name → kind."""
 
 
 def injects_gates(labels: Mapping[str, str]) -> bool:
@@ -102,21 +106,53 @@ def injects_gates(labels: Mapping[str, str]) -> bool:
     return labels.get(INJECTION_LABEL) == INJECTED
 
 
-def kind_of(service: Service) -> BalancerKind | None:
-    """Returns the kind of balancer that a Service requests from us; None: it requests none, or from another one."""
+def kind_of(service: Service, default: str = CLB.name) -> BalancerKind | None:
+    """Returns the kind of balancer that a Service requests from us; None: it requests none, or from another one.
+
+    A Service that names no kind keeps what it has; without a balancer it gets one of the kind ``default``.
+    """
     if service.spec.type != "LoadBalancer":
         return None
     match service.spec.loadBalancerClass:
         case None | "":
-            return _kind_without_class(service.metadata.annotations or {})
+            return _kind_without_class(service, default)
         case name if name == NLB_CLASS:
             return NLB
         case _:
             return None
 
 
-def _kind_without_class(annotations: Mapping[str, str]) -> BalancerKind | None:
-    """The kind that annotations select, for Services without a class."""
-    if annotations.get(f"{PREFIX}type", "").lower() == NLB.name:
+def _kind_without_class(service: Service, default: str) -> BalancerKind | None:
+    """The kind of a Service without a class: what annotations name, what it has, or the default."""
+    annotations = service.metadata.annotations or {}
+    named = annotations.get(f"{PREFIX}type", "").lower()
+    if named == NLB.name:
         return NLB
-    return None if annotations.get(CLASS) else CLB
+    if annotations.get(CLASS):
+        return None
+    if named == CLB.name:
+        return CLB
+    return _present_kind(service) or _kind_of_lent(service) or BY_NAME[default]
+
+
+def _present_kind(service: Service) -> BalancerKind | None:
+    """The kind of the balancer that a Service has, or is about to get: while it has two, of that which clients use."""
+    metadata = service.metadata
+    held = [kind for kind in (CLB, NLB) if kind.naming.finalizer in (metadata.finalizers or ())]
+    if len(held) == 1:
+        return held[0]
+    if recorded := (metadata.labels or {}).get(IDENTITY_LABEL, ""):
+        return _kind_by_identity(recorded)
+    if ingress := service.status.loadBalancer.ingress:
+        return NLB if any((each.hostname or "").endswith(NLB_DOMAIN) for each in ingress) else CLB
+    return next(iter(held), None)
+
+
+def _kind_of_lent(service: Service) -> BalancerKind | None:
+    """The kind of the user's balancer that a Service names."""
+    lent = CLB.annotations.values(service.metadata.annotations or {}).get("id", "")
+    return _kind_by_identity(lent) if lent else None
+
+
+def _kind_by_identity(identity: str) -> BalancerKind:
+    return NLB if identity.startswith(NLB_IDENTITY) else CLB

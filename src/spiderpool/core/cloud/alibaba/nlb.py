@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from spiderpool.api.core_v1 import Service, ServicePort
-from spiderpool.core.cloud.alibaba.checking import common_faults
+from spiderpool.core.cloud.alibaba.checking import common_faults, common_remarks
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions, SettingSources
 from spiderpool.core.cloud.loadbalancer.model import ports_of_pods, protocol_of, protocols
 from spiderpool.core.cloud.loadbalancer.values import PART, BalancerConfiguration, Listener, Settings
@@ -345,6 +345,7 @@ def _address_faults(options: BalancerOptions, configuration: BalancerConfigurati
 
 def remarks(service: Service, options: BalancerOptions) -> Iterator[str]:
     """Yields which annotations have no effect beside the others."""
+    yield from common_remarks(options)
     for suffix in (each for each in PROXY_V2 if options.on(each) and not options.on("proxy-protocol")):
         yield f"annotation {options.annotation(suffix)} has no effect without proxy-protocol: on"
     others = [port.port for port in service.spec.ports or () if protocol_of(port, options) != "udp"]

@@ -70,8 +70,8 @@ def plan(
     model = while_unresolved(model, present)
     model = replace(model, groups=tuple(_with_ending(group, model, present, unsettled) for group in model.groups))
     settings = [*_balancer(model, present)]
-    listeners = tuple(_listeners(model, present, unsettled))
-    checks = tuple(step for step in listeners if changes_check(step, model.kind))
+    listeners = [*_listeners(model, present, unsettled)]
+    checks = [step for step in listeners if changes_check(step, model.kind)]
     steps = (
         *([] if observed or model.reuse else [CreateBalancer(model)]),
         *source_lists.changes(model, present),

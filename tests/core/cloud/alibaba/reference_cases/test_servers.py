@@ -81,6 +81,24 @@ def test_pods_that_are_terminating(kind: str) -> None:
     ]
 
 
+@shows("graceful-shutdown")
+@BOTH
+@pytest.mark.parametrize("given", [{}, {"graceful-shutdown": "true"}, {"graceful-shutdown": "off"}])
+def test_pods_that_end_keep_their_connections_once_another_is_well(kind: str, given: dict[str, str]) -> None:
+    both = with_pods(endpoints(("10.0.0.1", "a"), ("10.0.0.2", "b")))
+    one_ends = with_pods(endpoints(("10.0.0.1", "a"), conditions=ENDING), endpoints(("10.0.0.2", "b")))
+    steps = changes(either(kind, snapshot=both, annotations=PODS), either(kind, snapshot=one_ends, annotations=PODS))
+    assert [step.partition(": ")[2] for step in steps] == ["eni-1/10.0.0.1:80 weight 0"]
+    annotated = either(kind, snapshot=one_ends, annotations={**PODS, **given})
+    assert [group.ending for group in annotated.groups] == [
+        group.ending for group in either(kind, snapshot=one_ends, annotations=PODS).groups
+    ]
+    remarks = said(judged(kind=KINDS[kind], annotations=given).notes)
+    is_off = given.get("graceful-shutdown") == "off"
+    expected = ["annotation graceful-shutdown off has no effect: servers whose pods end keep connections"]
+    assert remarks == (expected if is_off else [])
+
+
 @shows("pods as servers, and nodes again", "annotation service.beta.kubernetes.io/backend-type", "spec.selector")
 @BOTH
 def test_pods_as_servers(kind: str) -> None:
