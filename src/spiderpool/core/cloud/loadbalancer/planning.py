@@ -69,8 +69,7 @@ def plan(
     model = adapted(model, present)
     model = while_unresolved(model, present)
     model = replace(model, groups=tuple(_with_ending(group, model, present, unsettled) for group in model.groups))
-    settings = [*_balancer(model, present)]
-    listeners = [*_listeners(model, present, unsettled)]
+    settings, listeners = [*_balancer(model, present)], [*_listeners(model, present, unsettled)]
     checks = [step for step in listeners if changes_check(step, model.kind)]
     steps = (
         *([] if observed or model.reuse else [CreateBalancer(model)]),
