@@ -31,6 +31,12 @@ BALANCERS: tuple[ReferenceCase, ...] = (
         "same",
         "public, named and tagged after its Service, protected, a listener for each port",
     ),
+    ReferenceCase(
+        "a Service that names no kind",
+        "C N",
+        "different",
+        "keeps what it has; else the kind of `cloud.loadBalancers.defaultType`, there always C",
+    ),
     ReferenceCase("a private balancer", "C", "same", "in the vSwitch that is named, else in the cluster's"),
     ReferenceCase(
         "several vSwitches, of which one with free addresses is chosen",
@@ -169,6 +175,12 @@ LISTENERS: tuple[ReferenceCase, ...] = (
     ReferenceCase("access lists in another order", "C", "same", "nothing is changed"),
     ReferenceCase("headers and time-outs of HTTP", "C", "same", "changed"),
     ReferenceCase("health checks of layer 4", "C N", "same", "changed; also by HTTP, and off"),
+    ReferenceCase(
+        "health checks that ask nodes for ready pods",
+        "C N",
+        "different",
+        "with Local, at `spec.healthCheckNodePort`; not on balancers of others, and not there",
+    ),
     ReferenceCase("health checks of HTTP listeners", "C", "same", "by default off"),
     ReferenceCase("a health check by UDP", "N", "same", "of UDP ports; others are checked by TCP, with an Event"),
     ReferenceCase("sticky sessions by a cookie", "C", "same", "inserted, or the server's own"),
@@ -242,7 +254,7 @@ SERVERS: tuple[ReferenceCase, ...] = (
         "pods that are terminating and still answer",
         "C N",
         "different",
-        "stay until another server is well, then get weight 0, and leave with the pod",
+        "stay until another server is well, then get weight 0, and leave with the pod; there with `graceful-shutdown`",
     ),
     ReferenceCase(
         "pods as servers, and nodes again",

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.core.cloud.alibaba.reference_cases.playing import changes, classic, either, judged, network
-from tests.core.pretend_balancers import KINDS
+from spiderpool.core.cloud.loadbalancer.planning import plan
+from tests.core.cloud.alibaba.reference_cases.playing import changes, classic, either, judged, network, of_others
+from tests.core.pretend_balancers import KINDS, reached
 
 pytestmark = pytest.mark.unit
 shows = pytest.mark.reference_case
@@ -42,6 +43,19 @@ def test_clients_of_some_ranges_alone_are_admitted(is_older: bool) -> None:
     assert closed.sources is not None
     assert closed.sources.entries == {"accept 10.0.0.0/8", "drop 0.0.0.0/0"}
     assert closed.settings["SecurityGroupIds"] == closed.sources.name
+
+
+@shows("spec.healthCheckNodePort", "health checks that ask nodes for ready pods")
+def test_health_checks_that_ask_nodes_for_ready_pods() -> None:
+    local: dict[str, Any] = {"externalTrafficPolicy": "Local", "healthCheckNodePort": 32100}
+    (listener,), (group,) = classic(**local).listeners, network(**local).groups
+    names = ("HealthCheckType", "HealthCheckConnectPort", "HealthCheckURI")
+    assert [listener.settings[name] for name in names] == ["http", "32100", "/healthz"]
+    names = ("HealthCheckType", "HealthCheckConnectPort", "HealthCheckUrl")
+    assert [group.settings[f"HealthCheckConfig.{name}"] for name in names] == ["HTTP", "32100", "/healthz"]
+    without: dict[str, Any] = {"externalTrafficPolicy": "Local"}
+    for policy, other in ((classic(**local), classic(**without)), (network(**local), network(**without))):
+        assert plan(policy, of_others(reached(other, None))) == (), "on balancers of others it stays as it is"
 
 
 @shows("spec.loadBalancerIP")

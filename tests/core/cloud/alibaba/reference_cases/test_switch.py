@@ -25,7 +25,7 @@ from tests.core.cloud.alibaba.reference_cases.playing import (
     network,
     of_others,
 )
-from tests.core.pretend_balancers import CONFIGURATION, HTTP, UID, endpoints, node, reached, service
+from tests.core.pretend_balancers import CONFIGURATION, HTTP, KINDS, UID, endpoints, node, reached, service
 
 pytestmark = pytest.mark.unit
 shows = pytest.mark.reference_case
@@ -210,6 +210,16 @@ def test_the_annotation_of_the_other_kind() -> None:
     assert kind_of(asked) is NLB
     assert keeps_its_kind(asked, CLB, owner, left(classic()))
     assert not keeps_its_kind(asked, CLB, owner, reached(classic(), None)), "one that we made is exchanged"
+
+
+@shows("a Service that names no kind", "type")
+@pytest.mark.parametrize("default", ["clb", "nlb"])
+def test_a_service_that_names_no_kind(default: str) -> None:
+    asked = service(HTTP)
+    assert kind_of(asked, default) is KINDS[default]
+    assert kind_of(service(HTTP, annotations={"type": "clb"}), default) is CLB
+    asked.metadata.finalizers = [CLB.naming.finalizer]
+    assert kind_of(asked, default) is CLB, "it keeps what it has"
 
 
 @shows("finalizers service.k8s.alibaba/resources and …/nlb", "label service.k8s.alibaba/loadbalancer-id")
