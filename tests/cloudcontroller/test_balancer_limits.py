@@ -26,6 +26,7 @@ from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.model import owner_of
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.kube.informer import Informer
+from spiderpool.telemetry import LOAD_BALANCERS
 from spiderpool_lab.alibaba import balancers
 from spiderpool_lab.alibaba.clb_balancers import DEFAULTS
 from spiderpool_lab.alibaba.faults import Fault
@@ -230,3 +231,17 @@ async def test_a_service_may_change_its_kind_soon_after_it_was_made(simulated: S
         simulated.account.tables.clbs.remove("lb-web")
         found.forget(CLB, "lb-web")
         await found.check(web, NLB, [])
+
+
+async def test_balancers_that_are_exchanged_are_together_one_more_than_the_limit(simulated: SimulatedCloud) -> None:
+    """Two Services have the two balancers of their Namespace, and both ask for another kind."""
+    first, second = (service(name, held=CLB, published=True, nlb=True) for name in ("first", "second"))
+    for each in (first, second):
+        add_clb(simulated, f"lb-{each.name}", each)
+    async with limits(simulated, Clock(), first, second) as found:
+        async with found.place(first, NLB, [], leaving=[CLB]):
+            with pytest.raises(TooManyLoadBalancers, match="has 2 load balancers"):
+                await found.reserve(second, NLB, [], leaving=[CLB])
+        with pytest.raises(TooManyLoadBalancers):
+            await found.reserve(second, NLB, [], leaving=[CLB])
+        assert LOAD_BALANCERS.labels("used")._value.get() == 3, "two, and the one that is made"

@@ -60,7 +60,7 @@ class BalancerLimits:
         grants: Sequence[LoadBalancerGrantSpec],
         leaving: Collection[BalancerKind],
     ) -> None:
-        """Keeps the place for a balancer while the Service's others, which are ``leaving``, are deleted for it.
+        """Keeps the place for a balancer that takes that of the Service's others, which are ``leaving``.
 
         Raises TooManyLoadBalancers, CloudError.
         """
@@ -82,7 +82,8 @@ class BalancerLimits:
     ) -> AsyncIterator[tuple[str, ...]]:
         """Holds a place for a balancer while it is made; what could not be counted exactly is the value.
 
-        The Service's others, which are ``leaving``, do not count: they go when this one is well.
+        The Service's others, which are ``leaving``, do not count: they go when this one is well. Until then there may
+        be one balancer more than a limit says, and not two: those of Services that are exchanged at the time all count.
         Raises TooManyLoadBalancers, CloudError.
         """
         claim = self._claim(service, kind)
@@ -117,16 +118,20 @@ class BalancerLimits:
             raise TooManyLoadBalancers(reason)
 
     def _count(self, made: Sequence[MadeBalancer], without: Collection[BalancerClaim]) -> BalancerCount:
-        """Counts all balancers but those of the claims ``without``."""
+        """Counts all balancers but those of the claims ``without``; the metric counts these, too."""
         now = self._clock()
         self._recent = {each: until for each, until in self._recent.items() if until > now}
         absent = {(each.kind, each.name) for each in without}
-        claims = {*self._recent, *self._published}.difference(without)
+        claims = {*self._recent, *self._published}
         others = [each for each in made if (each.kind, each.name) not in absent]
-        counted = count(others, claims, lambda name: next(iter(self._namespaces.get(name)), None))
+        whole = count(made, claims, self._namespace_of)
         for state in ("used", "preserved", "orphaned"):
-            LOAD_BALANCERS.labels(state).set(getattr(counted, state))
-        return counted
+            LOAD_BALANCERS.labels(state).set(getattr(whole, state))
+        return count(others, claims.difference(without), self._namespace_of)
+
+    def _namespace_of(self, name: str) -> str | None:
+        """Returns the Namespace of the Service whose balancer has a name; None: there is no such Service."""
+        return next(iter(self._namespaces.get(name)), None)
 
     def _claims(self, service: Service) -> Iterator[BalancerClaim]:
         """Yields the balancers that a Service has by the address that we published: nobody else may write it.
