@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from spiderpool.cloud.alibaba import clb_answers
-from spiderpool.cloud.provider import CloudUnavailable
 from spiderpool.core.cloud.alibaba.clb import DEFAULTS
 from spiderpool.core.cloud.loadbalancer.values import BackendServer
 
@@ -25,19 +24,11 @@ BALANCER: dict[str, Any] = {
 
 
 def test_a_balancer() -> None:
-    assert clb_answers.identity_of(BALANCER) == "lb-1"
     assert clb_answers.tags_of(BALANCER) == {"team": "a"}
     settings = {"LoadBalancerName": "web", "Bandwidth": "5", "InternetChargeType": "paybytraffic"}
     assert clb_answers.settings_of(BALANCER) == settings
     named = clb_answers.settings_of({**BALANCER, "InternetChargeTypeAlias": "paybybandwidth"})
     assert named["InternetChargeType"] == "paybybandwidth"
-    with pytest.raises(CloudUnavailable):
-        clb_answers.identity_of({})
-
-
-def test_the_oldest_comes_first() -> None:
-    older = {**BALANCER, "LoadBalancerId": "lb-2", "CreateTime": "2026-01-01T00:00:00Z"}
-    assert min([BALANCER, older], key=clb_answers.age_of) is older
 
 
 @pytest.mark.parametrize(

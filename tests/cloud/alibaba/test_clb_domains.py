@@ -6,6 +6,7 @@ import pytest
 
 from spiderpool.cloud.alibaba.policy import ACTIONS
 from spiderpool.cloud.provider import StepsRefused
+from spiderpool.core.cloud.loadbalancer.planning import plan
 from tests.cloud.alibaba.balancers import SECURE, classic, model, reached
 from tests.cloud.alibaba.simulation import SimulatedCloud
 
@@ -30,6 +31,17 @@ async def test_domains_come_change_and_go(balanced: SimulatedCloud) -> None:
     assert balanced.outcomes("SetLoadBalancerHTTPSListenerAttribute") == []
     assert await domains(balanced, http2_enabled="off") == [("a.example.com", "crt-4")]  # nobody says that it should go
     assert await domains(balanced, domain_extensions="") == []
+
+
+async def test_a_new_listener_is_not_asked_for_domains(balanced: SimulatedCloud) -> None:
+    desired = model(balanced, SECURE, annotations=HTTPS | {"domain-extensions": "a.example.com:crt-2"})
+    cloud = classic(balanced)
+    await cloud.carry_out(plan(desired, None)[:1], None)
+    observed = await cloud.find(desired.owner)
+    await cloud.carry_out(plan(desired, observed), observed)
+    assert balanced.outcomes("DescribeDomainExtensions") == []
+    (balancer,) = balanced.account.tables.clbs
+    assert [each.domain for each in balancer.listeners[0].domains] == ["a.example.com"]
 
 
 async def test_a_policy_without_these_actions_stops_nothing_else(balanced: SimulatedCloud) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from spiderpool.cloud.alibaba.common import tag_list, text
-from spiderpool.cloud.provider import StepsRefused
+from spiderpool.cloud.alibaba.common import identity_of, oldest, tag_list, text
+from spiderpool.cloud.provider import CloudUnavailable, StepsRefused
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.planning import plan
+from spiderpool.core.cloud.loadbalancer.values import BalancerOwner
 from spiderpool_lab.alibaba.faults import Fault
 from tests.cloud.alibaba.balancers import (
     HTTP,
@@ -51,3 +52,17 @@ def test_values_for_comparison(value: object, written: str) -> None:
 
 def test_tags_as_the_api_takes_them() -> None:
     assert tag_list({"team": "x"}) == [{"Key": "team", "Value": "x"}]
+
+
+def test_the_oldest_balancer_of_the_cluster_comes_first() -> None:
+    owner = BalancerOwner("default", "web", "uid-1", "c1")
+    found = [{"LoadBalancerId": f"lb-{day}", "CreateTime": f"2026-01-0{day}T00:00:00Z"} for day in (3, 1, 2)]
+    assert oldest(found, lambda _: {}, owner) is found[1]
+    assert oldest(found, lambda each: CLB.naming.own_tags(owner) if each is found[2] else {}, owner) is found[2]
+    assert oldest([], lambda _: {}, owner) is None
+
+
+def test_an_answer_about_a_balancer_names_it() -> None:
+    assert identity_of({"LoadBalancerId": "lb-1"}) == "lb-1"
+    with pytest.raises(CloudUnavailable):
+        identity_of({})

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from spiderpool.cloud.alibaba import nlb_answers
-from spiderpool.cloud.provider import CloudUnavailable
 from spiderpool.core.cloud.loadbalancer.values import BackendServer
 
 pytestmark = pytest.mark.unit
@@ -24,18 +23,10 @@ BALANCER: dict[str, Any] = {
 
 
 def test_a_balancer() -> None:
-    assert nlb_answers.identity_of(BALANCER) == "nlb-1"
     assert nlb_answers.tags_of(BALANCER) == {"team": "a", "app": "b"}
     found = nlb_answers.settings_of(BALANCER, {})
     assert (found["AddressType"], found["DeletionProtectionEnabled"]) == ("Intranet", "true")
     assert (found["ModificationProtectionStatus"], found["SecurityGroupIds"]) == ("NonProtection", "sg-1,sg-2")
-    with pytest.raises(CloudUnavailable):
-        nlb_answers.identity_of({})
-
-
-def test_the_oldest_comes_first() -> None:
-    older = {**BALANCER, "LoadBalancerId": "nlb-2", "CreateTime": "2026-01-01T00:00:00Z"}
-    assert min([BALANCER, older], key=nlb_answers.age_of) is older
 
 
 @pytest.mark.parametrize(

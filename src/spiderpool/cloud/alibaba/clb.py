@@ -24,16 +24,18 @@ from spiderpool.cloud.alibaba.clb_answers import SERVER_TYPES
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
 from spiderpool.cloud.alibaba.common import (
     PROTECTION_REASON,
+    identity_of,
     lent_group,
+    made_for,
+    oldest,
     side_by_side,
     tag_list,
-    unless_made_for_another,
 )
 from spiderpool.cloud.alibaba.execution import Execution
 from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable, NotPermitted
-from spiderpool.core.cloud.alibaba.clb import ASPECTS, DOMAINS, SERVER_PORT, UNPROTECTED
+from spiderpool.core.cloud.alibaba.clb import ASPECTS, DOMAINS, SERVER_PORT, UNPROTECTED, domains
 from spiderpool.core.cloud.alibaba.kinds import CLB
-from spiderpool.core.cloud.alibaba.naming import MAX_DESCRIPTION, balancer_name, name_tag, own_tags
+from spiderpool.core.cloud.alibaba.naming import MAX_DESCRIPTION
 from spiderpool.core.cloud.loadbalancer.source_lists import unused
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
@@ -116,13 +118,12 @@ class ClassicLoadBalancers:
 
         None: there is no such balancer. Of several, the oldest is returned, one of this cluster if there is any.
         """
-        if identity:
-            found = await self._balancers({"LoadBalancerId": identity})
-        elif not (found := await self._balancers({"Tag": tag_list(name_tag(owner))})):
-            named = await self._balancers({"LoadBalancerName": balancer_name(owner)})
-            found = unless_made_for_another(named, clb_answers.tags_of, owner)
-        own = [each for each in found if own_tags(owner).items() <= clb_answers.tags_of(each).items()]
-        described = min(own or found, key=clb_answers.age_of, default=None)
+        found = (
+            await self._balancers({"LoadBalancerId": identity})
+            if identity
+            else await made_for(self._balancers, clb_answers.tags_of, owner, lambda name: {"LoadBalancerName": name})
+        )
+        described = oldest(found, clb_answers.tags_of, owner)
         return await self._observed(described, owner, lent) if described else None
 
     async def made(self, cluster: str) -> list[MadeBalancer]:
@@ -136,8 +137,7 @@ class ClassicLoadBalancers:
             found += page
             if len(page) < PAGE:
                 made = (
-                    CLB.naming.made(CLB.name, clb_answers.identity_of(each), clb_answers.tags_of(each), cluster)
-                    for each in found
+                    CLB.naming.made(CLB.name, identity_of(each), clb_answers.tags_of(each), cluster) for each in found
                 )
                 return [each for each in made if each]
         raise CloudUnavailable(f"DescribeLoadBalancers did not come to an end after {MAX_PAGES} pages")
@@ -167,7 +167,7 @@ class ClassicLoadBalancers:
         return objects(answer, "DescribeLoadBalancers", "LoadBalancers", "LoadBalancer")
 
     async def _observed(self, described: Json, owner: BalancerOwner, lent: Collection[str]) -> ObservedLoadBalancer:
-        identity = clb_answers.identity_of(described)
+        identity = identity_of(described)
         groups, lists = await asyncio.gather(self._groups(identity, owner, lent), self.source_lists.look(owner))
         names = {group.identity: group.name for group in groups} | {each.identity: each.name for each in lists}
         return ObservedLoadBalancer(
@@ -252,7 +252,7 @@ class _ClassicExecution(Execution):
         if model.settings["ModificationProtectionStatus"] == "ConsoleProtection":
             sent["ModificationProtectionReason"] = PROTECTION_REASON
         answer = await self._call("CreateLoadBalancer", sent, token=True)
-        self.identity = clb_answers.identity_of(answer)
+        self.identity = identity_of(answer)
 
     async def _set(self, step: SetBalancer) -> None:
         settings = step.model.settings
@@ -301,8 +301,8 @@ class _ClassicExecution(Execution):
             case CreateListener():
                 await self._call(CREATE_LISTENER[listener.protocol], self._creation(listener))
                 await self._call("StartLoadBalancerListener", self._named(listener))
-                if further := listener.settings.get(DOMAINS):
-                    await clb_domains.change_domains(self._call, self.identity, listener.port, further)
+                further = domains(listener.settings.get(DOMAINS, ""))
+                await clb_domains.add_domains(self._call, self.identity, listener.port, further)
             case SetListener():
                 await self._set_listener(step)
             case StartListener():
@@ -319,7 +319,7 @@ class _ClassicExecution(Execution):
             await self._call(SET_LISTENER[listener.protocol], self._attributes(listener))
         for change in step.changes:
             if change.parameter == DOMAINS:
-                await clb_domains.change_domains(self._call, self.identity, listener.port, change.new)
+                await clb_domains.change_domains(self._call, self.identity, listener.port, domains(change.new))
 
     def _named(self, listener: Listener) -> Json:
         return {

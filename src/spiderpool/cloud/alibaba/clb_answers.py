@@ -5,24 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from spiderpool.cloud.alibaba.answers import Json, number, optional, part, parts, required, texts
-from spiderpool.cloud.alibaba.common import text
+from spiderpool.cloud.alibaba.common import DEFAULT_WEIGHT, text
 from spiderpool.core.cloud.alibaba.clb import DEFAULTS
 from spiderpool.core.cloud.loadbalancer.values import BackendServer, Listener, ServerType, Settings
 
-DEFAULT_WEIGHT = 100
-"""Weight of a server where the answer leaves it out."""
 SERVER_TYPES: Mapping[ServerType, str] = {"instance": "ecs", "eni": "eni"}
 """Our type of a server → the API's; this kind of balancer has no servers by address alone."""
-
-
-def identity_of(described: Json) -> str:
-    """Returns the identity of a balancer."""
-    return required(described, "LoadBalancerId")
-
-
-def age_of(described: Json) -> tuple[str, str]:
-    """Returns what sorts balancers, the oldest first."""
-    return optional(described, "CreateTime"), identity_of(described)
 
 
 def tags_of(described: Json) -> Settings:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 from spiderpool.cloud.alibaba.answers import Json, objects, required
-from spiderpool.core.cloud.alibaba.clb import domain_text, domains
+from spiderpool.core.cloud.alibaba.clb import domain_text
 
 
 class ClassicCall(Protocol):
@@ -29,18 +29,22 @@ async def domains_of(call: ClassicCall, balancer: str, port: int) -> str:
     return domain_text({required(each, "Domain").lower(): required(each, "ServerCertificateId") for each in found})
 
 
-async def change_domains(call: ClassicCall, balancer: str, port: int, wanted: str) -> None:
-    """Makes the domains of a listener those of the text ``domain:certificate,…``. Raises CloudError."""
+async def add_domains(call: ClassicCall, balancer: str, port: int, wanted: Mapping[str, str]) -> None:
+    """Gives a listener certificates for domains that it has none for. Raises CloudError."""
+    for domain, certificate in wanted.items():
+        sent: Json = {"LoadBalancerId": balancer, "ListenerPort": port, "Domain": domain}
+        await call("CreateDomainExtension", sent | {"ServerCertificateId": certificate})
+
+
+async def change_domains(call: ClassicCall, balancer: str, port: int, wanted: Mapping[str, str]) -> None:
+    """Makes the domains of a listener those that are wanted, each with its certificate. Raises CloudError."""
     present = {required(each, "Domain").lower(): each for each in await described(call, balancer, port)}
-    certificates = domains(wanted)
-    for domain, certificate in certificates.items():
-        extension = present.get(domain)
-        if extension is None:
-            sent: Json = {"LoadBalancerId": balancer, "ListenerPort": port, "Domain": domain}
-            await call("CreateDomainExtension", sent | {"ServerCertificateId": certificate})
+    new = {domain: certificate for domain, certificate in wanted.items() if domain not in present}
+    await add_domains(call, balancer, port, new)
+    for domain, extension in present.items():
+        certificate = wanted.get(domain)
+        if certificate is None:
+            await call("DeleteDomainExtension", {"DomainExtensionId": required(extension, "DomainExtensionId")})
         elif required(extension, "ServerCertificateId") != certificate:
             sent = {"DomainExtensionId": required(extension, "DomainExtensionId"), "ServerCertificateId": certificate}
             await call("SetDomainExtensionAttribute", sent)
-    for domain in present.keys() - certificates.keys():
-        sent = {"DomainExtensionId": required(present[domain], "DomainExtensionId")}
-        await call("DeleteDomainExtension", sent)

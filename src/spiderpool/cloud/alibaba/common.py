@@ -1,4 +1,4 @@
-"""Shared by the calls for both kinds of balancers: tags, and values for comparison."""
+"""Shared by the calls for both kinds of balancers: how one is found, tags, and values for comparison."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
-from spiderpool.cloud.alibaba.answers import Json
-from spiderpool.core.cloud.alibaba.naming import is_made_for_another
+from spiderpool.cloud.alibaba.answers import Json, optional, required
+from spiderpool.core.cloud.alibaba.naming import balancer_name, is_made_for_another, name_tag, own_tags
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerNaming
 from spiderpool.core.cloud.loadbalancer.values import BackendServer, BalancerOwner, ServerGroup, Settings
 
 PROTECTION_REASON = "managed.by.kubernetes"
 """Reason that the API requires for the modification protection."""
+
+DEFAULT_WEIGHT = 100
+"""Weight of a server where the answer leaves it out."""
 
 AT_ONCE = 10
 """Reads of the parts of one balancer that are made at a time."""
@@ -36,11 +39,39 @@ def tag_list(tags: Settings) -> list[Json]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
-def unless_made_for_another(
-    found: Iterable[Json], tags_of: Callable[[Json], Settings], owner: BalancerOwner
+def identity_of(described: Json) -> str:
+    """Returns the identity of a balancer."""
+    return required(described, "LoadBalancerId")
+
+
+def age_of(described: Json) -> tuple[str, str]:
+    """Returns what sorts balancers, the oldest first."""
+    return optional(described, "CreateTime"), identity_of(described)
+
+
+async def made_for(
+    described: Callable[[Json], Awaitable[list[Json]]],
+    tags_of: Callable[[Json], Settings],
+    owner: BalancerOwner,
+    named: Callable[[str], Json],
 ) -> list[Json]:
-    """Returns balancers that were found by their name, which every Service may choose for its own."""
-    return [each for each in found if not is_made_for_another(tags_of(each), owner)]
+    """Returns the balancers with the Service's tag, or else those with its name that were not made for another.
+
+    Every Service may choose a name for its own. ``described`` lists the balancers that fit parameters, and ``named``
+    returns the parameters for a name. Raises CloudError.
+    """
+    if found := await described({"Tag": tag_list(name_tag(owner))}):
+        return found
+    return [
+        each for each in await described(named(balancer_name(owner))) if not is_made_for_another(tags_of(each), owner)
+    ]
+
+
+def oldest(found: Iterable[Json], tags_of: Callable[[Json], Settings], owner: BalancerOwner) -> Json | None:
+    """Returns the oldest of balancers, one of the owner's cluster if there is any; None: there are none."""
+    listed = [*found]
+    own = [each for each in listed if own_tags(owner).items() <= tags_of(each).items()]
+    return min(own or listed, key=age_of, default=None)
 
 
 def lent_group(

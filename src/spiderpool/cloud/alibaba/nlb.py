@@ -16,10 +16,12 @@ from spiderpool.cloud.alibaba.answers import Json, all_objects, optional, requir
 from spiderpool.cloud.alibaba.client import OpenAPIClient, Product
 from spiderpool.cloud.alibaba.common import (
     PROTECTION_REASON,
+    identity_of,
     lent_group,
+    made_for,
+    oldest,
     side_by_side,
     tag_list,
-    unless_made_for_another,
 )
 from spiderpool.cloud.alibaba.execution import Execution
 from spiderpool.cloud.alibaba.nlb_answers import RANGE, SERVER_TYPES
@@ -27,7 +29,7 @@ from spiderpool.cloud.alibaba.nlb_jobs import PAUSE, TIMEOUT, Jobs
 from spiderpool.cloud.alibaba.security_groups import SecurityGroups
 from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable, NotPermitted
 from spiderpool.core.cloud.alibaba.kinds import NLB
-from spiderpool.core.cloud.alibaba.naming import balancer_name, name_tag, own_tags
+from spiderpool.core.cloud.alibaba.naming import own_tags
 from spiderpool.core.cloud.alibaba.nlb import (
     ADDITIONAL_CERTIFICATES,
     ASPECTS,
@@ -101,22 +103,18 @@ class NetworkLoadBalancers:
 
         None: there is no such balancer. Of several, the oldest is returned, one of this cluster if there is any.
         """
-        if identity:
-            found = await self._balancers({"LoadBalancerIds": [identity]})
-        elif not (found := await self._balancers({"Tag": tag_list(name_tag(owner))})):
-            named = await self._balancers({"LoadBalancerNames": [balancer_name(owner)]})
-            found = unless_made_for_another(named, nlb_answers.tags_of, owner)
-        own = [each for each in found if own_tags(owner).items() <= nlb_answers.tags_of(each).items()]
-        described = min(own or found, key=nlb_answers.age_of, default=None)
+        found = (
+            await self._balancers({"LoadBalancerIds": [identity]})
+            if identity
+            else await made_for(self._balancers, nlb_answers.tags_of, owner, lambda name: {"LoadBalancerNames": [name]})
+        )
+        described = oldest(found, nlb_answers.tags_of, owner)
         return await self._observed(described, owner, lent) if described else None
 
     async def made(self, cluster: str) -> list[MadeBalancer]:
         """Returns all balancers that were made for Services of the cluster, also those that have outlived theirs."""
         found = await self._balancers({})
-        made = (
-            NLB.naming.made(NLB.name, nlb_answers.identity_of(each), nlb_answers.tags_of(each), cluster)
-            for each in found
-        )
+        made = (NLB.naming.made(NLB.name, identity_of(each), nlb_answers.tags_of(each), cluster) for each in found)
         return [each for each in made if each]
 
     async def carry_out(self, steps: Sequence[Step], observed: ObservedLoadBalancer | None) -> str:
@@ -169,7 +167,7 @@ class NetworkLoadBalancers:
         return [each for each in found if nlb_answers.fits(each, parameters)]
 
     async def _observed(self, described: Json, owner: BalancerOwner, lent: Collection[str]) -> ObservedLoadBalancer:
-        identity = nlb_answers.identity_of(described)
+        identity = identity_of(described)
         groups = [*await self._groups(owner), *await self._lent(lent, owner)]
         lists = await self.source_lists.look(owner)
         names = {group.identity: group.name for group in groups} | {each.identity: each.name for each in lists}

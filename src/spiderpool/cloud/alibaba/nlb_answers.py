@@ -6,28 +6,16 @@ from collections.abc import Mapping
 
 from spiderpool.cloud.alibaba import nlb_settings
 from spiderpool.cloud.alibaba.answers import Json, number, optional, part, parts, required, texts
-from spiderpool.cloud.alibaba.common import text
+from spiderpool.cloud.alibaba.common import DEFAULT_WEIGHT, identity_of, text
 from spiderpool.core.cloud.alibaba.nlb import LISTS
 from spiderpool.core.cloud.loadbalancer.values import BackendServer, Listener, ServerType, Settings
 
-DEFAULT_WEIGHT = 100
-"""Weight of a server where the answer leaves it out."""
 RANGE = ("StartPort", "EndPort")
 """Parameters of a listener with a range of ports, whose own port is 0."""
 SERVER_TYPES: Mapping[ServerType, str] = {"instance": "Ecs", "eni": "Eni", "address": "Ip"}
 """Our type of a server → the API's."""
 SCHEDULERS = {name.lower(): name for name in ("Wrr", "Wlc", "rr", "sch", "tch", "qch")}
 """Scheduler in lower case → as we write it; the cloud may answer in another case."""
-
-
-def identity_of(described: Json) -> str:
-    """Returns the identity of a balancer."""
-    return required(described, "LoadBalancerId")
-
-
-def age_of(described: Json) -> tuple[str, str]:
-    """Returns what sorts balancers, the oldest first."""
-    return optional(described, "CreateTime"), identity_of(described)
 
 
 def tags_of(described: Json) -> Settings:
