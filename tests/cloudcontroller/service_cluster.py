@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from spiderpool.api.core_v1 import Event, Node, NodeSpec, Service
+from spiderpool.api.core_v1 import Event, Node, NodeSpec, ObjectReference, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec, SpiderLoadBalancerGrant
 from spiderpool.api.meta import ObjectMeta
@@ -120,12 +120,21 @@ class ServiceCluster:
         return await self.client.create(msgspec.convert(body, Service))
 
     async def endpoints(
-        self, name: str, *pods: tuple[str, str], ending: Sequence[tuple[str, str]] = (), version: str = "1"
+        self,
+        name: str,
+        *ready: tuple[str, str],
+        ending: Sequence[tuple[str, str]] = (),
+        version: str = "1",
+        pods: Mapping[str, ObjectReference] | None = None,
     ) -> None:
-        """The ready pods of a Service, and those that are terminating and still answer: address and node of each."""
+        """The ready pods of a Service, and those that are terminating and still answer: address and node of each.
+
+        ``pods`` are by their addresses those of them that exist.
+        """
         metadata = ObjectMeta(name=f"{name}-{version}", namespace=NAMESPACE, labels={SERVICE_LABEL: name})
         ends = EndpointConditions(ready=False, serving=True, terminating=True)
-        listed = [Endpoint([address], nodeName=node) for address, node in pods]
+        refs = pods or {}
+        listed = [Endpoint([address], nodeName=node, targetRef=refs.get(address)) for address, node in ready]
         listed += [Endpoint([address], ends, node) for address, node in ending]
         ports = [EndpointPort("", 8080, "TCP")]
         body = EndpointSlice(metadata=metadata, addressType="IPv4", endpoints=listed, ports=ports)

@@ -80,12 +80,15 @@ class StepsRefused(CloudError):
     """Steps of a plan were refused; all that does not need them was carried out. The first one gives the message.
 
     ``refusals`` are all of them. ``serves``: the balancer forwards what it should as far as its parts are concerned, so
-    that its address may be published. ``full`` names the server groups that a quota kept servers out of.
+    that its address may be published. ``full`` names the server groups that a quota kept servers out of, and ``stuck``
+    those of them where no other server got in for one that was taken out.
     """
 
     retriable = True
 
-    def __init__(self, refusals: Sequence[CloudError], *, serves: bool, full: Collection[str] = ()) -> None:
+    def __init__(
+        self, refusals: Sequence[CloudError], *, serves: bool, full: Collection[str] = (), stuck: Collection[str] = ()
+    ) -> None:
         first, *others = refusals
         super().__init__(
             first.message,
@@ -95,6 +98,7 @@ class StepsRefused(CloudError):
         self.refusals = tuple(refusals)
         self.serves = serves
         self.full = frozenset(full)
+        self.stuck = frozenset(stuck)
 
 
 class CloudUnavailable(CloudError):

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from spiderpool.api.core_v1 import Node, Service
 from spiderpool.api.discovery_v1 import SERVICE_LABEL, EndpointSlice
 from spiderpool.cloud.loadbalancers import ENIFinder
+from spiderpool.cloudcontroller.former_pods import FormerPods
 from spiderpool.cloudcontroller.readiness_gates import ReadinessGates
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
 from spiderpool.core.cloud.loadbalancer import backends
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import ports_of_pods
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
+from spiderpool.core.cloud.loadbalancer.values import BackendServer, BalancerConfiguration
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePods:
+    """What is read of Services' pods beside their endpoints."""
+
+    gates: ReadinessGates
+    former: FormerPods
 
 
 class ServiceBackends:
@@ -23,14 +33,15 @@ class ServiceBackends:
         self,
         listers: ServiceListers,
         finder: ENIFinder,
-        gates: ReadinessGates,
+        pods: ServicePods,
         configuration: BalancerConfiguration,
         timings: ServiceTimings,
     ) -> None:
         self._nodes = listers.nodes
         self._servers = listers.servers
         self._finder = finder
-        self._gates = gates
+        self._gates = pods.gates
+        self._former = pods.former
         self._configuration = configuration
         self._timings = timings
         self._slices = listers.slices.index(lambda item: [key] if (key := service_of(item)) else [])  # Service key
@@ -38,7 +49,9 @@ class ServiceBackends:
 
     async def snapshot(self, service: Service, options: BalancerOptions) -> BackendSnapshot:
         """Returns the nodes, the Service's endpoints and, where pods are the servers, the ENIs of their addresses."""
-        slices = await self._gates.admit(service, options, self._slices.get(service.key), self._nodes.get)
+        listed = self._slices.get(service.key)
+        self._former.note(service, listed)
+        slices = await self._gates.admit(service, options, listed, self._nodes.get)
         enis: Mapping[str, str] = {}
         if ports := ports_of_pods(service, options, self._configuration):
             enis = await self._enis_of(backends.pod_addresses(ports, slices, options))
@@ -47,6 +60,25 @@ class ServiceBackends:
     async def release_gates(self, service: Service, kind: BalancerKind) -> None:
         """Lets the pods of a Service that has no balancer become ready, which waited for it."""
         await self._gates.release(service, kind, self._slices.get(service.key))
+
+    def node_addresses(self) -> frozenset[str]:
+        """Returns the internal addresses of all nodes."""
+        return frozenset(address for node in self._nodes.items() for address in node.internal_addresses)
+
+    async def answering(self, service: Service, servers: Iterable[BackendServer]) -> frozenset[str]:
+        """Returns the addresses of those servers that are known to answer: nodes, and pods that are there and ready."""
+        nodes = self.node_addresses()
+        of_pods = {server.address for server in servers if server.type != "instance"} - nodes
+        return nodes | await self._former.ready(service, of_pods)
+
+    def has_all(self, service: Service) -> None:
+        """Notes that the balancer has the present servers: nobody asks for former ones any more."""
+        self._former.keep_only(service, self._slices.get(service.key))
+
+    def forget(self, key: str) -> None:
+        """Forgets a Service that is gone."""
+        self._gates.forget(key)
+        self._former.forget(key)
 
     async def _enis_of(self, addresses: Collection[str]) -> Mapping[str, str]:
         """Returns the ENIs of addresses as nodes report them, the others as the cloud answers, which is cached."""

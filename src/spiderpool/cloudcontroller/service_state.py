@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import LoadBalancerIngress, Service
 from spiderpool.api.event_reasons import EventReason
-from spiderpool.cloud.provider import StepsRefused
+from spiderpool.cloud.provider import CloudError, StepsRefused
 from spiderpool.cloudcontroller.balancer_grants import NotGranted
 from spiderpool.cloudcontroller.balancer_limits import TooManyLoadBalancers
 from spiderpool.cloudcontroller.service_inputs import ServiceTimings
@@ -36,7 +36,9 @@ class ServiceState:
     missing_since: float | None = None
     """Time at which its balancer was first missing."""
     full_groups: frozenset[str] = frozenset()
-    """Server groups that a quota kept servers out of the last time."""
+    """Server groups that a quota kept servers out of the last time: others may make room."""
+    stuck_groups: frozenset[str] = frozenset()
+    """Those where they did not: no server got in for one that was taken out."""
     lent_groups: set[str] = field(default_factory=set)
     """Users' server groups in which it may have servers."""
     servers_since: dict[BalancerKind, dict[ServerPlace, float]] = field(default_factory=dict)
@@ -45,6 +47,18 @@ class ServiceState:
     """What the cloud's own controller has last written on the Service; None: not read yet."""
     made: dict[BalancerKind, str] = field(default_factory=dict)
     """Kind → identity of the balancer that was made last: it may not be found by its tags at once."""
+
+    def note_quota(self, groups: Iterable[ServerGroup], error: CloudError | None) -> bool:
+        """Notes which of the groups of a plan are full; returns whether some take servers now that took none before."""
+        if error is not None and not isinstance(error, StepsRefused):
+            return False
+        names = {group.name for group in groups}
+        full = error.full if error else frozenset[str]()
+        stuck = full & (self.stuck_groups | (error.stuck if error else frozenset()))
+        freed = self.stuck_groups & names - full
+        self.full_groups = self.full_groups - names | full - stuck
+        self.stuck_groups = self.stuck_groups - names | stuck
+        return bool(freed)
 
 
 class ServiceStates:

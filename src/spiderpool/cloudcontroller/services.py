@@ -15,9 +15,10 @@ from spiderpool.cloud.provider import CloudError, StepsRefused
 from spiderpool.cloudcontroller.balancer_grants import GrantReconciler
 from spiderpool.cloudcontroller.balancer_limits import BalancerLimits, TooManyLoadBalancers
 from spiderpool.cloudcontroller.cluster import Cluster
+from spiderpool.cloudcontroller.former_pods import FormerPods
 from spiderpool.cloudcontroller.other_controller import ChangedByAnother, OtherController
 from spiderpool.cloudcontroller.readiness_gates import ReadinessGates
-from spiderpool.cloudcontroller.service_backends import ServiceBackends, deciding_part, service_of
+from spiderpool.cloudcontroller.service_backends import ServiceBackends, ServicePods, deciding_part, service_of
 from spiderpool.cloudcontroller.service_balancers import BalancerFinder, BalancerGone
 from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
@@ -25,13 +26,27 @@ from spiderpool.cloudcontroller.service_publication import ServicePublication
 from spiderpool.cloudcontroller.service_removal import BalancerRemoval
 from spiderpool.cloudcontroller.service_reports import ServiceReports
 from spiderpool.cloudcontroller.service_state import ServiceStates, messages_of, reason_of
-from spiderpool.core.cloud.loadbalancer import adoption, backends, checking, gates, planning, settling, succession
+from spiderpool.core.cloud.loadbalancer import (
+    adoption,
+    backends,
+    checking,
+    gates,
+    leaving,
+    planning,
+    settling,
+    succession,
+)
 from spiderpool.core.cloud.loadbalancer.check_steps import outdated_checks
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of
 from spiderpool.core.cloud.loadbalancer.steps import AddServers, CreateBalancer, Step
 from spiderpool.core.cloud.loadbalancer.succession import Eligibility, Standing
-from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, GrantNeed, ObservedLoadBalancer
+from spiderpool.core.cloud.loadbalancer.values import (
+    BalancerConfiguration,
+    GrantNeed,
+    ObservedLoadBalancer,
+    ServerPlace,
+)
 from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
 from spiderpool.kube import finalizers
 from spiderpool.kube.workqueue import WorkQueue
@@ -75,7 +90,8 @@ class ServiceReconciler:
         self._publication = ServicePublication(self._effects, self._states)
         self._removal = BalancerRemoval(self._effects, self._states, self._grants, self._limits, configuration)
         self._gates = ReadinessGates(cluster.client, self._queue_later)
-        self._backends = ServiceBackends(listers, balancers.enis, self._gates, configuration, self._timings)
+        pods = ServicePods(self._gates, FormerPods(cluster.client))
+        self._backends = ServiceBackends(listers, balancers.enis, pods, configuration, self._timings)
         first, last = self._timings.first_pause, self._timings.last_pause
         self._queue = WorkQueue(self._reconcile, "services", first_pause=first, last_pause=last)
         listers.slices.subscribe(self._on_slice)
@@ -119,7 +135,7 @@ class ServiceReconciler:
         if new is None:
             if old is not None:
                 self._states.forget(old.key)
-                self._gates.forget(old.key)
+                self._backends.forget(old.key)
         elif self._is_ours(new):
             self._queue.add(new.key)
 
@@ -260,13 +276,14 @@ class ServiceReconciler:
         self._reports.granted(service, eligibility.missing)
         observed = observed or await self._create(service, model, formers)
         self._states.record(service, event_reasons.CANNOT_BE_CHANGED, *planning.unchangeable(model, observed))
+        wanted, model = model, adoption.adapted(model, observed)
         if formers:
             return await self._exchange(service, model, observed, formers)
         waits = await self._change(service, model, observed)
         self._states.of(service.key).lent_groups = {*model.lent_groups}
         published = await self._publication.publish(service, model, observed)
         if not waits:
-            self._states.of(service.key).applied = (model, published)
+            self._states.of(service.key).applied = (wanted, published)
         virtual = map(backends.VIRTUAL.format, model.virtual)
         self._states.record(service, event_reasons.BACKENDS_NOT_SUPPORTED, *virtual)
         self._reports.unresolved(service, model)
@@ -308,7 +325,6 @@ class ServiceReconciler:
         formers: Sequence[BalancerKind],
     ) -> bool:
         """Publishes a balancer and removes those of other kinds, when it is well; returns whether it is."""
-        model = adoption.adapted(model, observed)
         settled = self._states.settled(service.key, model.kind, model.settling)
         of_others = {(group.name, server) for group in observed.groups for server in group.others}
         if not settling.is_well(model, settled | of_others):
@@ -347,6 +363,7 @@ class ServiceReconciler:
                 snapshot = await self._backends.snapshot(service, options)
                 model = build_model(service, options, snapshot, self._configuration)
                 refused = self._refused_groups(service, options, model, observed)
+                model = adoption.adapted(model, observed)
                 await self._carry_out(service, model, observed, only_backends_beside=refused)
 
     def _refused_groups(
@@ -376,17 +393,18 @@ class ServiceReconciler:
         *,
         only_backends_beside: Collection[str] | None = None,
     ) -> bool:
-        """Carries out a plan; returns whether servers only wait for another to be well: then it looks again.
+        """Carries out the plan for an adapted model; returns whether servers only wait for another to be well.
+
+        Then the Service is looked at again.
 
         ``only_backends_beside``: only servers of groups that are there are changed, but for these groups, and
         health checks by which none of them would stay well.
         """
-        model = adoption.adapted(model, observed)
         self._states.note_servers(service.key, model.kind, observed.groups)
         before = self._states.unsettled(service.key, model.kind, model.settling)
         state = self._states.of(service.key)
-        model = planning.with_leaving_nodes(model, observed, before, state.full_groups)
-        steps = planning.plan(model, observed, before)
+        model = await self._with_leaving(service, model, observed, before)
+        steps = planning.plan_adapted(model, observed, before)
         if only_backends_beside is not None:
             servers = planning.only_backends(steps, only_backends_beside)
             steps = (*outdated_checks(model, observed), *servers)
@@ -396,18 +414,36 @@ class ServiceReconciler:
         try:
             await self._effects.carry_out(service, model.kind, steps, observed)
         except CloudError as error:
-            state.full_groups = error.full if isinstance(error, StepsRefused) else frozenset()
+            state.note_quota(model.groups, error)
             await self._open_gates_of_added(service, model, observed, steps)
             raise
-        state.full_groups = frozenset()
+        takes_more = state.note_quota(model.groups, None)
+        self._backends.has_all(service)
         await self._gates.open(service, model, gates.places(observed.groups, steps))
         self._states.note_servers(service.key, model.kind, model.groups)
         after = self._states.unsettled(service.key, model.kind, model.settling)
-        waits = settling.waits(model, observed, before | after)  # also for what has settled since the plan was made
+        # Also for what has settled since the plan was made.
+        waits = settling.waits(model, observed, before | after) or takes_more
         if waits:
             state.applied = None
             self._queue.add(service.key, model.settling)
         return waits
+
+    async def _with_leaving(
+        self,
+        service: Service,
+        model: LoadBalancerModel,
+        observed: ObservedLoadBalancer,
+        unsettled: Collection[ServerPlace],
+    ) -> LoadBalancerModel:
+        """Returns the model with servers that leave later: others are not well yet, or find no room."""
+        state = self._states.of(service.key)
+        if state.stuck_groups:
+            servers = leaving.leaving(model, observed, state.stuck_groups)
+            answering = await self._backends.answering(service, servers)
+            model = leaving.with_answering(model, observed, state.stuck_groups, answering)
+        nodes = self._backends.node_addresses()
+        return leaving.with_leaving_nodes(model, observed, unsettled, state.full_groups, nodes)
 
     async def _open_gates_of_added(
         self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer, steps: Iterable[Step]

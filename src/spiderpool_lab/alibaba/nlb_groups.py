@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address
@@ -18,7 +19,8 @@ from spiderpool_lab.alibaba.registry import Answer, action
 from spiderpool_lab.alibaba.settings import FLAG, NumberRange, Rule, read_settings, typed_settings
 
 SERVERS_PER_CALL = 200
-"""Quota of the real API."""
+TIMES_ADDED = 200
+"""Quotas of the real API: servers in a call, and how many times one server may be in server groups."""
 SERVER_TYPES = {"Instance": ("ecs", "eni", "eci"), "Ip": ("ip",)}
 """ServerGroupType → types of the servers that the group takes."""
 
@@ -235,8 +237,19 @@ def add_servers(account: Account, parameters: Parameters) -> Answer:
     found = nlb_jobs.group(account, parameters.required("ServerGroupId"), idle=True)
     sent = _servers(account, found, parameters)
     done = replace(found, backends=merged(found.backends, sent))
+    _check_times_added(account, found, done)
     meanwhile = _with_status(done.backends, {item.key for item in sent}, "Adding")
     return _change(account, found, done, meanwhile=meanwhile)
+
+
+def _check_times_added(account: Account, found: NLBGroup, done: NLBGroup) -> None:
+    """Raise Refusal for a new server that would be in server groups too often. Other servers make it no room."""
+    groups = [item for item in account.tables.nlb_groups if item.identity != done.identity]
+    times = Counter(server.server for item in (*groups, done) for server in item.backends)
+    for server in {item.server for item in done.backends} - {item.server for item in found.backends}:
+        if times[server] > TIMES_ADDED:
+            quota = f"the quota of server_added_num is exceeded for {server}, usage {times[server] - 1}/{TIMES_ADDED}"
+            raise Refusal("QuotaExceeded.ServerAddedNum", f"The operation is not allowed because {quota}.")
 
 
 @action("nlb", "UpdateServerGroupServersAttribute", required="ServerGroupId Servers", optional="ClientToken DryRun")

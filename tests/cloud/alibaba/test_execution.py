@@ -31,7 +31,13 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     Step,
     Tag,
 )
-from spiderpool.core.cloud.loadbalancer.values import BackendServer, Listener, ObservedLoadBalancer, ServerGroup
+from spiderpool.core.cloud.loadbalancer.values import (
+    BackendServer,
+    Listener,
+    ObservedLoadBalancer,
+    ServerGroup,
+    ServerType,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -80,10 +86,13 @@ class PretendBalancer(Execution):
                 raise QuotaExceeded("full")
             self.servers += servers
 
-    async def exchange(self, former: Sequence[BackendServer], later: Sequence[BackendServer]) -> str:
+    async def exchange(
+        self, former: Sequence[BackendServer], later: Sequence[BackendServer], *, have_gone: bool = False
+    ) -> str:
         """Replaces servers by others; returns those that are there then."""
+        removal = RemoveServers("g", tuple(former), have_gone=have_gone)
         with suppress(StepsRefused):
-            await self.carry_out([AddServers("g", tuple(later)), RemoveServers("g", tuple(former))])
+            await self.carry_out([AddServers("g", tuple(later)), removal])
         return " ".join(server.identity for server in self.servers)
 
 
@@ -101,8 +110,8 @@ def nodes(names: str) -> list[BackendServer]:
         (("a b c", "a b c", "d e f"), 99, "d e f", "b c a"),
         (("a", "a", "b"), 1, "", "a"),
         (("a", "a", "b"), 99, "b", "a"),
-        (("a b z", "a b", "c d"), 99, "c d", "b z"),
-        (("a b", "a b", "c d"), 99, "d", "b c"),
+        (("a b z", "a b", "c d"), 99, "c d", "b z a"),
+        (("a b", "a b", "c d"), 99, "d", "b c a"),
         (("a b", "a b", "c d"), 99, "", "c d"),
     ],
 )
@@ -116,10 +125,42 @@ async def test_nodes_make_room_for_others_and_stay_where_that_makes_none(
     assert far.fewest >= 1
 
 
-async def test_pods_that_have_gone_leave_whether_others_find_room_or_not() -> None:
-    gone, new = BackendServer("eni-1", "eni", 80, 100, "10.0.0.1"), BackendServer("eni-2", "eni", 80, 100, "10.0.0.2")
-    assert await PretendBalancer([gone], room=1).exchange([gone], [new]) == "eni-2"
-    assert await PretendBalancer([gone], full="eni-2").exchange([gone], [new]) == ""
+def pods(names: str, kind: ServerType) -> list[BackendServer]:
+    """Pods as servers, by ENIs or by their addresses."""
+    return [BackendServer(name, kind, 80, 100, name) for name in names.split()]
+
+
+@pytest.mark.parametrize("kind", ["eni", "address"])
+async def test_what_may_still_answer_comes_back_where_it_makes_no_room(kind: ServerType) -> None:
+    present, new = pods("a b c", kind), pods("d e f", kind)
+    far = PretendBalancer(present, full="d e f")
+    assert (await far.exchange(present, new), far.fewest) == ("b c a", 2)
+    far = PretendBalancer(present, full="e f")
+    assert (await far.exchange(present, new), far.fewest) == ("b c d a", 3)
+    assert await PretendBalancer(present, room=3).exchange(present, new) == "d e f"
+    assert await PretendBalancer(present[:1], room=1).exchange(present[:1], new) == "a"
+
+
+async def test_pods_make_room_before_nodes() -> None:
+    pod, node = pods("a", "eni"), nodes("n")
+    assert await PretendBalancer([*node, *pod], room=2).exchange([*node, *pod], pods("b", "eni")) == "b"
+    far = PretendBalancer([*node, *pod], full="b")
+    assert await far.exchange([*node, *pod], pods("b", "eni")) == "n a"
+
+
+async def test_what_has_gone_leaves_whether_others_find_room_or_not() -> None:
+    gone, new = pods("a b", "eni"), pods("c d", "eni")
+    assert await PretendBalancer(gone, room=2).exchange(gone, new, have_gone=True) == "c d"
+    assert await PretendBalancer(gone, full="c d").exchange(gone, new, have_gone=True) == ""
+
+
+@pytest.mark.parametrize(("full", "is_stuck"), [("c", True), ("", False)])
+async def test_it_is_told_where_nobody_gets_in_for_another(full: str, is_stuck: bool) -> None:
+    far = PretendBalancer(nodes("a b"), room=2, full=full)
+    with pytest.raises(StepsRefused) as refused:
+        await far.carry_out([AddServers("g", tuple(nodes("c d e"))), RemoveServers("g", tuple(nodes("a b")))])
+    assert refused.value.full == {"g"}
+    assert refused.value.stuck == ({"g"} if is_stuck else frozenset())
 
 
 async def test_the_refusal_of_the_only_step_stops_no_address_from_being_published() -> None:

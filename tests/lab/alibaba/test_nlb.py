@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from spiderpool_lab.alibaba import nlb_groups
 from spiderpool_lab.alibaba.account import Account, Delays
 from tests.lab.alibaba.conftest import Clients, Clock
 from tests.lab.alibaba.test_ecs import refused
@@ -250,6 +251,22 @@ async def test_servers_come_and_go_by_jobs(clients: Clients, pass_time: Callable
     assert await refused(clients, "nlb", "RemoveServersFromServerGroup", **group, Servers=[named]) == (
         "ResourceNotFound.BackendServer"
     )
+
+
+async def test_a_server_is_in_no_more_groups_than_its_quota_allows(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nlb_groups, "TIMES_ADDED", 1)
+    first, second = [await create_group(clients, ServerGroupType="Ip") for _ in range(2)]
+    here, there = ([{"ServerId": each, "ServerType": "Ip", "Port": 80}] for each in ("172.31.192.9", "172.31.192.8"))
+    await clients.call("nlb", "AddServersToServerGroup", ServerGroupId=first, Servers=here)
+    await clients.call("nlb", "AddServersToServerGroup", ServerGroupId=second, Servers=there)
+    full: dict[str, Any] = {"ServerGroupId": second, "Servers": here}
+    assert await refused(clients, "nlb", "AddServersToServerGroup", **full) == "QuotaExceeded.ServerAddedNum"
+    await clients.call("nlb", "RemoveServersFromServerGroup", ServerGroupId=second, Servers=there)
+    assert await refused(clients, "nlb", "AddServersToServerGroup", **full) == "QuotaExceeded.ServerAddedNum"
+    await clients.call("nlb", "RemoveServersFromServerGroup", ServerGroupId=first, Servers=here)
+    await clients.call("nlb", "AddServersToServerGroup", **full)
 
 
 async def test_an_ipv4_group_takes_no_ipv6_server(clients: Clients) -> None:

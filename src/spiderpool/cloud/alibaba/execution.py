@@ -63,6 +63,7 @@ class Execution(ABC):
         self.groups = {group.name: group.identity for group in groups}  # name → identity, also of groups made here
         self._present = Counter({group.name: len(group.servers) for group in groups})  # name of a group → its servers
         self._unplaced: dict[str, list[BackendServer]] = {}  # name of a group → servers that a quota has kept out
+        self._stuck: set[str] = set()  # names of groups where no server got in for another
         self._refusals: list[CloudError] = []  # of single servers
 
     async def carry_out(self, steps: Sequence[Step]) -> str:
@@ -74,12 +75,13 @@ class Execution(ABC):
         await runner.run()
         refusals = [error for _, error in runner.refusals] + self._refusals
         if refusals:
-            full = [
+            full = {
                 step.group
                 for step, error in runner.refusals
                 if isinstance(step, AddServers) and isinstance(error, QuotaExceeded)
-            ]
-            raise StepsRefused(refusals, serves=not any(isinstance(step, SERVING) for step in runner.left), full=full)
+            }
+            serves = not any(isinstance(step, SERVING) for step in runner.left)
+            raise StepsRefused(refusals, serves=serves, full=full, stuck=full & self._stuck)
         return self.identity
 
     async def _do(self, step: Step) -> None:
@@ -90,8 +92,8 @@ class Execution(ABC):
                 await self.change_group(step)
             case AddServers(group, servers):
                 await self._add(group, self._unplaced.get(group, list(servers)))
-            case RemoveServers(group, servers) if group in self._unplaced:
-                await self._exchange(group, list(servers))
+            case RemoveServers(group) if group in self._unplaced:
+                await self._exchange(step)
             case SetWeights(group, servers) | RemoveServers(group, servers):
                 await self._send(type(step), group, servers)
             case CreateListener() | SetListener() | StartListener() | DeleteListener():
@@ -126,23 +128,25 @@ class Execution(ABC):
             self._unplaced[group] = sent.unplaced
             raise sent.quota
 
-    async def _exchange(self, group: str, gone: list[BackendServer]) -> None:
-        """Removes servers and adds those that wait for room: by halves, so that some remain meanwhile.
+    async def _exchange(self, step: RemoveServers) -> None:
+        """Removes servers and adds those that wait for room, by halves: pods first, which may have gone.
 
-        Pods go first, and all of them: what has gone serves nothing, and its address may belong to another by now.
-        Nodes still answer. So one of them goes first, and the others stay when no server gets in for it; so does this
-        one, where the group has no other servers than those that are to go, and the last of these in any case.
+        Perhaps they have not: the Service may only have chosen others. So one of them goes first, and where no server
+        gets in for those that went, they come back, and the others stay. The last servers of the group stay in any
+        case: nothing would answer until others are found well, if these get in at all. Those that are known to have
+        gone answer nothing, and leave.
         """
-        nodes = [server for server in gone if server.type == "instance"]
-        for part in halves([server for server in gone if server.type != "instance"]):
-            await self._replace(group, part)
-        others = self._present[group] - len(nodes)
-        for part in filter(None, (nodes[:1], *halves(nodes[1:]))):
+        group, ordered = step.group, sorted(step.servers, key=lambda server: server.type == "instance")
+        for part in filter(None, (ordered[:1], *halves(ordered[1:]))):
+            if step.have_gone:
+                await self._replace(group, part)
+                continue
             if self._unplaced[group] and self._present[group] <= len(part):
+                self._stuck.add(group)
                 return
             if not await self._replace(group, part) and self._unplaced[group]:
-                if not others:
-                    self._present[group] += (await self._send(AddServers, group, part)).placed
+                self._present[group] += (await self._send(AddServers, group, part)).placed
+                self._stuck.add(group)
                 return
 
     async def _replace(self, group: str, gone: list[BackendServer]) -> int:

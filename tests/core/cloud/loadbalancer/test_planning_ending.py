@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
+from spiderpool.core.cloud.loadbalancer.leaving import with_leaving_nodes
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
-from spiderpool.core.cloud.loadbalancer.planning import plan, with_leaving_nodes
+from spiderpool.core.cloud.loadbalancer.planning import plan
 from spiderpool.core.cloud.loadbalancer.settling import waits
 from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer, ServerPlace
 from tests.core.pretend_balancers import HTTP, carried_out, endpoints, model_of, node, reached, service

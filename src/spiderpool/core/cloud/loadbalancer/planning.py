@@ -66,13 +66,19 @@ def plan(
     """
     # A new balancer is created with all its settings and tags, so that nothing is left to change but its parts.
     present = observed or ObservedLoadBalancer("", model.name, "", model.settings, {**model.tags, **model.origin})
-    model = adapted(model, present)
+    creation = [] if observed or model.reuse else [CreateBalancer(model)]
+    return (*creation, *plan_adapted(adapted(model, present), present, unsettled))
+
+
+def plan_adapted(
+    model: LoadBalancerModel, present: ObservedLoadBalancer, unsettled: Collection[ServerPlace] = ()
+) -> tuple[Step, ...]:
+    """Returns the same for a model that has been adapted to the balancer, which is there."""
     model = while_unresolved(model, present)
     model = replace(model, groups=tuple(_with_ending(group, model, present, unsettled) for group in model.groups))
     settings, listeners = [*_balancer(model, present)], [*_listeners(model, present, unsettled)]
     checks = [step for step in listeners if changes_check(step, model.kind)]
     steps = (
-        *([] if observed or model.reuse else [CreateBalancer(model)]),
         *source_lists.changes(model, present),
         *(step for step in settings if source_lists.is_admission(step, model.sources)),
         *checks,
@@ -83,23 +89,6 @@ def plan(
         *(step for step in settings if not source_lists.is_admission(step, model.sources)),
     )
     return (*steps, *source_lists.unused(model.kind, present, steps, model.sources))
-
-
-def with_leaving_nodes(
-    model: LoadBalancerModel,
-    observed: ObservedLoadBalancer,
-    unsettled: Collection[ServerPlace],
-    full: Collection[str] = (),
-) -> LoadBalancerModel:
-    """Returns a model whose groups keep nodes that are to leave until another server is well.
-
-    Not pods: the address of one that has gone may belong to another by now. Nor nodes of ``full`` groups, by their
-    names: where there is no room for others, nodes leave first.
-    """
-    groups = (
-        group if group.name in full else _with_leaving_nodes(group, observed, unsettled) for group in model.groups
-    )
-    return replace(model, groups=tuple(groups))
 
 
 def only_backends(steps: Sequence[Step], refused: Collection[str] = ()) -> tuple[Step, ...]:
@@ -244,17 +233,6 @@ def _with_ending(
     return replace(group, servers=group.servers.union(ending))
 
 
-def _with_leaving_nodes(
-    group: ServerGroup, observed: ObservedLoadBalancer, unsettled: Collection[ServerPlace]
-) -> ServerGroup:
-    present = by_key(observed.group(group.name))
-    if not group.servers or any(is_server_well(server, present, unsettled, group.name) for server in group.servers):
-        return group
-    desired = {server.key for server in group.servers | group.ending}
-    leaving = (each for each in present.values() if each.type == "instance" and each.weight and each.key not in desired)
-    return replace(group, ending=group.ending.union(leaving))
-
-
 def _fill_groups(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[Step]:
     """Yields new groups, changes of their settings, and servers that are added or changed."""
     for group in model.groups:
@@ -293,7 +271,7 @@ def _remove_servers(
             if server.key not in desired and (server.address, server.port) not in group.keep
         ]
         if gone:
-            yield RemoveServers(group.name, _sorted(gone))
+            yield RemoveServers(group.name, _sorted(gone), have_gone=group.is_full)
 
 
 def _listeners(

@@ -159,6 +159,8 @@ class RemoveServers:
     servers: tuple[BackendServer, ...]
     is_former: bool = False
     """Whether the Service no longer uses the group: its servers there serve until others have taken their place."""
+    have_gone: bool = False
+    """Whether they are known to answer no more: then they leave whether others find room or not."""
 
     def __str__(self) -> str:
         return f"remove from {self.group}: {_joined(self.servers)}"

@@ -139,6 +139,8 @@ class ServerGroup:
     """Whether it is somebody else's, by whose identity it is named, and ``servers`` are only those of the Service."""
     others: frozenset[ServerKey] = frozenset()
     """Its servers that are not the Service's: these are neither added nor removed."""
+    is_full: bool = False
+    """Of a desired group: whether it has all servers that answer, since a quota keeps others out of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,65 @@
+"""Pods that were endpoints of a Service: whether they still answer, though the Service has chosen others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from spiderpool.api.core_v1 import ObjectReference, Service
+from spiderpool.api.discovery_v1 import EndpointSlice
+from spiderpool.api.pod_readiness import GatedPod
+from spiderpool.kube.client import ApiRefusal, Client
+from spiderpool.telemetry import logger
+
+READY = "Ready"
+
+log = logger("services")
+
+
+class FormerPods:
+    """The pods by the addresses that they had, of Services whose balancers have not got the present ones yet."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._pods: dict[str, dict[str, ObjectReference]] = {}  # Service key → address → pod
+
+    def note(self, service: Service, slices: Iterable[EndpointSlice]) -> None:
+        """Notes the present pods beside the former ones."""
+        self._pods.setdefault(service.key, {}).update(_pods(service, slices))
+
+    def keep_only(self, service: Service, slices: Iterable[EndpointSlice]) -> None:
+        """Forgets all but the present pods: nobody will ask for the others."""
+        self._pods[service.key] = _pods(service, slices)
+
+    def forget(self, key: str) -> None:
+        """Forgets a Service that is gone."""
+        self._pods.pop(key, None)
+
+    async def ready(self, service: Service, addresses: Collection[str]) -> frozenset[str]:
+        """Returns those of the addresses whose pods are there and ready; asks the API server for each pod.
+
+        A pod that was no endpoint since we began to look is not known. Raises SpiderpoolError.
+        """
+        known = self._pods.get(service.key, {})
+        asked = {address: known[address] for address in addresses if address in known}
+        return frozenset([address for address, pod in asked.items() if await self._is_ready(service, pod)])
+
+    async def _is_ready(self, service: Service, pod: ObjectReference) -> bool:
+        try:
+            found = await self._client.find(GatedPod, pod.name or "", service.metadata.namespace)
+        except ApiRefusal as error:  # it would refuse it again
+            log.warning("pod not read", service=service.key, pod=pod.name, error=error.message)
+            return False
+        is_same = found is not None and found.metadata.uid == pod.uid
+        return found is not None and is_same and not found.terminating and found.is_true(READY)
+
+
+def _pods(service: Service, slices: Iterable[EndpointSlice]) -> dict[str, ObjectReference]:
+    """Returns the pods of the Service's Namespace by their addresses; hand-written slices may name others."""
+    return {
+        address: pod
+        for item in slices
+        for endpoint in item.endpoints or ()
+        if (pod := endpoint.targetRef) is not None and pod.kind == "Pod" and pod.name and pod.uid
+        if pod.namespace in (None, service.metadata.namespace)
+        for address in endpoint.addresses[:1]
+    }

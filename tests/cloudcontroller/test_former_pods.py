@@ -1,0 +1,71 @@
+"""Whether pods that a Service no longer chooses still answer, by a pretend API server."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from spiderpool.api.core_v1 import ObjectReference
+from spiderpool.api.discovery_v1 import Endpoint, EndpointSlice
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.pod_readiness import GatedPod
+from spiderpool.cloudcontroller.former_pods import FormerPods
+from tests.core.pretend_balancers import HTTP, service
+from tests.support.api_server import ApiServer, Fault
+
+pytestmark = pytest.mark.unit
+
+WEB = service(HTTP)
+
+
+def put(server: ApiServer, name: str, *true: str, **metadata: str) -> None:
+    """A pod with conditions that are True."""
+    status = {"conditions": [{"type": each, "status": "True"} for each in true]}
+    body = {"metadata": {"name": name, "namespace": "default", **metadata}, "status": status}
+    server.put(msgspec.convert(body, GatedPod))
+
+
+def slices(server: ApiServer, *names: str, namespace: str | None = "default") -> list[EndpointSlice]:
+    """The endpoints of the Service: pods with addresses ``10.0.0.<name>``."""
+    pods = {pod.name: pod.metadata.uid for pod in server.stored(GatedPod).values()}
+    listed = [
+        Endpoint([f"10.0.0.{name}"], targetRef=ObjectReference(kind="Pod", name=name, namespace=namespace, uid=uid))
+        for name, uid in pods.items()
+        if name in names
+    ]
+    return [EndpointSlice(metadata=ObjectMeta(name="web-1"), addressType="IPv4", endpoints=listed)]
+
+
+async def ready(former: FormerPods, *names: str) -> str:
+    """Those of the pods that answer, by the last part of their addresses."""
+    found = await former.ready(WEB, [f"10.0.0.{name}" for name in names])
+    return " ".join(sorted(address.rpartition(".")[2] for address in found))
+
+
+async def test_pods_that_are_there_and_ready_answer() -> None:
+    async with ApiServer(GatedPod.KIND) as server, server.client() as client:
+        for name in ("1", "2", "3", "5"):
+            put(server, name, "Ready")
+        put(server, "4")
+        put(server, "6", "Ready", deletionTimestamp="2026-01-01T00:00:00Z")
+        former = FormerPods(client)
+        former.note(WEB, slices(server, "1", "2", "3", "4", "6"))
+        former.note(WEB, slices(server, "5", namespace="another"))
+        for gone in ("2", "3"):
+            server.remove(server.stored(GatedPod)[f"default/{gone}"])
+        put(server, "3", "Ready")  # another with its name
+        assert await ready(former, "1", "2", "3", "4", "5", "6", "7") == "1"
+        former.keep_only(WEB, slices(server, "4"))
+        assert await ready(former, "1") == "", "nobody asks for it any more"
+
+
+async def test_a_refusal_says_nothing_and_trouble_is_told() -> None:
+    async with ApiServer(GatedPod.KIND) as server, server.client() as client:
+        put(server, "1", "Ready")
+        former = FormerPods(client)
+        former.note(WEB, slices(server, "1"))
+        server.inject(Fault("get", status=403))
+        assert await ready(former, "1") == ""
+        assert await ready(former, "1") == "1"
+        former.forget(WEB.key)
+        assert await ready(former, "1") == ""
