@@ -40,14 +40,19 @@ def no_node(_: str) -> Node | None:
     return None
 
 
-def put(server: ApiServer, name: str, *true: str) -> None:
-    """A pod with the gate, and with conditions that are True."""
+def gated(name: str, gate: str, *true: str) -> GatedPod:
+    """A pod with a gate, and with conditions that are True."""
     body = {
         "metadata": {"name": name, "namespace": "default"},
-        "spec": {"readinessGates": [{"conditionType": GATE}]},
+        "spec": {"readinessGates": [{"conditionType": gate}]},
         "status": {"conditions": [{"type": each, "status": "True"} for each in true]},
     }
-    server.put(msgspec.convert(body, GatedPod))
+    return msgspec.convert(body, GatedPod)
+
+
+def put(server: ApiServer, name: str, *true: str) -> None:
+    """A pod with the gate of the Service, and with conditions that are True."""
+    server.put(gated(name, GATE, *true))
 
 
 def is_open(server: ApiServer, name: str) -> bool:
@@ -89,6 +94,46 @@ async def test_a_service_is_reconciled_again_only_when_containers_have_become_re
             await eventually(lambda: server.requests["get"] > looks + 3)
             assert not any(each.ready for item in admitted for each in item.endpoints or ())
             assert notified == ["default/web"]
+
+
+async def test_pods_are_looked_at_in_turn_and_no_more_than_some_at_a_time(server: ApiServer) -> None:
+    names = [f"waits-{number}" for number in range(5)]
+    for name in names:
+        put(server, name)
+    async with server.client() as client:
+        gates = ReadinessGates(client, pytest.fail)
+        await gates.admit(WEB, options("clb", {}), slices(server, *names), no_node)
+        before = server.requests["get"]
+        assert [await gates.look("default/web", 3) for _ in range(2)] == [3, 3]
+        assert server.requests["get"] == before + 6
+        notified: list[str] = []
+        gates = ReadinessGates(client, notified.append)
+        await gates.admit(WEB, options("clb", {}), slices(server, *names), no_node)
+        put(server, "waits-4", "ContainersReady")
+        await gates.look("default/web", 3)
+        assert notified == []
+        await gates.look("default/web", 3)
+        assert notified == ["default/web"], "its turn came second"
+
+
+async def test_one_service_with_many_pods_keeps_no_other_waiting(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness_gates, "MOST_READS", 2)
+    names = [f"waits-{number}" for number in range(5)]
+    for name in (*names, "other"):
+        put(server, name)
+    other = service({"port": 80})
+    other.metadata.uid, other.metadata.name = "uid-other", "other"
+    async with server.client() as client:
+        notified: list[str] = []
+        gates = ReadinessGates(client, notified.append)
+        await gates.admit(WEB, options("clb", {}), slices(server, *names), no_node)
+        server.put(gated("other", "service.readiness.alibabacloud.com/other"))
+        await gates.admit(other, options("clb", {}), slices(server, "other"), no_node)
+        server.put(gated("other", "service.readiness.alibabacloud.com/other", "ContainersReady"))
+        async with running(gates.run()):
+            await eventually(lambda: notified == ["default/other"])
 
 
 async def test_a_pod_that_is_gone_is_looked_at_no_more(server: ApiServer) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 
 from spiderpool.api.core_v1 import Node, ObjectReference, Service
 from spiderpool.api.discovery_v1 import EndpointSlice
@@ -22,6 +23,10 @@ from spiderpool.telemetry import logger
 
 PAUSE = 2.0
 """Seconds between two looks at pods with a gate whose containers are not ready: no EndpointSlice says so."""
+MOST_READS = 50
+"""Pods that are looked at then, those first that were looked at longest ago."""
+AT_ONCE = 10
+"""Pods that are read or written at a time."""
 
 log = logger("gates")
 
@@ -60,17 +65,23 @@ class ReadinessGates:
         self._notify = notify
         self._without: dict[str, frozenset[str]] = {}  # Service key → UIDs of pods without its gate
         self._closed: dict[str, list[ClosedPod]] = {}  # Service key → pods to be opened
-        self._watched: dict[str, WatchedPods] = {}  # Service key → pods to be looked at again
+        self._watched: dict[
+            str, WatchedPods
+        ] = {}  # Service key → pods to be looked at again, the longest waiting first
+        self._calls = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
-        """Looks at pods until cancelled: at one after the other, and at nothing of the cloud."""
+        """Looks at pods until cancelled, and at nothing of the cloud."""
         while True:
             await asyncio.sleep(PAUSE)
+            room = MOST_READS
             for key in [*self._watched]:
                 try:
-                    await self.look(key)
+                    room -= await self.look(key, room)
                 except Exception:  # a bug here must not stop the reconcilers
                     log.exception("gates not looked at", service=key)
+                if room <= 0:
+                    break
 
     def forget(self, key: str) -> None:
         """Forgets a Service that is gone."""
@@ -108,8 +119,7 @@ class ReadinessGates:
         """
         served, self._closed[service.key] = gates.served(self._closed.get(service.key, ()), model, present)
         watched = self._watched.get(service.key) or _watched(service, model.kind)
-        for each in served:
-            await self._write(service.key, watched, each.pod, REGISTERED)
+        await self._write_all(service.key, watched, ((each.pod, REGISTERED) for each in served))
         self._watched[service.key] = watched
 
     async def release(self, service: Service, kind: BalancerKind, slices: Sequence[EndpointSlice]) -> None:
@@ -118,8 +128,8 @@ class ReadinessGates:
         watched = _watched(service, kind)
         pods = await self._read(service, slices, watched)
         self._without[service.key] |= gates.gate_states(pods, watched.gate).without
-        for pod in gates.closed_gates(pods, watched.gate):
-            await self._write(service.key, watched, pod, NO_BALANCER)
+        closed = gates.closed_gates(pods, watched.gate)
+        await self._write_all(service.key, watched, ((pod, NO_BALANCER) for pod in closed))
         self._watched[service.key] = watched
 
     async def _read(
@@ -129,58 +139,67 @@ class ReadinessGates:
         candidates = {pod.uid: pod for pod in gates.candidates(service, slices)}
         known = self._without.get(service.key, frozenset()) & candidates.keys()
         self._without[service.key] = frozenset(uid for uid in known if uid)
-        found: list[GatedPod] = []
-        for uid, pod in candidates.items():
-            if uid in known:
-                continue
-            try:
-                read = await self._find(pod, watched)
-            except SpiderpoolError as error:
-                log.warning("pod not read", service=service.key, pod=pod.name, error=error.message)
-                if not isinstance(error, ApiRefusal):  # it would refuse it again
-                    watched.unready[uid or ""] = pod.name or ""
-                continue
-            if read is not None:
-                found.append(read)
-        return found
+        asked = [pod for uid, pod in candidates.items() if uid not in known]
+        read = await asyncio.gather(*(self._try_to_read(service, pod, watched) for pod in asked))
+        return [pod for pod in read if pod is not None]
+
+    async def _try_to_read(self, service: Service, pod: ObjectReference, watched: WatchedPods) -> GatedPod | None:
+        try:
+            return await self._find(pod, watched)
+        except SpiderpoolError as error:
+            log.warning("pod not read", service=service.key, pod=pod.name, error=error.message)
+            if not isinstance(error, ApiRefusal):  # it would refuse it again
+                watched.unready[pod.uid or ""] = pod.name or ""
+            return None
 
     async def _find(self, pod: ObjectReference, watched: WatchedPods) -> GatedPod | None:
         """Returns a pod; None when it is gone, perhaps with another in its place."""
-        read = await self._client.find(GatedPod, pod.name or "", watched.namespace)
+        async with self._calls:
+            read = await self._client.find(GatedPod, pod.name or "", watched.namespace)
         return read if read is not None and read.metadata.uid == pod.uid else None
 
-    async def look(self, key: str) -> None:
-        """Looks at the watched pods of a Service, and has it reconciled when one of them is to be a server."""
-        if (watched := self._watched.get(key)) is None:
-            return
-        for pod, why in [*watched.unwritten.values()]:
-            await self._write(key, watched, pod, why)
-        is_changed = await self._have_become_ready(watched)
-        if self._watched.get(key) is not watched:
-            return  # it has been reconciled meanwhile
-        if is_changed:
-            self._notify(key)
-        if not watched.unready and not watched.unwritten:
-            del self._watched[key]
+    async def look(self, key: str, most: int = MOST_READS) -> int:
+        """Looks at watched pods of a Service, and has it reconciled when one of them is to be a server.
 
-    async def _have_become_ready(self, watched: WatchedPods) -> bool:
+        At ``most`` pods, those first that were looked at longest ago; returns at how many.
+        """
+        if (watched := self._watched.get(key)) is None:
+            return 0
+        await self._write_all(key, watched, [*watched.unwritten.values()])
+        looked_at = [*islice(watched.unready.items(), most)]
+        changes = await asyncio.gather(*(self._has_become_ready(watched, uid, name) for uid, name in looked_at))
+        if self._watched.get(key) is not watched:
+            return len(looked_at)  # it has been reconciled meanwhile
+        if any(changes):
+            self._notify(key)
+        del self._watched[key]
+        if watched.unready or watched.unwritten:
+            self._watched[key] = watched  # behind the others
+        return len(looked_at)
+
+    async def _has_become_ready(self, watched: WatchedPods, uid: str, name: str) -> bool:
         """Whether the containers of a watched pod are ready now; watches it no more then, nor one that is gone."""
-        is_changed = False
-        for uid, name in [*watched.unready.items()]:
-            with suppress(SpiderpoolError):  # it is looked at again
-                read = await self._find(ObjectReference(name=name, uid=uid), watched)
-                is_gated = read is not None and read.has_gate(watched.gate)
-                if not is_gated or (read and read.is_true(CONTAINERS_READY)):
-                    del watched.unready[uid]
-                    is_changed = is_changed or is_gated
-        return is_changed
+        try:
+            read = await self._find(ObjectReference(name=name, uid=uid), watched)
+            is_gated = read is not None and read.has_gate(watched.gate)
+            is_ready = read is not None and read.is_true(CONTAINERS_READY)
+        except SpiderpoolError:
+            is_gated, is_ready = True, False  # as far as is known: it is looked at again
+        watched.unready.pop(uid, None)
+        if is_gated and not is_ready:
+            watched.unready[uid] = name  # behind the others
+        return is_gated and is_ready
+
+    async def _write_all(self, key: str, watched: WatchedPods, pods: Iterable[tuple[GatedPod, GateReason]]) -> None:
+        await asyncio.gather(*(self._write(key, watched, pod, why) for pod, why in pods))
 
     async def _write(self, key: str, watched: WatchedPods, pod: GatedPod, why: GateReason) -> None:
         """Sets a condition; what finds no API server is tried again soon."""
         uid = pod.metadata.uid or ""
         watched.unwritten.pop(uid, None)
         try:
-            await self._set(pod, watched.gate, why)
+            async with self._calls:
+                await self._set(pod, watched.gate, why)
         except SpiderpoolError as error:
             log.warning("condition not written", service=key, pod=pod.key, error=error.message)
             if not isinstance(error, ApiRefusal):

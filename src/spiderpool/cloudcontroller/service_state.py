@@ -31,6 +31,8 @@ class ServiceState:
     """The model that was applied last, and the addresses published for it; None: reconcile in any case."""
     kept: BalancerKind | None = None
     """Kind of a balancer that another controller made and that stays, when it was looked at last."""
+    used: frozenset[BalancerKind] = frozenset()
+    """Kinds of the balancers that clients use, while one takes the place of another; none: whichever it has."""
     events: dict[EventReason[Service], tuple[str, ...]] = field(default_factory=dict)
     """Reason → messages that were recorded last."""
     missing_since: float | None = None
@@ -47,6 +49,10 @@ class ServiceState:
     """What the cloud's own controller has last written on the Service; None: not read yet."""
     made: dict[BalancerKind, str] = field(default_factory=dict)
     """Kind → identity of the balancer that was made last: it may not be found by its tags at once."""
+
+    def is_used(self, kind: BalancerKind) -> bool:
+        """Whether clients use the balancer of a kind, so that pods have to wait for it."""
+        return not self.used or kind in self.used
 
     def note_quota(self, groups: Iterable[ServerGroup], error: CloudError | None) -> bool:
         """Notes which of the groups of a plan are full; returns whether some take servers now that took none before."""

@@ -176,6 +176,7 @@ class ServiceReconciler:
     async def _reconcile_service(self, service: Service) -> None:
         """Gives a Service what it asks for; where that is refused, the servers of what it has are updated."""
         standing = self._balancers.standing(service)
+        self._states.of(service.key).used = frozenset(standing.formers if standing.asked is not None else ())
         if succession.stays_for_another(service, standing):
             self._reports.kept_for_another(service, standing.formers)
             await self._ensure_backends(service, standing.held)
@@ -266,7 +267,7 @@ class ServiceReconciler:
             return False
         model = build_model(service, options, await self._backends.snapshot(service, options), self._configuration)
         if not formers and self._is_applied(service, model):
-            await self._gates.open(service, model, gates.places(model.groups))
+            await self._open_gates(service, model, gates.places(model.groups))
             return True
         service = await self._add_finalizer(service, kind)
         observed = await (self._finder.successor(service, model) if formers else self._finder.find(service, model))
@@ -309,6 +310,8 @@ class ServiceReconciler:
 
         One that serves in spite of a refusal takes their place as well.
         """
+        if succession.is_published(service, model, observed):  # a former one could not be removed then
+            self._states.of(service.key).used = frozenset({model.kind})
         try:
             await self._carry_out(service, model, observed)
         except StepsRefused as error:
@@ -410,7 +413,7 @@ class ServiceReconciler:
             steps = (*outdated_checks(model, observed), *servers)
         if steps:
             state.applied = None  # of a plan that is refused in part, the other part is carried out
-        await self._gates.open(service, model, gates.places(observed.groups))  # whatever is refused now
+        await self._open_gates(service, model, gates.places(observed.groups))  # whatever is refused now
         try:
             await self._effects.carry_out(service, model.kind, steps, observed)
         except CloudError as error:
@@ -419,7 +422,7 @@ class ServiceReconciler:
             raise
         takes_more = state.note_quota(model.groups, None)
         self._backends.has_all(service)
-        await self._gates.open(service, model, gates.places(observed.groups, steps))
+        await self._open_gates(service, model, gates.places(observed.groups, steps))
         self._states.note_servers(service.key, model.kind, model.groups)
         after = self._states.unsettled(service.key, model.kind, model.settling)
         # Also for what has settled since the plan was made.
@@ -452,12 +455,18 @@ class ServiceReconciler:
 
         The balancer is asked once more: of a step with many servers some may have got in.
         """
-        if not self._gates.has_closed(service.key) or not any(isinstance(step, AddServers) for step in steps):
+        waits = self._gates.has_closed(service.key) and self._states.of(service.key).is_used(model.kind)
+        if not waits or not any(isinstance(step, AddServers) for step in steps):
             return
         with suppress(CloudError):  # then with the next plan, which is made soon
             now = await self._balancers.apis[model.kind].find(model.owner, observed.identity, model.lent_groups)
             if now is not None:
-                await self._gates.open(service, model, gates.places(now.groups))
+                await self._open_gates(service, model, gates.places(now.groups))
+
+    async def _open_gates(self, service: Service, model: LoadBalancerModel, present: Collection[ServerPlace]) -> None:
+        """Lets pods become ready that are servers of the balancer, where it is the one that clients use."""
+        if self._states.of(service.key).is_used(model.kind):
+            await self._gates.open(service, model, present)
 
     async def _create(
         self, service: Service, model: LoadBalancerModel, formers: Sequence[BalancerKind]

@@ -83,6 +83,15 @@ def is_held(observed: ObservedLoadBalancer, kind: BalancerKind, owner: BalancerO
     return is_made_for(kind, owner, observed) or kind.naming.reuse_tag in observed.tags
 
 
+def is_published(service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> bool:
+    """Whether clients are sent to a balancer by the address on the Service, as far as that tells.
+
+    A name of the user's own, or the address of an elastic IP, may lead to another one.
+    """
+    published = {each.ip or each.hostname for each in service.status.loadBalancer.ingress or ()}
+    return not model.hostname and bool(observed.address) and observed.address in published
+
+
 def identity_fault(service: Service, options: BalancerOptions) -> str:
     """Returns that a Service names another balancer than the one that it has; empty when it does not."""
     lent, recorded = options["id"], recorded_identity(service, options.kind)
