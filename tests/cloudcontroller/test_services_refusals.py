@@ -88,3 +88,39 @@ async def test_at_a_quota_the_last_node_stays_until_there_is_room_for_another(
     assert cluster.weights() == {"i-a": 100}
     monkeypatch.setattr(clb_groups, "BACKENDS_PER_GROUP", 2)
     await cluster.until(lambda: cluster.weights() == {"i-b": 100})
+
+
+async def test_what_is_taken_back_after_a_refusal_is_undone_at_the_balancer(
+    cluster: ServiceCluster, control_plane: ControlPlane
+) -> None:
+    """The Service asks once more for what its balancer was like; part of what it asked for meanwhile is done."""
+    cluster.period = 1000.0  # nothing is compared by itself
+    await cluster.start(control_plane)
+    await cluster.create("web")
+    await cluster.address("web")
+    await cluster.until(lambda: cluster.weights() == {"i-a": 100, "i-b": 100})
+    refused = Fault(
+        kind="refuse", actions="slb:SetLoadBalancerDeleteProtection", code="OperationUnsupported", status=400
+    )
+    cluster.simulated.account.set_fault(refused)
+    before = cluster.clb().listeners[0].settings["Scheduler"]
+    await cluster.set("web", scheduler="wlc" if before != "wlc" else "wrr", delete_protection="off")
+    await cluster.wait_for_event("SyncLoadBalancerFailed", "SetLoadBalancerDeleteProtection was refused")
+    assert cluster.clb().listeners[0].settings["Scheduler"] != before
+    await cluster.set("web", scheduler=None, delete_protection=None)
+    await cluster.until(lambda: cluster.clb().listeners[0].settings["Scheduler"] == before)
+
+
+async def test_servers_that_changed_while_a_service_was_not_valid_are_changed_back(
+    cluster: ServiceCluster, control_plane: ControlPlane
+) -> None:
+    await cluster.client.patch(Node, "a", {"metadata": {"labels": {"role": "old"}}})
+    cluster.period = 1000.0
+    await cluster.start(control_plane)
+    await cluster.create("web")
+    await cluster.address("web")
+    await cluster.until(lambda: cluster.weights() == {"i-a": 100, "i-b": 100})
+    await cluster.set("web", scheduler="nonsense", backend_label="role=old")
+    await cluster.until(lambda: cluster.weights() == {"i-a": 100})
+    await cluster.set("web", scheduler=None, backend_label=None)
+    await cluster.until(lambda: cluster.weights() == {"i-a": 100, "i-b": 100})
