@@ -28,7 +28,7 @@ from spiderpool.api.core_v1 import (
 )
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.nad import NADSpec, NetworkAttachmentDefinition
-from spiderpool.controller import webhooks
+from spiderpool.controller import pod_webhook
 from spiderpool.controller.reviews import json_patch
 from spiderpool.controller.webhooks import Webhooks
 from spiderpool.core.network.address_requests import AddressRequirement
@@ -240,7 +240,7 @@ class TestWebhooks:
             assert "the pod requests no addresses" in response["warnings"][0]
 
     async def test_an_api_server_that_answers_too_late_holds_up_no_pod(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(webhooks, "POD_ANSWER_TIMEOUT", 0.2)
+        monkeypatch.setattr(pod_webhook, "POD_ANSWER_TIMEOUT", 0.2)
         async with ApiServer(Namespace.KIND, NetworkAttachmentDefinition.KIND) as server, server.client() as kube:
             server.inject(Fault("get", times=2, delay=1.0))
             async with admission_caller(Webhooks(kube, frozenset({4}), REQUESTING)) as http:
@@ -250,7 +250,7 @@ class TestWebhooks:
         assert "no answer in time" in response["warnings"][0]
 
     async def test_a_pod_with_very_many_networks_costs_no_reads(self) -> None:
-        networks = ",".join(f"n{number}" for number in range(webhooks.MOST_POD_NETWORKS))
+        networks = ",".join(f"n{number}" for number in range(pod_webhook.MOST_POD_NETWORKS))
         document = {"metadata": {"name": "x", "annotations": {"k8s.v1.cni.cncf.io/networks": networks}}, "spec": {}}
         async with ApiServer(Namespace.KIND, NetworkAttachmentDefinition.KIND) as server, server.client() as kube:
             async with admission_caller(Webhooks(kube, frozenset({4}), REQUESTING)) as http:
@@ -261,7 +261,7 @@ class TestWebhooks:
         assert "it names 17 networks" in response["warnings"][0]
 
     async def test_only_some_reads_for_pods_wait_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(webhooks, "POD_READS_AT_ONCE", 2)
+        monkeypatch.setattr(pod_webhook, "POD_READS_AT_ONCE", 2)
         async with ApiServer(Namespace.KIND, NetworkAttachmentDefinition.KIND) as server, server.client() as kube:
             server.inject(Fault("get", times=4, delay=0.5))
             async with admission_caller(Webhooks(kube, frozenset({4}), REQUESTING)) as http:

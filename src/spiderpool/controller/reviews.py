@@ -12,6 +12,8 @@ from spiderpool.api.decoding import LONGEST_OBJECT, decode
 from spiderpool.api.meta import Kind, Object
 from spiderpool.core.admission.faults import FieldError
 
+MAX_VALUES = 50_000
+"""Values of a spec or of a new pod that is looked at, at most: the event loop waits meanwhile."""
 NULL = msgspec.Raw(b"null")
 """Stands for an object that a request leaves out, such as ``oldObject`` of a CREATE."""
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from spiderpool_lab.alibaba import addressing, nlb_jobs, paging
+from spiderpool_lab.alibaba import nlb_jobs, nlb_zones, paging
 from spiderpool_lab.alibaba.account import Account
 from spiderpool_lab.alibaba.balancers import NLB, ZoneMapping
 from spiderpool_lab.alibaba.ecs_enis import describe_tags, timestamp
 from spiderpool_lab.alibaba.parameters import Parameters
-from spiderpool_lab.alibaba.refusals import Refusal, invalid, missing, not_found
+from spiderpool_lab.alibaba.refusals import Refusal, not_found
 from spiderpool_lab.alibaba.registry import Answer, action
 from spiderpool_lab.alibaba.settings import FLAG, NumberRange, Rule, read_settings, typed_settings
 
@@ -57,7 +57,7 @@ def create_load_balancer(account: Account, parameters: Parameters) -> Answer:
         identity,
         parameters.text("LoadBalancerName", identity),
         f"{identity}.{account.region}.nlb.aliyuncs.com",
-        _zones(account, parameters, settings),
+        nlb_zones.requested(account, parameters, settings),
         settings,
         status="Provisioning",
         tags=parameters.tags(),
@@ -79,53 +79,6 @@ def _protection(parameters: Parameters) -> dict[str, str]:
         ),
         f"{_MODIFICATION}Reason": modification.text("Reason"),
     }
-
-
-def _zones(account: Account, parameters: Parameters, settings: Mapping[str, str]) -> tuple[ZoneMapping, ...]:
-    """The zone mappings of a call, with addresses. Raises Refusal without one, or if a zone is named twice."""
-    zones: list[ZoneMapping] = []
-    for sent in parameters.objects("ZoneMappings"):
-        zones.append(_zone(account, sent, settings, zones))
-    if len({zone.zone for zone in zones}) < len(zones):
-        raise invalid("ZoneMappings", "names a zone twice")
-    if not zones:
-        raise missing("ZoneMappings")
-    return tuple(zones)
-
-
-def _zone(account: Account, sent: Parameters, settings: Mapping[str, str], earlier: list[ZoneMapping]) -> ZoneMapping:
-    vswitch = account.vswitch(sent.required("VSwitchId"))
-    if vswitch.zone != sent.required("ZoneId"):
-        raise Refusal("Mismatch.VSwitchIdAndZone", f"The vSwitch {vswitch.identity} is not in {sent.text('ZoneId')}.")
-    taken = [zone.private_address for zone in earlier]
-    private = sent.text("PrivateIPv4Address") or account.choose_addresses(vswitch.identity, 1, excluded=taken)[0]
-    return ZoneMapping(
-        vswitch.zone,
-        vswitch.identity,
-        private,
-        _public(account, sent, earlier) if settings["AddressType"] == "Internet" else "",
-        _ipv6(account, vswitch.ipv6_block, earlier) if settings["AddressIpVersion"] == "DualStack" else "",
-        sent.text("AllocationId"),
-    )
-
-
-def _public(account: Account, sent: Parameters, earlier: list[ZoneMapping]) -> str:
-    if not (allocation := sent.text("AllocationId")):
-        return account.choose_public_address(excluded=[zone.public_address for zone in earlier])
-    eip = account.tables.eips.get(allocation)
-    if eip is None:
-        raise not_found("ResourceNotFound.eip", "resource eip", allocation)
-    return eip.address
-
-
-def _ipv6(account: Account, block: str | None, earlier: list[ZoneMapping]) -> str:
-    if block is None:
-        raise Refusal(
-            "OperationDenied.VSwitchNotSupportIpv6", "The operation is not allowed because of VSwitchNotSupportIpv6."
-        )
-    used = {address for eni in account.tables.enis for address in eni.ipv6_addresses}
-    used.update(zone.ipv6_address for nlb in account.tables.nlbs for zone in nlb.zones)
-    return addressing.free_ipv6(block, used | {zone.ipv6_address for zone in earlier}, 1)[0]
 
 
 def _set_active(account: Account, identity: str) -> None:
@@ -235,18 +188,8 @@ def _describe(account: Account, item: NLB) -> dict[str, Any]:
             "Reason": item.settings[f"{_MODIFICATION}Reason"],
         },
         "LoadBalancerBillingConfig": {"PayType": "PostPay"},
-        "ZoneMappings": [_describe_zone(zone) for zone in item.zones],
+        "ZoneMappings": [nlb_zones.describe(zone) for zone in item.zones],
     }
-
-
-def _describe_zone(zone: ZoneMapping) -> dict[str, Any]:
-    addresses = {
-        "PrivateIPv4Address": zone.private_address,
-        "PublicIPv4Address": zone.public_address,
-        "Ipv6Address": zone.ipv6_address,
-        "AllocationId": zone.allocation,
-    }
-    return {"ZoneId": zone.zone, "VSwitchId": zone.vswitch, "Status": "Active", "LoadBalancerAddresses": [addresses]}
 
 
 @action(
@@ -297,25 +240,10 @@ def update_load_balancer_address_type_config(account: Account, parameters: Param
     sent = {zone.required("ZoneId"): zone for zone in parameters.objects("ZoneMappings")}
     zones: list[ZoneMapping] = []
     for zone in found.zones:
-        zones.append(_readdressed(account, zone, sent.get(zone.zone), zones) if kind == "Internet" else _private(zone))
+        is_public = kind == "Internet"
+        requested = sent.get(zone.zone)
+        zones.append(nlb_zones.readdressed(account, zone, requested, zones) if is_public else nlb_zones.private(zone))
     return change(account, found, replace(found, zones=tuple(zones), settings={**found.settings, "AddressType": kind}))
-
-
-def _private(zone: ZoneMapping) -> ZoneMapping:
-    return replace(zone, public_address="", allocation="")
-
-
-def _readdressed(
-    account: Account, zone: ZoneMapping, sent: Parameters | None, earlier: list[ZoneMapping]
-) -> ZoneMapping:
-    """The zone with the public address that a call names, else with the one that it has, else with a new one."""
-    allocation = sent.text("AllocationId") if sent else ""
-    if sent is None or not allocation:
-        public = zone.public_address or account.choose_public_address(
-            excluded=[each.public_address for each in earlier]
-        )
-        return replace(zone, public_address=public)
-    return replace(zone, public_address=_public(account, sent, earlier), allocation=allocation)
 
 
 @action("nlb", "UpdateLoadBalancerZones", required="LoadBalancerId ZoneMappings", optional="ClientToken DryRun")
@@ -324,15 +252,15 @@ def update_load_balancer_zones(account: Account, parameters: Parameters) -> Answ
     found = nlb_jobs.balancer(account, parameters.required("LoadBalancerId"), idle=True)
     present = {(zone.zone, zone.vswitch): zone for zone in found.zones}
     zones: list[ZoneMapping] = []
-    for requested, sent in zip(
-        _zones(account, parameters, found.settings), parameters.objects("ZoneMappings"), strict=True
+    for wanted, sent in zip(
+        nlb_zones.requested(account, parameters, found.settings), parameters.objects("ZoneMappings"), strict=True
     ):
-        former = present.get((requested.zone, requested.vswitch))
+        former = present.get((wanted.zone, wanted.vswitch))
         if former is None:
-            zones.append(requested)
+            zones.append(wanted)
         else:
             is_public = found.settings["AddressType"] == "Internet"
-            zones.append(_readdressed(account, former, sent, zones) if is_public else former)
+            zones.append(nlb_zones.readdressed(account, former, sent, zones) if is_public else former)
     return change(account, found, replace(found, zones=tuple(zones)))
 
 
