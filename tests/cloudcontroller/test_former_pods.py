@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import msgspec
 import pytest
 
@@ -9,6 +11,7 @@ from spiderpool.api.core_v1 import ObjectReference
 from spiderpool.api.discovery_v1 import Endpoint, EndpointSlice
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.pod_readiness import GatedPod
+from spiderpool.cloudcontroller import former_pods
 from spiderpool.cloudcontroller.former_pods import FormerPods
 from tests.core.pretend_balancers import HTTP, service
 from tests.support.api_server import ApiServer, Fault
@@ -16,6 +19,13 @@ from tests.support.api_server import ApiServer, Fault
 pytestmark = pytest.mark.unit
 
 WEB = service(HTTP)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ApiServer]:
+    """An API server with pods."""
+    async with ApiServer(GatedPod.KIND) as found:
+        yield found
 
 
 def put(server: ApiServer, name: str, *true: str, **metadata: str) -> None:
@@ -42,8 +52,8 @@ async def ready(former: FormerPods, *names: str) -> str:
     return " ".join(sorted(address.rpartition(".")[2] for address in found))
 
 
-async def test_pods_that_are_there_and_ready_answer() -> None:
-    async with ApiServer(GatedPod.KIND) as server, server.client() as client:
+async def test_pods_that_are_there_and_ready_answer(server: ApiServer) -> None:
+    async with server.client() as client:
         for name in ("1", "2", "3", "5"):
             put(server, name, "Ready")
         put(server, "4")
@@ -55,12 +65,35 @@ async def test_pods_that_are_there_and_ready_answer() -> None:
             server.remove(server.stored(GatedPod)[f"default/{gone}"])
         put(server, "3", "Ready")  # another with its name
         assert await ready(former, "1", "2", "3", "4", "5", "6", "7") == "1"
-        former.keep_only(WEB, slices(server, "4"))
+        former.note(WEB, slices(server, "4"))
+        former.forget_former(WEB.key)
         assert await ready(former, "1") == "", "nobody asks for it any more"
 
 
-async def test_a_refusal_says_nothing_and_trouble_is_told() -> None:
-    async with ApiServer(GatedPod.KIND) as server, server.client() as client:
+async def test_pods_that_were_the_last_ones_to_be_servers_are_known_until_others_are(server: ApiServer) -> None:
+    async with server.client() as client:
+        put(server, "1", "Ready")
+        former = FormerPods(client)
+        former.note(WEB, slices(server, "1"))
+        former.forget_former(WEB.key)  # the balancer has it
+        former.note(WEB, slices(server))
+        assert await ready(former, "1") == "1"
+        former.forget_former(WEB.key)  # the balancer has none of it
+        assert await ready(former, "1") == ""
+
+
+async def test_the_last_former_pods_are_known(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(former_pods, "MOST_FORMER", 1)
+    async with server.client() as client:
+        former = FormerPods(client)
+        for name in ("1", "2", "3"):
+            put(server, name, "Ready")
+            former.note(WEB, slices(server, name))
+        assert await ready(former, "1", "2", "3") == "2 3"
+
+
+async def test_a_refusal_says_nothing_and_trouble_is_told(server: ApiServer) -> None:
+    async with server.client() as client:
         put(server, "1", "Ready")
         former = FormerPods(client)
         former.note(WEB, slices(server, "1"))

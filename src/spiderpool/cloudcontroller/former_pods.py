@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable
 
 from spiderpool.api.core_v1 import ObjectReference, Service
@@ -11,6 +12,10 @@ from spiderpool.kube.client import ApiRefusal, Client
 from spiderpool.telemetry import logger
 
 READY = "Ready"
+MOST_FORMER = 1000
+"""Former pods of a Service that are known, the last ones."""
+AT_ONCE = 10
+"""Pods that are read at a time."""
 
 log = logger("services")
 
@@ -20,19 +25,24 @@ class FormerPods:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._reads = asyncio.Semaphore(AT_ONCE)
         self._pods: dict[str, dict[str, ObjectReference]] = {}  # Service key → address → pod
+        self._present: dict[str, dict[str, ObjectReference]] = {}  # those of them that were noted last
 
     def note(self, service: Service, slices: Iterable[EndpointSlice]) -> None:
         """Notes the present pods beside the former ones."""
-        self._pods.setdefault(service.key, {}).update(_pods(service, slices))
+        present = self._present[service.key] = _pods(service, slices)
+        former = [each for each in self._pods.get(service.key, {}).items() if each[0] not in present]
+        self._pods[service.key] = dict(former[-MOST_FORMER:]) | present
 
-    def keep_only(self, service: Service, slices: Iterable[EndpointSlice]) -> None:
-        """Forgets all but the present pods: nobody will ask for the others."""
-        self._pods[service.key] = _pods(service, slices)
+    def forget_former(self, key: str) -> None:
+        """Forgets all pods of a Service but those that were noted last: nobody will ask for the others."""
+        self._pods[key] = self._present.get(key, {})
 
     def forget(self, key: str) -> None:
         """Forgets a Service that is gone."""
         self._pods.pop(key, None)
+        self._present.pop(key, None)
 
     async def ready(self, service: Service, addresses: Collection[str]) -> frozenset[str]:
         """Returns those of the addresses whose pods are there and ready; asks the API server for each pod.
@@ -41,11 +51,13 @@ class FormerPods:
         """
         known = self._pods.get(service.key, {})
         asked = {address: known[address] for address in addresses if address in known}
-        return frozenset([address for address, pod in asked.items() if await self._is_ready(service, pod)])
+        answers = await asyncio.gather(*(self._is_ready(service, pod) for pod in asked.values()))
+        return frozenset(address for address, is_ready in zip(asked, answers, strict=True) if is_ready)
 
     async def _is_ready(self, service: Service, pod: ObjectReference) -> bool:
         try:
-            found = await self._client.find(GatedPod, pod.name or "", service.metadata.namespace)
+            async with self._reads:
+                found = await self._client.find(GatedPod, pod.name or "", service.metadata.namespace)
         except ApiRefusal as error:  # it would refuse it again
             log.warning("pod not read", service=service.key, pod=pod.name, error=error.message)
             return False

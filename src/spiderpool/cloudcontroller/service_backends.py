@@ -72,8 +72,8 @@ class ServiceBackends:
         return nodes | await self._former.ready(service, of_pods)
 
     def has_all(self, service: Service) -> None:
-        """Notes that the balancer has the present servers: nobody asks for former ones any more."""
-        self._former.keep_only(service, self._slices.get(service.key))
+        """Notes that the balancer has the servers of the last snapshot: nobody asks for former ones any more."""
+        self._former.forget_former(service.key)
 
     def forget(self, key: str) -> None:
         """Forgets a Service that is gone."""

@@ -421,7 +421,8 @@ class ServiceReconciler:
             await self._open_gates_of_added(service, model, observed, steps)
             raise
         takes_more = state.note_quota(model.groups, None)
-        self._backends.has_all(service)
+        if not state.full_groups | state.stuck_groups:  # of any of its balancers
+            self._backends.has_all(service)
         await self._open_gates(service, model, gates.places(observed.groups, steps))
         self._states.note_servers(service.key, model.kind, model.groups)
         after = self._states.unsettled(service.key, model.kind, model.settling)

@@ -49,19 +49,25 @@ async def _not_asked(action: str, parameters: Mapping[str, Any]) -> dict[str, An
 class PretendBalancer(Execution):
     """A balancer with one group ``g``, which refuses steps as told: by their types, and servers by their number.
 
-    ``full`` are servers that a quota keeps out in any case.
+    ``full`` are servers that a quota keeps out in any case, and ``lost`` those that exist no longer.
     """
 
     batch = 20
 
     def __init__(
-        self, present: Sequence[BackendServer], *, room: int = 99, full: str = "", refuses: tuple[type[Step], ...] = ()
+        self,
+        present: Sequence[BackendServer],
+        *,
+        room: int = 99,
+        full: str = "",
+        lost: str = "",
+        refuses: tuple[type[Step], ...] = (),
     ) -> None:
         observed = ObservedLoadBalancer("lb-1", "b", "", groups=(ServerGroup("g", {}, frozenset(present)),))
         super().__init__(observed, AccessLists(_not_asked))
         self.servers = [*present]
         self.fewest = len(self.servers)
-        self.room, self.full, self.refused = room, full.split(), refuses
+        self.room, self.full, self.lost, self.refused = room, full.split(), lost.split(), refuses
 
     def _check(self, step: type[Step]) -> None:
         if issubclass(step, self.refused):
@@ -84,6 +90,8 @@ class PretendBalancer(Execution):
         elif kind is AddServers:
             if len(self.servers) + len(servers) > self.room or any(each.identity in self.full for each in servers):
                 raise QuotaExceeded("full")
+            if any(each.identity in self.lost for each in servers):
+                raise CloudNotFound("no such server")
             self.servers += servers
 
     async def exchange(
@@ -139,6 +147,15 @@ async def test_what_may_still_answer_comes_back_where_it_makes_no_room(kind: Ser
     assert (await far.exchange(present, new), far.fewest) == ("b c d a", 3)
     assert await PretendBalancer(present, room=3).exchange(present, new) == "d e f"
     assert await PretendBalancer(present[:1], room=1).exchange(present[:1], new) == "a"
+
+
+async def test_a_pod_that_has_gone_does_not_come_back_and_the_others_stay() -> None:
+    far = PretendBalancer(pods("a b c", "eni"), full="d", lost="a")
+    with pytest.raises(StepsRefused) as refused:
+        await far.carry_out([AddServers("g", tuple(pods("d", "eni"))), RemoveServers("g", tuple(pods("a b c", "eni")))])
+    assert [server.identity for server in far.servers] == ["b", "c"]
+    assert [error.message for error in refused.value.refusals] == ["full"]
+    assert refused.value.stuck == {"g"}
 
 
 async def test_pods_make_room_before_nodes() -> None:

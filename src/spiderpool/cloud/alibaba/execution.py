@@ -145,9 +145,14 @@ class Execution(ABC):
                 self._stuck.add(group)
                 return
             if not await self._replace(group, part) and self._unplaced[group]:
-                self._present[group] += (await self._send(AddServers, group, part)).placed
                 self._stuck.add(group)
+                await self._put_back(group, part)
                 return
+
+    async def _put_back(self, group: str, servers: list[BackendServer]) -> None:
+        """Adds servers again that were removed; says nothing of those that exist no longer."""
+        sent = await send_servers(lambda part: self.send_servers(AddServers, group, part), servers, self.batch)
+        self._present[group] += sent.placed
 
     async def _replace(self, group: str, gone: list[BackendServer]) -> int:
         """Removes servers, adds those that wait for room, and returns how many got in."""
