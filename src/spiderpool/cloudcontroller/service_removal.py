@@ -74,10 +74,11 @@ class BalancerRemoval:
         self._check_consent(service, kind, observed)
         steps = planning.plan_removal(kind, owner, observed, preserve=preserve)
         await self._effects.carry_out(service, kind, steps, observed)
-        if not kind.naming.is_own(observed, owner):
-            what, reason = _why_it_stays(observed, kind, owner), event_reasons.RETURNED_LOAD_BALANCER
-        elif preserve:
+        is_own, was_preserved = kind.naming.is_own(observed, owner), kind.naming.is_preserved(observed, owner)
+        if preserve and (is_own or was_preserved):
             what, reason = "was preserved", event_reasons.PRESERVED_LOAD_BALANCER
+        elif not is_own:
+            what, reason = _why_it_stays(observed, kind, owner), event_reasons.RETURNED_LOAD_BALANCER
         else:
             self._limits.forget(kind, observed.identity)
             what, reason = "was deleted", event_reasons.DELETED_LOAD_BALANCER

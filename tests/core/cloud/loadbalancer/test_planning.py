@@ -8,6 +8,7 @@ import pytest
 
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.planning import (
     only_backends,
@@ -497,6 +498,26 @@ def test_a_preserved_balancer_stays_and_says_so() -> None:
     assert after is not None
     assert (after.listeners, after.tags) == (observed.listeners, {"spiderpool.made-for": "c1/default/preserved"})
     assert after.settings["DeleteProtection"] == "off"
+
+
+@pytest.mark.parametrize("kind", [CLB, NLB], ids=str)
+def test_a_preserved_balancer_keeps_its_parts_when_its_service_is_removed_once_more(kind: BalancerKind) -> None:
+    ranges = {"loadBalancerSourceRanges": ["10.0.0.0/8"]}
+    network = {"loadBalancerClass": "alibabacloud.com/nlb", "annotations": {"zone-maps": "h:v,i:w"}}
+    model = model_of(service(HTTP, **(network if kind is NLB else {}), **ranges), NODES)
+    observed = reached(model, None)
+    preserved = carried_out(plan_removal(kind, model.owner, observed, preserve=True), observed)
+    assert preserved is not None
+    assert preserved.source_lists
+    assert plan_removal(kind, model.owner, preserved, preserve=True) == ()
+
+
+def test_a_preserved_balancer_that_was_lent_again_is_returned_without_our_parts() -> None:
+    requested = service(HTTP, annotations={"id": "lb-u", "force-override-listeners": "true"})
+    lent = replace(LENT, tags={"spiderpool.made-for": "c1/default/preserved"})
+    model = model_of(requested, NODES)
+    observed = reached(model, lent)
+    assert carried_out(plan_removal(CLB, model.owner, observed, preserve=True), observed) == lent
 
 
 @pytest.mark.parametrize("lost", ["kubernetes.do.not.delete", "ack.aliyun.com"])

@@ -121,6 +121,11 @@ class Naming:
         """Returns the tag of a balancer that has outlived its Service."""
         return {ORIGIN_TAG: f"{owner.cluster}/{owner.namespace}/{PRESERVED}"}
 
+    def is_preserved(self, observed: ObservedLoadBalancer, owner: BalancerOwner) -> bool:
+        """Whether the balancer has outlived a Service of this Namespace, and is not lent to any."""
+        is_marked = self.preserved_tags(owner).items() <= observed.tags.items()
+        return is_marked and observed.tags.keys().isdisjoint({NAME_TAG, CLUSTER_TAG, self.reuse_tag})
+
     def made(self, kind: str, identity: str, tags: Settings, cluster: str) -> MadeBalancer | None:
         """Returns the balancer if it was made for a Service of the cluster; None otherwise.
 

@@ -67,6 +67,9 @@ class BalancerNaming(Protocol):
     def preserved_tags(self, owner: BalancerOwner) -> Settings:
         """Tags that take the place of all these once the balancer has outlived its Service."""
 
+    def is_preserved(self, observed: ObservedLoadBalancer, owner: BalancerOwner) -> bool:
+        """Whether the balancer has these tags, and none of a Service that has it."""
+
     def made(self, kind: str, identity: str, tags: Settings, cluster: str) -> MadeBalancer | None:
         """The balancer, if its tags say that it was made for a Service of the cluster; None when they do not."""
 

@@ -178,9 +178,10 @@ def plan_removal(
 ) -> tuple[Step, ...]:
     """Returns the steps that take back what a Service was given.
 
-    A balancer whose tags do not say that it is ours is never deleted, and one of another cluster is left alone.
+    A balancer whose tags do not say that it is ours is never deleted, and one of another cluster is left alone. So is
+    one that was preserved before, by steps after which the Service could not be released: it keeps its parts.
     """
-    if kind.naming.other_cluster(observed, owner):
+    if kind.naming.other_cluster(observed, owner) or (preserve and kind.naming.is_preserved(observed, owner)):
         return ()
     if not kind.naming.is_own(observed, owner):
         parts, given = tuple(_remove_parts(kind, owner, observed)), tuple(tagging.removal(kind, owner, observed))
