@@ -132,7 +132,7 @@ async def test_a_server_that_settles_while_a_plan_is_carried_out_still_takes_the
     await cluster.until(lambda: cluster.weights() == {"i-a": 1})
     await cluster.endpoints("web", ("172.31.192.20", "b"), ending=[("172.31.192.10", "a")])
     await eventually(lambda: cluster.weights() == {"i-a": 1, "i-b": 1}, timeout=30)
-    plan, kept = planning.plan, list[int]()
+    plan, kept = planning.plan_adapted, list[int]()
 
     def slow(*given: Any) -> tuple[Step, ...]:
         """Calls of the cloud take so long that the new server is well when they are answered."""
@@ -141,7 +141,7 @@ async def test_a_server_that_settles_while_a_plan_is_carried_out_still_takes_the
         cluster.clock.now += 100.0
         return steps
 
-    monkeypatch.setattr(planning, "plan", slow)
+    monkeypatch.setattr(planning, "plan_adapted", slow)
     await eventually(lambda: cluster.weights() == {"i-a": 0, "i-b": 1}, timeout=30)
     assert (kept[0], len(kept)) == (0, 2), "the first look kept the ending server"
 

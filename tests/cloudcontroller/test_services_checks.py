@@ -28,7 +28,7 @@ async def test_a_change_of_the_policy_changes_the_check(cluster: ServiceCluster)
     await cluster.endpoints("web", ("172.31.192.10", "a"))
     await cluster.create("web")
     await cluster.until(lambda: cluster.weights() == {"i-a": 100, "i-b": 100})
-    assert asked(cluster) == "-520"
+    await cluster.until(lambda: asked(cluster) == "-520")
     assert (await follow(cluster, "Local")).spec.healthCheckNodePort
     await cluster.until(lambda: cluster.weights() == {"i-a": 1})
     assert not (await follow(cluster, "Cluster")).spec.healthCheckNodePort
