@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from spiderpool.api.core_v1 import LoadBalancerIngress, LoadBalancerStatus, Service, ServiceStatus
-from spiderpool.core.cloud.alibaba.annotations import BOTH, BY_KIND, CLASS
+from spiderpool.core.cloud.alibaba.annotations import BOTH, BY_KIND, CLASS, LEGACY_PREFIX
 from spiderpool.core.cloud.alibaba.kinds import kind_of
 from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL
 from spiderpool.core.cloud.loadbalancer.values import parameter_of
@@ -80,6 +80,10 @@ def test_a_health_check_belongs_to_the_listener_or_to_the_group() -> None:
         ({"annotations": {"type": "NLB"}}, "nlb"),
         ({"annotations": {"type": "clb"}}, "clb"),
         ({"loadBalancerClass": "example.com/other", "annotations": {"type": "nlb"}}, None),
+        ({"annotations": {"type": "nlb", CLASS: "mine"}}, None),
+        ({"annotations": {"type": "nlb", CLASS: ""}}, "nlb"),
+        ({"annotations": {f"{LEGACY_PREFIX}type": "NLB"}}, "nlb"),
+        ({"annotations": {f"{LEGACY_PREFIX}type": "nlb", "type": "clb"}}, "clb"),
     ],
 )
 def test_a_service_asks_for_one_kind(spec: dict[str, Any], kind: str | None) -> None:
@@ -117,6 +121,8 @@ def having(*finalizers: str, label: str = "", ingress: dict[str, str] | None = N
         (having(annotations={"type": "clb"}), "clb"),
         (having(NLB_FINALIZER, annotations={"type": "clb"}), "clb"),
         (having(CLB_FINALIZER, annotations={"type": "nlb"}), "nlb"),
+        (having(annotations={f"{LEGACY_PREFIX}type": "clb"}), "clb"),
+        (having(NLB_FINALIZER, annotations={"type": "nlb", CLASS: "mine"}), None),
         (having(CLB_FINALIZER, annotations={"type": "nonsense"}), "clb"),
         (having(CLB_FINALIZER, annotations={CLASS: "mine"}), None),
         (having(CLB_FINALIZER, loadBalancerClass="alibabacloud.com/nlb"), "nlb"),

@@ -20,7 +20,7 @@ PREFIX = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-"
 LEGACY_PREFIX = "service.beta.kubernetes.io/alicloud-loadbalancer-"
 BACKEND_TYPE = "service.beta.kubernetes.io/backend-type"
 CLASS = "service.beta.kubernetes.io/class"
-"""With any value but the empty one: the Service is left alone, unless it asks for a network load balancer."""
+"""With any value but the empty one: the Service is left alone, unless ``spec.loadBalancerClass`` is ours."""
 
 CLB: tuple[str, ...] = ("clb",)
 NLB: tuple[str, ...] = ("nlb",)

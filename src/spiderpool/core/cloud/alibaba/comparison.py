@@ -83,7 +83,10 @@ DIFFERENCES: tuple[Difference, ...] = (
 )
 """What differs; nothing else does, but for the general rules of the page."""
 
-_CLASS = "a value that is added later: there the Service is skipped, here its balancer's servers are kept up to date"
+_CLASS = (
+    "a value that is added later: there the Service is skipped, here its balancer's servers are kept up to date; "
+    "beside `…-type: nlb`: there, with that feature gate on, it has no effect, here the Service is another controller's"
+)
 
 FIELDS: tuple[ComparedField, ...] = (
     ComparedField("spec.type", "same"),

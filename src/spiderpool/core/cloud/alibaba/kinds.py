@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.alibaba import clb, nlb
-from spiderpool.core.cloud.alibaba.annotations import CLASS, PREFIX, table_of
+from spiderpool.core.cloud.alibaba.annotations import CLASS, table_of
 from spiderpool.core.cloud.alibaba.billing import clb_bill, nlb_bill
 from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL, INJECTED, INJECTION_LABEL, Naming
 from spiderpool.core.cloud.alibaba.needs import clb_has, clb_needs, nlb_has, nlb_needs
@@ -125,14 +125,10 @@ def kind_of(service: Service, default: str = CLB.name) -> BalancerKind | None:
 def _kind_without_class(service: Service, default: str) -> BalancerKind | None:
     """The kind of a Service without a class: what annotations name, what it has, or the default."""
     annotations = service.metadata.annotations or {}
-    named = annotations.get(f"{PREFIX}type", "").lower()
-    if named == NLB.name:
-        return NLB
-    if annotations.get(CLASS):
+    if annotations.get(CLASS):  # of another controller, which may follow the annotation of the kind as well
         return None
-    if named == CLB.name:
-        return CLB
-    return _present_kind(service) or _kind_of_lent(service) or BY_NAME[default]
+    named = CLB.annotations.values(annotations).get("type", "").lower()
+    return BY_NAME.get(named) or _present_kind(service) or _kind_of_lent(service) or BY_NAME[default]
 
 
 def _present_kind(service: Service) -> BalancerKind | None:
