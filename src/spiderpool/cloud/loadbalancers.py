@@ -26,12 +26,12 @@ class LoadBalancerAPI(Protocol):
     """Load balancers of one kind. Every call raises CloudError."""
 
     async def find(
-        self, owner: BalancerOwner, identity: str = "", lent: Collection[str] = ()
+        self, owner: BalancerOwner, identity: str = "", lent: Collection[str] = (), *, is_leaving: bool = False
     ) -> ObservedLoadBalancer | None:
         """Returns the balancer of an identity; without one, the balancer that was made for the Service.
 
         ``lent`` are identities of server groups that users made and the Service may use. None: there is no such
-        balancer.
+        balancer. ``is_leaving``: it is to be taken from the Service, so that all that was made for this must be known.
         """
 
     async def made(self, cluster: str) -> Sequence[MadeBalancer]:
@@ -48,11 +48,16 @@ class LoadBalancerAPI(Protocol):
 
 
 async def find_first(
-    api: LoadBalancerAPI, owner: BalancerOwner, identities: Iterable[str], lent: Collection[str] = ()
+    api: LoadBalancerAPI,
+    owner: BalancerOwner,
+    identities: Iterable[str],
+    lent: Collection[str] = (),
+    *,
+    is_leaving: bool = False,
 ) -> ObservedLoadBalancer | None:
     """Returns the first balancer that is found, with the identities in turn; None when there is none of them."""
     for identity in identities:
-        if (observed := await api.find(owner, identity, lent)) is not None:
+        if (observed := await api.find(owner, identity, lent, is_leaving=is_leaving)) is not None:
             return observed
     return None
 

@@ -55,7 +55,7 @@ class BalancerRemoval:
         owner, api = owner_of(fresh, self._configuration), self._effects.balancers.apis[kind]
         named = lent_groups(read_options(fresh.metadata.annotations or {}, kind)).values()
         lent = self._states.of(fresh.key).lent_groups.union(named)
-        observed = await find_first(api, owner, succession.sought_of_former(fresh, kind), lent)
+        observed = await find_first(api, owner, succession.sought_of_former(fresh, kind), lent, is_leaving=True)
         if observed is None:
             self._confirm_missing(fresh)
             await api.delete_leftovers(owner)

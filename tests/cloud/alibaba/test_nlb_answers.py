@@ -24,7 +24,7 @@ BALANCER: dict[str, Any] = {
 
 def test_a_balancer() -> None:
     assert nlb_answers.tags_of(BALANCER) == {"team": "a", "app": "b"}
-    found = nlb_answers.settings_of(BALANCER, {})
+    found = nlb_answers.settings_of(BALANCER)
     assert (found["AddressType"], found["DeletionProtectionEnabled"]) == ("Intranet", "true")
     assert (found["ModificationProtectionStatus"], found["SecurityGroupIds"]) == ("NonProtection", "sg-1,sg-2")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from spiderpool.cloud.alibaba.policy import ACTIONS
-from spiderpool.cloud.provider import StepsRefused
+from spiderpool.cloud.provider import CloudUnavailable, NotPermitted, StepsRefused
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
@@ -23,12 +23,18 @@ pytestmark = pytest.mark.unit
 
 KINDS = pytest.mark.parametrize("kind", [CLB, NLB], ids=str)
 ADDING = {CLB: "slb:AddAccessControlListEntry", NLB: "ecs:AuthorizeSecurityGroup"}
+LOOKING = {CLB: "slb:DescribeAccessControlLists", NLB: "ecs:DescribeSecurityGroups"}
 MAKING = {CLB: "CreateAccessControlList", NLB: "CreateSecurityGroup"}
 
 
 def closed(simulated: SimulatedCloud, kind: BalancerKind, *ranges: str, **port: Any) -> LoadBalancerModel:
     """A Service that admits the clients of some ranges; without any, everybody."""
     return model(simulated, port or HTTP, **spec_of(kind), loadBalancerSourceRanges=[*ranges])
+
+
+def refuse(simulated: SimulatedCloud, kind: BalancerKind, code: str, status: int) -> None:
+    """Has the account refuse every look at lists."""
+    simulated.account.set_fault(Fault(kind="refuse", actions=LOOKING[kind], code=code, status=status))
 
 
 def admitted(simulated: SimulatedCloud, kind: BalancerKind) -> set[str]:
@@ -113,8 +119,7 @@ async def test_a_policy_of_a_former_version_stops_nothing_else(balanced: Simulat
     balanced.allow(*(each for each in ACTIONS["balancers"] if not any(word in each for word in listed)))
     cloud = api_of(balanced, kind)
     await reached(cloud, closed(balanced, kind))
-    looked = "slb:DescribeAccessControlLists" if kind is CLB else "ecs:DescribeSecurityGroups"
-    assert len(balanced.outcomes(looked)) == 1
+    assert len(balanced.outcomes(LOOKING[kind])) == 1
     desired = closed(balanced, kind, "10.0.0.0/8")
     observed = await cloud.find(desired.owner)
     with pytest.raises(StepsRefused, match=r"allow the action Describe(AccessControlLists|SecurityGroups)"):
@@ -122,6 +127,50 @@ async def test_a_policy_of_a_former_version_stops_nothing_else(balanced: Simulat
     balanced.allow()
     await reached(api_of(balanced, kind), desired)
     assert admitted(balanced, kind) == {"10.0.0.0/8"}
+
+
+@KINDS
+async def test_rights_that_come_back_are_used_by_the_same_process(balanced: SimulatedCloud, kind: BalancerKind) -> None:
+    await reached(api_of(balanced, kind), closed(balanced, kind, "10.0.0.0/8"))
+    cloud, opened = api_of(balanced, kind), closed(balanced, kind)
+    refuse(balanced, kind, "NoPermission", 403)
+    assert await cloud.find(opened.owner) is not None
+    with pytest.raises(NotPermitted, match=r"allow the action Describe(AccessControlLists|SecurityGroups)"):
+        await cloud.find(opened.owner, is_leaving=True)
+    balanced.account.faults.clear()
+    await reached(cloud, opened)
+    tables = balanced.account.tables
+    assert not [*tables.access_lists, *tables.security_groups]
+
+
+@KINDS
+@pytest.mark.parametrize(("code", "status"), [("ServiceUnavailable", 503), ("NoPermission", 403)])
+async def test_lists_that_were_seen_are_known_while_they_cannot_be_looked_at(
+    balanced: SimulatedCloud, kind: BalancerKind, code: str, status: int
+) -> None:
+    cloud, desired = api_of(balanced, kind), closed(balanced, kind, "10.0.0.0/8")
+    seen = await reached(cloud, desired)
+    refuse(balanced, kind, code, status)
+    assert await cloud.find(desired.owner) == seen
+    assert await cloud.find(desired.owner, is_leaving=True) == seen
+    await reached(cloud, closed(balanced, kind))
+    tables = balanced.account.tables
+    assert not [*tables.access_lists, *tables.security_groups]
+
+
+@KINDS
+async def test_a_balancer_that_uses_no_list_depends_on_no_look_at_lists(
+    balanced: SimulatedCloud, kind: BalancerKind
+) -> None:
+    cloud, desired = api_of(balanced, kind), closed(balanced, kind)
+    await reached(cloud, desired)
+    await cloud.find(desired.owner)
+    assert balanced.outcomes(LOOKING[kind]) == ["OK"], "for what a crash has left behind"
+    refuse(balanced, kind, "ServiceUnavailable", 503)
+    cloud = api_of(balanced, kind)
+    assert await cloud.find(desired.owner) is not None
+    with pytest.raises(CloudUnavailable):
+        await cloud.find(desired.owner, is_leaving=True)
 
 
 @KINDS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -32,6 +31,7 @@ from spiderpool.cloud.alibaba.common import (
     tag_list,
 )
 from spiderpool.cloud.alibaba.execution import Execution
+from spiderpool.cloud.alibaba.source_lists import LEAVING
 from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable, NotPermitted
 from spiderpool.core.cloud.alibaba.clb import ASPECTS, DOMAINS, SERVER_PORT, UNPROTECTED, domains
 from spiderpool.core.cloud.alibaba.kinds import CLB
@@ -112,11 +112,12 @@ class ClassicLoadBalancers:
         self.source_lists = AccessLists(self.call)
 
     async def find(
-        self, owner: BalancerOwner, identity: str = "", lent: Collection[str] = ()
+        self, owner: BalancerOwner, identity: str = "", lent: Collection[str] = (), *, is_leaving: bool = False
     ) -> ObservedLoadBalancer | None:
         """Returns the balancer of an identity; without one, the balancer with the Service's tag, else with its name.
 
         None: there is no such balancer. Of several, the oldest is returned, one of this cluster if there is any.
+        ``is_leaving``: it is looked at to be taken from the Service.
         """
         found = (
             await self._balancers({"LoadBalancerId": identity})
@@ -124,7 +125,10 @@ class ClassicLoadBalancers:
             else await made_for(self._balancers, clb_answers.tags_of, owner, lambda name: {"LoadBalancerName": name})
         )
         described = oldest(found, clb_answers.tags_of, owner)
-        return await self._observed(described, owner, lent) if described else None
+        if described is None:
+            return None
+        observed = await self._observed(described, owner, lent)
+        return await self.source_lists.seen_at(observed, owner, is_leaving=is_leaving)
 
     async def made(self, cluster: str) -> list[MadeBalancer]:
         """Returns all balancers that were made for Services of the cluster, also those that have outlived theirs.
@@ -151,7 +155,7 @@ class ClassicLoadBalancers:
 
     async def delete_leftovers(self, owner: BalancerOwner) -> None:
         """Deletes the access list of a Service whose balancer is gone: all other parts go with that."""
-        found = ObservedLoadBalancer("", "", "", source_lists=await self.source_lists.look(owner))
+        found = ObservedLoadBalancer("", "", "", source_lists=await self.source_lists.look(owner, LEAVING))
         await self.carry_out([*unused(CLB, found, ())], found)
 
     async def call(self, action: str, parameters: Mapping[str, Any], *, token: bool = False) -> Json:
@@ -168,8 +172,8 @@ class ClassicLoadBalancers:
 
     async def _observed(self, described: Json, owner: BalancerOwner, lent: Collection[str]) -> ObservedLoadBalancer:
         identity = identity_of(described)
-        groups, lists = await asyncio.gather(self._groups(identity, owner, lent), self.source_lists.look(owner))
-        names = {group.identity: group.name for group in groups} | {each.identity: each.name for each in lists}
+        groups = await self._groups(identity, owner, lent)
+        names = {group.identity: group.name for group in groups}
         return ObservedLoadBalancer(
             identity=identity,
             name=optional(described, "LoadBalancerName"),
@@ -180,7 +184,6 @@ class ClassicLoadBalancers:
                 await side_by_side(self._listener(identity, each, names) for each in await self._listeners(identity))
             ),
             groups=tuple(groups),
-            source_lists=lists,
         )
 
     async def _listeners(self, identity: str) -> list[Json]:

@@ -38,7 +38,7 @@ def settings_of(described: Json) -> Settings:
 
 
 def listener_of(described: Json, names: Mapping[str, str]) -> Listener:
-    """Returns a listener; ``names``: identity of a server group, or of a list of admitted clients → its name."""
+    """Returns a listener; ``names``: identity of a server group → its name."""
     protocol = required(described, "ListenerProtocol").lower()
     group = optional(described, "VServerGroupId")
     return Listener(
@@ -46,18 +46,18 @@ def listener_of(described: Json, names: Mapping[str, str]) -> Listener:
         protocol=protocol,
         description=optional(described, "Description"),
         group=names.get(group, group),
-        settings={**DEFAULTS.get(protocol, {}), **_listener_settings(described, protocol, names)},
+        settings={**DEFAULTS.get(protocol, {}), **_listener_settings(described, protocol)},
         running=described.get("Status") != "stopped",
     )
 
 
-def _listener_settings(described: Json, protocol: str, names: Mapping[str, str]) -> dict[str, str]:
+def _listener_settings(described: Json, protocol: str) -> dict[str, str]:
     config = part(described, f"{protocol.upper()}ListenerConfig")
     found = {key: text(value) for key, value in config.items()}
     if protocol in ("tcp", "udp") and "HealthCheck" in found:
         found["HealthCheckSwitch"] = found.pop("HealthCheck")
     found |= {key: text(described.get(key)) for key in ("Bandwidth", "Scheduler", "AclStatus", "AclType")}
-    found["AclId"] = ",".join(sorted(names.get(each, each) for each in _access_lists(described)))
+    found["AclId"] = ",".join(sorted(_access_lists(described)))
     if found.get("HealthCheckConnectPort") == "0":
         del found["HealthCheckConnectPort"]
     return {key: value for key, value in found.items() if value}

@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -110,8 +109,7 @@ class Execution(ABC):
             case SetSourceList(model, sources, added, removed):
                 await self._source_lists.change(model.owner, sources, added, removed)
             case DeleteSourceList(_, identity):
-                with suppress(CloudNotFound):
-                    await self._source_lists.delete(identity)
+                await self._source_lists.discard(identity)
             case unknown:
                 assert_never(unknown)
 

@@ -27,6 +27,7 @@ from spiderpool.cloud.alibaba.execution import Execution
 from spiderpool.cloud.alibaba.nlb_answers import RANGE, SERVER_TYPES
 from spiderpool.cloud.alibaba.nlb_jobs import PAUSE, TIMEOUT, Jobs
 from spiderpool.cloud.alibaba.security_groups import SecurityGroups
+from spiderpool.cloud.alibaba.source_lists import LEAVING
 from spiderpool.cloud.provider import CloudNotFound, CloudUnavailable, NotPermitted
 from spiderpool.core.cloud.alibaba.kinds import NLB
 from spiderpool.core.cloud.alibaba.naming import own_tags
@@ -97,11 +98,12 @@ class NetworkLoadBalancers:
         self.source_lists = SecurityGroups(client, region)
 
     async def find(
-        self, owner: BalancerOwner, identity: str = "", lent: Collection[str] = ()
+        self, owner: BalancerOwner, identity: str = "", lent: Collection[str] = (), *, is_leaving: bool = False
     ) -> ObservedLoadBalancer | None:
         """Returns the balancer of an identity; without one, the balancer with the Service's tag, else with its name.
 
         None: there is no such balancer. Of several, the oldest is returned, one of this cluster if there is any.
+        ``is_leaving``: it is looked at to be taken from the Service.
         """
         found = (
             await self._balancers({"LoadBalancerIds": [identity]})
@@ -109,7 +111,10 @@ class NetworkLoadBalancers:
             else await made_for(self._balancers, nlb_answers.tags_of, owner, lambda name: {"LoadBalancerNames": [name]})
         )
         described = oldest(found, nlb_answers.tags_of, owner)
-        return await self._observed(described, owner, lent) if described else None
+        if described is None:
+            return None
+        observed = await self._observed(described, owner, lent)
+        return await self.source_lists.seen_at(observed, owner, is_leaving=is_leaving)
 
     async def made(self, cluster: str) -> list[MadeBalancer]:
         """Returns all balancers that were made for Services of the cluster, also those that have outlived theirs."""
@@ -126,7 +131,7 @@ class NetworkLoadBalancers:
 
     async def delete_leftovers(self, owner: BalancerOwner) -> None:
         """Deletes the server groups, and the security group, of a Service whose balancer is gone."""
-        groups, lists = tuple(await self._groups(owner)), await self.source_lists.look(owner)
+        groups, lists = tuple(await self._groups(owner)), await self.source_lists.look(owner, LEAVING)
         found = ObservedLoadBalancer("", "", "", groups=groups, source_lists=lists)
         steps = [DeleteGroup(group.name, group.identity) for group in groups]
         await self.carry_out([*steps, *unused(NLB, found, ())], found)
@@ -169,19 +174,17 @@ class NetworkLoadBalancers:
     async def _observed(self, described: Json, owner: BalancerOwner, lent: Collection[str]) -> ObservedLoadBalancer:
         identity = identity_of(described)
         groups = [*await self._groups(owner), *await self._lent(lent, owner)]
-        lists = await self.source_lists.look(owner)
-        names = {group.identity: group.name for group in groups} | {each.identity: each.name for each in lists}
+        names = {group.identity: group.name for group in groups}
         sent = {"LoadBalancerIds": [identity]}
         listeners = await all_objects(self._call, "ListListeners", sent, "Listeners")
         return ObservedLoadBalancer(
             identity=identity,
             name=optional(described, "LoadBalancerName"),
             address=optional(described, "DNSName"),
-            settings=nlb_answers.settings_of(described, names),
+            settings=nlb_answers.settings_of(described),
             tags=nlb_answers.tags_of(described),
             listeners=tuple(await side_by_side(self._listener(each, names) for each in listeners)),
             groups=tuple(groups),
-            source_lists=lists,
         )
 
     async def _listener(self, described: Json, groups: Mapping[str, str]) -> Listener:

@@ -35,11 +35,8 @@ def fits(described: Json, request: Json) -> bool:
     return named and called and tags.items() <= tags_of(described).items()
 
 
-def settings_of(described: Json, names: Mapping[str, str]) -> Settings:
-    """Returns the parameters of a balancer that can be set, without those that the answer leaves empty.
-
-    ``names``: identity of a security group of ours → its name.
-    """
+def settings_of(described: Json) -> Settings:
+    """Returns the parameters of a balancer that can be set, without those that the answer leaves empty."""
     parameters = (
         "LoadBalancerName AddressType AddressIpVersion Ipv6AddressType ResourceGroupId CrossZoneEnabled "
         "BandwidthPackageId"
@@ -49,7 +46,7 @@ def settings_of(described: Json, names: Mapping[str, str]) -> Settings:
     return found | {
         "DeletionProtectionEnabled": text(deletion.get("Enabled", False)),
         "ModificationProtectionStatus": optional(modification, "Status") or "NonProtection",
-        "SecurityGroupIds": ",".join(sorted(names.get(each, each) for each in texts(described, "SecurityGroupIds"))),
+        "SecurityGroupIds": ",".join(sorted(texts(described, "SecurityGroupIds"))),
         **nlb_settings.of_zones(described),
     }
 

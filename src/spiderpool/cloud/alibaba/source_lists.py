@@ -6,22 +6,55 @@ that a crash has left behind is used or deleted, and none is made twice.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from spiderpool.cloud.alibaba.answers import Json, optional, parts, required
 from spiderpool.cloud.alibaba.common import side_by_side
 from spiderpool.cloud.alibaba.error_codes import keys_are_wrong
-from spiderpool.cloud.provider import CloudNotFound, NotPermitted, QuotaExceeded
+from spiderpool.cloud.provider import (
+    CloudError,
+    CloudNotFound,
+    CloudUnavailable,
+    NotPermitted,
+    QuotaExceeded,
+    Throttled,
+)
 from spiderpool.core.cloud.alibaba.naming import own_tags
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, source_list_name
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
-from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, SourceList
+from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, ObservedLoadBalancer, Settings, SourceList
 from spiderpool.telemetry import logger
 
+PAUSE = 300.0
+"""Seconds for which no list is looked for that nothing speaks of, after the cloud has not said which there are."""
+
 log = logger("cloud")
+
+
+@dataclass(frozen=True, slots=True)
+class ListUse:
+    """What a balancer says about lists before these are looked at."""
+
+    is_any: bool = False
+    """Whether it, or a listener of it, admits clients by some list."""
+    is_ours: bool = False
+    """Whether that is a part of the Service's."""
+    is_leaving: bool = False
+    """Whether it is looked at to be taken from the Service."""
+
+    def permits(self, error: CloudError) -> bool:
+        """Whether lists may remain unknown: nobody would miss one, or it takes a policy of a former version."""
+        if isinstance(error, NotPermitted):
+            return not (self.is_leaving and self.is_ours)
+        return not (self.is_leaving or self.is_any)
+
+
+LEAVING = ListUse(is_leaving=True)
+"""Of a balancer that is gone, and whose lists go after it."""
 
 
 class SourceLists(ABC):
@@ -32,28 +65,62 @@ class SourceLists(ABC):
     """Entries that one call may add or remove."""
 
     def __init__(self) -> None:
-        self._may_look = True  # false: the policy is that of an older version
+        self._seen: dict[str, tuple[SourceList, ...]] = {}  # UID of a Service → its lists when they were last looked at
+        self._next_look = 0.0  # by the monotonic clock: till then no list is looked for that nothing speaks of
 
-    async def look(self, owner: BalancerOwner) -> tuple[SourceList, ...]:
-        """Returns the lists that were made for a Service; none where the policy lacks the actions.
+    async def seen_at(
+        self, balancer: ObservedLoadBalancer, owner: BalancerOwner, *, is_leaving: bool
+    ) -> ObservedLoadBalancer:
+        """Returns a balancer with the lists of a Service, whose names take the place of their identities in settings.
 
-        The oldest has the name by which the Service wants it, others have their identities for names.
+        Raises CloudError as `look` does.
         """
-        if not self._may_look:
+        naming, parameter = self.kind.naming, self.kind.source_lists.parameter
+        has_ours = naming.is_named_after(balancer, owner)
+        using = [each for each in balancer.listeners if each.settings.get(parameter)]
+        of_balancer = bool(balancer.settings.get(parameter))
+        is_any = of_balancer or bool(using)
+        is_ours = any(naming.is_part_of(each.description, owner) for each in using) or (has_ours and is_any)
+        lists = await self.look(owner, ListUse(is_any, is_ours, is_leaving))
+        names = {each.identity: each.name for each in lists}
+        found = balancer.listeners
+        listeners = (replace(each, settings=_with_names(each.settings, parameter, names)) for each in found)
+        return replace(
+            balancer,
+            settings=_with_names(balancer.settings, parameter, names),
+            listeners=tuple(listeners),
+            source_lists=lists,
+        )
+
+    async def look(self, owner: BalancerOwner, use: ListUse) -> tuple[SourceList, ...]:
+        """Returns the lists that were made for a Service.
+
+        The oldest has the name by which the Service wants it, others have their identities for names. Those of a
+        balancer that uses none are looked for once, for what a crash has left behind. Where no answer comes, or the
+        policy lacks the actions, those that were seen last are returned. Raises CloudError where none were, and it
+        matters.
+        """
+        former = self._seen.get(owner.uid)
+        is_needed = use.is_any or use.is_leaving or former
+        if not is_needed and (former is not None or time.monotonic() < self._next_look):
             return ()
         try:
-            return await self._named(owner)
-        except NotPermitted as error:  # making a list reports it
-            if keys_are_wrong(error.cloud_code):
+            found = await self._named(owner)
+        except (NotPermitted, CloudUnavailable, Throttled) as error:
+            if keys_are_wrong(error.cloud_code) or not (former or use.permits(error)):
                 raise
             log.warning("lists of admitted clients are not looked at", kind=self.kind.name, error=error.message)
-            self._may_look = False
-            return ()
+            self._next_look = time.monotonic() + PAUSE
+            return former or ()
+        self._seen[owner.uid] = found
+        if use.is_leaving and not found:
+            del self._seen[owner.uid]
+        return found
 
     async def create(self, model: LoadBalancerModel, wanted: SourceList) -> str:
         """Makes a list with all its entries, unless there is one, which is changed; returns its identity."""
+        self._seen.pop(model.owner.uid, None)  # an answer may be lost
         found = await self._named(model.owner)
-        self._may_look = True
         present = found[0] if found else replace(wanted, entries=frozenset(), identity=await self.make(model, wanted))
         added, removed = wanted.entries - present.entries, present.entries - wanted.entries
         await self.change(model.owner, replace(wanted, identity=present.identity), added, removed)
@@ -75,6 +142,14 @@ class SourceLists(ABC):
             await self._send(self.add, owner, wanted.identity, sorted(added))
             leaving = last
         await self._send(self.remove, owner, wanted.identity, leaving)
+
+    async def discard(self, identity: str) -> None:
+        """Deletes a list, and forgets it; none is not an error. Raises CloudConflict while something uses it."""
+        with suppress(CloudNotFound):
+            await self.delete(identity)
+        gone = [uid for uid, lists in self._seen.items() if any(each.identity == identity for each in lists)]
+        for uid in gone:
+            del self._seen[uid]
 
     async def _named(self, owner: BalancerOwner) -> tuple[SourceList, ...]:
         name = source_list_name(self.kind, owner)
@@ -120,6 +195,14 @@ class SourceLists(ABC):
     @abstractmethod
     async def delete(self, identity: str) -> None:
         """Deletes a list. Raises CloudNotFound when there is none, CloudConflict while something uses it."""
+
+
+def _with_names(settings: Settings, parameter: str, names: Mapping[str, str]) -> Settings:
+    """Returns settings with the names of lists in place of their identities."""
+    if not settings.get(parameter):
+        return settings
+    listed = sorted(names.get(each, each) for each in settings[parameter].split(","))
+    return {**settings, parameter: ",".join(listed)}
 
 
 def is_of(described: Json, owner: BalancerOwner) -> bool:
