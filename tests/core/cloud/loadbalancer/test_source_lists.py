@@ -13,7 +13,7 @@ from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.ordering import prerequisites
-from spiderpool.core.cloud.loadbalancer.planning import plan, plan_removal
+from spiderpool.core.cloud.loadbalancer.planning import plan, plan_removal, unchangeable
 from spiderpool.core.cloud.loadbalancer.steps import CreateBalancer, Step
 from spiderpool.core.cloud.loadbalancer.values import Listener, ObservedLoadBalancer, SourceList
 from tests.core.pretend_balancers import HTTP, SECURE, carried_out, lists_of, model_of, node, reached, service
@@ -181,3 +181,48 @@ def test_a_group_that_a_balancer_which_stays_is_in_is_not_deleted() -> None:
     steps = plan_removal(model.kind, model.owner, state, preserve=False)
     assert steps
     assert not any("admitted" in str(step) for step in steps)
+
+
+EVERY_IPV4, ONE_IPV6 = "0.0.0.0/0", "2001:db8:1::/48"
+
+
+def test_who_is_admitted_goes_by_the_addresses_that_a_balancer_has_not_by_an_annotation_that_is_gone() -> None:
+    both = reached(wanted("nlb", SOME, ip_version="DualStack"), None)
+    assert both.settings["AddressIpVersion"] == "DualStack"
+    assert plan(wanted("nlb", SOME), both) == ()
+    (mixed,) = reached(wanted("nlb", [EVERY_IPV4, ONE_IPV6]), both).source_lists
+    accepted = {f"accept {each}" for each in (EVERY_IPV4, ONE_IPV6)}
+    assert mixed.entries == {*accepted, f"drop {EVERY_IPV4}", "drop ::/0"}
+    (all_of_one,) = reached(wanted("nlb", [EVERY_IPV4]), both).source_lists
+    assert all_of_one.entries == {f"accept {EVERY_IPV4}", f"drop {EVERY_IPV4}", "drop ::/0"}
+    assert reached(wanted("nlb", [EVERY_IPV4, "::/0"]), both).source_lists == ()
+
+
+def test_a_balancer_with_fewer_addresses_than_the_annotation_says_has_no_list_that_keeps_nobody_out() -> None:
+    one = reached(wanted("nlb", []), None)
+    later = wanted("nlb", [EVERY_IPV4, ONE_IPV6], ip_version="DualStack")
+    assert plan(later, one) == ()
+    closed = reached(wanted("nlb", [ONE_IPV6], ip_version="DualStack"), one)
+    assert [each.name for each in closed.source_lists] == [NAMES["nlb"]], "nobody fits, so nobody is let in"
+
+
+def test_a_users_balancer_admits_by_the_addresses_that_it_has() -> None:
+    users = ObservedLoadBalancer("lb-u", "users", "2001:db8::1", {"AddressIPVersion": "ipv6"})
+    model = wanted("clb", [EVERY_IPV4, ONE_IPV6], id="lb-u", force_override_listeners="true")
+    assert model.sources is None
+    state = reached(model, users)
+    (listener,) = state.listeners
+    assert admits(state, listener) == frozenset({ONE_IPV6})
+    again = wanted("clb", [EVERY_IPV4, "::/0"], id="lb-u", force_override_listeners="true")
+    assert reached(again, state).source_lists == ()
+
+
+@pytest.mark.parametrize(("kind", "parameter"), [("clb", "AddressIPVersion"), ("nlb", "AddressIpVersion")])
+def test_ranges_that_only_a_user_could_apply_are_reported(kind: str, parameter: str) -> None:
+    version = "ipv6" if kind == "clb" else "DualStack"
+    users = ObservedLoadBalancer("lb-u", "users", "2001:db8::1", {parameter: version})
+    model = wanted(kind, [EVERY_IPV4, ONE_IPV6], id="lb-u")
+    assert not any("access list" in str(step) or "security group" in str(step) for step in plan(model, users))
+    (text,) = unchangeable(model, users)
+    assert text.startswith("source ranges keep nobody out: balancer lb-u is yours and has IPv")
+    assert unchangeable(wanted(kind, [EVERY_IPV4], id="lb-u"), replace(users, settings={parameter: "ipv4"})) == ()

@@ -185,7 +185,8 @@ def _protocol_faults(options: BalancerOptions) -> Iterator[str]:
 def _source_remarks(service: Service, options: BalancerOptions) -> Iterator[str]:
     """Yields which ranges keep nobody out, and which listeners admit everybody."""
     found, versions = source_ranges(service), versions_of(options)
-    for text in sorted(each for each in found.ranges if version_of_range(each) not in versions):
+    is_known = not options["id"] or "ip-version" in options.given  # of a user's balancer only by what it says itself
+    for text in sorted(each for each in found.ranges if is_known and version_of_range(each) not in versions):
         version = version_of_range(text)
         yield f"{found.key}: {text} has no effect: the balancer has no IPv{version} address"
     if options.sources and options.kind.redirect is not None:

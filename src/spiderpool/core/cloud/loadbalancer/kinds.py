@@ -245,6 +245,8 @@ class BalancerOptions:
     """False when one of the faults is in an annotation that decides which servers there are."""
     sources: frozenset[str] = frozenset()
     """Ranges whose clients alone are admitted, by a list of ours that `given` names; none: it has no such list."""
+    ranges: frozenset[str] = frozenset()
+    """All ranges that the Service lists, whatever the IP versions of its balancer's addresses."""
     defaults: Mapping[str, str] = field(default_factory=dict)
     """Suffix → what this Service has by default, instead of the default of the annotation."""
 
@@ -294,14 +296,24 @@ def _with_source_list(service: Service, options: BalancerOptions) -> BalancerOpt
 
     Not where annotations say who is admitted: that is a fault (`checking`).
     """
-    rules, sources = options.kind.source_lists, admitted(source_ranges(service).ranges, versions_of(options))
-    if not sources or rules.suffixes & options.given.keys():
+    options = replace(options, ranges=source_ranges(service).ranges)
+    if options.kind.source_lists.suffixes & options.given.keys():
         return options
     metadata = service.metadata
     owner = BalancerOwner(metadata.namespace or "default", metadata.name, metadata.uid or "", "")
-    return replace(
-        options, given={**options.given, **rules.annotations(source_list_name(options.kind, owner))}, sources=sources
-    )
+    return admitting(options, admitted(options.ranges, versions_of(options)), owner)
+
+
+def admitting(options: BalancerOptions, sources: frozenset[str], owner: BalancerOwner) -> BalancerOptions:
+    """Returns the options by which a list of ours admits the clients of some ranges; none: it admits everybody.
+
+    No annotation of the Service may say who is admitted.
+    """
+    rules = options.kind.source_lists
+    given = {key: value for key, value in options.given.items() if key not in rules.suffixes}
+    if sources:
+        given |= rules.annotations(source_list_name(options.kind, owner))
+    return replace(options, given=given, sources=sources)
 
 
 def source_list_name(kind: BalancerKind, owner: BalancerOwner) -> str:
@@ -312,6 +324,13 @@ def source_list_name(kind: BalancerKind, owner: BalancerOwner) -> str:
 def versions_of(options: BalancerOptions) -> tuple[int, ...]:
     """Returns the IP versions, 4 and 6, of the addresses of a balancer."""
     return IP_VERSIONS.get(options["ip-version"].lower(), (4, 6))
+
+
+def present_versions(options: BalancerOptions, observed: ObservedLoadBalancer) -> tuple[int, ...]:
+    """Returns those of a balancer that is there, whatever the Service says; where nothing is known, as it says."""
+    names = [name for name, suffix in options.kind.annotation_of.items() if suffix == "ip-version"]
+    present = next((observed.settings[name] for name in names if name in observed.settings), "")
+    return IP_VERSIONS.get(present.lower(), (4, 6)) if present else versions_of(options)
 
 
 def affinity_seconds(service: Service) -> int:

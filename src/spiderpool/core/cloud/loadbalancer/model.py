@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from spiderpool.api.core_v1 import Service, ServicePort
@@ -115,7 +115,7 @@ def build_model(
         idle_groups=_groups(service, options, snapshot, configuration, idle=True)[0] if redirects(options) else (),
         manages_listeners=not reuse or options.on("force-override-listeners"),
         keeps_weights=options.on("ignore-weight-update"),
-        sources=_source_list(options, owner),
+        sources=source_list(options, versions_of(options), owner),
         hostname=options.get("hostname"),
         by_elastic_ip=options.get("external-ip-type") == "eip",
         unresolved=unresolved,
@@ -125,10 +125,11 @@ def build_model(
     )
 
 
-def _source_list(options: BalancerOptions, owner: BalancerOwner) -> SourceList | None:
+def source_list(options: BalancerOptions, versions: Collection[int], owner: BalancerOwner) -> SourceList | None:
+    """Returns the list by which a balancer with addresses of some IP versions admits the clients of a Service."""
     if not options.sources:
         return None
-    entries = options.kind.source_lists.entries(options.sources, versions_of(options))
+    entries = options.kind.source_lists.entries(options.sources, versions)
     return SourceList(source_list_name(options.kind, owner), entries)
 
 

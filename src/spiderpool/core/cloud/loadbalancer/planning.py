@@ -122,7 +122,7 @@ def unchangeable(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> tu
         for key, value in model.fixed.items()
         if suffixes[parameter_of(key)] in said and observed.settings.get(key, value).lower() != value.lower()
     )
-    return (*fixed, *tags, *servers_of_others(model, observed))
+    return (*fixed, *tags, *servers_of_others(model, observed), *source_lists.unheeded(model, observed))
 
 
 def reuse_fault(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> str | None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
-from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, admitting, present_versions, versions_of
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, source_list
+from spiderpool.core.cloud.loadbalancer.source_ranges import admitted, version_of_range
 from spiderpool.core.cloud.loadbalancer.steps import (
     CreateListener,
     CreateSourceList,
@@ -23,6 +24,63 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     Step,
 )
 from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer, Settings, SourceList
+
+
+def as_it_is(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBalancerModel:
+    """Returns the model that admits the clients of the Service's ranges by the addresses that a balancer has.
+
+    An annotation may say otherwise, or nothing of a user's balancer: then clients of the IP version that nobody
+    reckoned with would all be let in. Where no range is of the balancer's versions, all stays as the annotation has it.
+    """
+    options, kind, owner = model.options, model.kind, model.owner
+    versions = present_versions(options, observed)
+    is_same = versions == versions_of(options) or not options.ranges
+    if is_same or is_out_of_reach(model) or not any(version_of_range(each) in versions for each in options.ranges):
+        return model
+    if kind.source_lists.suffixes & options.given.keys() and not options.sources:
+        return model
+    standing = admitting(options, admitted(options.ranges, versions), owner)
+
+    usual, wanted = kind.settings(options, model.name), kind.settings(standing, model.name)
+    return replace(
+        model,
+        options=standing,
+        sources=source_list(standing, versions, owner),
+        settings=_turned(model.settings, usual, wanted) if model.settings else {},
+        listeners=tuple(
+            replace(
+                each,
+                settings=_turned(
+                    each.settings, kind.listener(each.protocol, options), kind.listener(each.protocol, standing)
+                ),
+            )
+            if each.group
+            else each
+            for each in model.listeners
+        ),
+    )
+
+
+def _turned(settings: Settings, usual: Settings, wanted: Settings) -> Settings:
+    """Returns settings with the wanted ones in place of the usual; what they have beside these stays."""
+    return {**wanted, **{key: value for key, value in settings.items() if usual.get(key) != value}}
+
+
+def is_out_of_reach(model: LoadBalancerModel) -> bool:
+    """Whether who is admitted is not for the Service to say: the balancer is a user's, or its listeners are."""
+    return bool(model.reuse) and (model.kind.source_lists.is_of_balancer or not model.manages_listeners)
+
+
+def unheeded(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[str]:
+    """Yields which ranges would keep out clients of a balancer that is there, and cannot."""
+    options = model.options
+    versions = present_versions(options, observed)
+    if versions != versions_of(options) and is_out_of_reach(model) and admitted(options.ranges, versions):
+        names = " and ".join(f"IPv{version}" for version in versions)
+        yield (
+            f"source ranges keep nobody out: balancer {observed.identity} is yours and has {names} addresses; "
+            f"have it admit by a {model.kind.source_lists.noun} of yours"
+        )
 
 
 def changes(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[Step]:
