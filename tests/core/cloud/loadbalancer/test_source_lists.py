@@ -14,7 +14,14 @@ from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.ordering import prerequisites
 from spiderpool.core.cloud.loadbalancer.planning import plan, plan_removal, unchangeable
-from spiderpool.core.cloud.loadbalancer.steps import CreateBalancer, Step
+from spiderpool.core.cloud.loadbalancer.steps import (
+    CreateBalancer,
+    CreateSourceList,
+    SetBalancer,
+    SetSourceList,
+    StartListener,
+    Step,
+)
 from spiderpool.core.cloud.loadbalancer.values import Listener, ObservedLoadBalancer, SourceList
 from tests.core.pretend_balancers import HTTP, SECURE, carried_out, lists_of, model_of, node, reached, service
 
@@ -226,3 +233,48 @@ def test_ranges_that_only_a_user_could_apply_are_reported(kind: str, parameter: 
     (text,) = unchangeable(model, users)
     assert text.startswith("source ranges keep nobody out: balancer lb-u is yours and has IPv")
     assert unchangeable(wanted(kind, [EVERY_IPV4], id="lb-u"), replace(users, settings={parameter: "ipv4"})) == ()
+
+
+def without(model: LoadBalancerModel, present: ObservedLoadBalancer, refused: str) -> ObservedLoadBalancer:
+    """The balancer after three plans, of which the step with this text is always refused, and so what needs it."""
+    for _ in range(3):
+        steps = plan(model, present)
+        place = next((place for place, step in enumerate(steps) if str(step) == refused), None)
+        present = carried_out(allowed(steps, present, place, 0), present) or present
+    return present
+
+
+@pytest.mark.parametrize("kind", ["clb", "nlb"])
+@pytest.mark.parametrize("former", [[], OTHERS])
+def test_a_port_whose_listener_is_exchanged_keeps_one_whatever_is_refused(kind: str, former: list[str]) -> None:
+    other = {"protocol_port": "http:80"} if kind == "clb" else {"protocol_port": "tcpssl:80", "cert_id": "crt"}
+    present, model = reached(wanted(kind, former), None), wanted(kind, SOME, **other)
+    own = {CreateSourceList, SetSourceList, SetBalancer}
+    refusals = [str(step) for step in plan(model, present) if type(step) in own]
+    assert refusals
+    for refused in refusals:
+        assert [each.port for each in without(model, present, refused).listeners] == [80], refused
+    assert reached(model, present).listeners[0].protocol == other["protocol_port"].partition(":")[0]
+
+
+@pytest.mark.parametrize("kind", ["clb", "nlb"])
+@pytest.mark.parametrize("former", [[], OTHERS])
+def test_a_stopped_listener_is_not_started_before_it_keeps_out_whom_it_is_to(kind: str, former: list[str]) -> None:
+    state, model = reached(wanted(kind, former), None), wanted(kind, SOME)
+    assert model.sources is not None
+    present = replace(state, listeners=tuple(replace(each, running=False) for each in state.listeners))
+    steps = plan(model, present)
+    assert any(isinstance(step, StartListener) for step in steps)
+    for refused in map(str, steps):
+        after = without(model, present, refused)
+        (listener,) = after.listeners
+        assert not listener.running or admits(after, listener) == model.sources.entries, refused
+    assert reached(model, present).listeners[0].running
+
+
+def test_a_stopped_listener_waits_for_the_list_that_an_annotation_names_too() -> None:
+    state, model = reached(wanted("clb", []), None), wanted("clb", [], acl_status="on", acl_id="acl-9")
+    present = replace(state, listeners=tuple(replace(each, running=False) for each in state.listeners))
+    change, start = plan(model, present)
+    assert [str(each).split()[0] for each in (change, start)] == ["change", "start"]
+    assert not without(model, present, str(change)).listeners[0].running

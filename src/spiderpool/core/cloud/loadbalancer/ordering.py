@@ -29,12 +29,16 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     SetGroup,
     SetListener,
     SetSourceList,
+    StartListener,
     Step,
     Tag,
     Unprotect,
     Untag,
 )
 from spiderpool.core.cloud.loadbalancer.values import Listener, ObservedLoadBalancer, Settings
+
+OPENING = (CreateListener, StartListener)
+"""Steps after which clients come in by a port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,27 +90,38 @@ class _Relations:
                 return self._needs_listener(step, earlier)
 
     def _needs_admission(self, step: Step, earlier: CreateSourceList | SetSourceList | SetBalancer) -> bool:
-        """The same for an earlier step that decides who is admitted: nothing may be open before, or closed to all."""
+        """The same for an earlier step that decides who is admitted: nothing may be open before, or closed to all.
+
+        Nor may a listener be deleted whose successor would have to wait.
+        """
+        if isinstance(step, DeleteListener) and (successors := self._wanted(step)):
+            return any(self._needs_admission(CreateListener(each), earlier) for each in successors)
         match earlier:
             case CreateSourceList(_, sources):
                 return self._uses(step, sources.name)
             case SetSourceList(model, sources):
-                is_new = isinstance(step, CreateListener) and model.kind.source_lists.is_of_balancer
-                return is_new or (self._uses(step, sources.name) and not self._used(step, sources.name))
+                is_opened = isinstance(step, OPENING) and model.kind.source_lists.is_of_balancer
+                return is_opened or (self._uses(step, sources.name) and not self._used(step, sources.name))
             case SetBalancer(model, _, changes):
                 if isinstance(step, DeleteSourceList):
                     return any(step.name in change.old.split(",") for change in changes)
-                return is_admission(earlier, model.sources) and isinstance(step, CreateListener)
+                return is_admission(earlier, model.sources) and isinstance(step, OPENING)
 
     def _uses(self, step: Step, name: str) -> bool:
         """Whether a listener or the balancer admits clients by a list after a step."""
         match step:
             case CreateListener(listener) | SetListener(listener, _):
                 return _names(listener.settings, name)
+            case StartListener(listener):
+                return any(_names(each.settings, name) for each in (listener, *self._changed(listener)))
             case SetBalancer(_, _, changes):
                 return any(name in change.new.split(",") for change in changes)
             case _:
                 return False
+
+    def _changed(self, listener: Listener) -> list[Listener]:
+        """Returns the listener as it is after the change of it, if there is one."""
+        return [step.listener for step in self._steps if isinstance(step, SetListener) and _is_same(step, listener)]
 
     def _used(self, step: Step, name: str) -> bool:
         """Whether a listener does so before a step already."""
@@ -116,6 +131,8 @@ class _Relations:
     def _needs_listener(self, step: Step, earlier: Step) -> bool:
         """The same for an earlier step about a listener."""
         match earlier:
+            case SetListener() if isinstance(step, StartListener) and _is_same(earlier, step.listener):
+                return True  # what it is not to admit would come in
             case CreateListener(listener) if any(_leads_to(each, listener) for each in self._wanted(step)):
                 return True
             case DeleteListener(listener) if isinstance(step, CreateListener) and step.listener.overlaps(listener):
@@ -201,6 +218,11 @@ def _group_of(step: Step) -> str:
             return name
         case _:
             return step.group if isinstance(step, ServerStep) else ""
+
+
+def _is_same(step: ListenerStep, listener: Listener) -> bool:
+    """Whether a step is about a listener."""
+    return step.listener.key == listener.key
 
 
 def _names(settings: Settings, name: str) -> bool:
