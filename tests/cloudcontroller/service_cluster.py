@@ -91,6 +91,7 @@ class ServiceCluster:
             gather=0.05,
             first_pause=self.last_pause / 5,
             last_pause=self.last_pause,
+            in_use=0.5,
             confirm=5.0,
             clock=self.clock,
         )

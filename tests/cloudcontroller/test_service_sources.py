@@ -70,6 +70,16 @@ async def test_what_outlives_its_balancer_is_deleted_before_the_service_goes(clu
     assert lists(cluster) == 0
 
 
+async def test_a_list_that_others_use_is_left_to_them_and_the_service_goes(cluster: ServiceCluster) -> None:
+    await cluster.create("web", loadBalancerSourceRanges=SOME)
+    await cluster.address("web")
+    refusal = Fault(kind="refuse", actions="slb:DeleteAccessControlList", code="AclInUsed", status=400)
+    cluster.simulated.account.set_fault(refusal)
+    await cluster.delete("web")
+    await cluster.wait_for_event("SyncLoadBalancerFailed", "delete it when nothing does")
+    assert lists(cluster) == 1
+
+
 async def test_a_list_that_is_refused_keeps_ports_closed_and_is_told(cluster: ServiceCluster) -> None:
     number = cluster.simulated.account.set_fault(
         Fault(kind="refuse", actions="slb:CreateAccessControlList", code="OperationUnsupported", status=400)

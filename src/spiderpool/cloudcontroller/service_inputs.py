@@ -27,6 +27,8 @@ class ServiceTimings:
     """The longest such pause."""
     confirm: float = 10.0
     """Time between the two answers that must both lack a balancer before it counts as deleted."""
+    in_use: float = 600.0
+    """Time after which what outlives a balancer, and others have begun to use, is left to them."""
     clock: Callable[[], float] = time.monotonic
 
 

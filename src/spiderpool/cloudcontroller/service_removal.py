@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextlib import suppress
 
 from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Service
 from spiderpool.cloud.loadbalancers import find_first
+from spiderpool.cloud.provider import CloudConflict, StepsRefused
 from spiderpool.cloudcontroller.balancer_grants import GrantReconciler, NotGranted
 from spiderpool.cloudcontroller.balancer_limits import BalancerLimits
 from spiderpool.cloudcontroller.service_effects import ServiceEffects
@@ -14,6 +16,7 @@ from spiderpool.cloudcontroller.service_state import ServiceStates
 from spiderpool.core.cloud.loadbalancer import planning, succession
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, read_options, wants_balancer
 from spiderpool.core.cloud.loadbalancer.model import lent_groups, owner_of
+from spiderpool.core.cloud.loadbalancer.steps import DeleteSourceList
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, BalancerOwner, ObservedLoadBalancer
 from spiderpool.errors import NotReady
 from spiderpool.kube import finalizers
@@ -58,7 +61,7 @@ class BalancerRemoval:
         observed = await find_first(api, owner, succession.sought_of_former(fresh, kind), lent, is_leaving=True)
         if observed is None:
             self._confirm_missing(fresh)
-            await api.delete_leftovers(owner)
+            await self._unless_in_use(fresh, api.delete_leftovers(owner))
         else:
             await self._remove_observed(fresh, kind, observed)
         await self._remove_finalizer(fresh, kind, successor)
@@ -73,7 +76,9 @@ class BalancerRemoval:
         owner, preserve = owner_of(service, self._configuration), succession.preserves(service, kind)
         self._check_consent(service, kind, observed)
         steps = planning.plan_removal(kind, owner, observed, preserve=preserve)
-        await self._effects.carry_out(service, kind, steps, observed)
+        undoing = self._effects.carry_out(service, kind, steps, observed)
+        are_lists = all(isinstance(step, DeleteSourceList) for step in steps)
+        await (self._unless_in_use(service, undoing) if are_lists else undoing)
         is_own, was_preserved = kind.naming.is_own(observed, owner), kind.naming.is_preserved(observed, owner)
         if preserve and (is_own or was_preserved):
             what, reason = "was preserved", event_reasons.PRESERVED_LOAD_BALANCER
@@ -83,6 +88,21 @@ class BalancerRemoval:
             self._limits.forget(kind, observed.identity)
             what, reason = "was deleted", event_reasons.DELETED_LOAD_BALANCER
         self._states.record(service, reason, f"load balancer [{observed.identity}] {what}")
+
+    async def _unless_in_use(self, service: Service, deletion: Awaitable[object]) -> None:
+        """Deletes what is left of a Service; after a while, what others have begun to use is left to them, and told.
+
+        Raises CloudError. A balancer that has just gone may use its parts for minutes.
+        """
+        try:
+            await deletion
+        except StepsRefused as error:
+            are_in_use = all(isinstance(each, CloudConflict) for each in error.refusals)
+            if not (are_in_use and self._states.is_long_in_use(service.key)):
+                raise
+            remedy = "it was made for this Service and stays, as something else uses it: delete it when nothing does"
+            texts = [f"{each.message}; {remedy}" for each in error.refusals]
+            self._states.record(service, event_reasons.SYNC_LOAD_BALANCER_FAILED, *texts)
 
     def _check_consent(self, service: Service, kind: BalancerKind, observed: ObservedLoadBalancer) -> None:
         """Raises NotGranted when the balancer is to outlive its Service, and nobody has agreed to pay for it."""

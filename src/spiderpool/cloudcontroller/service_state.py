@@ -37,6 +37,8 @@ class ServiceState:
     """Reason → messages that were recorded last."""
     missing_since: float | None = None
     """Time at which its balancer was first missing."""
+    in_use_since: float | None = None
+    """Time at which others were first found to use what is to be deleted with it."""
     full_groups: frozenset[str] = frozenset()
     """Server groups that a quota kept servers out of the last time: others may make room."""
     stuck_groups: frozenset[str] = frozenset()
@@ -110,6 +112,13 @@ class ServiceStates:
         if state.missing_since is None:
             state.missing_since = now
         return now - state.missing_since >= self._timings.confirm
+
+    def is_long_in_use(self, key: str) -> bool:
+        """Whether others have used for long what is to be deleted with a Service; notes the time of the first call."""
+        state, now = self._states[key], self._timings.clock()
+        if state.in_use_since is None:
+            state.in_use_since = now
+        return now - state.in_use_since >= self._timings.in_use
 
     def record(self, service: Service, reason: EventReason[Service], *messages: str, repeat: bool = False) -> None:
         """Records an Event for each message; the same messages again only with ``repeat``."""
