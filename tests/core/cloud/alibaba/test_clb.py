@@ -20,6 +20,7 @@ from spiderpool.core.cloud.alibaba.clb import (
     port_range,
     range_settings,
     redirect,
+    remarks,
     servers_by_address,
     settings,
 )
@@ -277,6 +278,16 @@ def test_what_a_balancer_is_made_with(
     requested = options("clb", annotations)
     assert difference(fixed(PLAIN), fixed(requested)) == unchangeable
     assert creation(requested, CONFIGURATION) == once
+
+
+def test_a_public_balancer_is_not_made_where_no_grant_was_asked_for() -> None:
+    placed = {"vswitch-id": "vsw-9", "ip": "10.0.0.9", "master-zoneid": "cn-hangzhou-h"}
+    requested = options("clb", placed)
+    assert difference(fixed(PLAIN), fixed(requested)) == {"MasterZoneId": "cn-hangzhou-h"}
+    said = [text for text in remarks(service({"port": 80}, annotations=placed), requested) if "is public" in text]
+    assert [text.split()[1] for text in said] == [f"{PREFIX}vswitch-id", f"{PREFIX}ip"]
+    lent = options("clb", {**placed, "id": "lb-1"})
+    assert fixed(lent)["VSwitchId"] == "vsw-9", "one of the user's may be private, and is compared"
 
 
 def test_the_clusters_resource_group_holds_for_new_balancers_and_is_not_compared_later() -> None:

@@ -48,6 +48,9 @@ ANNOTATION_OF: Mapping[str, str] = {
 }
 """Parameter that cannot be changed after creation → suffix of the annotation that sets it."""
 
+OF_PRIVATE = ("VSwitchId", "Address")
+"""Those of them that say where a private address is from: a public balancer of ours is made without."""
+
 OPEN_TO_ALL: Settings = {"AclStatus": "off"}
 """Values of the parameters of a listener that keep clients out, when they keep none out."""
 
@@ -165,6 +168,8 @@ def fixed(options: BalancerOptions) -> Settings:
     """Returns parameters of the creation that cannot be changed afterwards."""
     found = {parameter: options.given.get(suffix, "") for parameter, suffix in ANNOTATION_OF.items()}
     found |= {"AddressType": options["address-type"], "AddressIPVersion": options["ip-version"]}
+    if not options["id"] and options["address-type"] == "internet":
+        found |= dict.fromkeys(OF_PRIVATE, "")
     return _without_empty(found)
 
 
@@ -304,9 +309,15 @@ def remarks(service: Service, options: BalancerOptions) -> Iterator[str]:
     if not options["id"]:
         yield from (
             f"annotation {options.annotation(suffix)} has no effect{why}"
-            for suffix, why in _unpaid(service, options)
+            for suffix, why in (*_unplaced(options), *_unpaid(service, options))
             if suffix in options.given
         )
+
+
+def _unplaced(options: BalancerOptions) -> Iterator[tuple[str, str]]:
+    """Yields annotations that would say where a private address is from that the balancer has not, and why."""
+    if options["address-type"] == "internet":
+        yield from ((ANNOTATION_OF[parameter], ": the balancer is public") for parameter in OF_PRIVATE)
 
 
 def _unpaid(service: Service, options: BalancerOptions) -> Iterator[tuple[str, str]]:
