@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from spiderpool.core.cloud.alibaba.kinds import NLB
+from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool_lab.alibaba.resources import SecurityGroup, SecurityRule
-from tests.cloud.alibaba.balancers import HTTP, ZONES, model, network, reached, spec_of
+from tests.cloud.alibaba.balancers import HTTP, ZONES, api_of, model, network, reached, spec_of
 from tests.cloud.alibaba.simulation import SimulatedCloud
 
 pytestmark = pytest.mark.unit
@@ -54,6 +55,38 @@ async def test_one_that_the_other_controller_has_made_is_taken_over(balanced: Si
     assert found.identity == "sg-ccm"
     assert OF_OTHERS in found.rules
     assert rules(found) == {("accept", "10.0.0.0/8", 1), ("drop", "0.0.0.0/0", 100)}
+
+
+async def test_a_rule_that_is_there_already_by_other_hands_counts_and_stays(balanced: SimulatedCloud) -> None:
+    await groups(balanced, "10.0.0.0/8", "192.0.2.0/24")
+    (made,) = balanced.account.tables.security_groups
+    drop, other = (
+        f"{DESCRIPTION}, by hand",
+        SecurityRule("sgr-9", "accept", "ALL", "-1/-1", "203.0.113.0/24", 1, "hand"),
+    )
+    changed = (replace(rule, description=rule.description if rule.accepts else drop) for rule in made.rules)
+    balanced.account.tables.security_groups.put(replace(made, rules=(*changed, other)))
+    (found,) = await groups(balanced, "10.0.0.0/8")
+    assert {(rule.source, rule.description) for rule in found.rules} == {
+        ("10.0.0.0/8", DESCRIPTION),
+        ("0.0.0.0/0", drop),
+        ("203.0.113.0/24", "hand"),
+    }
+
+
+@pytest.mark.parametrize("kind", [CLB, NLB], ids=str)
+async def test_the_list_that_ranges_have_made_may_be_named_by_its_identity(
+    balanced: SimulatedCloud, kind: BalancerKind
+) -> None:
+    spec, api, tables = spec_of(kind), api_of(balanced, kind), balanced.account.tables
+    await reached(api, model(balanced, HTTP, **spec, loadBalancerSourceRanges=["10.0.0.0/8"]))
+    (made,) = tables.access_lists if kind is CLB else tables.security_groups
+    named = {"security-group-ids": made.identity}
+    if kind is CLB:
+        named = {"acl-status": "on", "acl-id": made.identity, "acl-type": "white"}
+    given = {**spec.get("annotations", {}), **named}
+    await reached(api, model(balanced, HTTP, **{**spec, "annotations": given}))
+    assert [*tables.access_lists, *tables.security_groups] == [made]
 
 
 async def test_with_addresses_of_both_families_clients_of_both_are_kept_out(balanced: SimulatedCloud) -> None:

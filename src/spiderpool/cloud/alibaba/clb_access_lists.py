@@ -39,8 +39,8 @@ class AccessLists(SourceLists):
             identity for _, identity in sorted((optional(each, "CreateTime"), _identity(each)) for each in described)
         ]
 
-    async def entries(self, owner: BalancerOwner, identity: str) -> frozenset[str]:
-        """Returns the entries of a list. Raises CloudNotFound when there is none."""
+    async def entries(self, owner: BalancerOwner, identity: str) -> tuple[frozenset[str], frozenset[str]]:
+        """Returns the entries of a list, which count as ours. Raises CloudNotFound when there is none."""
         action = "DescribeAccessControlListAttribute"
         found: list[str] = []
         for number in range(1, MAX_PAGES + 1):
@@ -48,7 +48,7 @@ class AccessLists(SourceLists):
             page = parts(answer, "AclEntrys", "AclEntry")
             found += (_canonical(required(each, "AclEntryIP")) for each in page)
             if len(page) < PAGE:
-                return frozenset(found)
+                return frozenset(found), frozenset()
         raise CloudUnavailable(f"{action} did not come to an end after {MAX_PAGES} pages")
 
     async def make(self, model: LoadBalancerModel, wanted: SourceList) -> str:

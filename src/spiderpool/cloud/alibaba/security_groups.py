@@ -45,9 +45,14 @@ class SecurityGroups(SourceLists):
         described = [each for each in found if is_of(each, owner)]
         return [group for _, group in sorted((optional(each, "CreationTime"), _identity(each)) for each in described)]
 
-    async def entries(self, owner: BalancerOwner, identity: str) -> frozenset[str]:
-        """Returns the rules of a group that are ours. Raises CloudNotFound when there is none."""
-        return frozenset((await self._rules(owner, identity)).values())
+    async def entries(self, owner: BalancerOwner, identity: str) -> tuple[frozenset[str], frozenset[str]]:
+        """Returns the rules of a group that are ours, and others that are as ours. Raises CloudNotFound.
+
+        Whoever adds a rule that is there already, with another description, is answered as if it had been added.
+        """
+        described = await self._described(identity)
+        ours = frozenset(_entry(each) for each in described if _is_ours(each, owner))
+        return ours, frozenset(map(_entry, described)) - ours
 
     async def make(self, model: LoadBalancerModel, wanted: SourceList) -> str:
         """Makes a group without rules, and returns its identity."""
@@ -80,14 +85,20 @@ class SecurityGroups(SourceLists):
 
     async def _rules(self, owner: BalancerOwner, group: str) -> Mapping[str, str]:
         """Returns the identities of our rules in a group, each with its text as an entry."""
+        ours = (each for each in await self._described(group) if _is_ours(each, owner))
+        return {required(each, "SecurityGroupRuleId"): _entry(each) for each in ours}
+
+    async def _described(self, group: str) -> list[Json]:
         sent = {"SecurityGroupId": group, "Direction": "ingress", "MaxResults": RULES_PAGE}
         action, path = "DescribeSecurityGroupAttribute", ("Permissions", "Permission")
-        found = await all_objects(self._call, action, sent, *path)
-        ours = (each for each in found if optional(each, "Description") == source_description(owner))
-        return {required(each, "SecurityGroupRuleId"): _entry(each) for each in ours}
+        return await all_objects(self._call, action, sent, *path)
 
     async def _call(self, action: str, parameters: Mapping[str, Any], *, token: bool = False) -> Json:
         return await self._client.call(ECS, action, {"RegionId": self._region, **parameters}, token=token)
+
+
+def _is_ours(described: Json, owner: BalancerOwner) -> bool:
+    return optional(described, "Description") == source_description(owner)
 
 
 def _identity(described: Json) -> str:

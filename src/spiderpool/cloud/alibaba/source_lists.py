@@ -122,7 +122,7 @@ class SourceLists(ABC):
         self._seen.pop(model.owner.uid, None)  # an answer may be lost
         found = await self._named(model.owner)
         present = found[0] if found else replace(wanted, entries=frozenset(), identity=await self.make(model, wanted))
-        added, removed = wanted.entries - present.entries, present.entries - wanted.entries
+        added, removed = wanted.entries - present.entries - present.others, present.entries - wanted.entries
         await self.change(model.owner, replace(wanted, identity=present.identity), added, removed)
         return present.identity
 
@@ -159,7 +159,8 @@ class SourceLists(ABC):
 
     async def _read(self, owner: BalancerOwner, identity: str) -> SourceList | None:
         with suppress(CloudNotFound):  # a list of lists may be behind
-            return SourceList(identity, await self.entries(owner, identity), identity)
+            ours, others = await self.entries(owner, identity)
+            return SourceList(identity, ours, identity, others)
         return None
 
     async def _send(
@@ -177,8 +178,8 @@ class SourceLists(ABC):
         """Returns the identities of the lists with the Service's tags, the oldest first."""
 
     @abstractmethod
-    async def entries(self, owner: BalancerOwner, identity: str) -> frozenset[str]:
-        """Returns the entries of a list that are ours. Raises CloudNotFound when there is none."""
+    async def entries(self, owner: BalancerOwner, identity: str) -> tuple[frozenset[str], frozenset[str]]:
+        """Returns the entries of a list that are ours, and others that are as ours. Raises CloudNotFound."""
 
     @abstractmethod
     async def make(self, model: LoadBalancerModel, wanted: SourceList) -> str:

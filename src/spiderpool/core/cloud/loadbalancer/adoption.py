@@ -17,7 +17,7 @@ from spiderpool.core.cloud.loadbalancer.backends import SETTLING_MARGIN, settlin
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.node_checks import without_node_check
-from spiderpool.core.cloud.loadbalancer.source_lists import as_it_is, released, without_former
+from spiderpool.core.cloud.loadbalancer.source_lists import as_it_is, by_name, released, without_former
 from spiderpool.core.cloud.loadbalancer.values import (
     BalancerOwner,
     Listener,
@@ -64,6 +64,11 @@ def adapted(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBal
     Where others made the balancer, also with its present settings as far as no annotation says otherwise.
     """
     model = _with_present_names(_as_it_stays(as_it_is(model, observed), observed), observed)
+    return by_name(_adapted(model, observed), observed)
+
+
+def _adapted(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBalancerModel:
+    """Returns the model with present settings, where others made the balancer and no annotation says otherwise."""
     if not is_adopted(model, observed):
         return without_former(model, observed)
     model = _with_usual_checks(model)

@@ -91,8 +91,9 @@ def changes(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterato
     present = next((each for each in observed.source_lists if each.name == wanted.name), None)
     if present is None:
         yield CreateSourceList(model, wanted)
-    elif present.entries != wanted.entries:
-        added, removed = wanted.entries - present.entries, present.entries - wanted.entries
+        return
+    added, removed = wanted.entries - present.entries - present.others, present.entries - wanted.entries
+    if added or removed:
         yield SetSourceList(model, replace(wanted, identity=present.identity), added, removed)
 
 
@@ -136,6 +137,21 @@ def released(settings: Settings, model: LoadBalancerModel, observed: ObservedLoa
     if others := [each for each in listed if each not in ours]:
         return {**settings, rules.parameter: ",".join(others)}
     return {key: value for key, value in settings.items() if key not in rules.parameters} | {**rules.unused}
+
+
+def by_name(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBalancerModel:
+    """Returns the model with the names of lists that were made for the Service, where annotations have identities."""
+    names = {each.identity: each.name for each in observed.source_lists}
+    parameter = model.kind.source_lists.parameter
+
+    def named(settings: Settings) -> Settings:
+        listed = settings.get(parameter, "").split(",")
+        if not names.keys() & listed:
+            return settings
+        return {**settings, parameter: ",".join(sorted({names.get(each, each) for each in listed}))}
+
+    listeners = tuple(replace(each, settings=named(each.settings)) for each in model.listeners)
+    return replace(model, settings=named(model.settings), listeners=listeners)
 
 
 def without_former(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBalancerModel:

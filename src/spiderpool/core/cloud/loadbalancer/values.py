@@ -151,6 +151,8 @@ class SourceList:
     entries: frozenset[str]
     """As a kind of balancer spells them; those of others in the same list are left out."""
     identity: str = ""
+    others: frozenset[str] = frozenset()
+    """Entries of others, as ours would be: the cloud takes none twice. They are neither added nor removed."""
 
 
 @dataclass(frozen=True, slots=True)
