@@ -40,7 +40,7 @@ PLAN_EXAMPLES = (
     "spiderpoolctl service plan -f service.yaml --values conf.yml",
     "kubectl get -A -o yaml \\",
     "  services,nodes,spiderservers,endpointslices,spiderloadbalancergrants \\",
-    "  | spiderpoolctl service plan -f -",
+    "  | spiderpoolctl service plan -f - --values conf.yml",
 )
 
 
@@ -58,7 +58,9 @@ def service() -> None:
 @click.argument("words", nargs=-1, metavar="[[NAMESPACE/]NAME]...")
 @click.option("--filename", "-f", type=click.File(), help="Manifests instead of the cluster; -: standard input.")
 @click.option(
-    "--values", type=EXISTING, help="conf.yml of spiderpool-cloud, no values of Helm. Default: that of the cluster."
+    "--values",
+    type=EXISTING,
+    help="conf.yml of spiderpool-cloud, no values of Helm. Default: that of the cluster; with -f: no settings.",
 )
 @click.option(
     "--grants", "only_grants", is_flag=True, help="Print only the SpiderLoadBalancerGrants that are lacking, as YAML."
