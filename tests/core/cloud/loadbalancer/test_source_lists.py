@@ -278,3 +278,11 @@ def test_a_stopped_listener_waits_for_the_list_that_an_annotation_names_too() ->
     change, start = plan(model, present)
     assert [str(each).split()[0] for each in (change, start)] == ["change", "start"]
     assert not without(model, present, str(change)).listeners[0].running
+
+
+def test_a_new_listener_waits_for_the_security_group_that_an_annotation_names_too() -> None:
+    model = wanted("nlb", [], HTTP, SECURE, security_group_ids="sg-9")
+    present = made(wanted("nlb", [], HTTP))
+    (join,) = (str(each) for each in plan(model, present) if isinstance(each, SetBalancer) and "sg-9" in str(each))
+    assert without(model, present, join).listeners == ()
+    assert {each.port for each in reached(model, present).listeners} == {80, 443}

@@ -105,7 +105,7 @@ class _Relations:
             case SetBalancer(model, _, changes):
                 if isinstance(step, DeleteSourceList):
                     return any(step.name in change.old.split(",") for change in changes)
-                return is_admission(earlier, model.sources) and isinstance(step, OPENING)
+                return is_admission(earlier, model.kind) and isinstance(step, OPENING)
 
     def _uses(self, step: Step, name: str) -> bool:
         """Whether a listener or the balancer admits clients by a list after a step."""

@@ -80,13 +80,13 @@ def plan_adapted(
     checks = [step for step in listeners if changes_check(step, model.kind)]
     steps = (
         *source_lists.changes(model, present),
-        *(step for step in settings if source_lists.is_admission(step, model.sources)),
+        *(step for step in settings if source_lists.is_admission(step, model.kind)),
         *checks,
         *_fill_groups(model, present),
         *(step for step in listeners if step not in checks),
         *_remove_servers(model, present, unsettled),
         *_stale_groups(model, present, unsettled),
-        *(step for step in settings if not source_lists.is_admission(step, model.sources)),
+        *(step for step in settings if not source_lists.is_admission(step, model.kind)),
     )
     return (*steps, *source_lists.unused(model.kind, present, steps, model.sources))
 

@@ -115,12 +115,12 @@ def uses(settings: Settings, kind: BalancerKind, name: str) -> bool:
     return name in named.split(",") and not is_off
 
 
-def is_admission(step: Step, wanted: SourceList | None) -> bool:
-    """Whether a step has all listeners of a balancer admit clients by a list."""
-    return (
-        wanted is not None
-        and isinstance(step, SetBalancer)
-        and any(wanted.name in change.new.split(",") for change in step.changes)
+def is_admission(step: Step, kind: BalancerKind) -> bool:
+    """Whether a step has all listeners of a balancer admit clients by lists, of ours or of an administrator."""
+    parameter = kind.source_lists.parameter
+    return isinstance(step, SetBalancer) and any(
+        change.parameter == parameter and change.new not in ("", kind.source_lists.unused.get(parameter))
+        for change in step.changes
     )
 
 
