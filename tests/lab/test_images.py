@@ -15,6 +15,7 @@ import pytest
 
 from spiderpool.errors import BadConfig
 from spiderpool_lab import binaries, cluster, images, pod_servers
+from spiderpool_lab.archives import unpack
 from spiderpool_lab.pod_servers import PodIdentity
 from spiderpool_lab.ports import free_ports
 from spiderpool_lab.processes import WITH_PARENT
@@ -95,7 +96,7 @@ def server_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (entry,) = json.loads(blob(opened, "index.json").read())["manifests"]
         for layer in json.loads(blob(opened, path_of(entry)).read())["layers"]:
             with tarfile.open(fileobj=blob(opened, path_of(layer))) as tree:
-                tree.extractall(folder, filter="tar")
+                unpack(tree, folder, "tar")
     return folder
 
 

@@ -18,6 +18,7 @@ import pytest
 from spiderpool import __version__
 from spiderpool.errors import BadConfig
 from spiderpool_lab import binaries, go_build, images, oci
+from spiderpool_lab.archives import unpack
 from spiderpool_lab.certificates import Authority
 from spiderpool_lab.product import checkout, debian, sbom
 from spiderpool_lab.product.checkout import Commit
@@ -91,7 +92,7 @@ def unpacked(built: Built, folder: Path) -> Path:
     folder.chmod(0o755)
     for layer in built.parts.values():
         with tarfile.open(layer) as tree:
-            tree.extractall(folder, filter="tar")
+            unpack(tree, folder, "tar")
     return folder
 
 

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from spiderpool.errors import IOFailure
+from spiderpool_lab.archives import unpack
 from spiderpool_lab.commands import output, run
 
 ROOT = Path(__file__).parents[3]
@@ -73,7 +74,7 @@ def export(revision: str, folder: Path, root: Path = ROOT) -> None:
     archive = folder.with_name(f"{folder.name}.tar")
     run(["git", "-C", root, "archive", "--output", archive, revision])
     with tarfile.open(archive) as files:
-        files.extractall(folder, filter="data")
+        unpack(files, folder, "data")
     archive.unlink()
 
 

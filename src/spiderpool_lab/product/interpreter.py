@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 from spiderpool_lab import binaries
+from spiderpool_lab.archives import unpack
 from spiderpool_lab.commands import run
 
 VERSION = "3.13"
@@ -29,7 +30,7 @@ class Interpreter:
         if not root.exists():
             with binaries.scratch_folder(layer.parent) as work:
                 with tarfile.open(layer) as tree:
-                    tree.extractall(work / "tree", filter="tar")
+                    unpack(tree, work / "tree", "tar")
                 binaries.publish(work / "tree", root)
             _remove_without_layer(layer.parent)
         return cls(root)

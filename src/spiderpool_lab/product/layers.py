@@ -22,6 +22,7 @@ from pathlib import Path
 
 from spiderpool.errors import IOFailure
 from spiderpool_lab import binaries, oci
+from spiderpool_lab.archives import unpack
 from spiderpool_lab.commands import output, run
 from spiderpool_lab.images import Part, layer
 from spiderpool_lab.product import checkout, programs
@@ -87,7 +88,7 @@ class Layers:
         def write(writer: oci.LayerWriter, work: Path) -> None:
             tree = work / "python"
             with tarfile.open(layer(plain, _scratch(work, "plain"))) as packed:
-                packed.extractall(tree, filter="tar")
+                unpack(packed, tree, "tar")
             _write_certificates(tree)
             for path, text in ACCOUNTS.items():
                 (tree / path).write_text(text)
