@@ -65,9 +65,7 @@ class ReadinessGates:
         self._notify = notify
         self._without: dict[str, frozenset[str]] = {}  # Service key → UIDs of pods without its gate
         self._closed: dict[str, list[ClosedPod]] = {}  # Service key → pods to be opened
-        self._watched: dict[
-            str, WatchedPods
-        ] = {}  # Service key → pods to be looked at again, the longest waiting first
+        self._watched: dict[str, WatchedPods] = {}  # Service key → pods to look at again, longest waiting first
         self._calls = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:

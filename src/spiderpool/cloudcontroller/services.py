@@ -174,7 +174,7 @@ class ServiceReconciler:
             raise
 
     async def _reconcile_service(self, service: Service) -> None:
-        """Gives a Service what it asks for; where that is refused, the servers of what it has are updated."""
+        """Gives a Service what it asks for; where that is refused, servers and checks of what it has are updated."""
         standing = self._balancers.standing(service)
         self._states.of(service.key).used = frozenset(standing.formers if standing.asked is not None else ())
         if succession.stays_for_another(service, standing):
@@ -351,7 +351,7 @@ class ServiceReconciler:
         return not missing
 
     async def _ensure_backends(self, service: Service, held: Iterable[BalancerKind]) -> None:
-        """Updates the servers of balancers that the Service has; everything else waits for its correction.
+        """Updates servers, and health checks of a port that is gone, of balancers that the Service has.
 
         Pods wait for a balancer by their readiness gates only where the Service has one, or had.
         """
@@ -446,7 +446,9 @@ class ServiceReconciler:
             servers = leaving.leaving(model, observed, state.stuck_groups)
             answering = await self._backends.answering(service, servers)
             model = leaving.with_answering(model, observed, state.stuck_groups, answering)
-        nodes = self._backends.node_addresses()
+        groups = [group.name for group in observed.groups]
+        by_address = any(server.type != "instance" for server in leaving.leaving(model, observed, groups))
+        nodes = self._backends.node_addresses() if by_address else frozenset()
         return leaving.with_leaving_nodes(model, observed, unsettled, state.full_groups, nodes)
 
     async def _open_gates_of_added(

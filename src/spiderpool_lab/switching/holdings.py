@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from spiderpool_lab.switching.other_writer import NAME_TAG
 from spiderpool_lab.switching.services import Json
 
 
@@ -65,8 +66,8 @@ def _network(state: Mapping[str, list[Json]], found: Json) -> BalancerHolding:
         for each in state["nlb_listeners"]
         if each["balancer"] == found["identity"]
     }
-    name = found["tags"]["kubernetes.do.not.delete"]
-    groups = [each for each in state["nlb_groups"] if each["tags"].get("kubernetes.do.not.delete") == name]
+    name = found["tags"][NAME_TAG]
+    groups = [each for each in state["nlb_groups"] if each["tags"].get(NAME_TAG) == name]
     return BalancerHolding(
         identity=found["identity"],
         addresses=tuple(

@@ -1,11 +1,6 @@
-"""A stand-in for Alibaba Cloud's own controller of Services: it leaves in cloud and cluster what that one leaves.
+"""How the stand-in for the other controller (`other_controller`) names, tags and calls.
 
-Its names, tags, look-ups, parameters and order are those of cloud-controller-manager 2.14, written here a second time:
-nothing of spiderpool-cloud's own code for them is used. It knows the annotations of
-:mod:`spiderpool_lab.switching.services` and no others.
-
-It makes what is missing and lets go of what it believes to be its own and not wanted, as that controller does. Every
-change is kept in ``changes``: a controller that finds all as it left it changes nothing.
+As cloud-controller-manager 2.14 does, written here a second time: nothing of spiderpool-cloud's own code is used.
 """
 
 from __future__ import annotations

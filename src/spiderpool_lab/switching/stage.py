@@ -69,8 +69,8 @@ class SwitchStage:
         self.services = services
         self._stored = stored
         self._other = OtherController(admin.call, cluster_id, vpc)
-        self._marks: dict[str, ServiceMarks] = {}
-        self._counts: dict[str, int] = {}
+        self._marks: dict[str, ServiceMarks] = {}  # Service → what the other controller has left on it
+        self._counts: dict[str, int] = {}  # what was counted last
 
     def create(self, values: Mapping[str, str]) -> None:
         """Make the Services, and the balancer that the user lends. ``values`` stand for others of the account."""

@@ -56,7 +56,7 @@ class Execution(ABC):
     def __init__(self, observed: ObservedLoadBalancer | None, source_lists: SourceLists) -> None:
         self._observed = observed
         self._source_lists = source_lists
-        self._lists = {each.name: each.identity for each in observed.source_lists} if observed else {}
+        self._lists = {each.name: each.identity for each in observed.source_lists} if observed else {}  # by name
         self.identity = observed.identity if observed else ""
         groups = observed.groups if observed else ()
         self.groups = {group.name: group.identity for group in groups}  # name → identity, also of groups made here

@@ -113,8 +113,8 @@ class SourceLists(ABC):
             self._next_look = time.monotonic() + PAUSE
             return former or ()
         self._seen[owner.uid] = found
-        if use.is_leaving and not found:
-            del self._seen[owner.uid]
+        if use.is_leaving:
+            del self._seen[owner.uid]  # the Service may be gone after this
         return found
 
     async def create(self, model: LoadBalancerModel, wanted: SourceList) -> str:

@@ -14,6 +14,7 @@ from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.ordering import prerequisites
 from spiderpool.core.cloud.loadbalancer.planning import plan, plan_removal, unchangeable
+from spiderpool.core.cloud.loadbalancer.printing import risks
 from spiderpool.core.cloud.loadbalancer.steps import (
     CreateBalancer,
     CreateSourceList,
@@ -286,3 +287,19 @@ def test_a_new_listener_waits_for_the_security_group_that_an_annotation_names_to
     (join,) = (str(each) for each in plan(model, present) if isinstance(each, SetBalancer) and "sg-9" in str(each))
     assert without(model, present, join).listeners == ()
     assert {each.port for each in reached(model, present).listeners} == {80, 443}
+
+
+def test_a_list_that_was_switched_off_is_brought_up_to_date_before_it_is_used_again() -> None:
+    state, model = reached(wanted("clb", OTHERS), None), wanted("clb", SOME)
+    off = tuple(replace(each, settings={**each.settings, "AclStatus": "off"}) for each in state.listeners)
+    present = replace(state, listeners=off)
+    (change,) = (str(step) for step in plan(model, present) if isinstance(step, SetSourceList))
+    assert without(model, present, change).listeners[0].settings["AclStatus"] == "off"
+    assert reached(model, present).listeners[0].settings["AclStatus"] == "on"
+
+
+@pytest.mark.parametrize("kind", ["clb", "nlb"])
+def test_a_dry_run_says_that_everybody_is_let_in(kind: str) -> None:
+    model = wanted(kind, [])
+    steps = plan(model, reached(wanted(kind, SOME), None))
+    assert any("no longer keeps any client out" in each for each in risks(steps, model.kind)), steps

@@ -1,7 +1,8 @@
-"""Balancers that others made: by the cloud's own controller, or by a user who lends one.
+"""What is desired of a balancer that is there already, by what it has.
 
-On these only what an annotation says is changed. Whoever tuned them in the console meant it: a default of ours could
-open a listener to everybody, or change how the balancer is paid for.
+What cannot be changed and the names of its parts stay. Balancers that others made, the cloud's own controller or a user
+who lends one, go further: on these only what an annotation says is changed. Whoever tuned them in the console meant it:
+a default of ours could open a listener to everybody, or change how the balancer is paid for.
 """
 
 from __future__ import annotations

@@ -194,8 +194,6 @@ class BalancerKind:
     """Annotations by which listeners keep a client at one server for some seconds: suffix → value."""
     has_affinity: Callable[[str, BalancerOptions], bool]
     """Whether a listener of a protocol keeps a client, by its address, at one server."""
-    open_to_all: Settings
-    """Values of the parameters of a listener that keep clients out, when they keep none out."""
     source_lists: SourceListRules
     must_replace: Callable[[Listener, Listener], bool]
     """Whether the first listener cannot be changed into the second, though both have the same protocol."""

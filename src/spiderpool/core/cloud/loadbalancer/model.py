@@ -35,7 +35,9 @@ class LoadBalancerModel:
 
     kind: BalancerKind
     options: BalancerOptions
-    """What the Service's annotations say: on a balancer that others made, only that is changed (`adoption`).
+    """What the Service's annotations say, and fields that stand for some.
+
+    On a balancer that others made, only that is changed (`adoption`).
 
     With what is the default for this Service (`node_checks`).
     """

@@ -1,8 +1,9 @@
 """Which steps of a plan wait for which: the others are carried out side by side, and a refusal stops none of them.
 
 What is about servers and listeners waits for its own group and port alone, and a listener for the list of the clients
-that it admits; settings and tags of the balancer wait for all that. Where a refused step would leave a port or a group
-without a server that it has now, what follows is not done. So servers leave a group last of all that leads elsewhere.
+that it admits, which all listeners of a balancer may share; other settings and tags of the balancer wait for all that.
+Where a refused step would leave a port or a group without a server that it has now, what follows is not done. So
+servers leave a group last of all that leads elsewhere.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from spiderpool.core.cloud.loadbalancer.source_lists import is_admission
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
+from spiderpool.core.cloud.loadbalancer.source_lists import is_admission, uses
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     BalancerStep,
@@ -97,23 +99,24 @@ class _Relations:
         if isinstance(step, DeleteListener) and (successors := self._wanted(step)):
             return any(self._needs_admission(CreateListener(each), earlier) for each in successors)
         match earlier:
-            case CreateSourceList(_, sources):
-                return self._uses(step, sources.name)
+            case CreateSourceList(model, sources):
+                return self._uses(step, model.kind, sources.name)
             case SetSourceList(model, sources):
                 is_opened = isinstance(step, OPENING) and model.kind.source_lists.is_of_balancer
-                return is_opened or (self._uses(step, sources.name) and not self._used(step, sources.name))
+                kind, name = model.kind, sources.name
+                return is_opened or (self._uses(step, kind, name) and not self._used(step, kind, name))
             case SetBalancer(model, _, changes):
                 if isinstance(step, DeleteSourceList):
                     return any(step.name in change.old.split(",") for change in changes)
                 return is_admission(earlier, model.kind) and isinstance(step, OPENING)
 
-    def _uses(self, step: Step, name: str) -> bool:
+    def _uses(self, step: Step, kind: BalancerKind, name: str) -> bool:
         """Whether a listener or the balancer admits clients by a list after a step."""
         match step:
             case CreateListener(listener) | SetListener(listener, _):
-                return _names(listener.settings, name)
+                return uses(listener.settings, kind, name)
             case StartListener(listener):
-                return any(_names(each.settings, name) for each in (listener, *self._changed(listener)))
+                return any(uses(each.settings, kind, name) for each in (listener, *self._changed(listener)))
             case SetBalancer(_, _, changes):
                 return any(name in change.new.split(",") for change in changes)
             case _:
@@ -123,10 +126,10 @@ class _Relations:
         """Returns the listener as it is after the change of it, if there is one."""
         return [step.listener for step in self._steps if isinstance(step, SetListener) and _is_same(step, listener)]
 
-    def _used(self, step: Step, name: str) -> bool:
+    def _used(self, step: Step, kind: BalancerKind, name: str) -> bool:
         """Whether a listener does so before a step already."""
         former = self._observed.listener(*step.listener.key) if isinstance(step, SetListener) else None
-        return former is not None and _names(former.settings, name)
+        return former is not None and uses(former.settings, kind, name)
 
     def _needs_listener(self, step: Step, earlier: Step) -> bool:
         """The same for an earlier step about a listener."""
@@ -226,7 +229,7 @@ def _is_same(step: ListenerStep, listener: Listener) -> bool:
 
 
 def _names(settings: Settings, name: str) -> bool:
-    """Whether settings name a list of the clients that are admitted."""
+    """Whether settings name a list of the clients that are admitted, be it in use or switched off."""
     return any(name in value.split(",") for value in settings.values())
 
 

@@ -119,7 +119,7 @@ def risks(steps: Sequence[Step], kind: BalancerKind | None) -> Iterator[str]:
 
     ``kind`` is that of the balancer whose listeners are changed; None where none is.
     """
-    open_to_all = kind.open_to_all if kind else {}
+    open_to_all = kind.source_lists.unused if kind else {}
     made = {step.listener.key for step in steps if isinstance(step, CreateListener)}
     for step in steps:
         match step:
@@ -128,8 +128,10 @@ def risks(steps: Sequence[Step], kind: BalancerKind | None) -> Iterator[str]:
             case DeleteListener(listener):
                 again = ", and made again" if listener.key in made else ""
                 yield f"listener {listener} is deleted{again}"
-            case SetBalancer(_, aspect, _):
-                yield f"the balancer's {aspect} is changed"
+            case SetBalancer(_, aspect, changes):
+                is_opened = any(open_to_all.get(each.parameter) == each.new for each in changes)
+                effect = ", which no longer keeps any client out" if is_opened else ""
+                yield f"the balancer's {aspect} is changed{effect}"
             case Unprotect(identity, _):
                 yield f"balancer {identity} is no longer protected"
             case SetSourceList():

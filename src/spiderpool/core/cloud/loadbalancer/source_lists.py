@@ -118,10 +118,7 @@ def uses(settings: Settings, kind: BalancerKind, name: str) -> bool:
 def is_admission(step: Step, kind: BalancerKind) -> bool:
     """Whether a step has all listeners of a balancer admit clients by lists, of ours or of an administrator."""
     parameter = kind.source_lists.parameter
-    return isinstance(step, SetBalancer) and any(
-        change.parameter == parameter and change.new not in ("", kind.source_lists.unused.get(parameter))
-        for change in step.changes
-    )
+    return isinstance(step, SetBalancer) and any(each.parameter == parameter and each.new for each in step.changes)
 
 
 def released(settings: Settings, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Settings:
