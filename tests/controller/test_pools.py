@@ -24,6 +24,7 @@ from spiderpool.core.addresses import AddressSet
 from spiderpool.core.ipam import hints
 from spiderpool.core.ipam.allocation import address_of
 from spiderpool.kube.client import Client
+from spiderpool.kube.conditions import StatusTimings
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from tests.support.api_server import ApiServer
@@ -183,8 +184,8 @@ async def cluster() -> AsyncIterator[Cluster]:
         networks = Informer(client, NetworkAttachmentDefinition)
         listers = PoolListers(pools, ips, nodes, networks)
         reconcilers = (
-            PoolReconciler(client, listers, recorder, namespace="ours", debounce=0.0),
-            SubnetReconciler(client, subnets, pools, recorder, debounce=0.0),
+            PoolReconciler(client, listers, recorder, namespace="ours", timings=StatusTimings(0.0)),
+            SubnetReconciler(client, subnets, pools, recorder, timings=StatusTimings(0.0)),
         )
         informers = (pools, ips, subnets, nodes, networks)
         tasks = [asyncio.create_task(each.run()) for each in (recorder, *informers, *reconcilers)]
@@ -311,7 +312,9 @@ async def test_a_pool_stays_for_an_address_that_was_taken_a_moment_ago() -> None
         late = PoolListers(
             pools, Informer(client, SpiderIP), Informer(client, Node), Informer(client, NetworkAttachmentDefinition)
         )
-        reconciler = PoolReconciler(client, late, Recorder(client, "test"), namespace="ours", debounce=0.0)
+        reconciler = PoolReconciler(
+            client, late, Recorder(client, "test"), namespace="ours", timings=StatusTimings(0.0)
+        )
         pools.note(server.stored(SpiderIPPool)["p"])
         task = asyncio.create_task(reconciler.run())
         await eventually(lambda: server.requests["list"])

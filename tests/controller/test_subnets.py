@@ -15,6 +15,7 @@ from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
 from spiderpool.controller.subnets import SubnetReconciler
 from spiderpool.core.ipam.subnets import owner_reference
 from spiderpool.kube.client import Client
+from spiderpool.kube.conditions import StatusTimings
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool_lab.control_plane import ControlPlane
@@ -131,7 +132,7 @@ async def test_a_pool_that_was_orphaned_is_not_deleted_because_our_watch_is_late
         )
         subnet, orphan = server.stored(SpiderSubnet)["s"], server.stored(SpiderIPPool)["p"]
         subnets, pools = Informer(client, SpiderSubnet), Informer(client, SpiderIPPool)
-        reconciler = SubnetReconciler(client, subnets, pools, Recorder(client, "test"), debounce=0.0)
+        reconciler = SubnetReconciler(client, subnets, pools, Recorder(client, "test"), timings=StatusTimings(0.0))
         subnets.note(subnet)
         before = replace(orphan.metadata, ownerReferences=[owner_reference(subnet)])
         pools.note(replace(orphan, metadata=before))
@@ -150,7 +151,7 @@ async def test_a_pool_that_cannot_be_adopted_keeps_no_other_from_it() -> None:
         )
         server.put(*(SpiderIPPool(metadata=ObjectMeta(name=name), spec=spec) for name in ("a", "b")))
         subnets, pools = Informer(client, SpiderSubnet), Informer(client, SpiderIPPool)
-        reconciler = SubnetReconciler(client, subnets, pools, Recorder(client, "test"), debounce=0.0)
+        reconciler = SubnetReconciler(client, subnets, pools, Recorder(client, "test"), timings=StatusTimings(0.0))
         for pool in server.stored(SpiderIPPool).values():
             pools.note(pool)
         server.put(replace(server.stored(SpiderIPPool)["a"], spec=replace(spec, ips=["10.7.0.2"])))  # not noticed

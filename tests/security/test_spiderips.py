@@ -15,6 +15,7 @@ from spiderpool.api.nad import NetworkAttachmentDefinition
 from spiderpool.controller.pools import PoolListers, PoolReconciler
 from spiderpool.core.addresses import object_name
 from spiderpool.errors import SpiderpoolError
+from spiderpool.kube.conditions import StatusTimings
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool_lab.control_plane import ControlPlane
@@ -60,7 +61,7 @@ async def test_a_bad_record_blocks_the_status_of_no_pool(
         pools, ips = Informer(client, SpiderIPPool), Informer(client, SpiderIP)
         nodes, networks = Informer(client, Node), Informer(client, NetworkAttachmentDefinition)
         listers = PoolListers(pools, ips, nodes, networks)
-        reconciler = PoolReconciler(client, listers, recorder, namespace="ours", debounce=0.0)
+        reconciler = PoolReconciler(client, listers, recorder, namespace="ours", timings=StatusTimings(0.0))
         tasks = [asyncio.create_task(each.run()) for each in (pools, ips, nodes, networks, recorder, reconciler)]
         try:
 

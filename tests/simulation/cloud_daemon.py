@@ -60,7 +60,7 @@ class CloudProcess(Daemon):
     async def serve(self, client: Client) -> None:
         """As `cloudcontroller.main.serve`."""
         lock = LeaseLock("spiderpool-cloud-leases", NAMESPACE, f"{self._name}-{self.restarts}")
-        election = Election(client, lock, LeaseTimings(15.0, 10.0, 4.0), clock=self.loop.time)
+        election = Election(client, lock, LeaseTimings(15.0, 10.0, 5.0), clock=self.loop.time)
         provider = SimulatedProvider(self._cloud)
         families = self._cloud.families
         await daemon.Replica(election, lambda: SimulatedCloudLeader(client, provider, families)).run()
@@ -74,7 +74,8 @@ class SimulatedCloudLeader:
         nodes, pools, ips = Informer(client, Node), Informer(client, SpiderIPPool), Informer(client, SpiderIP)
         servers = NodeServers(Informer(client, SpiderServer))
         self._informers: list[Informer[Any]] = [nodes, servers.informer, pools, ips]
-        recorder, clock = Recorder(client, "spiderpool-cloud"), asyncio.get_running_loop().time
+        clock = asyncio.get_running_loop().time
+        recorder = Recorder(client, "spiderpool-cloud", clock=clock)
         cluster = Cluster(client, recorder)
         rules = AddressRules(POLICY, DESCRIPTION, families, primary_eni=False)
         self._work = [

@@ -54,6 +54,7 @@ from spiderpool.controller.subnets import SubnetReconciler
 from spiderpool.core.ipam.gc import GCPolicy
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import Client
+from spiderpool.kube.conditions import StatusTimings
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.lease import Election, LeaseLock, LeaseTimings
@@ -185,8 +186,8 @@ class AgentProcess(Daemon):
         chained = AttachmentStore(self._directory / CHAINED, self._kernel.is_gone)
         containers = Containers(self._directory / ADDRESSED, self._kernel.is_gone)
         sandboxes = NodeSandboxes(attached, chained, containers, self._kernel.read)
-        account = AccountPublisher(client, cluster, sandboxes, self._settings.boot_id)
-        recorder = Recorder(client, "spiderpool-agent", self._kernel.node)
+        account = AccountPublisher(client, cluster, sandboxes, self._settings.boot_id, clock=self._settings.clock)
+        recorder = Recorder(client, "spiderpool-agent", self._kernel.node, clock=self._settings.clock)
         repair = RecordRepair(cluster, sandboxes, recorder, self._settings.policy.addresses)
         take_overs = TakeOvers(client, self._kernel.node, sandboxes)
         reads = ClusterReads(
@@ -243,7 +244,7 @@ class ControllerProcess(Daemon):
     async def serve(self, client: Client) -> None:
         """As `controller.main.serve`."""
         lock = LeaseLock("spiderpool-controller-leases", NAMESPACE, f"{self._name}-{self.restarts}")
-        election = Election(client, lock, LeaseTimings(15.0, 10.0, 2.0), clock=self.loop.time)
+        election = Election(client, lock, LeaseTimings(15.0, 10.0, 5.0), clock=self.loop.time)
         self._replica = daemon.Replica(election, lambda: SimulatedLeader(client, self._clock, self._families))
         try:
             await self._replica.run()
@@ -264,16 +265,16 @@ class SimulatedLeader:
         self._informers: list[Informer[Any]] = [
             *(pools, ips, pods, nodes, networks, endpoints, subnets, accounts, configs, servers.informer)
         ]
-        recorder = Recorder(client, "spiderpool-controller")
+        recorder = Recorder(client, "spiderpool-controller", clock=clock)
         listers = PoolListers(pools, ips, nodes, networks)
         collection = GCListers(ips, pods, nodes, accounts, pools)
         enis = ENIPoolListers(nodes, servers, pools, ips, configs)
         eni_rules = ENIPoolRules(families, NAMESPACE, primary_eni=False, node_grace=60.0)
         self._work = [
             recorder.run,
-            PoolReconciler(client, listers, recorder, namespace=NAMESPACE, debounce=0.3).run,
+            PoolReconciler(client, listers, recorder, namespace=NAMESPACE, timings=StatusTimings(0.3, clock)).run,
             EndpointReconciler(client, EndpointListers(endpoints, ips, pods, pools)).run,
-            SubnetReconciler(client, subnets, pools, recorder, debounce=0.3).run,
+            SubnetReconciler(client, subnets, pools, recorder, timings=StatusTimings(0.3, clock)).run,
             ClusterGC(client, collection, recorder, GCTimings(clock=clock), GCPolicy()).run,
             ENIPoolReconciler(client, enis, recorder, eni_rules).run,
             NetworkStatusReconciler(client, accounts, pods).run,

@@ -10,6 +10,7 @@ being taken is added to it. So a pod that an account lacks gets nothing without 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -45,10 +46,19 @@ log = logger("account")
 
 
 class AccountPublisher:
-    """The account of one node. ``boot_id`` is that of the node's present boot."""
+    """The account of one node. ``boot_id`` is that of the node's present boot, ``clock`` has the seconds since 1970."""
 
-    def __init__(self, client: Client, cluster: ClusterCache, sandboxes: NodeSandboxes, boot_id: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        cluster: ClusterCache,
+        sandboxes: NodeSandboxes,
+        boot_id: str,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._client = client
+        self._clock = clock
         self._cluster = cluster
         self._sandboxes = sandboxes
         self._boot_id = boot_id
@@ -178,7 +188,8 @@ class AccountPublisher:
 
         One that is not ``whole`` is taken only while the last question has its answer, by a whole one: so both name it.
         """
-        version, moment = self._newest_seen(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        version, moment = self._newest_seen(), now.strftime("%Y-%m-%dT%H:%M:%SZ")
         begun = self._begun = {}
         try:
             await self._read(whole=whole)

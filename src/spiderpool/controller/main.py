@@ -61,6 +61,7 @@ from spiderpool.controller.webhooks import Webhooks
 from spiderpool.core.ipam.gc import GCPolicy
 from spiderpool.kube.attempts import on_all
 from spiderpool.kube.client import Client, NotFound
+from spiderpool.kube.conditions import StatusTimings
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.node_servers import NodeServers
@@ -190,8 +191,8 @@ class ControllerLeader:
     def _pool_reconciler(self) -> PoolReconciler:
         settings = self._settings
         listers = PoolListers(self._pools, self._ips, self._nodes, self._attachments)
-        namespace, debounce = settings.common.namespace, settings.status_debounce
-        return PoolReconciler(self._client, listers, self._recorder, namespace=namespace, debounce=debounce)
+        namespace, timings = settings.common.namespace, StatusTimings(settings.status_debounce)
+        return PoolReconciler(self._client, listers, self._recorder, namespace=namespace, timings=timings)
 
     def _network_listers(self) -> NetworkListers:
         return NetworkListers(self._configs, self._attachments, self._nodes, self._servers)
@@ -257,8 +258,8 @@ class ControllerLeader:
         return ENIPoolReconciler(self._client, listers, self._recorder, rules)
 
     def _subnet_reconciler(self) -> SubnetReconciler:
-        debounce = self._settings.status_debounce
-        return SubnetReconciler(self._client, self._subnets, self._pools, self._recorder, debounce=debounce)
+        timings = StatusTimings(self._settings.status_debounce)
+        return SubnetReconciler(self._client, self._subnets, self._pools, self._recorder, timings=timings)
 
     def _applications(self) -> ApplicationPoolReconciler:
         listers = ApplicationListers(

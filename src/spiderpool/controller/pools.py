@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
@@ -28,7 +28,7 @@ from spiderpool.core.labels import label_value
 from spiderpool.core.network.pod_networks import qualified
 from spiderpool.kube import conditions, finalizers
 from spiderpool.kube.client import Client, NotFound
-from spiderpool.kube.conditions import not_ready
+from spiderpool.kube.conditions import StatusTimings, not_ready
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Index, Informer
 from spiderpool.kube.workqueue import WorkQueue
@@ -152,10 +152,16 @@ class PoolListers:
 
 
 class PoolReconciler:
-    """Writes the status of every pool, at most once per pool in ``debounce`` seconds; a large one more seldom."""
+    """Writes the status of every pool, at most once per pool in the seconds of its timings; a large one more seldom."""
 
     def __init__(
-        self, client: Client, listers: PoolListers, recorder: Recorder, *, namespace: str, debounce: float
+        self,
+        client: Client,
+        listers: PoolListers,
+        recorder: Recorder,
+        *,
+        namespace: str,
+        timings: StatusTimings,
     ) -> None:
         """``namespace`` is that of networks which a pool names without one."""
         self._client = client
@@ -164,7 +170,7 @@ class PoolReconciler:
         self._networks = listers.networks
         self._recorder = recorder
         self._namespace = namespace
-        self._debounce = debounce
+        self._timings = timings
         self._queue = WorkQueue(self._reconcile, "pools")
         self._not_before: dict[str, float] = {}  # pool → loop time until which its large status rests
         self._ips_by_pool = listers.ips.index(pools_of)
@@ -223,12 +229,12 @@ class PoolReconciler:
         return None
 
     def _touch(self, pool: str, *, soon: bool = False) -> None:
-        """Reconcile a pool ``debounce`` seconds after the first change, however many follow.
+        """Reconcile a pool as many seconds as its timings say after the first change, however many follow.
 
         Not before the time of the last, large status is over, unless it has to be ``soon``.
         """
         rest = 0.0 if soon else self._not_before.get(pool, 0.0) - asyncio.get_running_loop().time()
-        self._queue.add(pool, after=max(self._debounce, rest))
+        self._queue.add(pool, after=max(self._timings.debounce, rest))
 
     async def _reconcile(self, name: str) -> None:
         """Write the status of a pool; let it go when it is terminating and empty, and never before."""
@@ -240,7 +246,7 @@ class PoolReconciler:
             if not pool.terminating:  # a removal of Spiderpool takes the finalizer, or it was written past the webhook
                 pool = await finalizers.add(self._client, pool, FINALIZER)
                 self._pools.note(pool)
-            facts = pool, holders, datetime.now(UTC), self._missing(pool)
+            facts = pool, holders, self._timings.now(), self._missing(pool)
             status = await asyncio.to_thread(status_of, *facts) if len(holders) > LARGE else status_of(*facts)
             pool = await self._write(pool, status)
             if pool.terminating and not holders:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -25,7 +24,7 @@ from spiderpool.core.ipam.subnets import adopted_pool, is_cut_from, subnet_statu
 from spiderpool.kube import conditions, finalizers
 from spiderpool.kube.attempts import on_all
 from spiderpool.kube.client import Client, NotFound
-from spiderpool.kube.conditions import not_ready
+from spiderpool.kube.conditions import StatusTimings, not_ready
 from spiderpool.kube.events import Recorder
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.workqueue import WorkQueue
@@ -52,7 +51,7 @@ class PoolsBySubnet:
 
 
 class SubnetReconciler:
-    """Reconciles every SpiderSubnet, at most once in ``debounce`` seconds."""
+    """Reconciles every SpiderSubnet, at most once in the seconds of its timings."""
 
     def __init__(
         self,
@@ -61,14 +60,14 @@ class SubnetReconciler:
         pools: Informer[SpiderIPPool],
         recorder: Recorder,
         *,
-        debounce: float,
+        timings: StatusTimings,
     ) -> None:
         self._client = client
         self._recorder = recorder
         self._subnets = subnets
         self._pools = pools
         self._pools_by_subnet = PoolsBySubnet(pools)
-        self._debounce = debounce
+        self._timings = timings
         self._queue = WorkQueue(self._reconcile, "subnets")
         subnets.subscribe(self._on_subnet)
         pools.subscribe(self._on_pool)
@@ -79,14 +78,14 @@ class SubnetReconciler:
 
     def _on_subnet(self, _: SpiderSubnet | None, new: SpiderSubnet | None) -> None:
         if new is not None:
-            self._queue.add(new.name, self._debounce)
+            self._queue.add(new.name, self._timings.debounce)
 
     def _on_pool(self, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         if old is not None and new is not None and _relevant(old) == _relevant(new):
             return
         for subnet in self._subnets.items():
             if any(pool is not None and is_cut_from(pool, subnet) for pool in (old, new)):
-                self._queue.add(subnet.name, self._debounce)
+                self._queue.add(subnet.name, self._timings.debounce)
 
     async def _reconcile(self, name: str) -> None:
         """Adopt the pools of a subnet, or delete them when it is terminating, and write its status."""
@@ -101,9 +100,8 @@ class SubnetReconciler:
         pools = self._pools_by_subnet.of(subnet)
         former = subnet.status.conditions if subnet.status else None
         found = readiness(subnet, self._owned(subnet, pools))
-        return replace(
-            subnet_status(subnet, pools), conditions=conditions.dated(found, subnet, former, datetime.now(UTC))
-        )
+        dated = conditions.dated(found, subnet, former, self._timings.now())
+        return replace(subnet_status(subnet, pools), conditions=dated)
 
     async def _complete(self, subnet: SpiderSubnet) -> None:
         """Add the finalizer and label of a subnet that was written past the admission webhook."""

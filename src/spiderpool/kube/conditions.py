@@ -5,8 +5,10 @@ SpiderIPs and SpiderEndpoints have none: what they say is so as soon as they exi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -37,6 +39,20 @@ def not_ready(reason: str, message: str) -> Condition:
 def terminating(message: str) -> tuple[Condition, ...]:
     """The object is being deleted, and waits for what uses it; the message names the users."""
     return not_ready("Terminating", "it is being deleted"), Condition(TERMINATING, "True", "InUse", message)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusTimings:
+    """When the statuses of a kind are written, and by which clock their conditions are dated."""
+
+    debounce: float
+    """Seconds between a change and the status that has it: changes that come together are written together."""
+    clock: Callable[[], float] = time.time
+    """Returns the seconds since 1970."""
+
+    def now(self) -> datetime:
+        """The time for `dated`."""
+        return datetime.fromtimestamp(self.clock(), UTC)
 
 
 def dated(

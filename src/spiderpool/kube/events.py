@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import OrderedDict
-from collections.abc import Collection, Hashable
+from collections.abc import Callable, Collection, Hashable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
@@ -60,8 +61,12 @@ class Reminders(Generic[K]):
 class Recorder:
     """Records events without blocking the caller; a repeated event raises the count of the first one."""
 
-    def __init__(self, client: Client, component: str, host: str = "") -> None:
+    def __init__(
+        self, client: Client, component: str, host: str = "", *, clock: Callable[[], float] = time.time
+    ) -> None:
+        """``clock`` returns the seconds since 1970."""
         self._client = client
+        self._clock = clock
         self._source = EventSource(component, host or None)
         self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE)  # recorded, not yet written
         self._known: OrderedDict[Identity, Event] = OrderedDict()  # written events, least recently used first
@@ -71,7 +76,7 @@ class Recorder:
 
         With a ``name`` it is written once, also by other processes, as long as the API server keeps it.
         """
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = datetime.fromtimestamp(self._clock(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         event = Event(
             metadata=ObjectMeta(
                 name=name,
