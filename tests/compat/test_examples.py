@@ -348,6 +348,20 @@ def test_the_service_with_ipv6_alone_can_have_no_balancer() -> None:
     assert "ServerGroupNotSupportIpv6" in fault
 
 
+@covers("alibaba-cloud/network-load-balancer.yaml")
+def test_the_network_balancer_can_be_had_with_the_grant_of_the_example() -> None:
+    service = msgspec.convert(manifest("alibaba-cloud/network-load-balancer.yaml", "Service"), Service)
+    configuration = values.BalancerConfiguration("test", "vpc-1")
+    options = kinds.read_options(service.metadata.annotations or {}, NLB)
+    assert (kind_of(service), checking.faults(service, options, configuration)) == (NLB, ())
+    given = [
+        msgspec.convert(each, SpiderLoadBalancerGrant).spec
+        for each in yaml.safe_load_all((EXAMPLES / "alibaba-cloud/load-balancer-grant.yaml").read_text())
+    ]
+    allowed = [each for each in given if each.applies_to(service.metadata.namespace or "")]
+    assert grants.missing([*NLB.needs(options, configuration)], allowed) == ()
+
+
 @covers("alibaba-cloud/load-balancer-grant.yaml")
 async def test_grants_are_what_the_services_of_the_account_need(cluster: Cluster) -> None:
     specs = [item.spec for item in await cluster.client.list(SpiderLoadBalancerGrant)]

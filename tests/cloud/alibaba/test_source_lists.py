@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
@@ -103,6 +104,33 @@ async def test_at_a_quota_ranges_go_before_others_come_and_nobody_else_is_admitt
     await reached(cloud, closed(balanced, kind, *new))
     assert admitted(balanced, kind) == {*new}
     assert min(seen) >= 1, "without an entry, or a rule that drops, everybody would be"
+
+
+@KINDS
+@pytest.mark.parametrize("free", [0, 1, 30])
+async def test_at_a_quota_few_clients_that_stay_are_shut_out_at_a_time(
+    balanced: SimulatedCloud, kind: BalancerKind, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    old = [f"10.0.{number}.0/24" for number in range(160)]
+    new = [f"10.0.{number // 2}.{128 * (number % 2)}/25" for number in range(160)]  # the clients of half of them
+    monkeypatch.setattr(clb_access_lists, "ENTRIES", 160 + free)
+    monkeypatch.setattr(ecs_security_groups, "RULES", 161 + free)
+    cloud, least = api_of(balanced, kind), list[int]()
+    await reached(cloud, closed(balanced, kind, *old))
+    staying = [IPv4Network(each) for each in new]
+
+    def look(_: object) -> None:
+        tables = balanced.account.tables
+        lists = [[*each.entries] for each in tables.access_lists]
+        lists += [[rule.source for rule in each.rules if rule.accepts] for each in tables.security_groups]
+        for found in lists:
+            admits = [IPv4Network(each) for each in found]
+            least.append(sum(any(each.supernet_of(client) for each in admits) for client in staying))
+
+    balanced.account.subscribe(look)
+    await reached(cloud, closed(balanced, kind, *new))
+    assert admitted(balanced, kind) == {*new}
+    assert min(least) >= len(staying) - 2 * (50 if kind is CLB else 10), least
 
 
 @KINDS

@@ -26,6 +26,7 @@ from spiderpool.cloud.provider import (
 from spiderpool.core.cloud.alibaba.naming import own_tags
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, source_list_name
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.source_ranges import by_clients, by_use
 from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, ObservedLoadBalancer, Settings, SourceList
 from spiderpool.telemetry import logger
 
@@ -129,19 +130,32 @@ class SourceLists(ABC):
     async def change(
         self, owner: BalancerOwner, wanted: SourceList, added: frozenset[str], removed: frozenset[str]
     ) -> None:
-        """Adds entries, then removes others; at a quota those first, but for one: without any, all are admitted."""
-        stays = wanted.entries != added
-        leaving = sorted(removed)
-        room, last = (leaving, []) if stays else (leaving[1:], leaving[:1])
-        try:
-            await self._send(self.add, owner, wanted.identity, sorted(added))
-        except QuotaExceeded:
-            if not room:
-                raise
-            await self._send(self.remove, owner, wanted.identity, room)
-            await self._send(self.add, owner, wanted.identity, sorted(added))
-            leaving = last
-        await self._send(self.remove, owner, wanted.identity, leaving)
+        """Adds entries, then removes others; where a quota leaves too little room, in turn.
+
+        One stays until another one is there, since without any all clients are admitted.
+        """
+        waiting = await self._fill(owner, wanted.identity, by_clients(added))
+        leaving = by_use(removed, wanted.entries)
+        kept = leaving[-1:] if wanted.entries == frozenset(waiting) else []
+        leaving = leaving[: len(leaving) - len(kept)]
+        while waiting:  # each time as few clients as possible are shut out, and not for longer than two calls
+            size = min(self.batch, len(waiting), len(leaving))
+            await self._send(self.remove, owner, wanted.identity, leaving[:size])
+            await self.add(owner, wanted.identity, waiting[: size or self.batch])
+            leaving, waiting, kept = leaving[size:] + kept, waiting[size or self.batch :], []
+        await self._send(self.remove, owner, wanted.identity, leaving + kept)
+
+    async def _fill(self, owner: BalancerOwner, identity: str, entries: list[str]) -> list[str]:
+        """Adds as many entries as a quota leaves room for; returns the others."""
+        size = self.batch
+        while entries and size:
+            try:
+                await self.add(owner, identity, entries[:size])
+            except QuotaExceeded:
+                size //= 2
+            else:
+                entries = entries[size:]
+        return entries
 
     async def discard(self, identity: str) -> None:
         """Deletes a list, and forgets it; none is not an error. Raises CloudConflict while something uses it."""

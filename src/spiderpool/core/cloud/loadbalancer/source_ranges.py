@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_network
 
 from spiderpool.api.core_v1 import Service
+from spiderpool.core.addresses import AddressSet, Interval
 
 FIELD = "spec.loadBalancerSourceRanges"
 ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"
@@ -50,6 +53,40 @@ def canonical_range(text: str) -> str:
 def version_of_range(text: str) -> int:
     """Returns the IP version, 4 or 6, of a range."""
     return 6 if ":" in text else 4
+
+
+def by_clients(entries: Iterable[str]) -> list[str]:
+    """Returns entries of a list, ``range`` or ``policy range``, by their policies and in the order of addresses."""
+    return sorted(entries, key=lambda entry: (_policy(entry), *_clients(entry)))
+
+
+def by_use(entries: Iterable[str], wanted: Iterable[str]) -> list[str]:
+    """Returns them in the same order, but of each policy those first that are about no client of its wanted ones."""
+    listed: defaultdict[tuple[str, int], list[Interval]] = defaultdict(list)
+    for each in wanted:
+        version, clients = _clients(each)
+        listed[_policy(each), version].append(clients)
+    kept = {key: AddressSet.of(key[1], found) for key, found in listed.items()}
+
+    def place(entry: str) -> tuple[str, bool, int, Interval]:
+        version, clients = _clients(entry)
+        same = kept.get((_policy(entry), version), AddressSet(version))
+        return _policy(entry), bool(AddressSet(version, (clients,)) & same), version, clients
+
+    return sorted(entries, key=place)
+
+
+def _policy(entry: str) -> str:
+    return entry.split(" ")[0] if " " in entry else ""
+
+
+def _clients(entry: str) -> tuple[int, Interval]:
+    """Returns the IP version and the addresses of an entry's range; zeros for one that is none that we know."""
+    for word in entry.split(" "):
+        with suppress(ValueError):
+            network = ip_network(word)
+            return network.version, (int(network.network_address), int(network.broadcast_address))
+    return 0, (0, 0)
 
 
 def admitted(ranges: Iterable[str], versions: Collection[int]) -> frozenset[str]:
