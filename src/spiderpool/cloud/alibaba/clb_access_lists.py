@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 
 from spiderpool.cloud.alibaba.answers import MAX_PAGES, Json, objects, optional, parts, required
 from spiderpool.cloud.alibaba.clb_domains import ClassicCall
@@ -13,7 +12,7 @@ from spiderpool.cloud.provider import CloudUnavailable
 from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.alibaba.naming import name_tag, own_tags
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
-from spiderpool.core.cloud.loadbalancer.source_ranges import canonical_range, version_of_range
+from spiderpool.core.cloud.loadbalancer.source_ranges import recognised, version_of_range
 from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, SourceList
 
 PAGE = 50
@@ -46,7 +45,7 @@ class AccessLists(SourceLists):
         for number in range(1, MAX_PAGES + 1):
             answer = await self._call(action, {"AclId": identity, "Page": number, "PageSize": PAGE})
             page = parts(answer, "AclEntrys", "AclEntry")
-            found += (_canonical(required(each, "AclEntryIP")) for each in page)
+            found += (recognised(required(each, "AclEntryIP")) for each in page)
             if len(page) < PAGE:
                 return frozenset(found), frozenset()
         raise CloudUnavailable(f"{action} did not come to an end after {MAX_PAGES} pages")
@@ -80,10 +79,3 @@ def _identity(described: Json) -> str:
 def _text(entries: list[str]) -> str:
     """Returns entries as the API takes them: a text with JSON. Without comments, which the URL has no room for."""
     return json.dumps([{"entry": each} for each in entries], separators=(",", ":"))
-
-
-def _canonical(text: str) -> str:
-    """Returns a range as we spell it; as it is, when it is none that we know."""
-    with suppress(ValueError):
-        return canonical_range(text)
-    return text

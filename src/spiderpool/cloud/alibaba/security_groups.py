@@ -6,7 +6,6 @@ A rule is known as ours by its description; others in the same group stay.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from spiderpool.cloud.alibaba.answers import Json, all_objects, optional, required
@@ -18,7 +17,7 @@ from spiderpool.core.cloud.alibaba.kinds import NLB
 from spiderpool.core.cloud.alibaba.naming import name_tag, own_tags, source_description
 from spiderpool.core.cloud.alibaba.sources import PRIORITIES
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
-from spiderpool.core.cloud.loadbalancer.source_ranges import canonical_range, version_of_range
+from spiderpool.core.cloud.loadbalancer.source_ranges import recognised, version_of_range
 from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, SourceList
 
 ANY: Mapping[str, str] = {"IpProtocol": "ALL", "PortRange": "-1/-1"}
@@ -116,9 +115,7 @@ def _rule(entry: str, owner: BalancerOwner) -> Json:
 def _entry(described: Json) -> str:
     """Returns a described rule as an entry; of one that is not as we make it, what differs is added."""
     policy = optional(described, "Policy").lower()
-    source = optional(described, "SourceCidrIp") or optional(described, "Ipv6SourceCidrIp")
-    with suppress(ValueError):
-        source = canonical_range(source)
+    source = recognised(optional(described, "SourceCidrIp") or optional(described, "Ipv6SourceCidrIp"))
     wanted = {**ANY, "Priority": PRIORITIES.get(policy, "")}
     others = [f"{name} {text(described.get(name))}" for name in wanted if not _is_same(described, name, wanted[name])]
     return " ".join([policy, source, *others])

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from spiderpool.cloud.alibaba.answers import Json, optional, parts, required
+from spiderpool.cloud.alibaba.answers import Json
+from spiderpool.cloud.alibaba.clb_answers import tags_of
 from spiderpool.cloud.alibaba.common import side_by_side
 from spiderpool.cloud.alibaba.error_codes import keys_are_wrong
 from spiderpool.cloud.provider import (
@@ -26,8 +27,9 @@ from spiderpool.cloud.provider import (
 from spiderpool.core.cloud.alibaba.naming import own_tags
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, source_list_name
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.source_lists import with_names
 from spiderpool.core.cloud.loadbalancer.source_ranges import by_clients, by_use
-from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, ObservedLoadBalancer, Settings, SourceList
+from spiderpool.core.cloud.loadbalancer.values import BalancerOwner, ObservedLoadBalancer, SourceList
 from spiderpool.telemetry import logger
 
 PAUSE = 300.0
@@ -85,10 +87,10 @@ class SourceLists(ABC):
         lists = await self.look(owner, ListUse(is_any, is_ours, is_leaving))
         names = {each.identity: each.name for each in lists}
         found = balancer.listeners
-        listeners = (replace(each, settings=_with_names(each.settings, parameter, names)) for each in found)
+        listeners = (replace(each, settings=with_names(each.settings, parameter, names)) for each in found)
         return replace(
             balancer,
-            settings=_with_names(balancer.settings, parameter, names),
+            settings=with_names(balancer.settings, parameter, names),
             listeners=tuple(listeners),
             source_lists=lists,
         )
@@ -212,15 +214,6 @@ class SourceLists(ABC):
         """Deletes a list. Raises CloudNotFound when there is none, CloudConflict while something uses it."""
 
 
-def _with_names(settings: Settings, parameter: str, names: Mapping[str, str]) -> Settings:
-    """Returns settings with the names of lists in place of their identities."""
-    if not settings.get(parameter):
-        return settings
-    listed = sorted(names.get(each, each) for each in settings[parameter].split(","))
-    return {**settings, parameter: ",".join(listed)}
-
-
 def is_of(described: Json, owner: BalancerOwner) -> bool:
     """Whether the tags of a described list say that it was made for a Service."""
-    tags = {required(tag, "TagKey"): optional(tag, "TagValue") for tag in parts(described, "Tags", "Tag")}
-    return own_tags(owner).items() <= tags.items()
+    return own_tags(owner).items() <= tags_of(described).items()

@@ -14,9 +14,9 @@ from math import prod
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.loadbalancer.annotations import Annotation
-from spiderpool.core.cloud.loadbalancer.backends import SETTLING_MARGIN, settling_time
+from spiderpool.core.cloud.loadbalancer.backends import SETTLING_MARGIN
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
-from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, substituted, with_options
 from spiderpool.core.cloud.loadbalancer.node_checks import without_node_check
 from spiderpool.core.cloud.loadbalancer.source_lists import as_it_is, by_name, released, without_former
 from spiderpool.core.cloud.loadbalancer.values import (
@@ -72,7 +72,8 @@ def _adapted(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBa
     """Returns the model with present settings, where others made the balancer and no annotation says otherwise."""
     if not is_adopted(model, observed):
         return without_former(model, observed)
-    model = _with_usual_checks(model)
+    # Only annotations have a check of others' balancers ask nodes: one that we add would keep the port for good.
+    model = with_options(model, without_node_check(model.options))
     options, kind = model.options, model.kind
     if model.settings:
         said = _said(lambda given: kind.settings(given, model.name), options, kind.set_by.balancer, observed.settings)
@@ -109,33 +110,6 @@ def servers_of_others(model: LoadBalancerModel, observed: ObservedLoadBalancer) 
                 yield f"server {place}, as another's: it stays as it is, and goes when the other takes it out"
 
 
-def _with_usual_checks(model: LoadBalancerModel) -> LoadBalancerModel:
-    """Returns the model without the port at which nodes are asked: on what others made only annotations name it.
-
-    Otherwise a listener that is added would keep that port when the Service loses it.
-    """
-    asking, options, kind = model.options, without_node_check(model.options), model.kind
-    if options is asking:
-        return model
-    protocols = {each.group: each.protocol for each in model.listeners}
-
-    def usual(settings: Settings, of: Callable[[str, BalancerOptions], Settings], protocol: str) -> Settings:
-        return {**of(protocol, options), **_beside(of(protocol, asking), settings)}
-
-    return replace(
-        model,
-        options=options,
-        settling=settling_time(options),
-        listeners=tuple(
-            replace(each, settings=usual(each.settings, kind.listener, each.protocol)) if each.group else each
-            for each in model.listeners
-        ),
-        groups=tuple(
-            replace(each, settings=usual(each.settings, kind.group, protocols[each.name])) for each in model.groups
-        ),
-    )
-
-
 def _with_present_names(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBalancerModel:
     """Returns the model with the names of groups that are there already and are as the Service asks, spelt otherwise.
 
@@ -164,10 +138,7 @@ def _as_it_stays(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Lo
     }
     options = replace(model.options, given={**model.options.given, **stays})
     usual, standing = (kind.settings(each, model.name) for each in (model.options, options))
-    if usual == standing or not model.settings:
-        return model
-    remaining = {key: value for key, value in model.settings.items() if key in standing or key not in usual}
-    return replace(model, settings={**remaining, **dict(standing.items() - usual.items())})
+    return replace(model, settings=substituted(model.settings, usual, standing)) if model.settings else model
 
 
 def _present_name(group: ServerGroup, kind: BalancerKind, observed: ObservedLoadBalancer) -> str:
@@ -193,7 +164,8 @@ def _listener(listener: Listener, model: LoadBalancerModel, observed: ObservedLo
         return listener
     former = released(present.settings, model, observed)
     settings = _said(lambda given: kind.listener(listener.protocol, given), options, kind.set_by.listener, former)
-    return replace(listener, settings=settings | _beside(kind.listener(listener.protocol, options), listener.settings))
+    usual = kind.listener(listener.protocol, options)
+    return replace(listener, settings=substituted(listener.settings, usual, settings))
 
 
 def _group(group: ServerGroup, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> ServerGroup:
@@ -205,12 +177,7 @@ def _group(group: ServerGroup, model: LoadBalancerModel, observed: ObservedLoadB
     if protocol is None:  # of a port that redirects clients
         return group
     settings = _said(lambda given: kind.group(protocol, given), options, kind.set_by.group, present.settings)
-    return replace(group, settings=settings | _beside(kind.group(protocol, options), group.settings))
-
-
-def _beside(usual: Settings, settings: Settings) -> dict[str, str]:
-    """Returns the settings that a port has beside the usual ones, such as those of a range of ports."""
-    return {parameter: value for parameter, value in settings.items() if usual.get(parameter) != value}
+    return replace(group, settings=substituted(group.settings, kind.group(protocol, options), settings))
 
 
 def _checked_within(settings: Settings, kind: BalancerKind) -> int:

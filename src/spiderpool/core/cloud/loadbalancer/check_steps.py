@@ -13,7 +13,14 @@ from spiderpool.core.cloud.loadbalancer.adoption import is_adopted
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.node_checks import PORT, QUESTION, is_of_node_check, with_check_alone
-from spiderpool.core.cloud.loadbalancer.steps import GROUP, ParameterChange, SetGroup, SetListener, Step
+from spiderpool.core.cloud.loadbalancer.steps import (
+    GROUP,
+    ParameterChange,
+    SetGroup,
+    SetListener,
+    Step,
+    changes_between,
+)
 from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer, Settings
 
 
@@ -50,9 +57,4 @@ def _changes(present: Settings, desired: Settings, sources: Mapping[str, str]) -
     is_outdated = any(present.get(each, desired[each]) != desired[each] for each in ports)
     if not is_outdated or not is_of_node_check(present, sources):
         return ()
-    wanted = with_check_alone(present, desired, sources)
-    return tuple(
-        ParameterChange(parameter, present.get(parameter, ""), value)
-        for parameter, value in wanted.items()
-        if present.get(parameter, "") != value
-    )
+    return changes_between(present, with_check_alone(present, desired, sources))

@@ -79,7 +79,7 @@ def _source_faults(service: Service, options: BalancerOptions) -> Iterator[str]:
     if given:
         named = " and ".join(f"annotation {options.annotation(suffix)}" for suffix in given)
         yield f"{found.key} and {named} both say who is admitted: remove the field or the annotation"
-    if options["id"] and rules.is_of_balancer:
+    if options["id"] and options.kind.shares_source_lists:
         yield (
             f"{found.key} would be for all that use balancer {options['id']}, which is yours: "
             f"remove it, and put the balancer into a {rules.noun} of yours"

@@ -136,20 +136,19 @@ class SourceListRules:
     """Begins the name of a list; that of the Service's balancer follows."""
     parameter: str
     """Parameter of a listener, or of a balancer, that names the lists by which it admits clients."""
-    is_of_balancer: bool
-    """Whether all listeners of a balancer have the same lists; False: each has its own."""
     annotations: Callable[[str], Mapping[str, str]]
     """Annotations by which the clients of a list alone are admitted: suffix → value."""
-    suffixes: frozenset[str]
-    """Annotations that also say who is admitted."""
-    parameters: frozenset[str]
-    """All parameters that are about lists."""
     unused: Settings
-    """Those of them by which no list is used, with their values."""
+    """Parameters by which no list is used, with their values."""
     entries: Callable[[Iterable[str], Collection[int]], frozenset[str]]
     """Entries by which a list admits some ranges alone; of a balancer with addresses of some IP versions."""
     limit: int
     """Ranges of one list."""
+
+    @property
+    def suffixes(self) -> frozenset[str]:
+        """Annotations that say who is admitted, where the Service lists no ranges."""
+        return frozenset(self.annotations(""))
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -219,6 +218,11 @@ class BalancerKind:
     excluding_labels: tuple[str, ...]
     """Labels of nodes that must not be backends, besides those of Kubernetes."""
     parse_provider_id: ProviderIDParser
+
+    @property
+    def shares_source_lists(self) -> bool:
+        """Whether all listeners of a balancer have the same lists; False: each has its own."""
+        return self.source_lists.parameter in self.set_by.balancer
 
     def __str__(self) -> str:
         return self.name

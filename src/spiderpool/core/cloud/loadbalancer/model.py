@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from spiderpool.api.core_v1 import Service, ServicePort
@@ -125,6 +125,40 @@ def build_model(
         notes=notes if of_nodes or not of_pods else (),
         settling=settling_time(options),
     )
+
+
+def with_options(model: LoadBalancerModel, options: BalancerOptions) -> LoadBalancerModel:
+    """Returns the model as other options have it; what its settings have beside those of its own options stays."""
+    kind, former = model.kind, model.options
+    protocols = {listener.group: listener.protocol for listener in model.listeners}
+
+    def changed(settings: Settings, of: Callable[[str, BalancerOptions], Settings], protocol: str) -> Settings:
+        return substituted(settings, of(protocol, former), of(protocol, options))
+
+    own = (kind.settings(each, model.name) for each in (former, options))
+    return replace(
+        model,
+        options=options,
+        settings=substituted(model.settings, *own) if model.settings else {},
+        listeners=tuple(
+            replace(each, settings=changed(each.settings, kind.listener, each.protocol)) if each.group else each
+            for each in model.listeners
+        ),
+        groups=tuple(
+            each
+            if each.is_lent or each.name not in protocols
+            else replace(each, settings=changed(each.settings, kind.group, protocols[each.name]))
+            for each in model.groups
+        ),
+        settling=settling_time(options),
+    )
+
+
+def substituted(settings: Settings, former: Settings, wanted: Settings) -> dict[str, str]:
+    """Returns settings with what differs from the former ones as wanted; what they have beside these stays."""
+    beside = {key: value for key, value in settings.items() if former.get(key) != value}
+    remaining = {key: value for key, value in settings.items() if key in wanted}
+    return {**remaining, **{key: value for key, value in wanted.items() if former.get(key) != value}, **beside}
 
 
 def source_list(options: BalancerOptions, versions: Collection[int], owner: BalancerOwner) -> SourceList | None:

@@ -102,7 +102,7 @@ class _Relations:
             case CreateSourceList(model, sources):
                 return self._uses(step, model.kind, sources.name)
             case SetSourceList(model, sources):
-                is_opened = isinstance(step, OPENING) and model.kind.source_lists.is_of_balancer
+                is_opened = isinstance(step, OPENING) and model.kind.shares_source_lists
                 kind, name = model.kind, sources.name
                 return is_opened or (self._uses(step, kind, name) and not self._used(step, kind, name))
             case SetBalancer(model, _, changes):

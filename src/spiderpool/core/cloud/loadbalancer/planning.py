@@ -32,7 +32,6 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     DeleteBalancer,
     DeleteGroup,
     DeleteListener,
-    ParameterChange,
     RemoveServers,
     SetBalancer,
     SetGroup,
@@ -43,6 +42,7 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     Tag,
     Unprotect,
     Untag,
+    changes_between,
 )
 from spiderpool.core.cloud.loadbalancer.values import (
     BackendServer,
@@ -51,7 +51,6 @@ from spiderpool.core.cloud.loadbalancer.values import (
     ObservedLoadBalancer,
     ServerGroup,
     ServerPlace,
-    Settings,
     parameter_of,
 )
 from spiderpool.core.cloud.loadbalancer.waiting import while_unresolved
@@ -188,7 +187,7 @@ def plan_removal(
         lists = tuple(source_lists.unused(kind, observed, parts))
         # The tag first, while parts or the record still prove that the Service was given the balancer.
         return (*tagging.release(kind, owner, observed), *parts, *lists, *given) if parts or lists or given else ()
-    lifted = _changes(kind.unprotected, observed.settings)
+    lifted = changes_between(observed.settings, kind.unprotected)
     steps: list[Step] = [Unprotect(observed.identity, lifted)] if lifted else []
     if preserve:
         marked = Tag(tuple(kind.naming.preserved_tags(owner).items()))
@@ -211,7 +210,7 @@ def _balancer(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Itera
     aspects: list[SetBalancer] = []
     for aspect, parameters in model.kind.aspects.items():
         desired = {key: value for key, value in model.settings.items() if parameter_of(key) in parameters}
-        if changes := _changes(desired, observed.settings):
+        if changes := changes_between(observed.settings, desired):
             aspects.append(SetBalancer(model, aspect, changes))
     yield from sorted(aspects, key=lambda step: any(change.new for change in step.changes))
     yield from tagging.changes(model, observed)
@@ -240,7 +239,7 @@ def _fill_groups(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> It
         present = observed.group(group.name)
         if present is None and not group.is_lent:
             yield CreateGroup(model, replace(group, servers=frozenset()))
-        elif present and (changes := _changes(group.settings, present.settings)):
+        elif present and (changes := changes_between(present.settings, group.settings)):
             yield SetGroup(replace(group, identity=present.identity), changes)
         yield from _servers(group, present, keeps_weights=model.keeps_weights)
 
@@ -319,7 +318,7 @@ def _leaving(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterat
 def _change(present: Listener, listener: Listener) -> Iterator[Step]:
     parts = {DESCRIPTION: listener.description, GROUP: listener.group}
     current = {DESCRIPTION: present.description, GROUP: present.group}
-    if changes := _changes(parts, current) + _changes(listener.settings, present.settings):
+    if changes := changes_between(current, parts) + changes_between(present.settings, listener.settings):
         yield SetListener(replace(listener, identity=present.identity), changes)
     if not present.running:
         yield StartListener(present)
@@ -365,14 +364,6 @@ def _own_groups(kind: BalancerKind, owner: BalancerOwner, observed: ObservedLoad
     for group in observed.groups:
         if kind.naming.is_part_of(group.name, owner):
             yield DeleteGroup(group.name, group.identity)
-
-
-def _changes(desired: Settings, present: Settings) -> tuple[ParameterChange, ...]:
-    return tuple(
-        ParameterChange(key, present.get(key, ""), value)
-        for key, value in desired.items()
-        if present.get(key, "") != value
-    )
 
 
 def _sorted(servers: Iterable[BackendServer]) -> tuple[BackendServer, ...]:

@@ -6,11 +6,11 @@ is never open to more clients than it asks for, and one whose ranges change neve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, admitting, present_versions, versions_of
-from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, source_list
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, source_list, with_options
 from spiderpool.core.cloud.loadbalancer.source_ranges import admitted, version_of_range
 from spiderpool.core.cloud.loadbalancer.steps import (
     CreateListener,
@@ -40,35 +40,12 @@ def as_it_is(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBa
     if kind.source_lists.suffixes & options.given.keys() and not options.sources:
         return model
     standing = admitting(options, admitted(options.ranges, versions), owner)
-
-    usual, wanted = kind.settings(options, model.name), kind.settings(standing, model.name)
-    return replace(
-        model,
-        options=standing,
-        sources=source_list(standing, versions, owner),
-        settings=_turned(model.settings, usual, wanted) if model.settings else {},
-        listeners=tuple(
-            replace(
-                each,
-                settings=_turned(
-                    each.settings, kind.listener(each.protocol, options), kind.listener(each.protocol, standing)
-                ),
-            )
-            if each.group
-            else each
-            for each in model.listeners
-        ),
-    )
-
-
-def _turned(settings: Settings, usual: Settings, wanted: Settings) -> Settings:
-    """Returns settings with the wanted ones in place of the usual; what they have beside these stays."""
-    return {**wanted, **{key: value for key, value in settings.items() if usual.get(key) != value}}
+    return replace(with_options(model, standing), sources=source_list(standing, versions, owner))
 
 
 def is_out_of_reach(model: LoadBalancerModel) -> bool:
     """Whether who is admitted is not for the Service to say: the balancer is a user's, or its listeners are."""
-    return bool(model.reuse) and (model.kind.source_lists.is_of_balancer or not model.manages_listeners)
+    return bool(model.reuse) and (model.kind.shares_source_lists or not model.manages_listeners)
 
 
 def unheeded(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[str]:
@@ -133,22 +110,24 @@ def released(settings: Settings, model: LoadBalancerModel, observed: ObservedLoa
         return settings
     if others := [each for each in listed if each not in ours]:
         return {**settings, rules.parameter: ",".join(others)}
-    return {key: value for key, value in settings.items() if key not in rules.parameters} | {**rules.unused}
+    set_by = {**model.kind.set_by.balancer, **model.kind.set_by.listener}
+    return {key: value for key, value in settings.items() if set_by.get(key) not in rules.suffixes} | {**rules.unused}
 
 
 def by_name(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBalancerModel:
     """Returns the model with the names of lists that were made for the Service, where annotations have identities."""
     names = {each.identity: each.name for each in observed.source_lists}
     parameter = model.kind.source_lists.parameter
+    listeners = tuple(replace(each, settings=with_names(each.settings, parameter, names)) for each in model.listeners)
+    return replace(model, settings=with_names(model.settings, parameter, names), listeners=listeners)
 
-    def named(settings: Settings) -> Settings:
-        listed = settings.get(parameter, "").split(",")
-        if not names.keys() & listed:
-            return settings
-        return {**settings, parameter: ",".join(sorted({names.get(each, each) for each in listed}))}
 
-    listeners = tuple(replace(each, settings=named(each.settings)) for each in model.listeners)
-    return replace(model, settings=named(model.settings), listeners=listeners)
+def with_names(settings: Settings, parameter: str, names: Mapping[str, str]) -> Settings:
+    """Returns settings with the names of lists in place of their identities, in a parameter that lists some."""
+    listed = settings.get(parameter, "").split(",")
+    if not names.keys() & {*listed}:
+        return settings
+    return {**settings, parameter: ",".join(sorted({names.get(each, each) for each in listed}))}
 
 
 def without_former(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBalancerModel:

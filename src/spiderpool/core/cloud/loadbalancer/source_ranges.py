@@ -50,6 +50,13 @@ def canonical_range(text: str) -> str:
     return str(ip_network(text, strict=False))
 
 
+def recognised(text: str) -> str:
+    """Returns a range in canonical form; what is none as it is."""
+    with suppress(ValueError):
+        return canonical_range(text)
+    return text
+
+
 def version_of_range(text: str) -> int:
     """Returns the IP version, 4 or 6, of a range."""
     return 6 if ":" in text else 4

@@ -30,6 +30,15 @@ class ParameterChange:
         return f"{self.parameter} {self.old or '(none)'} → {self.new or '(none)'}"
 
 
+def changes_between(present: Settings, desired: Settings) -> tuple[ParameterChange, ...]:
+    """Returns what makes present settings as desired; parameters of which nothing is desired stay."""
+    return tuple(
+        ParameterChange(key, present.get(key, ""), value)
+        for key, value in desired.items()
+        if present.get(key, "") != value
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class CreateBalancer:
     """Create a balancer of our own. Its tags are part of the call, so that it is never without an owner."""
