@@ -13,6 +13,7 @@ from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.pod_readiness import GatedPod
 from spiderpool.cloudcontroller import former_pods
 from spiderpool.cloudcontroller.former_pods import FormerPods
+from spiderpool.cloudcontroller.pod_reader import PodReader
 from tests.core.pretend_balancers import HTTP, service
 from tests.support.api_server import ApiServer, Fault
 
@@ -58,7 +59,7 @@ async def test_pods_that_are_there_and_ready_answer(server: ApiServer) -> None:
             put(server, name, "Ready")
         put(server, "4")
         put(server, "6", "Ready", deletionTimestamp="2026-01-01T00:00:00Z")
-        former = FormerPods(client)
+        former = FormerPods(PodReader(client))
         former.note(WEB, slices(server, "1", "2", "3", "4", "6"))
         former.note(WEB, slices(server, "5", namespace="another"))
         for gone in ("2", "3"):
@@ -73,7 +74,7 @@ async def test_pods_that_are_there_and_ready_answer(server: ApiServer) -> None:
 async def test_pods_that_were_the_last_ones_to_be_servers_are_known_until_others_are(server: ApiServer) -> None:
     async with server.client() as client:
         put(server, "1", "Ready")
-        former = FormerPods(client)
+        former = FormerPods(PodReader(client))
         former.note(WEB, slices(server, "1"))
         former.forget_former(WEB.key)  # the balancer has it
         former.note(WEB, slices(server))
@@ -85,7 +86,7 @@ async def test_pods_that_were_the_last_ones_to_be_servers_are_known_until_others
 async def test_the_last_former_pods_are_known(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(former_pods, "MOST_FORMER", 1)
     async with server.client() as client:
-        former = FormerPods(client)
+        former = FormerPods(PodReader(client))
         for name in ("1", "2", "3"):
             put(server, name, "Ready")
             former.note(WEB, slices(server, name))
@@ -95,7 +96,7 @@ async def test_the_last_former_pods_are_known(server: ApiServer, monkeypatch: py
 async def test_a_refusal_says_nothing_and_trouble_is_told(server: ApiServer) -> None:
     async with server.client() as client:
         put(server, "1", "Ready")
-        former = FormerPods(client)
+        former = FormerPods(PodReader(client))
         former.note(WEB, slices(server, "1"))
         server.inject(Fault("get", status=403))
         assert await ready(former, "1") == ""

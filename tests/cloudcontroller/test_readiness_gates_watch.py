@@ -12,6 +12,7 @@ from spiderpool.api.discovery_v1 import Endpoint, EndpointConditions, EndpointPo
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.pod_readiness import GatedPod
 from spiderpool.cloudcontroller import readiness_gates
+from spiderpool.cloudcontroller.pod_reader import PodReader
 from spiderpool.cloudcontroller.readiness_gates import ReadinessGates
 from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
@@ -80,7 +81,7 @@ async def test_a_service_is_reconciled_again_only_when_containers_have_become_re
     put(server, "waits")
     notified: list[str] = []
     async with server.client() as client:
-        gates = ReadinessGates(client, notified.append)
+        gates = ReadinessGates(client, PodReader(client), notified.append)
         found = slices(server, "waits")
         assert await gates.admit(WEB, options("clb", {}), found, no_node) == found
         async with running(gates.run()):
@@ -101,13 +102,13 @@ async def test_pods_are_looked_at_in_turn_and_no_more_than_some_at_a_time(server
     for name in names:
         put(server, name)
     async with server.client() as client:
-        gates = ReadinessGates(client, pytest.fail)
+        gates = ReadinessGates(client, PodReader(client), pytest.fail)
         await gates.admit(WEB, options("clb", {}), slices(server, *names), no_node)
         before = server.requests["get"]
         assert [await gates.look("default/web", 3) for _ in range(2)] == [3, 3]
         assert server.requests["get"] == before + 6
         notified: list[str] = []
-        gates = ReadinessGates(client, notified.append)
+        gates = ReadinessGates(client, PodReader(client), notified.append)
         await gates.admit(WEB, options("clb", {}), slices(server, *names), no_node)
         put(server, "waits-4", "ContainersReady")
         await gates.look("default/web", 3)
@@ -127,7 +128,7 @@ async def test_one_service_with_many_pods_keeps_no_other_waiting(
     other.metadata.uid, other.metadata.name = "uid-other", "other"
     async with server.client() as client:
         notified: list[str] = []
-        gates = ReadinessGates(client, notified.append)
+        gates = ReadinessGates(client, PodReader(client), notified.append)
         await gates.admit(WEB, options("clb", {}), slices(server, *names), no_node)
         server.put(gated("other", "service.readiness.alibabacloud.com/other"))
         await gates.admit(other, options("clb", {}), slices(server, "other"), no_node)
@@ -139,7 +140,7 @@ async def test_one_service_with_many_pods_keeps_no_other_waiting(
 async def test_a_pod_that_is_gone_is_looked_at_no_more(server: ApiServer) -> None:
     put(server, "waits")
     async with server.client() as client:
-        gates = ReadinessGates(client, pytest.fail)
+        gates = ReadinessGates(client, PodReader(client), pytest.fail)
         await gates.admit(WEB, options("clb", {}), slices(server, "waits", "gone"), no_node)
         server.remove(server.stored(GatedPod)["default/waits"])
         before = server.requests["get"]
@@ -152,7 +153,7 @@ async def test_a_pod_that_is_gone_is_looked_at_no_more(server: ApiServer) -> Non
 async def test_a_condition_that_could_not_be_written_is_written_later(server: ApiServer, has_server: bool) -> None:
     put(server, "waits", "ContainersReady")
     async with server.client() as client:
-        gates = ReadinessGates(client, pytest.fail)
+        gates = ReadinessGates(client, PodReader(client), pytest.fail)
         admitted = await gates.admit(WEB, options("clb", {}), slices(server, "waits"), no_node)
         model = model_of(WEB, BackendSnapshot((), admitted, {"10.0.0.1": "eni-1"}))
         server.inject(Fault("patch", times=20, status=503))
@@ -169,7 +170,7 @@ async def test_without_a_balancer_all_pods_are_let_go(server: ApiServer) -> None
     put(server, "waits", "ContainersReady")
     put(server, "open", GATE)
     async with server.client() as client:
-        gates = ReadinessGates(client, pytest.fail)
+        gates = ReadinessGates(client, PodReader(client), pytest.fail)
         await gates.admit(WEB, options("clb", {}), slices(server, "starting", "waits", "open"), no_node)
         await gates.release(WEB, CLB, slices(server, "starting", "waits", "open"))
         assert [is_open(server, name) for name in ("starting", "waits", "open")] == [True, True, True]

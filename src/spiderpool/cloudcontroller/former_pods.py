@@ -7,15 +7,13 @@ from collections.abc import Collection, Iterable
 
 from spiderpool.api.core_v1 import ObjectReference, Service
 from spiderpool.api.discovery_v1 import EndpointSlice
-from spiderpool.api.pod_readiness import GatedPod
-from spiderpool.kube.client import ApiRefusal, Client
+from spiderpool.cloudcontroller.pod_reader import PodReader
+from spiderpool.kube.client import ApiRefusal
 from spiderpool.telemetry import logger
 
 READY = "Ready"
 MOST_FORMER = 1000
 """Former pods of a Service that are known, the last ones."""
-AT_ONCE = 10
-"""Pods that are read at a time."""
 
 log = logger("services")
 
@@ -23,9 +21,8 @@ log = logger("services")
 class FormerPods:
     """The pods by the addresses that they had, of Services whose balancers have not got the present ones yet."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._reads = asyncio.Semaphore(AT_ONCE)
+    def __init__(self, reader: PodReader) -> None:
+        self._reader = reader
         self._pods: dict[str, dict[str, ObjectReference]] = {}  # Service key → address → pod
         self._present: dict[str, dict[str, ObjectReference]] = {}  # those of them that were noted last
 
@@ -56,13 +53,11 @@ class FormerPods:
 
     async def _is_ready(self, service: Service, pod: ObjectReference) -> bool:
         try:
-            async with self._reads:
-                found = await self._client.find(GatedPod, pod.name or "", service.metadata.namespace)
+            found = await self._reader.find(pod, service.metadata.namespace or "")
         except ApiRefusal as error:  # it would refuse it again
             log.warning("pod not read", service=service.key, pod=pod.name, error=error.message)
             return False
-        is_same = found is not None and found.metadata.uid == pod.uid
-        return found is not None and is_same and not found.terminating and found.is_true(READY)
+        return found is not None and not found.terminating and found.is_true(READY)
 
 
 def _pods(service: Service, slices: Iterable[EndpointSlice]) -> dict[str, ObjectReference]:

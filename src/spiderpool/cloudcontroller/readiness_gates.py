@@ -12,6 +12,7 @@ from itertools import islice
 from spiderpool.api.core_v1 import Node, ObjectReference, Service
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.pod_readiness import GatedPod
+from spiderpool.cloudcontroller.pod_reader import PodReader
 from spiderpool.core.cloud.loadbalancer import gates
 from spiderpool.core.cloud.loadbalancer.gates import CONTAINERS_READY, ClosedPod
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
@@ -26,7 +27,7 @@ PAUSE = 2.0
 MOST_READS = 50
 """Pods that are looked at then, those first that were looked at longest ago."""
 AT_ONCE = 10
-"""Pods that are read or written at a time."""
+"""Pods that are written at a time."""
 
 log = logger("gates")
 
@@ -59,14 +60,15 @@ class WatchedPods:
 class ReadinessGates:
     """The gates of Services' pods. A pod without gate is read once, one with a gate while its endpoint is not ready."""
 
-    def __init__(self, client: Client, notify: Callable[[str], None]) -> None:
+    def __init__(self, client: Client, reader: PodReader, notify: Callable[[str], None]) -> None:
         """``notify`` is told the key of a Service of which pods have become servers that are not ready."""
         self._client = client
+        self._reader = reader
         self._notify = notify
         self._without: dict[str, frozenset[str]] = {}  # Service key → UIDs of pods without its gate
         self._closed: dict[str, list[ClosedPod]] = {}  # Service key → pods to be opened
         self._watched: dict[str, WatchedPods] = {}  # Service key → pods to look at again, longest waiting first
-        self._calls = asyncio.Semaphore(AT_ONCE)
+        self._writes = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
         """Looks at pods until cancelled, and at nothing of the cloud."""
@@ -143,18 +145,12 @@ class ReadinessGates:
 
     async def _try_to_read(self, service: Service, pod: ObjectReference, watched: WatchedPods) -> GatedPod | None:
         try:
-            return await self._find(pod, watched)
+            return await self._reader.find(pod, watched.namespace)
         except SpiderpoolError as error:
             log.warning("pod not read", service=service.key, pod=pod.name, error=error.message)
             if not isinstance(error, ApiRefusal):  # it would refuse it again
                 watched.unready[pod.uid or ""] = pod.name or ""
             return None
-
-    async def _find(self, pod: ObjectReference, watched: WatchedPods) -> GatedPod | None:
-        """Returns a pod; None when it is gone, perhaps with another in its place."""
-        async with self._calls:
-            read = await self._client.find(GatedPod, pod.name or "", watched.namespace)
-        return read if read is not None and read.metadata.uid == pod.uid else None
 
     async def look(self, key: str, most: int = MOST_READS) -> int:
         """Looks at watched pods of a Service, and has it reconciled when one of them is to be a server.
@@ -178,7 +174,7 @@ class ReadinessGates:
     async def _has_become_ready(self, watched: WatchedPods, uid: str, name: str) -> bool:
         """Whether the containers of a watched pod are ready now; watches it no more then, nor one that is gone."""
         try:
-            read = await self._find(ObjectReference(name=name, uid=uid), watched)
+            read = await self._reader.find(ObjectReference(name=name, uid=uid), watched.namespace)
             is_gated = read is not None and read.has_gate(watched.gate)
             is_ready = read is not None and read.is_true(CONTAINERS_READY)
         except SpiderpoolError:
@@ -196,7 +192,7 @@ class ReadinessGates:
         uid = pod.metadata.uid or ""
         watched.unwritten.pop(uid, None)
         try:
-            async with self._calls:
+            async with self._writes:
                 await self._set(pod, watched.gate, why)
         except SpiderpoolError as error:
             log.warning("condition not written", service=key, pod=pod.key, error=error.message)

@@ -17,6 +17,7 @@ from spiderpool.cloudcontroller.balancer_limits import BalancerLimits, TooManyLo
 from spiderpool.cloudcontroller.cluster import Cluster
 from spiderpool.cloudcontroller.former_pods import FormerPods
 from spiderpool.cloudcontroller.other_controller import ChangedByAnother, OtherController
+from spiderpool.cloudcontroller.pod_reader import PodReader
 from spiderpool.cloudcontroller.readiness_gates import ReadinessGates
 from spiderpool.cloudcontroller.service_backends import ServiceBackends, ServicePods, deciding_part, service_of
 from spiderpool.cloudcontroller.service_balancers import BalancerFinder, BalancerGone
@@ -89,8 +90,9 @@ class ServiceReconciler:
         self._effects = ServiceEffects(cluster.client, listers.services, balancers)
         self._publication = ServicePublication(self._effects, self._states)
         self._removal = BalancerRemoval(self._effects, self._states, self._grants, self._limits, configuration)
-        self._gates = ReadinessGates(cluster.client, self._queue_later)
-        pods = ServicePods(self._gates, FormerPods(cluster.client))
+        reader = PodReader(cluster.client)
+        self._gates = ReadinessGates(cluster.client, reader, self._queue_later)
+        pods = ServicePods(self._gates, FormerPods(reader))
         self._backends = ServiceBackends(listers, balancers.enis, pods, configuration, self._timings)
         first, last = self._timings.first_pause, self._timings.last_pause
         self._queue = WorkQueue(self._reconcile, "services", first_pause=first, last_pause=last)

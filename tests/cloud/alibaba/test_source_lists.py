@@ -16,6 +16,7 @@ from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.planning import plan
 from spiderpool.core.cloud.loadbalancer.steps import CreateSourceList
 from spiderpool_lab.alibaba import clb_access_lists, ecs_security_groups
+from spiderpool_lab.alibaba.balancers import AccessList
 from spiderpool_lab.alibaba.faults import Fault
 from tests.cloud.alibaba.balancers import DNS, HTTP, api_of, model, reached, spec_of
 from tests.cloud.alibaba.simulation import SimulatedCloud
@@ -155,6 +156,37 @@ async def test_a_policy_of_a_former_version_stops_nothing_else(balanced: Simulat
     balanced.allow()
     await reached(api_of(balanced, kind), desired)
     assert admitted(balanced, kind) == {"10.0.0.0/8"}
+
+
+async def test_a_list_of_the_administrator_is_used_with_a_policy_of_a_former_version(balanced: SimulatedCloud) -> None:
+    """Such a policy never looked at lists, so that no Service can have one of ours; but ours may be this very list."""
+    own = AccessList("acl-1", "office", 4, {"10.0.0.0/8": ""})
+    balanced.account.tables.access_lists.put(own)
+    balanced.allow(*(each for each in ACTIONS["balancers"] if "AccessControl" not in each))
+    named = {"acl-status": "on", "acl-id": "acl-1", "acl-type": "white"}
+    cloud, desired = api_of(balanced, CLB), model(balanced, HTTP, annotations=named)
+    observed = await reached(cloud, desired)
+    assert [each.settings["AclId"] for each in observed.listeners] == ["acl-1"]
+    assert await cloud.find(desired.owner) == observed
+    with pytest.raises(NotPermitted, match="allow the action DescribeAccessControlLists"):
+        await cloud.find(desired.owner, is_leaving=True)
+
+
+@KINDS
+async def test_one_whose_answer_was_lost_goes_when_the_service_admits_everybody_again(
+    balanced: SimulatedCloud, kind: BalancerKind
+) -> None:
+    cloud, desired = api_of(balanced, kind), closed(balanced, kind, "10.0.0.0/8")
+    observed = await reached(cloud, closed(balanced, kind))
+    assert await cloud.find(desired.owner) == observed, "it is known by now that there is none"
+    balanced.account.set_fault(Fault(kind="lose", actions=f"*:{MAKING[kind]}"))
+    with pytest.raises(StepsRefused):
+        await cloud.carry_out(plan(desired, observed), observed)
+    balanced.account.faults.clear()
+    tables = balanced.account.tables
+    assert len([*tables.access_lists, *tables.security_groups]) == 1
+    await reached(cloud, closed(balanced, kind))
+    assert not [*tables.access_lists, *tables.security_groups]
 
 
 @KINDS
