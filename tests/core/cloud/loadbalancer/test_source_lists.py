@@ -289,6 +289,27 @@ def test_a_new_listener_waits_for_the_security_group_that_an_annotation_names_to
     assert {each.port for each in reached(model, present).listeners} == {80, 443}
 
 
+@pytest.mark.parametrize("former", [[], OTHERS])
+def test_a_balancer_is_not_made_public_before_it_keeps_out_whom_it_is_to(former: list[str]) -> None:
+    present = reached(wanted("nlb", former, address_type="intranet"), None)
+    model = wanted("nlb", SOME, address_type="internet")
+    assert model.sources is not None
+    for refused in map(str, plan(model, present)):
+        after = without(model, present, refused)
+        is_closed = admits(after, after.listeners[0]) == model.sources.entries
+        assert after.settings["AddressType"] == "Intranet" or is_closed, refused
+    assert reached(model, present).settings["AddressType"] == "Internet"
+
+
+def test_whoever_was_kept_out_of_a_public_balancer_is_let_in_only_when_it_is_private() -> None:
+    present = reached(wanted("nlb", SOME, address_type="internet"), None)
+    model = wanted("nlb", [], address_type="intranet")
+    for refused in map(str, plan(model, present)):
+        after = without(model, present, refused)
+        assert after.settings["AddressType"] == "Intranet" or admits(after, after.listeners[0]), refused
+    assert reached(model, present).source_lists == ()
+
+
 def test_a_list_that_was_switched_off_is_brought_up_to_date_before_it_is_used_again() -> None:
     state, model = reached(wanted("clb", OTHERS), None), wanted("clb", SOME)
     off = tuple(replace(each, settings={**each.settings, "AclStatus": "off"}) for each in state.listeners)

@@ -34,6 +34,9 @@ ASPECTS: Mapping[str, tuple[str, ...]] = {
 }
 """Aspect of a balancer that can be changed later → parameters that one call sends together."""
 
+PUBLIC: Settings = {"AddressType": "Internet", "Ipv6AddressType": "Internet"}
+"""Values by which the Internet reaches a balancer."""
+
 ANNOTATION_OF: Mapping[str, str] = {
     "AddressIpVersion": "ip-version",
     "PrivateIPv4Address": "zone-maps",

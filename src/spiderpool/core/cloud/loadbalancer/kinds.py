@@ -194,6 +194,8 @@ class BalancerKind:
     has_affinity: Callable[[str, BalancerOptions], bool]
     """Whether a listener of a protocol keeps a client, by its address, at one server."""
     source_lists: SourceListRules
+    public: Settings
+    """Values of parameters of a balancer, of those that can be changed, by which the Internet reaches it."""
     must_replace: Callable[[Listener, Listener], bool]
     """Whether the first listener cannot be changed into the second, though both have the same protocol."""
     faults: Callable[[Service, BalancerOptions, BalancerConfiguration], Iterator[str]]

@@ -12,7 +12,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
-from spiderpool.core.cloud.loadbalancer.source_lists import is_admission, uses
+from spiderpool.core.cloud.loadbalancer.source_lists import (
+    is_admission,
+    is_opening,
+    is_publication,
+    is_withdrawal,
+    uses,
+)
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     BalancerStep,
@@ -102,13 +108,15 @@ class _Relations:
             case CreateSourceList(model, sources):
                 return self._uses(step, model.kind, sources.name)
             case SetSourceList(model, sources):
-                is_opened = isinstance(step, OPENING) and model.kind.shares_source_lists
+                is_opened = _opens(step, model.kind) and model.kind.shares_source_lists
                 kind, name = model.kind, sources.name
                 return is_opened or (self._uses(step, kind, name) and not self._used(step, kind, name))
             case SetBalancer(model, _, changes):
                 if isinstance(step, DeleteSourceList):
                     return any(step.name in change.old.split(",") for change in changes)
-                return is_admission(earlier, model.kind) and isinstance(step, OPENING)
+                if is_withdrawal(earlier, model.kind) and is_opening(step, model.kind):
+                    return True
+                return is_admission(earlier, model.kind) and _opens(step, model.kind)
 
     def _uses(self, step: Step, kind: BalancerKind, name: str) -> bool:
         """Whether a listener or the balancer admits clients by a list after a step."""
@@ -226,6 +234,11 @@ def _group_of(step: Step) -> str:
 def _is_same(step: ListenerStep, listener: Listener) -> bool:
     """Whether a step is about a listener."""
     return step.listener.key == listener.key
+
+
+def _opens(step: Step, kind: BalancerKind) -> bool:
+    """Whether more clients come in after a step, be it by another port or from elsewhere."""
+    return isinstance(step, OPENING) or is_publication(step, kind)
 
 
 def _names(settings: Settings, name: str) -> bool:

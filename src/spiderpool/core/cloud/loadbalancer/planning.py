@@ -206,14 +206,26 @@ def _is_of_another(model: LoadBalancerModel, present: Listener) -> bool:
 
 
 def _balancer(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[Step]:
-    """Yields changes of settings, what is taken away first: a package goes before the address that it is for."""
+    """Yields changes of settings, what is taken away first.
+
+    A package goes before the address that it is for, and that before the list of the clients that it had admitted.
+    """
     aspects: list[SetBalancer] = []
     for aspect, parameters in model.kind.aspects.items():
         desired = {key: value for key, value in model.settings.items() if parameter_of(key) in parameters}
         if changes := changes_between(observed.settings, desired):
             aspects.append(SetBalancer(model, aspect, changes))
-    yield from sorted(aspects, key=lambda step: any(change.new for change in step.changes))
+    yield from sorted(aspects, key=_turn)
     yield from tagging.changes(model, observed)
+
+
+def _turn(step: SetBalancer) -> int:
+    kind = step.model.kind
+    if source_lists.is_opening(step, kind):
+        return 2
+    if source_lists.is_withdrawal(step, kind):
+        return 1
+    return 3 if any(change.new for change in step.changes) else 0
 
 
 def _with_ending(

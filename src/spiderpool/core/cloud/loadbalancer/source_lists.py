@@ -98,6 +98,22 @@ def is_admission(step: Step, kind: BalancerKind) -> bool:
     return isinstance(step, SetBalancer) and any(each.parameter == parameter and each.new for each in step.changes)
 
 
+def is_opening(step: Step, kind: BalancerKind) -> bool:
+    """Whether a step has all listeners of a balancer admit everybody."""
+    parameter = kind.source_lists.parameter
+    return isinstance(step, SetBalancer) and any(each.parameter == parameter and not each.new for each in step.changes)
+
+
+def is_publication(step: Step, kind: BalancerKind) -> bool:
+    """Whether a step has the Internet reach a balancer."""
+    return isinstance(step, SetBalancer) and any(kind.public.get(each.parameter) == each.new for each in step.changes)
+
+
+def is_withdrawal(step: Step, kind: BalancerKind) -> bool:
+    """Whether after a step the Internet reaches a balancer no longer."""
+    return isinstance(step, SetBalancer) and any(kind.public.get(each.parameter) == each.old for each in step.changes)
+
+
 def released(settings: Settings, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Settings:
     """Returns present settings of a listener or a balancer without the lists of a Service that asks for none.
 
