@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -211,3 +213,15 @@ async def test_nothing_else_of_a_pod_is_written(
         with pytest.raises(ApiRefusal):
             await thief.patch(Pod, "victim", body, NAMESPACE, strategic=True)
     assert await written_parts(gated.client) == before
+
+
+def test_the_policy_names_every_field_of_a_pods_status(control_plane: ControlPlane) -> None:
+    """A field that a later Kubernetes adds, and the policy lacks, could be written."""
+    document = json.loads(control_plane.kubectl("get", "--raw", "/openapi/v2"))
+    fields = {*document["definitions"]["io.k8s.api.core.v1.PodStatus"]["properties"]}
+    assert {"conditions", "phase", "podIPs"} <= fields
+    answer = control_plane.kubectl("get", "validatingadmissionpolicy", "spiderpool-readiness-gates", "--output", "json")
+    (validation,) = json.loads(answer)["spec"]["validations"]
+    compared = re.findall(r"object\.status\.\?(\w+) == oldObject\.status\.\?(\w+)", validation["expression"])
+    named = {name for name, other in compared if name == other}
+    assert fields - named == {"conditions"}
