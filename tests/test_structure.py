@@ -142,6 +142,8 @@ ENDS_WITH_ITS_CALL = {
     "agent/allocator.py: _undo",
     "agent/attach.py: _finish",
     "cli/connectivity/run.py: remove",
+    "cloud/alibaba/source_lists.py: _fill",
+    "cloud/alibaba/source_lists.py: change",
     "cli/connectivity/run.py: until_running",
     "cli/migration/steps.py: _until_old_agents_ended",
     "controller/removal.py: _let_go",
