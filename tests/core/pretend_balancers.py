@@ -156,7 +156,7 @@ def _do(step: Step, observed: ObservedLoadBalancer | None) -> ObservedLoadBalanc
     if isinstance(step, CreateBalancer):
         assert observed is None
         model = step.model
-        made = {**model.creation, **model.fixed, **model.settings}
+        made = {**model.creation, **model.fixed, **model.initial}
         return ObservedLoadBalancer("lb-1", model.name, "198.51.100.1", made, {**model.tags, **model.origin})
     assert observed is not None
     match step:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from spiderpool.core.cloud.alibaba.annotations import BACKEND_TYPE
-from spiderpool.core.cloud.alibaba.kinds import CLB
+from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.planning import plan
 from spiderpool.core.cloud.loadbalancer.printing import (
@@ -59,6 +59,16 @@ def test_a_new_balancer() -> None:
     assert lines[3:5] == [f"2. create server group {GROUP}", f"3. add to {GROUP}: i-a:30698 weight 100"]
     assert lines[5].startswith(f"4. create listener tcp/80 to {GROUP}: ")
     assert len(lines) == 6
+
+
+def test_a_new_balancer_joins_the_group_of_its_clients_when_that_is_made() -> None:
+    spec = {"loadBalancerClass": "alibabacloud.com/nlb", "annotations": {"zone-maps": "h:v,i:w"}}
+    steps = plan(model_of(service(HTTP, **spec, loadBalancerSourceRanges=["10.0.0.0/8"]), NODES), None)
+    create, fill, join, *_ = map(str, steps)
+    assert "SecurityGroupIds" not in create
+    assert fill == "create security group k8s-nlb-a0a1b2c3d4e5f60718293a4b5c6d7e8f: accept 10.0.0.0/8, drop 0.0.0.0/0"
+    assert join.startswith("change the balancer's security groups: SecurityGroupIds (none) → k8s-nlb-")
+    assert [*risks(steps, NLB)] == []
 
 
 def test_a_balancer_that_is_as_it_should_be() -> None:

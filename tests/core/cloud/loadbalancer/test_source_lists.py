@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.ordering import prerequisites
@@ -46,7 +45,7 @@ def made(model: LoadBalancerModel) -> ObservedLoadBalancer:
     """A balancer that was made a moment ago: it is in no security group."""
     found = carried_out([CreateBalancer(model)], None)
     assert found is not None
-    return replace(found, settings={**found.settings, "SecurityGroupIds": ""}) if model.kind is not CLB else found
+    return found
 
 
 def admits(state: ObservedLoadBalancer, listener: Listener) -> frozenset[str] | None:

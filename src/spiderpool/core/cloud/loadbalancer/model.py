@@ -79,6 +79,12 @@ class LoadBalancerModel:
     """Seconds within which the balancer finds a new server well."""
 
     @property
+    def initial(self) -> Settings:
+        """Parameters that can be changed, as a new balancer has them: it joins a list of clients when that is made."""
+        later = self.kind.source_lists.parameter if self.kind.shares_source_lists else ""
+        return {key: value for key, value in self.settings.items() if key != later}
+
+    @property
     def lent_groups(self) -> tuple[str, ...]:
         """Identities of the user's server groups that the Service uses."""
         return tuple(group.name for group in self.groups if group.is_lent)

@@ -63,8 +63,8 @@ def plan(
 
     ``unsettled`` are servers that the balancer may not have found well yet.
     """
-    # A new balancer is created with all its settings and tags, so that nothing is left to change but its parts.
-    present = observed or ObservedLoadBalancer("", model.name, "", model.settings, {**model.tags, **model.origin})
+    # A new balancer has its settings and tags from the beginning, so that little is left to change but its parts.
+    present = observed or ObservedLoadBalancer("", model.name, "", model.initial, {**model.tags, **model.origin})
     creation = [] if observed or model.reuse else [CreateBalancer(model)]
     return (*creation, *plan_adapted(adapted(model, present), present, unsettled))
 

@@ -121,6 +121,7 @@ def risks(steps: Sequence[Step], kind: BalancerKind | None) -> Iterator[str]:
     """
     open_to_all = kind.source_lists.unused if kind else {}
     made = {step.listener.key for step in steps if isinstance(step, CreateListener)}
+    is_new = any(isinstance(step, CreateBalancer) for step in steps)
     for step in steps:
         match step:
             case DeleteBalancer(identity):
@@ -128,7 +129,7 @@ def risks(steps: Sequence[Step], kind: BalancerKind | None) -> Iterator[str]:
             case DeleteListener(listener):
                 again = ", and made again" if listener.key in made else ""
                 yield f"listener {listener} is deleted{again}"
-            case SetBalancer(_, aspect, changes):
+            case SetBalancer(_, aspect, changes) if not is_new:
                 is_opened = any(open_to_all.get(each.parameter) == each.new for each in changes)
                 effect = ", which no longer keeps any client out" if is_opened else ""
                 yield f"the balancer's {aspect} is changed{effect}"

@@ -47,7 +47,7 @@ class CreateBalancer:
 
     def __str__(self) -> str:
         model = self.model
-        what = _pairs({**model.creation, **model.fixed, **model.settings})
+        what = _pairs({**model.creation, **model.fixed, **model.initial})
         return f"create {model.kind} balancer {model.name}: {what}; tags {_pairs({**model.tags, **model.origin})}"
 
 
