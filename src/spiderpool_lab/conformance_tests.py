@@ -57,9 +57,6 @@ DIFFERENCES = {
         "asks the client's node for a connection of its pod to another node, which passes it by: "
         "docs/reference/data-path.md"
     ),
-    "should be able to create LoadBalancer Service without NodePort": (
-        "without NodePorts only pods can be servers, for which the Service must ask: docs/usage/load-balancers.md"
-    ),
     "should handle load balancer cleanup finalizer": (
         "the finalizer is that of Alibaba Cloud's controller: docs/usage/load-balancers.md"
     ),
