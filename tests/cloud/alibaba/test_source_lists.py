@@ -134,6 +134,44 @@ async def test_at_a_quota_few_clients_that_stay_are_shut_out_at_a_time(
     assert min(least) >= len(staying) - 2 * (50 if kind is CLB else 10), least
 
 
+@pytest.mark.parametrize("new", [["10.0.0.0/8"], ["12.0.0.0/8", "13.0.0.0/8"]])
+async def test_at_a_quota_a_rule_that_drops_goes_only_when_another_one_does(
+    balanced: SimulatedCloud, monkeypatch: pytest.MonkeyPatch, new: list[str]
+) -> None:
+    cloud, tables = api_of(balanced, NLB), balanced.account.tables
+    await reached(cloud, closed(balanced, NLB, *new[1:], "10.0.0.0/8"))
+    (group,) = tables.security_groups
+    edited = [rule if rule.accepts else replace(rule, priority=99) for rule in group.rules]
+    tables.security_groups.put(replace(group, rules=tuple(edited)))
+    monkeypatch.setattr(ecs_security_groups, "RULES", len(group.rules))
+    least = list[int]()
+    balanced.account.subscribe(
+        lambda _: least.extend(sum(not rule.accepts for rule in each.rules) for each in tables.security_groups)
+    )
+    await reached(cloud, closed(balanced, NLB, *new))
+    assert admitted(balanced, NLB) == {*new}
+    assert [rule.priority for each in tables.security_groups for rule in each.rules if not rule.accepts] == [100]
+    assert min(least) >= 1
+
+
+async def test_at_a_quota_a_range_makes_room_for_the_rule_that_drops(
+    balanced: SimulatedCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud, tables = api_of(balanced, NLB), balanced.account.tables
+    desired = closed(balanced, NLB, "10.0.0.0/8", "11.0.0.0/8")
+    await reached(cloud, desired)
+    (group,) = tables.security_groups
+    others = [rule if rule.accepts else replace(rule, source="192.0.2.0/24", description="") for rule in group.rules]
+    tables.security_groups.put(replace(group, rules=tuple(others)))
+    monkeypatch.setattr(ecs_security_groups, "RULES", len(group.rules))
+    observed = await cloud.find(desired.owner)
+    with pytest.raises(StepsRefused, match="AuthorizationLimitExceed"):
+        await cloud.carry_out(plan(desired, observed), observed)
+    (group,) = tables.security_groups
+    assert [rule.source for rule in group.rules if not rule.accepts and not rule.description] == ["192.0.2.0/24"]
+    assert "0.0.0.0/0" in {rule.source for rule in group.rules if not rule.accepts}
+
+
 @KINDS
 async def test_many_ranges_are_sent_in_parts(balanced: SimulatedCloud, kind: BalancerKind) -> None:
     ranges = {f"10.0.{number}.0/24" for number in range(kind.source_lists.limit - 60)}

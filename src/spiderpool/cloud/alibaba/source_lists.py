@@ -132,24 +132,49 @@ class SourceLists(ABC):
     async def change(
         self, owner: BalancerOwner, wanted: SourceList, added: frozenset[str], removed: frozenset[str]
     ) -> None:
-        """Adds entries, then removes others; where a quota leaves too little room, in turn.
-
-        One stays until another one is there, since without any all clients are admitted.
-        """
-        waiting = await self._fill(owner, wanted.identity, by_clients(added))
-        leaving = by_use(removed, wanted.entries)
-        kept = leaving[-1:] if wanted.entries == frozenset(waiting) else []
-        leaving = leaving[: len(leaving) - len(kept)]
+        """Adds entries, then removes others; where a quota leaves too little room, in turn."""
+        waiting, leaving = await self._fill(owner, wanted.identity, by_clients(added)), by_use(removed, wanted.entries)
+        if any(map(self._is_barrier, waiting)):
+            staying = by_clients(wanted.entries - added)
+            waiting, leaving = await self._shut(owner, wanted.identity, waiting, leaving, staying)
+        # What keeps clients out stays until the end, as does one entry until another one is there where none means all.
+        is_last = wanted.entries == frozenset(waiting)
+        kept = [each for each in leaving if self._is_barrier(each)] or (leaving[-1:] if is_last else [])
+        leaving = [each for each in leaving if each not in kept]
         while waiting:  # each time as few clients as possible are shut out, and not for longer than two calls
             size = min(self.batch, len(waiting), len(leaving))
             await self._send(self.remove, owner, wanted.identity, leaving[:size])
             await self.add(owner, wanted.identity, waiting[: size or self.batch])
-            leaving, waiting, kept = leaving[size:] + kept, waiting[size or self.batch :], []
+            leaving, waiting = leaving[size:], waiting[size or self.batch :]
+            if kept and not self._is_barrier(kept[0]):
+                leaving, kept = leaving + kept, []
         await self._send(self.remove, owner, wanted.identity, leaving + kept)
+
+    async def _shut(
+        self, owner: BalancerOwner, identity: str, waiting: list[str], leaving: list[str], staying: list[str]
+    ) -> tuple[list[str], list[str]]:
+        """Adds what is to keep clients out, and removes what has done so; returns what still waits, and what leaves.
+
+        Others make room for it, also those that stay, which then wait.
+        """
+        added, former = (list(filter(self._is_barrier, entries)) for entries in (waiting, leaving))
+        others, leaving = ([each for each in entries if not self._is_barrier(each)] for entries in (waiting, leaving))
+        admitting = [each for each in staying if not self._is_barrier(each)]
+        gone, leaving = leaving[: len(added)], leaving[len(added) :]
+        returning = admitting[: len(added) - len(gone)]
+        await self._send(self.remove, owner, identity, gone + returning)
+        await self._send(self.add, owner, identity, added)
+        await self._send(self.remove, owner, identity, former)
+        return await self._fill(owner, identity, by_clients(others + returning)), leaving
+
+    def _is_barrier(self, entry: str) -> bool:
+        """Whether an entry keeps out all clients that no other one admits."""
+        barrier = self.kind.source_lists.barrier
+        return bool(barrier) and entry.startswith(barrier)
 
     async def _fill(self, owner: BalancerOwner, identity: str, entries: list[str]) -> list[str]:
         """Adds as many entries as a quota leaves room for; returns the others."""
-        size = self.batch
+        size = min(self.batch, len(entries))
         while entries and size:
             try:
                 await self.add(owner, identity, entries[:size])

@@ -54,6 +54,7 @@ ACCESS_LISTS = SourceListRules(
     annotations=access_list,
     unused=OPEN_TO_ALL,
     entries=as_entries,
+    barrier="",
     limit=ACCESS_LIST_ENTRIES - ROOM,
 )
 SECURITY_GROUPS = SourceListRules(
@@ -63,5 +64,6 @@ SECURITY_GROUPS = SourceListRules(
     annotations=security_group,
     unused={"SecurityGroupIds": ""},
     entries=as_rules,
+    barrier=DROP,
     limit=SECURITY_GROUP_RULES - len(EVERYBODY) - ROOM,
 )

@@ -142,6 +142,8 @@ class SourceListRules:
     """Parameters by which no list is used, with their values."""
     entries: Callable[[Iterable[str], Collection[int]], frozenset[str]]
     """Entries by which a list admits some ranges alone; of a balancer with addresses of some IP versions."""
+    barrier: str
+    """Begins an entry that keeps out all clients that no other one admits; empty: any entry does."""
     limit: int
     """Ranges of one list."""
 
