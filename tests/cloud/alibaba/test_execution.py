@@ -120,6 +120,8 @@ def nodes(names: str) -> list[BackendServer]:
         (("a", "a", "b"), 99, "b", "a"),
         (("a b z", "a b", "c d"), 99, "c d", "b z a"),
         (("a b", "a b", "c d"), 99, "d", "b c a"),
+        (("z", "z", "c d e"), 99, "c", "d e z"),
+        (("a b", "a b", "c d e"), 99, "c d", "b e a"),
         (("a b", "a b", "c d"), 99, "", "c d"),
     ],
 )
@@ -171,7 +173,7 @@ async def test_what_has_gone_leaves_whether_others_find_room_or_not() -> None:
     assert await PretendBalancer(gone, full="c d").exchange(gone, new, have_gone=True) == ""
 
 
-@pytest.mark.parametrize(("full", "is_stuck"), [("c", True), ("", False)])
+@pytest.mark.parametrize(("full", "is_stuck"), [("c d e", True), ("c", False), ("", False)])
 async def test_it_is_told_where_nobody_gets_in_for_another(full: str, is_stuck: bool) -> None:
     far = PretendBalancer(nodes("a b"), room=2, full=full)
     with pytest.raises(StepsRefused) as refused:
@@ -249,6 +251,28 @@ async def test_at_a_quota_as_many_get_in_as_there_is_room_for() -> None:
     assert [server.identity for server in sent.unplaced] == ["i-5", "i-6", "i-7"]
     assert sent.quota is not None
     assert not sent.refusals
+
+
+@pytest.mark.parametrize(
+    ("crowded", "placed", "most"),
+    [("0", "1234567", 7), ("03", "124567", 9), ("067", "12345", 11), ("012", "", 7), ("234", "01", 9)],
+)
+async def test_a_server_in_too_many_groups_keeps_only_few_others_out(crowded: str, placed: str, most: int) -> None:
+    """The cloud's word is the same as for a full group. Some in a row are taken for that."""
+    present: list[str] = []
+    calls = 0
+
+    async def send(part: list[BackendServer]) -> None:
+        nonlocal calls
+        calls += 1
+        if any(server.identity in crowded for server in part):
+            raise QuotaExceeded("too many groups")
+        present.extend(server.identity for server in part)
+
+    sent = await send_servers(send, [BackendServer(str(number), "instance", 80) for number in range(8)], 8)
+    assert ("".join(present), calls) == (placed, most)
+    assert sent.placed == len(placed)
+    assert {each.identity for each in sent.unplaced} == {*"01234567"} - {*placed}
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(0, []), (1, [1]), (2, [1, 1]), (5, [3, 1, 1])])

@@ -43,6 +43,8 @@ from spiderpool.core.cloud.loadbalancer.steps import (
 )
 from spiderpool.core.cloud.loadbalancer.values import BackendServer, ObservedLoadBalancer
 
+IN_A_ROW = 3
+"""Servers one after the other that find no room, after which there is none: fewer may each be in too many groups."""
 SERVING = (CreateBalancer, CreateGroup, AddServers, CreateListener, StartListener)
 """Steps without which something that a Service asks for is not served."""
 
@@ -214,24 +216,26 @@ async def send_servers(
 
     One may exist no longer, or not have the address that its node reports. A batch that is refused for it is sent
     again, one server at a time, so that the others get in. One that exceeds a quota is sent again by halves, until
-    there is no room for another server.
+    some servers in a row have found no room.
     """
-    ordered, sent = list(servers), Shipment()
+    ordered, sent, in_a_row = list(servers), Shipment(), 0
     batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
     while batches:
         part = batches.pop(0)
         try:
             await send(part)
-            sent.placed += len(part)
+            sent.placed, in_a_row = sent.placed + len(part), 0
         except (CloudNotFound, Rejected) as error:
             if len(part) == 1:
                 sent.refusals.append(error)
             batches[:0] = [[server] for server in part] if len(part) > 1 else []
         except QuotaExceeded as error:
-            if len(part) == 1:
-                sent.quota = error
-                sent.unplaced = part + [server for batch in batches for server in batch]
-                return sent
             half = (len(part) + 1) // 2
-            batches[:0] = [part[:half], part[half:]]
+            batches[:0] = [part[:half], part[half:]] if len(part) > 1 else []
+            if len(part) == 1:
+                sent.quota, in_a_row = error, in_a_row + 1
+                sent.unplaced += part
+            if in_a_row == IN_A_ROW:
+                sent.unplaced += [server for batch in batches for server in batch]
+                return sent
     return sent
