@@ -182,6 +182,13 @@ async def test_it_is_told_where_nobody_gets_in_for_another(full: str, is_stuck: 
     assert refused.value.stuck == ({"g"} if is_stuck else frozenset())
 
 
+@pytest.mark.parametrize(("full", "serves"), [("a b c", False), ("a b", True), ("a", True)])
+async def test_a_group_that_some_of_its_servers_have_got_into_is_served(full: str, serves: bool) -> None:
+    with pytest.raises(StepsRefused) as refused:
+        await PretendBalancer([], full=full).carry_out([AddServers("g", tuple(nodes("a b c")))])
+    assert refused.value.serves == serves
+
+
 async def test_the_refusal_of_the_only_step_stops_no_address_from_being_published() -> None:
     with pytest.raises(StepsRefused, match="no") as refused:
         await PretendBalancer([], refuses=(Tag,)).carry_out([Tag((("team", "x"),))])

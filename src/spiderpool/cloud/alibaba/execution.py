@@ -81,9 +81,13 @@ class Execution(ABC):
                 for step, error in runner.refusals
                 if isinstance(step, AddServers) and isinstance(error, QuotaExceeded)
             }
-            serves = not any(isinstance(step, SERVING) for step in runner.left)
+            serves = not any(isinstance(step, SERVING) and not self._has_servers(step) for step in runner.left)
             raise StepsRefused(refusals, serves=serves, full=full, stuck=full & self._stuck)
         return self.identity
+
+    def _has_servers(self, step: Step) -> bool:
+        """Whether a step is to add servers to a group that has some, beside those that were refused."""
+        return isinstance(step, AddServers) and self._present[step.group] > 0
 
     async def _do(self, step: Step) -> None:
         match step:

@@ -56,3 +56,25 @@ def test_nodes_that_are_instances_are_known_to_be_there(stuck: bool) -> None:
     model = model_of(service(HTTP), BackendSnapshot([node("c")]))
     kept = with_answering(model, former, {group.name for group in model.groups} if stuck else (), ())
     assert len([step for step in plan(kept, former) if isinstance(step, RemoveServers)]) == (not stuck)
+
+
+@pytest.mark.parametrize(
+    ("present", "wanted", "unsettled", "leaves"),
+    [
+        ("a b c d", "e f g h", "", 3),
+        ("a b c d", "c e", "c", 1),
+        ("a b c d", "c e", "", 3),
+        ("a b c d", "e", "", 1),
+        ("a", "b", "", 0),
+        ("d e f g", "e f g h", "e f g", 0),
+        ("c d e f", "e f g h", "e f", 1),
+    ],
+)
+def test_nodes_of_a_full_group_make_as_much_room_as_others_need_while_none_of_these_is_well(
+    present: str, wanted: str, unsettled: str, leaves: int
+) -> None:
+    former, model = reached(desired(*present.split()), None), desired(*wanted.split())
+    (group,) = model.groups
+    known = {address(name) for name in present.split()}
+    young = {(group.name, each.key) for each in group.servers if each.address in set(map(address, unsettled.split()))}
+    assert len(removed(with_leaving_nodes(model, former, young, {group.name}, known), former)) == leaves

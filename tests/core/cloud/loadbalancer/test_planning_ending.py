@@ -170,10 +170,12 @@ def test_a_node_does_not_wait_for_another_where_one_is_well_or_none_is_wanted() 
 
 
 def test_a_node_leaves_first_where_its_group_is_full_and_only_there() -> None:
-    former = reached(model_of(service(HTTP), BackendSnapshot([node("a")])), None)
+    former = reached(model_of(service(HTTP), BackendSnapshot([node("a"), node("c")])), None)
     desired = model_of(service(HTTP), BackendSnapshot([node("b")]))
-    assert with_leaving_nodes(desired, former, [], {GROUP}) == desired
-    assert with_leaving_nodes(desired, former, [], {"another"}) != desired
+    full = with_leaving_nodes(desired, former, [], {GROUP})
+    assert weights(after(full, former)) == {"i-b": 100, "i-c": 100}
+    elsewhere = with_leaving_nodes(desired, former, [], {"another"})
+    assert weights(after(elsewhere, former)) == {"i-a": 100, "i-b": 100, "i-c": 100}
 
 
 def test_a_pod_that_has_gone_leaves_at_once() -> None:

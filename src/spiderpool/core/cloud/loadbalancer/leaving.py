@@ -22,12 +22,11 @@ def with_leaving_nodes(
 ) -> LoadBalancerModel:
     """Returns a model whose groups keep nodes that are to leave until another server is well.
 
-    Not pods. Nor nodes of ``full`` groups, by their names: where there is no room for others, nodes leave first.
+    Not pods. Of ``full`` groups, by their names, all nodes stay but those that make room for others, and at least one.
     ``nodes`` are the addresses of nodes, by which some kinds of groups know them.
     """
     groups = (
-        group if group.name in full else _with_leaving_nodes(group, observed, unsettled, nodes)
-        for group in model.groups
+        _with_leaving_nodes(group, observed, unsettled, nodes, is_full=group.name in full) for group in model.groups
     )
     return replace(model, groups=tuple(groups))
 
@@ -59,12 +58,22 @@ def _leaving(group: ServerGroup, observed: ObservedLoadBalancer) -> Iterator[Bac
 
 
 def _with_leaving_nodes(
-    group: ServerGroup, observed: ObservedLoadBalancer, unsettled: Collection[ServerPlace], nodes: Collection[str]
+    group: ServerGroup,
+    observed: ObservedLoadBalancer,
+    unsettled: Collection[ServerPlace],
+    nodes: Collection[str],
+    *,
+    is_full: bool,
 ) -> ServerGroup:
     present = by_key(observed.group(group.name))
     if not group.servers or any(is_server_well(server, present, unsettled, group.name) for server in group.servers):
         return group
-    staying = (each for each in _leaving(group, observed) if each.weight and _answers(each, nodes))
+    leaving = sorted(_leaving(group, observed), key=lambda server: server.key)
+    staying = [each for each in leaving if each.weight and _answers(each, nodes)]
+    if is_full:
+        coming = sum(server.key not in present for server in group.servers)
+        places = max(coming - (len(leaving) - len(staying)), 0)
+        staying = staying[places:] or staying[-1:]
     return replace(group, ending=group.ending.union(staying))
 
 
