@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from spiderpool.api.core_v1 import ObjectReference
 from spiderpool.api.discovery_v1 import Endpoint, EndpointSlice
+from spiderpool.api.ip import IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.pod_readiness import GatedPod
 from spiderpool.cloudcontroller import former_pods
@@ -25,7 +27,7 @@ WEB = service(HTTP)
 @pytest.fixture
 async def server() -> AsyncIterator[ApiServer]:
     """An API server with pods."""
-    async with ApiServer(GatedPod.KIND) as found:
+    async with ApiServer(GatedPod.KIND, SpiderIP.KIND) as found:
         yield found
 
 
@@ -91,6 +93,33 @@ async def test_the_last_former_pods_are_known(server: ApiServer, monkeypatch: py
             put(server, name, "Ready")
             former.note(WEB, slices(server, name))
         assert await ready(former, "1", "2", "3") == "2 3"
+
+
+@pytest.mark.parametrize(
+    ("changes", "answers"),
+    [
+        ({}, "1"),
+        ({"namespace": "another"}, ""),
+        ({"podUID": "of-a-former-pod"}, ""),
+        ({"releasedAt": "2026-01-01T00:00:00Z"}, ""),
+    ],
+)
+async def test_pods_that_were_endpoints_before_we_began_are_known_by_their_records(
+    server: ApiServer, changes: dict[str, str], answers: str
+) -> None:
+    async with server.client() as client:
+        put(server, "1", "Ready")
+        spec = IPSpec(
+            address="10.0.0.1/24",
+            pool="p",
+            node="n",
+            namespace="default",
+            pod="1",
+            podUID=server.stored(GatedPod)["default/1"].metadata.uid or "",
+            interface="eth0",
+        )
+        server.put(SpiderIP(metadata=ObjectMeta(name="10.0.0.1"), spec=replace(spec, **changes)))
+        assert await ready(FormerPods(PodReader(client)), "1", "2") == answers
 
 
 async def test_a_refusal_says_nothing_and_trouble_is_told(server: ApiServer) -> None:

@@ -44,18 +44,21 @@ class FormerPods:
     async def ready(self, service: Service, addresses: Collection[str]) -> frozenset[str]:
         """Returns those of the addresses whose pods are there and ready; asks the API server for each pod.
 
-        A pod that was no endpoint since we began to look is not known. Raises SpiderpoolError.
+        One that was no endpoint since we began to look is known by the record of its address, if it is of the Service's
+        Namespace. Raises SpiderpoolError.
         """
-        known = self._pods.get(service.key, {})
-        asked = {address: known[address] for address in addresses if address in known}
-        answers = await asyncio.gather(*(self._is_ready(service, pod) for pod in asked.values()))
-        return frozenset(address for address, is_ready in zip(asked, answers, strict=True) if is_ready)
+        answers = await asyncio.gather(*(self._is_ready(service, address) for address in addresses))
+        return frozenset(address for address, is_ready in zip(addresses, answers, strict=True) if is_ready)
 
-    async def _is_ready(self, service: Service, pod: ObjectReference) -> bool:
+    async def _is_ready(self, service: Service, address: str) -> bool:
+        namespace = service.metadata.namespace or ""
         try:
-            found = await self._reader.find(pod, service.metadata.namespace or "")
+            pod = self._pods.get(service.key, {}).get(address) or await self._reader.holder(address)
+            if pod is None or pod.namespace not in (None, namespace):
+                return False
+            found = await self._reader.find(pod, namespace)
         except ApiRefusal as error:  # it would refuse it again
-            log.warning("pod not read", service=service.key, pod=pod.name, error=error.message)
+            log.warning("pod not read", service=service.key, address=address, error=error.message)
             return False
         return found is not None and not found.terminating and found.is_true(READY)
 

@@ -1,15 +1,17 @@
-"""Reads single pods, a few at a time: no cache of all pods of the cluster is kept for the few that are asked for."""
+"""Reads single pods, and who has an address, a few at a time: no cache is kept of all of them for the few asked for."""
 
 from __future__ import annotations
 
 import asyncio
 
 from spiderpool.api.core_v1 import ObjectReference
+from spiderpool.api.ip import SpiderIP
 from spiderpool.api.pod_readiness import GatedPod
+from spiderpool.core.addresses import object_name
 from spiderpool.kube.client import Client
 
 AT_ONCE = 10
-"""Pods that are read at a time."""
+"""Objects that are read at a time."""
 
 
 class PodReader:
@@ -24,3 +26,11 @@ class PodReader:
         async with self._reads:
             read = await self._client.find(GatedPod, pod.name or "", namespace)
         return read if read is not None and read.metadata.uid == pod.uid else None
+
+    async def holder(self, address: str) -> ObjectReference | None:
+        """Returns the pod that has an address by its record; None without one. Raises SpiderpoolError."""
+        async with self._reads:
+            record = await self._client.find(SpiderIP, object_name(address))
+        if record is None or record.spec.releasedAt is not None:
+            return None
+        return ObjectReference(namespace=record.spec.namespace, name=record.spec.pod, uid=record.spec.podUID)
