@@ -40,13 +40,14 @@ from spiderpool_lab.control_plane import ControlPlane
 from spiderpool_lab.ports import free_ports
 from tests.cloud.alibaba import simulation
 from tests.cloud.alibaba.simulation import SimulatedCloud
+from tests.cloudcontroller.pretend_cluster import pretended
 from tests.cloudcontroller.service_cluster import Clock, cluster
 from tests.support.environment import bare_environment
 from tests.support.eventually import eventually
 from tests.support.running import running
 from tests.support.servers import describe
 
-__all__ = ["cluster"]
+__all__ = ["cluster", "pretended"]
 
 REGION = "cn-hangzhou"
 BLOCK, BLOCK6 = "172.31.192.0/20", "2408:4005:1::/64"

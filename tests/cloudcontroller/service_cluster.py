@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -85,6 +85,11 @@ class ServiceCluster:
 
     async def start(self, control_plane: ControlPlane) -> None:
         """Starts our reconciler; one that runs is ended before."""
+        # It has the service account that it has in a cluster.
+        await self.connect(Client.load(control_plane.service_account_kubeconfig("kube-system", "spiderpool-cloud")))
+
+    async def connect(self, connecting: AbstractAsyncContextManager[Client]) -> None:
+        """Starts our reconciler with a client of its own; one that runs is ended before."""
         await self.running.aclose()
         timings = ServiceTimings(
             period=self.period,
@@ -95,7 +100,8 @@ class ServiceCluster:
             confirm=5.0,
             clock=self.clock,
         )
-        started = reconciling(self.simulated, control_plane, self.limits, timings, self.default_type)
+        client = await self.running.enter_async_context(connecting)
+        started = reconciling(self.simulated, client, self.limits, timings, self.default_type)
         await self.running.enter_async_context(started)
 
     async def grant(self, name: str = "granted", **spec: Any) -> None:
@@ -222,58 +228,56 @@ class ServiceCluster:
 @asynccontextmanager
 async def reconciling(
     simulated: SimulatedCloud,
-    control_plane: ControlPlane,
+    client: Client,
     limits: Limits,
     timings: ServiceTimings,
     default_type: str,
 ) -> AsyncIterator[None]:
-    """Our reconciler, under the service account that it has in a cluster."""
-    kubeconfig = control_plane.service_account_kubeconfig("kube-system", "spiderpool-cloud")
-    async with Client.load(kubeconfig) as client:
-        listers = ServiceListers(
-            Informer(client, Service),
-            Informer(client, EndpointSlice),
-            Informer(client, Node),
-            servers := NodeServers(Informer(client, SpiderServer)),
-            Informer(client, SpiderLoadBalancerGrant),
-        )
-        recorder, api = Recorder(client, "spiderpool-cloud"), simulated.client()
-        vpc, kind_of = simulated.account.vpc.identity, partial(kinds.kind_of, default=default_type)
-        apis: dict[BalancerKind, LoadBalancerAPI] = {
-            kinds.CLB: ClassicLoadBalancers(api, REGION),
-            kinds.NLB: NetworkLoadBalancers(api, REGION, pause=0.05),
-        }
-        services = ServiceReconciler(
-            Cluster(client, recorder),
-            listers,
-            LoadBalancers(
-                kind_of,
-                apis,
-                PodENIs(api, REGION, vpc),
-                ElasticIPs(api, REGION),
-                OTHER,
-            ),
-            BalancerConfiguration(
-                cluster="c1",
-                vpc=vpc,
-                vswitch="vsw-1",
-                max_per_namespace=limits.of_namespace,
-                max_per_cluster=limits.of_cluster,
-            ),
-            timings,
-        )
-        informers: list[Informer[Any]] = [
-            listers.services,
-            listers.slices,
-            listers.nodes,
-            servers.informer,
-            listers.grants,
-        ]
-        async with running(*(each.run() for each in informers)):
-            for informer in informers:
-                await informer.synced(10)
-            async with running(services.run(), recorder.run()):
-                yield
+    """Our reconciler."""
+    listers = ServiceListers(
+        Informer(client, Service),
+        Informer(client, EndpointSlice),
+        Informer(client, Node),
+        servers := NodeServers(Informer(client, SpiderServer)),
+        Informer(client, SpiderLoadBalancerGrant),
+    )
+    recorder, api = Recorder(client, "spiderpool-cloud"), simulated.client()
+    vpc, kind_of = simulated.account.vpc.identity, partial(kinds.kind_of, default=default_type)
+    apis: dict[BalancerKind, LoadBalancerAPI] = {
+        kinds.CLB: ClassicLoadBalancers(api, REGION),
+        kinds.NLB: NetworkLoadBalancers(api, REGION, pause=0.05),
+    }
+    services = ServiceReconciler(
+        Cluster(client, recorder),
+        listers,
+        LoadBalancers(
+            kind_of,
+            apis,
+            PodENIs(api, REGION, vpc),
+            ElasticIPs(api, REGION),
+            OTHER,
+        ),
+        BalancerConfiguration(
+            cluster="c1",
+            vpc=vpc,
+            vswitch="vsw-1",
+            max_per_namespace=limits.of_namespace,
+            max_per_cluster=limits.of_cluster,
+        ),
+        timings,
+    )
+    informers: list[Informer[Any]] = [
+        listers.services,
+        listers.slices,
+        listers.nodes,
+        servers.informer,
+        listers.grants,
+    ]
+    async with running(*(each.run() for each in informers)):
+        for informer in informers:
+            await informer.synced(10)
+        async with running(services.run(), recorder.run()):
+            yield
 
 
 @pytest.fixture

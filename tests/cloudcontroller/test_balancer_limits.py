@@ -245,3 +245,20 @@ async def test_balancers_that_are_exchanged_are_together_one_more_than_the_limit
         with pytest.raises(TooManyLoadBalancers):
             await found.reserve(second, NLB, [], leaving=[CLB])
         assert LOAD_BALANCERS.labels("used")._value.get() == 3, "two, and the one that is made"
+
+
+async def test_a_balancer_that_is_gone_has_no_place_though_its_service_is_not_released(
+    simulated: SimulatedCloud,
+) -> None:
+    """A Service has been given a classic balancer for its network one, of which something is still in use."""
+    web, more = service("web", held=NLB, published=True), service("more")
+    web.metadata.finalizers = [NLB.naming.finalizer, CLB.naming.finalizer]
+    add_clb(simulated, "lb-web", web)
+    async with limits(simulated, Clock(), web) as found:
+        with pytest.raises(TooManyLoadBalancers):
+            await found.check(more, CLB, [])
+        found.release(web, NLB)
+        await found.check(more, CLB, [])
+        async with found.place(web, NLB, []):  # it asks for that kind again
+            with pytest.raises(TooManyLoadBalancers):
+                await found.check(more, CLB, [])

@@ -47,6 +47,7 @@ class BalancerLimits:
         self._lock = asyncio.Lock()  # two creations at a time would both see the last free place
         self._lists = BalancerLists(balancers.apis, configuration.cluster, clock)
         self._recent: dict[BalancerClaim, float] = {}  # what was begun → until when it counts by itself
+        self._released: set[BalancerClaim] = set()  # of balancers that are gone, whose Services have not been told yet
 
     async def check(self, service: Service, kind: BalancerKind, grants: Sequence[LoadBalancerGrantSpec]) -> None:
         """Raises TooManyLoadBalancers when there is no place for a balancer, CloudError."""
@@ -70,7 +71,7 @@ class BalancerLimits:
             await self._check(kind, claim, grants, former)
             for each in former:  # a balancer that is still there is in the cloud's list
                 self._recent.pop(each, None)
-            self._recent[claim] = self._clock() + DELAY
+            self._begin(claim, self._clock() + DELAY)
 
     @asynccontextmanager
     async def place(
@@ -90,7 +91,7 @@ class BalancerLimits:
         former = {replace(claim, kind=each.name) for each in leaving}
         async with self._lock:
             await self._check(kind, claim, grants, former)
-            self._recent[claim] = float("inf")
+            self._begin(claim, float("inf"))
         try:
             yield tuple(self._lists.unlisted())
         finally:  # also after an error: whether the balancer was made may be unknown
@@ -99,6 +100,15 @@ class BalancerLimits:
     def forget(self, kind: BalancerKind, identity: str) -> None:
         """Counts a balancer no longer that we deleted, whatever the cloud's list still shows."""
         self._lists.forget(kind, identity)
+
+    def release(self, service: Service, kind: BalancerKind) -> None:
+        """Counts no place any more for a balancer that is gone, although the Service has its finalizer for a while."""
+        self._released.add(self._claim(service, kind))
+
+    def _begin(self, claim: BalancerClaim, until: float) -> None:
+        """Counts a balancer that is about to be made, whatever is known of a former one."""
+        self._released.discard(claim)
+        self._recent[claim] = until
 
     async def _check(
         self,
@@ -122,7 +132,9 @@ class BalancerLimits:
         now = self._clock()
         self._recent = {each: until for each, until in self._recent.items() if until > now}
         absent = {(each.kind, each.name) for each in without}
-        claims = {*self._recent, *self._published}
+        published = {*self._published}
+        self._released &= published
+        claims = {*self._recent, *published} - self._released
         others = [each for each in made if (each.kind, each.name) not in absent]
         whole = count(made, claims, self._namespace_of)
         for state in ("used", "preserved", "orphaned"):

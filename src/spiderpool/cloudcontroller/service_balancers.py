@@ -39,28 +39,28 @@ class BalancerFinder:
         if observed is None:
             self.check_missing(service, model)
             return None
-        state.missing_since = None
+        self._states.note_found(service.key, model.kind)
         self.check_ownership(model, observed)
         return observed
 
     async def successor(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer | None:
-        """Returns the balancer that takes the place of one of another kind, which the label still names.
+        """Returns the balancer that takes the place of one of another kind; None: there is none yet.
 
-        None: there is none yet. Raises as `find` does.
+        Raises as `find` does.
         """
         state = self._states.of(service.key)
         made = state.made.get(model.kind, "")
         observed = await self._balancers.apis[model.kind].find(model.owner, model.reuse or made, model.lent_groups)
         if observed is not None:
-            state.missing_since = None
+            self._states.note_found(service.key, model.kind)
             self.check_ownership(model, observed)
         elif model.reuse:
             self.check_missing(service, model)
-        elif made and not self._states.is_confirmed_missing(service.key):
+        elif made and not self._states.is_confirmed_missing(service.key, model.kind):
             raise NotReady(f"load balancer {made} was made and cannot be seen yet")
         elif made:  # somebody has deleted it; nobody uses it yet
             del state.made[model.kind]
-            state.missing_since = None
+            self._states.note_found(service.key, model.kind)
         return observed
 
     def check_ownership(self, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> None:
@@ -71,7 +71,7 @@ class BalancerFinder:
     def check_missing(self, service: Service, model: LoadBalancerModel) -> None:
         """Raises NotReady when the Service had a balancer, or names one: then none is made in its place."""
         name = "" if model.reuse else succession.lost(service, model.options, model.owner)
-        if name and self._states.is_confirmed_missing(service.key):
+        if name and self._states.is_confirmed_missing(service.key, model.kind):
             text = f"load balancer {name} was deleted; delete the Service and create it anew to get another"
             self._states.record(service, event_reasons.LOAD_BALANCER_NOT_FOUND, text)
             raise BalancerGone(succession.absence(service, model.options, model.owner))
@@ -90,7 +90,8 @@ class BalancerFinder:
         is_known = service.status.loadBalancer.ingress or kind in self._balancers.held(service)
         if not identity and not is_known:
             return None
-        for name in dict.fromkeys((identity, "")):  # the label may be gone, or name another one
+        other = succession.other_identity(service, kind)
+        for name in dict.fromkeys((identity, other, "")):  # the labels may be gone, or name another one
             observed = await self._balancers.apis[kind].find(owner, name, lent)
             if observed is not None and succession.is_held(observed, kind, owner):
                 return observed

@@ -8,6 +8,7 @@ from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import LoadBalancerIngress, Service
 from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_state import ServiceStates
+from spiderpool.core.cloud.loadbalancer import succession
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer
 from spiderpool.errors import NotReady
@@ -24,22 +25,41 @@ class ServicePublication:
         self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer
     ) -> list[LoadBalancerIngress]:
         """Writes identity and address of the balancer on the Service, and returns the addresses. Raises NotReady."""
-        label = model.kind.naming.identity_label
-        current = self.effects.services.get(service.key) or service
-        if (current.metadata.labels or {}).get(label) != observed.identity:
-            await self.effects.patch(service, {"labels": {label: observed.identity}})
-        return await self.publish_address(service, model, observed)
+        naming, current = model.kind.naming, self._current(service)
+        if succession.recorded_identity(current, model.kind) != observed.identity:
+            await self.effects.patch(service, {"labels": {naming.identity_label: observed.identity}})
+        return await self._publish_at(service, observed, await self._ingress(model, observed))
 
-    async def publish_address(
-        self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer
-    ) -> list[LoadBalancerIngress]:
-        """Writes the address alone, while the label still names the balancer that this one replaces."""
+    async def take_over(self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> None:
+        """Publishes a balancer in the place of one of another kind, which another label names until it is removed.
+
+        The label comes first: an address may be a name that leads to either of them. Raises NotReady.
+        """
+        naming, current, ingress = model.kind.naming, self._current(service), await self._ingress(model, observed)
+        former = succession.recorded_identity(current, model.kind)
+        if former != observed.identity:
+            labels = {naming.identity_label: observed.identity, naming.other_identity_label: former or None}
+            await self.effects.patch(service, {"labels": labels})
+        await self._publish_at(service, observed, ingress)
+
+    def _current(self, service: Service) -> Service:
+        """Returns the Service with the labels that were written last."""
+        return self.effects.services.get(service.key) or service
+
+    async def _ingress(self, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> list[LoadBalancerIngress]:
+        """Returns the addresses to publish. Raises NotReady."""
         by_name = model.kind.published_by_name or model.hostname
         name = model.hostname or await self._address(model, observed)
-        ingress = [LoadBalancerIngress(hostname=name) if by_name else LoadBalancerIngress(ip=name)]
+        return [LoadBalancerIngress(hostname=name) if by_name else LoadBalancerIngress(ip=name)]
+
+    async def _publish_at(
+        self, service: Service, observed: ObservedLoadBalancer, ingress: list[LoadBalancerIngress]
+    ) -> list[LoadBalancerIngress]:
+        """Writes the addresses on the Service, and returns them."""
         if service.status.loadBalancer.ingress != ingress:
             await self.effects.publish_ingress(service, ingress)
-            text = f"Ensured load balancer [{observed.identity}] at {name}"
+            places = ", ".join(each.ip or each.hostname or "" for each in ingress)
+            text = f"Ensured load balancer [{observed.identity}] at {places}"
             self.states.record(service, event_reasons.ENSURED_LOAD_BALANCER, text)
         return ingress
 

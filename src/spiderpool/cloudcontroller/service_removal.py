@@ -60,16 +60,19 @@ class BalancerRemoval:
         lent = self._states.of(fresh.key).lent_groups.union(named)
         observed = await find_first(api, owner, succession.sought_of_former(fresh, kind), lent, is_leaving=True)
         if observed is None:
-            self._confirm_missing(fresh)
+            self._confirm_missing(fresh, kind)
             await self._unless_in_use(fresh, api.delete_leftovers(owner))
         else:
+            self._states.note_found(fresh.key, kind)
             await self._remove_observed(fresh, kind, observed)
         await self._remove_finalizer(fresh, kind, successor)
 
-    def _confirm_missing(self, service: Service) -> None:
+    def _confirm_missing(self, service: Service, kind: BalancerKind) -> None:
         """Raises NotReady until two answers lack the balancer: after a lost answer it would stay forever."""
-        if not self._states.is_confirmed_missing(service.key):
-            raise NotReady("the load balancer cannot be found; it is looked for once more before the Service goes")
+        if not self._states.is_confirmed_missing(service.key, kind):
+            what = f"the {kind.annotations.title} load balancer"
+            raise NotReady(f"{what} cannot be found; it is looked for once more before the Service is released")
+        self._limits.release(service, kind)
 
     async def _remove_observed(self, service: Service, kind: BalancerKind, observed: ObservedLoadBalancer) -> None:
         """Deletes, preserves or hands back the balancer, and records which of these."""
@@ -86,6 +89,7 @@ class BalancerRemoval:
             what, reason = _why_it_stays(observed, kind, owner), event_reasons.RETURNED_LOAD_BALANCER
         else:
             self._limits.forget(kind, observed.identity)
+            self._limits.release(service, kind)
             what, reason = "was deleted", event_reasons.DELETED_LOAD_BALANCER
         self._states.record(service, reason, f"load balancer [{observed.identity}] {what}")
 
@@ -113,16 +117,19 @@ class BalancerRemoval:
             raise NotGranted(succession.waiting_for_consent(need, owner.namespace))
 
     async def _remove_finalizer(self, service: Service, kind: BalancerKind, successor: str) -> None:
-        """Removes address, label and finalizer; reads the Service again first, as others add finalizers too.
+        """Removes address, labels and finalizer; reads the Service again first, as others add finalizers too.
 
-        What is published of a balancer that has taken the place of this one stays.
+        What is published of a balancer that has taken the place of this one stays, and so do the labels as long as they
+        may name a balancer of another kind that is to be removed.
         """
         self._states.forget(service.key)
         with suppress(NotFound):  # the Service is gone already: there is nothing to release
             if not successor and not service.terminating and service.status.loadBalancer.ingress:
                 await self._effects.publish_ingress(service, [])
             fresh = await self._effects.client.get(Service, service.name, service.metadata.namespace)
-            labels = {kind.naming.identity_label: successor or None}
+            identity, other = kind.naming.identity_label, kind.naming.other_identity_label
+            is_last = successor or self._effects.balancers.held(fresh) == [kind]
+            labels = {identity: successor or None, other: None} if is_last else None
             updated = await finalizers.remove(self._effects.client, fresh, kind.naming.finalizer, labels=labels)
             if updated is not None:
                 self._effects.services.note(updated)

@@ -35,8 +35,8 @@ class ServiceState:
     """Kinds of the balancers that clients use, while one takes the place of another; none: whichever it has."""
     events: dict[EventReason[Service], tuple[str, ...]] = field(default_factory=dict)
     """Reason → messages that were recorded last."""
-    missing_since: float | None = None
-    """Time at which its balancer was first missing."""
+    missing_since: dict[BalancerKind, float] = field(default_factory=dict)
+    """Kind → time at which its balancer of this kind was first missing."""
     in_use_since: float | None = None
     """Time at which others were first found to use what is to be deleted with it."""
     full_groups: frozenset[str] = frozenset()
@@ -106,12 +106,14 @@ class ServiceStates:
         """Returns the servers that the balancer has had for ``settling`` seconds or more."""
         return frozenset(self._states[key].servers_since.get(kind, ())) - self.unsettled(key, kind, settling)
 
-    def is_confirmed_missing(self, key: str) -> bool:
+    def is_confirmed_missing(self, key: str, kind: BalancerKind) -> bool:
         """Whether two answers, far enough apart, both lack the balancer; notes the time of the first one."""
-        state, now = self._states[key], self._timings.clock()
-        if state.missing_since is None:
-            state.missing_since = now
-        return now - state.missing_since >= self._timings.confirm
+        now = self._timings.clock()
+        return now - self._states[key].missing_since.setdefault(kind, now) >= self._timings.confirm
+
+    def note_found(self, key: str, kind: BalancerKind) -> None:
+        """Notes that the balancer is there: an answer that lacks it later is the first one again."""
+        self._states[key].missing_since.pop(kind, None)
 
     def is_long_in_use(self, key: str) -> bool:
         """Whether others have used for long what is to be deleted with a Service; notes the time of the first call."""

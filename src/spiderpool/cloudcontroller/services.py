@@ -219,11 +219,19 @@ class ServiceReconciler:
             return state.kept
         for former in formers:
             observed = await self._finder.held(service, options_of(service, former))
-            if observed is not None and adoption.keeps_its_kind(service, former, owner, observed):
+            if observed is None:
+                self._note_missing(service, former)
+            elif adoption.keeps_its_kind(service, former, owner, observed):
                 self._reports.kept_as_made(service, former, observed)
                 state.kept = former
                 return former
         return None
+
+    def _note_missing(self, service: Service, former: BalancerKind) -> None:
+        """Has pods wait no longer for a balancer that is gone, as far as can be known."""
+        if self._states.is_confirmed_missing(service.key, former):
+            state = self._states.of(service.key)
+            state.used = state.used.difference((former,))
 
     async def _may_switch(self, service: Service, kind: BalancerKind, formers: Sequence[BalancerKind]) -> bool:
         """Whether the Service can have another kind of balancer: otherwise it keeps the one that it has.
@@ -312,7 +320,7 @@ class ServiceReconciler:
 
         One that serves in spite of a refusal takes their place as well.
         """
-        if succession.is_published(service, model, observed):  # a former one could not be removed then
+        if succession.is_published(service, model, observed):  # a former one could not be removed yet
             self._states.of(service.key).used = frozenset({model.kind})
         try:
             await self._carry_out(service, model, observed)
@@ -336,7 +344,7 @@ class ServiceReconciler:
             self._reports.exchanging(service, formers, observed)
             self._queue.add(service.key, model.settling)
             return False
-        await self._publication.publish_address(service, model, observed)
+        await self._publication.take_over(service, model, observed)
         for former in formers:
             await self._removal.remove(service, former, successor=observed.identity)
         return True
@@ -482,8 +490,10 @@ class ServiceReconciler:
             self._states.record(service, event_reasons.LOAD_BALANCERS_NOT_LISTED, *unlisted)
             identity = await self._effects.carry_out(service, model.kind, [CreateBalancer(model)], None)
         self._states.of(service.key).made[model.kind] = identity
-        if not formers:  # whose balancer is the one that the label names, and clients use
-            await self._effects.patch(service, {"labels": {model.kind.naming.identity_label: identity}})
+        naming = model.kind.naming
+        # The balancer of a former kind is the one that clients use.
+        label = naming.other_identity_label if formers else naming.identity_label
+        await self._effects.patch(service, {"labels": {label: identity}})
         observed = await self._balancers.apis[model.kind].find(model.owner, identity)
         if observed is None:
             raise NotReady(f"load balancer {identity} was made and cannot be seen yet")

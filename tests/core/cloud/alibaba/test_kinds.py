@@ -90,6 +90,7 @@ def test_a_service_asks_for_one_kind(spec: dict[str, Any], kind: str | None) -> 
     assert kind_of(service({"port": 80}, **spec)) is (KINDS[kind] if kind else None)
 
 
+NLB_NAME = "nlb-1.cn-hangzhou.nlb.aliyuncs.com"
 CLB_FINALIZER, NLB_FINALIZER = (KINDS[kind].naming.finalizer for kind in BOTH)
 
 
@@ -110,11 +111,14 @@ def having(*finalizers: str, label: str = "", ingress: dict[str, str] | None = N
         (having(NLB_FINALIZER), "nlb"),
         (having(CLB_FINALIZER, NLB_FINALIZER, label="lb-1"), "clb"),
         (having(CLB_FINALIZER, NLB_FINALIZER, label="nlb-1"), "nlb"),
+        (having(CLB_FINALIZER, NLB_FINALIZER, label="lb-1", ingress={"hostname": NLB_NAME}), "nlb"),
+        (having(CLB_FINALIZER, NLB_FINALIZER, label="nlb-1", ingress={"ip": "198.51.100.7"}), "clb"),
+        (having(CLB_FINALIZER, NLB_FINALIZER, label="nlb-1", ingress={"hostname": "shop.example.com"}), "nlb"),
         (having(label="lb-1"), "clb"),
         (having(label="nlb-1"), "nlb"),
         (having(ingress={"ip": "198.51.100.7"}), "clb"),
         (having(ingress={"hostname": "shop.example.com"}), "clb"),
-        (having(ingress={"hostname": "nlb-1.cn-hangzhou.nlb.aliyuncs.com"}), "nlb"),
+        (having(ingress={"hostname": NLB_NAME}), "nlb"),
         (having(annotations={"id": "lb-1"}), "clb"),
         (having(annotations={"id": "nlb-1"}), "nlb"),
         (having(CLB_FINALIZER, annotations={"id": "nlb-1"}), "clb"),

@@ -69,6 +69,9 @@ def test_where_a_balancer_is_looked_for() -> None:
     assert succession.sought(service(HTTP), options_of(service(HTTP), CLB)) == ("",)
     assert succession.sought_of_former(recorded("lb-1"), CLB) == ("lb-1", "")
     assert succession.sought_of_former(named, CLB) == ("lb-mine", "")
+    exchanged = recorded("nlb-2")
+    exchanged.metadata.labels = {**(exchanged.metadata.labels or {}), CLB.naming.other_identity_label: "lb-1"}
+    assert succession.sought_of_former(exchanged, CLB) == ("nlb-2", "lb-1", "")
 
 
 def test_another_balancer_than_the_one_that_a_service_has_is_refused() -> None:
@@ -88,6 +91,32 @@ def test_no_balancer_is_made_in_place_of_one_that_was_not_found() -> None:
     assert "lb-mine, which annotation" in succession.absence(named, options_of(named, CLB), OWNER)
     name = CLB.naming.balancer_name(OWNER)
     assert f"{name} cannot be found" in succession.absence(reached, options_of(reached, CLB), OWNER)
+
+
+OWN_NAME = {"hostname": "web.example.com"}
+ELASTIC = {"address-type": "intranet", "external-ip-type": "eip"}
+
+
+@pytest.mark.parametrize(
+    ("label", "ingress", "annotations", "is_published"),
+    [
+        ("nlb-1", LoadBalancerIngress(ip=made().address), {}, True),
+        (made().identity, LoadBalancerIngress(ip="198.51.100.99"), {}, False),
+        (made().identity, LoadBalancerIngress(hostname="web.example.com"), OWN_NAME, True),
+        ("nlb-1", LoadBalancerIngress(hostname="web.example.com"), OWN_NAME, False),
+        (made().identity, LoadBalancerIngress(hostname="nlb-1.nlb.aliyuncs.com"), OWN_NAME, False),
+        (made().identity, LoadBalancerIngress(ip="198.51.100.99"), ELASTIC, True),
+        ("nlb-1", LoadBalancerIngress(ip="198.51.100.99"), ELASTIC, False),
+        (made().identity, LoadBalancerIngress(hostname="nlb-1.nlb.aliyuncs.com"), ELASTIC, False),
+    ],
+)
+def test_clients_are_sent_to_a_balancer_by_its_address_or_else_by_the_label(
+    label: str, ingress: LoadBalancerIngress, annotations: dict[str, str], is_published: bool
+) -> None:
+    """The label is written before the address."""
+    web = recorded(label, annotations=annotations)
+    web.status.loadBalancer.ingress = [ingress]
+    assert succession.is_published(web, model_of(web, BackendSnapshot([])), made()) is is_published
 
 
 def test_a_balancer_is_held_by_its_tags() -> None:

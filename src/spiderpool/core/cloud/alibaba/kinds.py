@@ -137,11 +137,19 @@ def _present_kind(service: Service) -> BalancerKind | None:
     held = [kind for kind in (CLB, NLB) if kind.naming.finalizer in (metadata.finalizers or ())]
     if len(held) == 1:
         return held[0]
+    if published := _published_kind(service):
+        return published
     if recorded := (metadata.labels or {}).get(IDENTITY_LABEL, ""):
         return _kind_by_identity(recorded)
-    if ingress := service.status.loadBalancer.ingress:
-        return NLB if any((each.hostname or "").endswith(NLB_DOMAIN) for each in ingress) else CLB
-    return next(iter(held), None)
+    return CLB if service.status.loadBalancer.ingress else next(iter(held), None)
+
+
+def _published_kind(service: Service) -> BalancerKind | None:
+    """The kind to whose balancer the Service's address leads; None: it has none, or it is a name of the user's own."""
+    ingress = service.status.loadBalancer.ingress or ()
+    if any((each.hostname or "").endswith(NLB_DOMAIN) for each in ingress):
+        return NLB
+    return CLB if any(each.ip for each in ingress) else None
 
 
 def _kind_of_lent(service: Service) -> BalancerKind | None:

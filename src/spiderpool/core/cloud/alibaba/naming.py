@@ -31,6 +31,8 @@ READINESS_GATE_PREFIX = "service.readiness.alibabacloud.com/"
 INJECTION_LABEL, INJECTED = "k8s.alibabacloud.com/pod-readiness-gate-inject", "enabled"
 """Label of a Namespace whose new pods get the gates of the Services that select them, and its value."""
 IDENTITY_LABEL = "service.k8s.alibaba/loadbalancer-id"
+OTHER_IDENTITY_LABEL = "cloud.spidernet.io/other-loadbalancer-id"
+"""Label of a Service that has balancers of two kinds: the identity of the one that clients do not use, or no longer."""
 OTHER_LEASE_NAMESPACE, OTHER_LEASE = "kube-system", "ccm"
 """The Lease by which Alibaba Cloud's own cloud controller manager elects a leader."""
 OTHER_LABEL = "service.beta.kubernetes.io/hash"
@@ -85,6 +87,7 @@ class Naming:
     names_protocol: bool
     """Whether names of listeners and groups contain the protocol."""
     identity_label: str = IDENTITY_LABEL
+    other_identity_label: str = OTHER_IDENTITY_LABEL
     reuse_tag: str = REUSE_TAG
     cluster_tag: str = CLUSTER_TAG
     our_tags: frozenset[str] = OUR_TAGS

@@ -35,7 +35,11 @@ class BalancerNaming(Protocol):
 
     @property
     def identity_label(self) -> str:
-        """Label of a Service: the identity of its balancer."""
+        """Label of a Service: the identity of its balancer; of two kinds, of the one that clients use."""
+
+    @property
+    def other_identity_label(self) -> str:
+        """Label of a Service that has balancers of two kinds: the identity of the other one."""
 
     @property
     def reuse_tag(self) -> str:

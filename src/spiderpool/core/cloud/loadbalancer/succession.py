@@ -67,6 +67,11 @@ def recorded_identity(service: Service, kind: BalancerKind) -> str:
     return (service.metadata.labels or {}).get(kind.naming.identity_label, "")
 
 
+def other_identity(service: Service, kind: BalancerKind) -> str:
+    """Returns the balancer that clients do not use yet, or no longer, by its label, while one is exchanged."""
+    return (service.metadata.labels or {}).get(kind.naming.other_identity_label, "")
+
+
 def sought(service: Service, options: BalancerOptions) -> tuple[str, ...]:
     """Returns the identities to look for in turn, for the balancer that a Service has and asks for; empty: by tags."""
     recorded = recorded_identity(service, options.kind)
@@ -74,8 +79,13 @@ def sought(service: Service, options: BalancerOptions) -> tuple[str, ...]:
 
 
 def sought_of_former(service: Service, kind: BalancerKind) -> tuple[str, ...]:
-    """Returns the same for a balancer that the Service no longer asks for: the label may name one that is gone."""
-    return tuple(dict.fromkeys((recorded_identity(service, kind) or options_of(service, kind)["id"], "")))
+    """Returns the same for a balancer that the Service no longer asks for: labels may name one that is gone.
+
+    Or one of another kind, which has taken its place or was to.
+    """
+    recorded, other = recorded_identity(service, kind), other_identity(service, kind)
+    named = [each for each in (recorded, other) if each] or [options_of(service, kind)["id"]]
+    return tuple(dict.fromkeys((*named, "")))
 
 
 def is_held(observed: ObservedLoadBalancer, kind: BalancerKind, owner: BalancerOwner) -> bool:
@@ -84,12 +94,19 @@ def is_held(observed: ObservedLoadBalancer, kind: BalancerKind, owner: BalancerO
 
 
 def is_published(service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> bool:
-    """Whether clients are sent to a balancer by the address on the Service, as far as that tells.
+    """Whether clients are sent to a balancer by the address on the Service.
 
-    A name of the user's own, or the address of an elastic IP, may lead to another one.
+    A name of the user's own, or the address of an elastic IP, tells nothing: then the label does, which is written
+    before the address.
     """
-    published = {each.ip or each.hostname for each in service.status.loadBalancer.ingress or ()}
-    return not model.hostname and bool(observed.address) and observed.address in published
+    ingress = service.status.loadBalancer.ingress or ()
+    if not model.hostname and observed.address in {each.ip or each.hostname for each in ingress}:
+        return bool(observed.address)
+    if recorded_identity(service, model.kind) != observed.identity:
+        return False
+    if model.hostname:
+        return any(each.hostname == model.hostname for each in ingress)
+    return model.by_elastic_ip and any(each.ip for each in ingress)
 
 
 def identity_fault(service: Service, options: BalancerOptions) -> str:
