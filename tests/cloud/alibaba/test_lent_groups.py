@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
+from spiderpool.core.cloud.loadbalancer.adoption import adapted
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.planning import plan, plan_removal, reuse_fault
@@ -89,3 +90,15 @@ async def test_a_group_that_was_made_for_a_service_is_not_lent(balanced: Simulat
     observed = await api_of(balanced, kind).find(desired.owner, identity, [lent])
     assert observed is not None
     assert "is no server group of yours" in (reuse_fault(desired, observed) or "")
+
+
+async def test_servers_wait_for_the_check_of_the_users_group(balanced: SimulatedCloud) -> None:
+    identity, lent, table = await lent_to_us(balanced, NLB)
+    slow = {"HealthCheckInterval": "50", "HealthyThreshold": "3"}
+    table.put(replace(table.get(lent), health={**table.get(lent).health, **slow}))
+    spec = spec_of(NLB)
+    spec["annotations"] = {"id": identity, "vgroup-port": f"{lent}:80"}
+    desired = model(balanced, HTTP, **spec)
+    observed = await api_of(balanced, NLB).find(desired.owner, identity, [lent])
+    assert observed is not None
+    assert adapted(desired, observed).settling == 3 * 50 + 1

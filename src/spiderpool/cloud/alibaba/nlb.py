@@ -216,7 +216,10 @@ class NetworkLoadBalancers:
         sent = {"ServerGroupIds": sorted(identities)}
         found = await all_objects(self._call, "ListServerGroups", sent, "ServerGroups")
         return [
-            lent_group(identity, await self._servers(identity), owner, NLB.naming)
+            replace(
+                lent_group(identity, await self._servers(identity), owner, NLB.naming),
+                settings=nlb_answers.group_settings_of(each),  # how its servers are checked
+            )
             for each in found
             if (identity := required(each, "ServerGroupId")) in identities
             and not NLB.naming.is_part_of_any(optional(each, "ServerGroupName"), owner.cluster)

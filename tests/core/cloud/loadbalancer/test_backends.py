@@ -19,7 +19,6 @@ from spiderpool.core.cloud.loadbalancer.backends import (
     pod_addresses,
     pod_backends,
     reported_enis,
-    settling_time,
     shared_out,
 )
 from spiderpool.core.cloud.loadbalancer.backends import families as backend_families
@@ -262,18 +261,6 @@ def test_pods_that_end_are_told_apart_and_their_enis_not_looked_for() -> None:
     found = of_pods([endpoints(("10.0.0.1", "a"), ("10.0.0.9", "b"), conditions=ENDING), endpoints(("10.0.0.2", "a"))])
     ready, ending = (BackendServer("eni-1", "eni", 80, 100, address) for address in ("10.0.0.2", "10.0.0.1"))
     assert found == PortBackends(frozenset({ready}), ending=frozenset({ending}))
-
-
-@pytest.mark.parametrize(
-    ("kind", "given", "seconds"),
-    [
-        ("clb", {}, 7.0),
-        ("nlb", {}, 11.0),
-        ("clb", {"healthy-threshold": "2", "health-check-interval": "10"}, 21.0),
-    ],
-)
-def test_how_long_a_balancer_takes_to_find_a_server_well(kind: str, given: dict[str, str], seconds: float) -> None:
-    assert settling_time(options(kind, given)) == seconds
 
 
 def test_pods_of_the_other_family_when_the_service_says_so() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from spiderpool.core.cloud.alibaba.annotations import BACKEND_TYPE
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
-from spiderpool.core.cloud.loadbalancer.backends import SETTLING_MARGIN, BackendSnapshot
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
+from spiderpool.core.cloud.loadbalancer.check_times import SETTLING_MARGIN
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.node_checks import (
     PORT,

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from math import prod
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.loadbalancer.annotations import Annotation
-from spiderpool.core.cloud.loadbalancer.backends import SETTLING_MARGIN
+from spiderpool.core.cloud.loadbalancer.check_times import present_parts, settling_time
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, substituted, with_options
 from spiderpool.core.cloud.loadbalancer.node_checks import without_node_check
@@ -65,7 +64,13 @@ def adapted(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBal
     Where others made the balancer, also with its present settings as far as no annotation says otherwise.
     """
     model = _with_present_names(_as_it_stays(as_it_is(model, observed), observed), observed)
-    return by_name(_adapted(model, observed), observed)
+    return _settled(by_name(_adapted(model, observed), observed), observed)
+
+
+def _settled(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBalancerModel:
+    """Returns the model with the time within which the present checks find a server well, and the desired ones."""
+    parts: list[Listener | ServerGroup] = [*model.listeners, *model.groups, *present_parts(observed, model.groups)]
+    return replace(model, settling=settling_time(model.options, parts))
 
 
 def _adapted(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBalancerModel:
@@ -80,14 +85,7 @@ def _adapted(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> LoadBa
         model = without_former(replace(model, settings=said), observed)
     listeners = tuple(_listener(listener, model, observed) for listener in model.listeners)
     groups = tuple(_group(group, model, observed) for group in model.groups)
-    settings = [each.settings for each in listeners] + [each.settings for each in groups]
-    checks = max((_checked_within(each, kind) for each in settings), default=0)
-    return replace(
-        model,
-        listeners=listeners,
-        groups=(*groups, *_present_idle_groups(model, observed)),
-        settling=max(model.settling, float(checks) + SETTLING_MARGIN),
-    )
+    return replace(model, listeners=listeners, groups=(*groups, *_present_idle_groups(model, observed)))
 
 
 def _present_idle_groups(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> Iterator[ServerGroup]:
@@ -178,15 +176,6 @@ def _group(group: ServerGroup, model: LoadBalancerModel, observed: ObservedLoadB
         return group
     settings = _said(lambda given: kind.group(protocol, given), options, kind.set_by.group, present.settings)
     return replace(group, settings=substituted(group.settings, kind.group(protocol, options), settings))
-
-
-def _checked_within(settings: Settings, kind: BalancerKind) -> int:
-    """Returns the seconds in which the health checks of a listener or a group find a new server well."""
-    numbers = dict.fromkeys(("healthy-threshold", "health-check-interval"), 0)
-    for parameter, suffix in (*kind.set_by.listener.items(), *kind.set_by.group.items()):
-        if suffix in numbers and settings.get(parameter, "").isdigit():
-            numbers[suffix] = int(settings[parameter])
-    return prod(numbers.values())
 
 
 def _said(

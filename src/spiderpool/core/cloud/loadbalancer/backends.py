@@ -29,8 +29,6 @@ DELETION_TAINT = "ToBeDeletedByClusterAutoscaler"
 VIRTUAL = "the pod with {} is on a virtual node, which is not supported: it is not made a server, but stays one"
 """What is said of the address of a pod on a virtual node."""
 MAX_WEIGHT = 100
-SETTLING_MARGIN = 1.0
-"""Seconds after which a server that was added is checked for the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,11 +240,6 @@ def pod_addresses(
     """Returns the addresses whose ENIs must be known for `pod_backends`."""
     wanted = families(options)
     return frozenset(address for port in ports for address, _, _ in _answering(port, slices, wanted))
-
-
-def settling_time(options: BalancerOptions) -> float:
-    """Returns the seconds within which a balancer finds a new server well."""
-    return int(options["healthy-threshold"]) * int(options["health-check-interval"]) + SETTLING_MARGIN
 
 
 @dataclass(slots=True)

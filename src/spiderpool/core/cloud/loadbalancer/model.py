@@ -12,10 +12,10 @@ from spiderpool.core.cloud.loadbalancer.backends import (
     eligible,
     node_backends,
     pod_backends,
-    settling_time,
     shared_out,
     virtual_pods,
 )
+from spiderpool.core.cloud.loadbalancer.check_times import settling_time
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, source_list_name, versions_of
 from spiderpool.core.cloud.loadbalancer.node_checks import QUESTION, with_node_check
 from spiderpool.core.cloud.loadbalancer.values import (
@@ -104,6 +104,7 @@ def build_model(
     owner, reuse, kind = owner_of(service, configuration), options["id"], options.kind
     name = options["name"] or kind.naming.balancer_name(owner)
     groups, unresolved, notes = _groups(service, options, snapshot, configuration)
+    listeners = tuple(_listeners(service, options, configuration))
     of_pods = ports_of_pods(service, options, configuration)
     of_nodes = [port for port in service.spec.ports or () if port not in of_pods]
     return LoadBalancerModel(
@@ -118,7 +119,7 @@ def build_model(
         settings={} if reuse else kind.settings(options, name),
         tags=_tags(options, owner),
         origin={} if reuse else kind.naming.origin_tags(owner),
-        listeners=tuple(_listeners(service, options, configuration)),
+        listeners=listeners,
         groups=groups,
         idle_groups=_groups(service, options, snapshot, configuration, idle=True)[0] if redirects(options) else (),
         manages_listeners=not reuse or options.on("force-override-listeners"),
@@ -129,12 +130,15 @@ def build_model(
         unresolved=unresolved,
         virtual=_virtual(of_nodes, options, snapshot),
         notes=notes if of_nodes or not of_pods else (),
-        settling=settling_time(options),
+        settling=settling_time(options, (*listeners, *groups)),
     )
 
 
 def with_options(model: LoadBalancerModel, options: BalancerOptions) -> LoadBalancerModel:
-    """Returns the model as other options have it; what its settings have beside those of its own options stays."""
+    """Returns the model as other options have it; what its settings have beside those of its own options stays.
+
+    So does its settling time.
+    """
     kind, former = model.kind, model.options
     protocols = {listener.group: listener.protocol for listener in model.listeners}
 
@@ -156,7 +160,6 @@ def with_options(model: LoadBalancerModel, options: BalancerOptions) -> LoadBala
             else replace(each, settings=changed(each.settings, kind.group, protocols[each.name]))
             for each in model.groups
         ),
-        settling=settling_time(options),
     )
 
 

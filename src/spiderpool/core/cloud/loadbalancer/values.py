@@ -123,7 +123,7 @@ ServerPlace: TypeAlias = tuple[str, ServerKey]
 
 @dataclass(frozen=True, slots=True)
 class ServerGroup:
-    """A server group. Groups that are not ours have neither settings nor servers."""
+    """A server group. Groups that are neither ours nor lent have neither settings nor servers."""
 
     name: str
     settings: Settings = field(default_factory=dict)
