@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.core.cloud.alibaba import clb, nlb
@@ -127,8 +128,9 @@ def _kind_without_class(service: Service, default: str) -> BalancerKind | None:
     annotations = service.metadata.annotations or {}
     if annotations.get(CLASS):  # of another controller, which may follow the annotation of the kind as well
         return None
-    named = CLB.annotations.values(annotations).get("type", "").lower()
-    return BY_NAME.get(named) or _present_kind(service) or _kind_of_lent(service) or BY_NAME[default]
+    return (
+        BY_NAME.get(_valid(annotations, "type")) or _present_kind(service) or _kind_of_lent(service) or BY_NAME[default]
+    )
 
 
 def _present_kind(service: Service) -> BalancerKind | None:
@@ -154,8 +156,15 @@ def _published_kind(service: Service) -> BalancerKind | None:
 
 def _kind_of_lent(service: Service) -> BalancerKind | None:
     """The kind of the user's balancer that a Service names."""
-    lent = CLB.annotations.values(service.metadata.annotations or {}).get("id", "")
+    lent = _valid(service.metadata.annotations or {}, "id")
     return _kind_by_identity(lent) if lent else None
+
+
+def _valid(annotations: Mapping[str, str], suffix: str) -> str:
+    """The value of an annotation that both kinds have, as its type reads it; empty when it is absent or not valid."""
+    with suppress(ValueError):
+        return CLB.annotations.known[suffix].type.read(CLB.annotations.values(annotations).get(suffix, ""))
+    return ""
 
 
 def _kind_by_identity(identity: str) -> BalancerKind:
