@@ -16,12 +16,15 @@ from spiderpool.cloudcontroller.service_state import ServiceStates
 from spiderpool.core.cloud.loadbalancer import planning, succession
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, read_options, wants_balancer
 from spiderpool.core.cloud.loadbalancer.model import lent_groups, owner_of
-from spiderpool.core.cloud.loadbalancer.steps import DeleteSourceList
+from spiderpool.core.cloud.loadbalancer.steps import DeleteGroup, DeleteSourceList
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, BalancerOwner, ObservedLoadBalancer
 from spiderpool.errors import NotReady
 from spiderpool.kube import finalizers
 from spiderpool.kube.client import NotFound
 from spiderpool.telemetry import LOAD_BALANCER_REFUSALS
+
+LEFT_OVER = (DeleteGroup, DeleteSourceList)
+"""Steps that may be all that is left to do for a Service, while others use what they delete."""
 
 
 class BalancerRemoval:
@@ -80,8 +83,8 @@ class BalancerRemoval:
         self._check_consent(service, kind, observed)
         steps = planning.plan_removal(kind, owner, observed, preserve=preserve)
         undoing = self._effects.carry_out(service, kind, steps, observed)
-        are_lists = all(isinstance(step, DeleteSourceList) for step in steps)
-        await (self._unless_in_use(service, undoing) if are_lists else undoing)
+        are_left_over = all(isinstance(step, LEFT_OVER) for step in steps)
+        await (self._unless_in_use(service, undoing) if are_left_over else undoing)
         is_own, was_preserved = kind.naming.is_own(observed, owner), kind.naming.is_preserved(observed, owner)
         if preserve and (is_own or was_preserved):
             what, reason = "was preserved", event_reasons.PRESERVED_LOAD_BALANCER

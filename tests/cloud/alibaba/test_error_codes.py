@@ -36,6 +36,7 @@ pytestmark = pytest.mark.unit
         ("InvalidOperation.InvalidEniState", 403, CloudConflict),
         ("Operation.Conflict", 409, CloudConflict),
         ("IdempotentFailed", 400, CloudConflict),
+        ("RspoolVipExist", 400, CloudConflict),
         ("Throttling", 400, Throttled),
         ("Throttling.User", 400, Throttled),
         ("Throttling.Api", 400, Throttled),

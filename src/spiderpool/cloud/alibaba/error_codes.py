@@ -61,6 +61,7 @@ MEANINGS: tuple[tuple[type[CloudError], tuple[str, ...]], ...] = (
             "*VServerGroupProcessing",
             "ResourceInUse.serverGroup",
             "ResourceInUse.ServerGroup",
+            "RspoolVipExist",
             "*ResourceInOperating*",
             "*ListenerStatusNotSupport",
             "*LastTaskNotFinished",
