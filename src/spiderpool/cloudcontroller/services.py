@@ -37,6 +37,7 @@ from spiderpool.core.cloud.loadbalancer import (
     settling,
     succession,
 )
+from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.check_steps import outdated_checks
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of
@@ -367,17 +368,24 @@ class ServiceReconciler:
         """
         for kind in held:
             options = options_of(service, kind)
-            is_valid = checking.are_backends_valid(service, options, self._configuration)
-            has_any = self._finder.is_recorded(service, kind)
-            observed = await self._finder.held(service, options) if is_valid or not has_any else None
-            if observed is None and not has_any:
+            observed = await self._finder.held(service, options)
+            if observed is None and not self._finder.is_recorded(service, kind):
                 await self._backends.release_gates(service, kind)
-            elif observed is not None and is_valid:
+            elif observed is not None and not checking.are_backends_valid(service, options, self._configuration):
+                await self._mend_checks(service, options, observed)
+            elif observed is not None:
                 snapshot = await self._backends.snapshot(service, options)
                 model = build_model(service, options, snapshot, self._configuration)
                 refused = self._refused_groups(service, options, model, observed)
                 model = adoption.adapted(model, observed)
                 await self._carry_out(service, model, observed, only_backends_beside=refused)
+
+    async def _mend_checks(self, service: Service, options: BalancerOptions, observed: ObservedLoadBalancer) -> None:
+        """Has no balancer ask nodes at a port that is gone, whatever servers the Service is to have."""
+        model = build_model(service, options, BackendSnapshot(), self._configuration)
+        if steps := [*outdated_checks(model, observed)]:
+            self._states.of(service.key).applied = None
+            await self._effects.carry_out(service, options.kind, steps, observed)
 
     def _refused_groups(
         self, service: Service, options: BalancerOptions, model: LoadBalancerModel, observed: ObservedLoadBalancer
@@ -485,6 +493,10 @@ class ServiceReconciler:
         self, service: Service, model: LoadBalancerModel, formers: Sequence[BalancerKind]
     ) -> ObservedLoadBalancer:
         """Creates the balancer, records its identity at once, and reads it back; the caller plans the other steps."""
+        for options in (options_of(service, former) for former in formers):  # they serve until the new one does
+            with suppress(CloudError):  # they are looked at again afterwards
+                if (held := await self._finder.held(service, options)) is not None:
+                    await self._mend_checks(service, options, held)
         granted, leaving = self._grants.of(model.owner.namespace), _leaving(service, formers)
         async with self._limits.place(service, model.kind, granted, leaving) as unlisted:
             self._states.record(service, event_reasons.LOAD_BALANCERS_NOT_LISTED, *unlisted)

@@ -35,6 +35,13 @@ def network(annotations: dict[str, str] | None = None, **spec: Any) -> LoadBalan
     return model_of(service(HTTP, annotations=given, **NETWORK, **spec), SNAPSHOT)
 
 
+def asked_by(kind: Any, port: dict[str, Any], snapshot: BackendSnapshot = SNAPSHOT, **spec: Any) -> LoadBalancerModel:
+    """The same as `classic` or `network` for another port or snapshot."""
+    if kind is network:
+        spec = {**spec, **NETWORK, "annotations": {"zone-maps": "h:v,i:w", **spec.get("annotations", {})}}
+    return model_of(service(port, **spec), snapshot)
+
+
 def made(model: LoadBalancerModel) -> ObservedLoadBalancer:
     return reached(model, None)
 
@@ -135,6 +142,145 @@ def test_a_port_that_is_gone_is_asked_no_more_although_the_service_must_be_corre
     after = carried_out([step], made(model(**LOCAL)))
     assert after is not None
     assert [*outdated_checks(wanted, after)] == []
+
+
+def asks(observed: ObservedLoadBalancer) -> list[str]:
+    """The ports at which a balancer asks servers, of listeners or groups."""
+    settings = [each.settings for each in observed.listeners] + [each.settings for each in observed.groups]
+    return [value for each in settings for key, value in each.items() if key.endswith("HealthCheckConnectPort")]
+
+
+def after(steps: Any, observed: ObservedLoadBalancer) -> ObservedLoadBalancer:
+    found = carried_out(steps, observed)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("enis", [{}, {"10.0.0.1": "eni-1"}], ids=["unknown", "known"])
+@pytest.mark.parametrize("model", [classic, network])
+def test_nodes_that_serve_until_pods_can_are_asked_no_more_at_a_port_that_is_gone(
+    model: Any, enis: dict[str, str]
+) -> None:
+    wanted = asked_by(model, HTTP, snapshot=replace(SNAPSHOT, enis=enis), annotations=PODS)
+    before = made(model(**LOCAL))
+    steps = plan(wanted, before)
+    assert isinstance(steps[0], SetListener | SetGroup)
+    middle = after(steps, before)
+    assert middle.listeners[0].group == before.listeners[0].group
+    assert not {"31999", "31000"} & {*asks(middle)}
+    unsettled = {(group.name, server.key) for group in middle.groups for server in group.servers}
+    assert plan(wanted, middle, unsettled) == ()
+
+
+@pytest.mark.parametrize("model", [classic, network])
+def test_nodes_that_serve_until_others_can_are_asked_at_the_port_that_there_is(model: Any) -> None:
+    before = made(model(**LOCAL))
+    wanted = asked_by(model, {"port": 80, "nodePort": 30999}, **{**LOCAL, "healthCheckNodePort": 31000})
+    steps = plan(wanted, before)
+    assert {*asks(after(steps, before))} == {"31000"}
+    assert len([step for step in steps if isinstance(step, SetListener)]) == (1 if model is classic else 0)
+
+
+def test_a_listener_that_cannot_be_changed_yet_is_asked_no_more_at_a_port_that_is_gone() -> None:
+    before = made(classic(**LOCAL))
+    wanted = model_of(
+        service(HTTP, annotations={**PODS, "protocol-port": "http:80"}),
+        BackendSnapshot(SNAPSHOT.nodes, SNAPSHOT.slices),
+    )
+    steps = plan(wanted, before)
+    assert [str(each) for each in steps if isinstance(each, SetListener)] == [
+        "change listener tcp/80: HealthCheckConnectPort 31999 → -520, HealthyThreshold 2 → 3, "
+        "UnhealthyThreshold 5 → 3, HealthCheckType http → tcp"
+    ]
+    assert after(steps, before).listeners[0].protocol == "tcp"
+
+
+def test_a_listener_that_goes_now_is_not_changed_before() -> None:
+    before = made(model_of(service(HTTP, {"port": 81, "nodePort": 30081}, **LOCAL), SNAPSHOT))
+    changed = [step.listener.port for step in plan(classic(), before) if isinstance(step, SetListener)]
+    assert changed == [80]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        (classic, {"health-check-switch": "off"}),
+        (classic, {"protocol-port": "http:80"}),
+        (classic, {"protocol-port": "http:80", "health-check-flag": "on"}),
+        (classic, PODS),
+        (classic, {"default-weight": "101"}),
+        (classic, {"health-check-type": "udp"}),
+        (network, {"health-check-flag": "off"}),
+        (network, {"protocol-port": "tcpssl:80", "cert-id": "c"}),
+        (network, {"server-group-type": "ip"}),
+        (network, PODS),
+        (network, {"default-weight": "101"}),
+    ],
+)
+def test_whatever_the_service_asks_for_no_port_that_is_gone_is_asked(kind: Any, given: dict[str, str]) -> None:
+    before = made(kind(**LOCAL))
+    steps = [*outdated_checks(kind(given), before)]
+    assert len(steps) == 1
+    found = after(steps, before)
+    off = {each.settings.get("HealthCheckSwitch") for each in found.listeners} | {
+        each.settings.get("HealthCheckConfig.HealthCheckEnabled") for each in found.groups
+    }
+    is_off = any("off" in value for key, value in given.items() if "health" in key)
+    assert bool({"off", "false"} & off) == is_off
+    assert is_off or {*asks(found)} == {"-520" if kind is classic else "0"}
+    assert [*outdated_checks(kind(given), found)] == []
+
+
+def test_a_port_that_the_service_gives_up_meanwhile_is_looked_at_as_well() -> None:
+    before = made(classic(**LOCAL))
+    other = model_of(service({"port": 81, "nodePort": 30081}), SNAPSHOT)
+    assert [step.listener.port for step in outdated_checks(other, before) if isinstance(step, SetListener)] == [80]
+    theirs = replace(before.listeners[0], description="by hand")
+    assert [*outdated_checks(other, replace(before, listeners=(theirs,)))] == []
+
+
+def test_a_check_that_the_service_asks_for_stays_though_an_annotation_about_it_is_wrong() -> None:
+    own = {"health-check-type": "http", "health-check-connect-port": "10256", "health-check-uri": "/healthz"}
+    before = made(classic(own))
+    (step,) = outdated_checks(classic({**own, "health-check-connect-port": "1025600"}), before)
+    assert isinstance(step, SetListener)
+    asked = step.listener.settings
+    assert (asked["HealthCheckType"], asked["HealthCheckConnectPort"]) == ("tcp", "-520"), "servers answer there"
+    for wrong in ({"scheduler": "xx"}, {"health-check-interval": "xx"}, {"health-check-switch": "off"}):
+        assert [*outdated_checks(classic({**own, **wrong}), before)] == []
+    pods = made(classic({**own, **PODS}))
+    assert [*outdated_checks(classic(PODS), pods)] == [], "they have no such port"
+
+
+def test_where_it_gets_its_traffic_a_server_can_be_asked_for_the_same() -> None:
+    own = {"health-check-type": "http", "health-check-uri": "/healthz"}
+    for given in ({}, {"health-check-switch": "off"}):
+        assert [*outdated_checks(classic(given), made(classic(own)))] == []
+
+
+def test_with_the_check_all_is_sent_that_the_rest_of_a_listener_needs() -> None:
+    """A listener that keeps clients, or lets some in alone, cannot be changed without saying how."""
+    cookie = {"sticky-session": "on", "sticky-session-type": "server", "cookie": "c"}
+    given = {"protocol-port": "http:80", "health-check-flag": "on", "acl-status": "on", "acl-id": "acl-1", **cookie}
+    usual = {"protocol-port": "http:80", "health-check-flag": "on"}
+    (step,) = outdated_checks(classic(usual), made(classic(given, **LOCAL)))
+    assert isinstance(step, SetListener)
+    sent = {"StickySession": "on", "StickySessionType": "server", "Cookie": "c", "AclStatus": "on", "AclId": "acl-1"}
+    assert step.listener.settings.items() >= sent.items()
+    assert {each.parameter for each in step.changes} <= {
+        "HealthCheckConnectPort",
+        "HealthyThreshold",
+        "UnhealthyThreshold",
+        "HealthCheckURI",
+    }
+
+
+def test_a_port_that_there_is_stays_asked_whatever_the_service_asks_for() -> None:
+    assert [*outdated_checks(classic(PODS, **LOCAL), made(classic(**LOCAL)))] == []
+    off = made(classic(**LOCAL))
+    (listener,) = off.listeners
+    listener = replace(listener, settings={**listener.settings, "HealthCheckSwitch": "off"})
+    assert [*outdated_checks(classic(), replace(off, listeners=(listener,)))] == []
 
 
 def test_other_checks_wait_for_the_correction() -> None:

@@ -48,7 +48,7 @@ def test_switches_and_lists() -> None:
 def test_a_value_that_is_not_valid_is_a_fault_and_not_given() -> None:
     options = read({"bandwidth": "many"})
     assert options.faults == (f"annotation {PREFIX}bandwidth must be a whole number, 1–5120 Mbit/s, not 'many'",)
-    assert (options.given, options.backends_valid) == ({}, True)
+    assert (options.given, options.backends_valid, [*options.unread]) == ({}, True, ["bandwidth"])
     assert not read({"default-weight": "many"}).backends_valid
 
 

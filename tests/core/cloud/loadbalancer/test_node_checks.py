@@ -162,3 +162,5 @@ def test_a_check_alone_leaves_all_other_settings() -> None:
     desired = {"HealthCheckConnectPort": "-520", "AclStatus": "off", "AclId": "acl-1", "HealthCheckType": "tcp"}
     expected = {"HealthCheckConnectPort": "-520", "AclStatus": "on", "HealthCheckType": "tcp"}
     assert with_check_alone(present, desired, CLB.set_by.listener) == expected
+    off = {"HealthCheckSwitch": "off"}
+    assert with_check_alone({**present, "HealthCheckSwitch": "on"}, off, CLB.set_by.listener) == off

@@ -257,6 +257,8 @@ class BalancerOptions:
     """Ranges whose clients alone are admitted, by a list of ours that `given` names; none: it has no such list."""
     ranges: frozenset[str] = frozenset()
     """All ranges that the Service lists, whatever the IP versions of its balancer's addresses."""
+    unread: frozenset[str] = frozenset()
+    """Suffixes of the annotations whose value is not valid."""
     defaults: Mapping[str, str] = field(default_factory=dict)
     """Suffix → what this Service has by default, instead of the default of the annotation."""
 
@@ -360,14 +362,15 @@ def read_options(annotations: Mapping[str, str], kind: BalancerKind) -> Balancer
     values = table.values(annotations)
     given: dict[str, str] = {}
     faults: list[str] = []
-    backends_valid = True
+    unread: set[str] = set()
     for suffix, text in sorted(values.items()):
         if known := table.known.get(suffix):
             try:
                 given[suffix] = known.type.read(text)
             except ValueError as error:
                 faults.append(f"annotation {table.prefix}{suffix} {error}, not {text!r}")
-                backends_valid = backends_valid and suffix not in table.backend_suffixes
+                unread.add(suffix)
+    backends_valid = not unread & table.backend_suffixes
     remarks = list(table.remarks(values))
     for suffix, required in table.requirements.items():
         if suffix in given and required not in given:
@@ -382,4 +385,4 @@ def read_options(annotations: Mapping[str, str], kind: BalancerKind) -> Balancer
         faults.append(f"annotation {choice.name} must be {allowed}, not {backend!r}")
         backends_valid = False
     pods = None if backend is None else backend == choice.pods
-    return BalancerOptions(kind, given, pods, tuple(remarks), tuple(faults), backends_valid)
+    return BalancerOptions(kind, given, pods, tuple(remarks), tuple(faults), backends_valid, unread=frozenset(unread))

@@ -75,6 +75,8 @@ class LoadBalancerModel:
     """Addresses of pods on virtual nodes: those that are servers stay, no others are added."""
     notes: tuple[str, ...] = ()
     """Nodes that are no backends, and why."""
+    health_check_port: int = 0
+    """Port at which nodes say whether they have ready pods, `spec.healthCheckNodePort`; 0: there is none."""
     settling: float = 0.0
     """Seconds within which the balancer finds a new server well."""
 
@@ -100,7 +102,7 @@ def build_model(
     service: Service, options: BalancerOptions, snapshot: BackendSnapshot, configuration: BalancerConfiguration
 ) -> LoadBalancerModel:
     """Returns the balancer that a Service without faults should have."""
-    options = checked_options(service, options, configuration)
+    port, options = node_check_port(service), checked_options(service, options, configuration)
     owner, reuse, kind = owner_of(service, configuration), options["id"], options.kind
     name = options["name"] or kind.naming.balancer_name(owner)
     groups, unresolved, notes = _groups(service, options, snapshot, configuration)
@@ -130,6 +132,7 @@ def build_model(
         unresolved=unresolved,
         virtual=_virtual(of_nodes, options, snapshot),
         notes=notes if of_nodes or not of_pods else (),
+        health_check_port=port,
         settling=settling_time(options, (*listeners, *groups)),
     )
 
@@ -182,8 +185,14 @@ def checked_options(
     service: Service, options: BalancerOptions, configuration: BalancerConfiguration
 ) -> BalancerOptions:
     """Returns the options, with the health check that asks nodes where the Service has one."""
-    port = service.spec.healthCheckNodePort
+    port = node_check_port(service)
     return with_node_check(options, port) if port and has_node_check(service, options, configuration) else options
+
+
+def node_check_port(service: Service) -> int:
+    """Returns the port at which nodes say whether they have ready pods of a Service; 0: there is none."""
+    is_local = service.spec.externalTrafficPolicy == "Local"
+    return (service.spec.healthCheckNodePort or 0) if is_local else 0
 
 
 def has_node_check(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> bool:
@@ -192,9 +201,7 @@ def has_node_check(service: Service, options: BalancerOptions, configuration: Ba
     Servers of others, in a group of the user's, have no such port.
     """
     is_open = not lent_groups(options) and not QUESTION & options.given.keys()
-    return (
-        service.spec.externalTrafficPolicy == "Local" and is_open and not ports_of_pods(service, options, configuration)
-    )
+    return bool(node_check_port(service)) and is_open and not ports_of_pods(service, options, configuration)
 
 
 def annotated_protocols(options: BalancerOptions) -> Iterator[tuple[int, str]]:

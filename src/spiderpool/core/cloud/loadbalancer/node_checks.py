@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from spiderpool.core.cloud.loadbalancer.check_times import SWITCHES
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerOptions
 from spiderpool.core.cloud.loadbalancer.values import Listener, Settings
 
@@ -25,6 +26,8 @@ NODE_CHECK: Mapping[str, str] = {
     "unhealthy-threshold": "5",
 }
 """What such a check is by default, beside its port."""
+CHECK = QUESTION | NODE_CHECK.keys() | SWITCHES
+"""Annotations that say whether, what and how often a check asks."""
 
 
 def with_node_check(options: BalancerOptions, port: int) -> BalancerOptions:
@@ -60,8 +63,8 @@ def with_present_check(listener: Listener, present: Listener, options: BalancerO
 
 
 def with_check_alone(present: Settings, desired: Settings, sources: Mapping[str, str]) -> Settings:
-    """Returns present settings with the desired check, as far as there are desired ones."""
-    checks = _of_check(sources)
+    """Returns present settings with the desired check, which may be none, as far as there are desired ones."""
+    checks = {parameter for parameter, suffix in sources.items() if suffix in CHECK}
     return {
         parameter: value if parameter in checks else present[parameter]
         for parameter, value in desired.items()

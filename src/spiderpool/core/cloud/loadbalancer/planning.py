@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from spiderpool.core.cloud.loadbalancer import source_lists, tagging
 from spiderpool.core.cloud.loadbalancer.adoption import adapted, is_adopted, servers_of_others
-from spiderpool.core.cloud.loadbalancer.check_steps import changes_check
+from spiderpool.core.cloud.loadbalancer.check_steps import changes_check, is_outdated, outdated_meanwhile
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.node_checks import with_present_check
@@ -77,11 +77,13 @@ def plan_adapted(
     model = replace(model, groups=tuple(_with_ending(group, model, present, unsettled) for group in model.groups))
     settings, listeners = [*_balancer(model, present)], [*_listeners(model, present, unsettled)]
     checks = [step for step in listeners if changes_check(step, model.kind)]
+    groups = [*_fill_groups(model, present)]
     steps = (
         *source_lists.changes(model, present),
         *(step for step in settings if source_lists.is_admission(step, model.kind)),
+        *outdated_meanwhile(model, present, (*listeners, *groups)),
         *checks,
-        *_fill_groups(model, present),
+        *groups,
         *(step for step in listeners if step not in checks),
         *_remove_servers(model, present, unsettled),
         *_stale_groups(model, present, unsettled),
@@ -299,8 +301,9 @@ def _listeners(
         present = observed.listener(*listener.key)
         if present is not None and present in staying_listeners:
             if observed.group(present.group) and not _must_be_replaced(model.kind, present, listener):
-                staying_listener = with_present_check(listener, present, model.options)
-                yield from _change(present, replace(staying_listener, group=present.group))
+                is_wrong = is_outdated(present, model, observed)
+                checked = listener if is_wrong else with_present_check(listener, present, model.options)
+                yield from _change(present, replace(checked, group=present.group))
         elif present is not None and present.key not in leaving:
             yield from _change(present, listener)
         elif not any(each.overlaps(listener) for each in staying_listeners):
