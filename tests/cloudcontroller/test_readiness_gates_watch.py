@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from spiderpool.api.core_v1 import Node, ObjectReference
+from spiderpool.api.core_v1 import ObjectReference
 from spiderpool.api.discovery_v1 import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.pod_readiness import GatedPod
@@ -16,7 +16,7 @@ from spiderpool.cloudcontroller.pod_reader import PodReader
 from spiderpool.cloudcontroller.readiness_gates import ReadinessGates
 from spiderpool.core.cloud.alibaba.kinds import CLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
-from spiderpool.core.cloud.loadbalancer.gates import places
+from spiderpool.core.cloud.loadbalancer.gates import PodNodes, places
 from tests.core.pretend_balancers import model_of, options, service
 from tests.support.api_server import ApiServer, Fault
 from tests.support.eventually import eventually
@@ -36,9 +36,7 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
         yield found
 
 
-def no_node(_: str) -> Node | None:
-    """No node is known."""
-    return None
+NO_NODES = PodNodes((), lambda _: None)
 
 
 def gated(name: str, gate: str, *true: str) -> GatedPod:
@@ -83,7 +81,7 @@ async def test_a_service_is_reconciled_again_only_when_containers_have_become_re
     async with server.client() as client:
         gates = ReadinessGates(client, PodReader(client), notified.append)
         found = slices(server, "waits")
-        assert await gates.admit(WEB, options("clb", {}), found, no_node) == found
+        assert await gates.admit(WEB, options("clb", {}), found, NO_NODES) == found
         async with running(gates.run()):
             await eventually(lambda: server.requests["get"] > 5)
             assert notified == []
@@ -91,7 +89,7 @@ async def test_a_service_is_reconciled_again_only_when_containers_have_become_re
             await eventually(lambda: notified == ["default/web"])
             looks = server.requests["get"]
             put(server, "waits")
-            admitted = await gates.admit(WEB, options("clb", {}), slices(server, "waits"), no_node)
+            admitted = await gates.admit(WEB, options("clb", {}), slices(server, "waits"), NO_NODES)
             await eventually(lambda: server.requests["get"] > looks + 3)
             assert not any(each.ready for item in admitted for each in item.endpoints or ())
             assert notified == ["default/web"]
@@ -103,13 +101,13 @@ async def test_pods_are_looked_at_in_turn_and_no_more_than_some_at_a_time(server
         put(server, name)
     async with server.client() as client:
         gates = ReadinessGates(client, PodReader(client), pytest.fail)
-        await gates.admit(WEB, options("clb", {}), slices(server, *names), no_node)
+        await gates.admit(WEB, options("clb", {}), slices(server, *names), NO_NODES)
         before = server.requests["get"]
         assert [await gates.look("default/web", 3) for _ in range(2)] == [3, 3]
         assert server.requests["get"] == before + 6
         notified: list[str] = []
         gates = ReadinessGates(client, PodReader(client), notified.append)
-        await gates.admit(WEB, options("clb", {}), slices(server, *names), no_node)
+        await gates.admit(WEB, options("clb", {}), slices(server, *names), NO_NODES)
         put(server, "waits-4", "ContainersReady")
         await gates.look("default/web", 3)
         assert notified == []
@@ -129,9 +127,9 @@ async def test_one_service_with_many_pods_keeps_no_other_waiting(
     async with server.client() as client:
         notified: list[str] = []
         gates = ReadinessGates(client, PodReader(client), notified.append)
-        await gates.admit(WEB, options("clb", {}), slices(server, *names), no_node)
+        await gates.admit(WEB, options("clb", {}), slices(server, *names), NO_NODES)
         server.put(gated("other", "service.readiness.alibabacloud.com/other"))
-        await gates.admit(other, options("clb", {}), slices(server, "other"), no_node)
+        await gates.admit(other, options("clb", {}), slices(server, "other"), NO_NODES)
         server.put(gated("other", "service.readiness.alibabacloud.com/other", "ContainersReady"))
         async with running(gates.run()):
             await eventually(lambda: notified == ["default/other"])
@@ -141,7 +139,7 @@ async def test_a_pod_that_is_gone_is_looked_at_no_more(server: ApiServer) -> Non
     put(server, "waits")
     async with server.client() as client:
         gates = ReadinessGates(client, PodReader(client), pytest.fail)
-        await gates.admit(WEB, options("clb", {}), slices(server, "waits", "gone"), no_node)
+        await gates.admit(WEB, options("clb", {}), slices(server, "waits", "gone"), NO_NODES)
         server.remove(server.stored(GatedPod)["default/waits"])
         before = server.requests["get"]
         await gates.look("default/web")
@@ -154,7 +152,7 @@ async def test_a_condition_that_could_not_be_written_is_written_later(server: Ap
     put(server, "waits", "ContainersReady")
     async with server.client() as client:
         gates = ReadinessGates(client, PodReader(client), pytest.fail)
-        admitted = await gates.admit(WEB, options("clb", {}), slices(server, "waits"), no_node)
+        admitted = await gates.admit(WEB, options("clb", {}), slices(server, "waits"), NO_NODES)
         model = model_of(WEB, BackendSnapshot((), admitted, {"10.0.0.1": "eni-1"}))
         server.inject(Fault("patch", times=20, status=503))
         await gates.open(WEB, model, places(model.groups) if has_server else ())
@@ -171,7 +169,7 @@ async def test_without_a_balancer_all_pods_are_let_go(server: ApiServer) -> None
     put(server, "open", GATE)
     async with server.client() as client:
         gates = ReadinessGates(client, PodReader(client), pytest.fail)
-        await gates.admit(WEB, options("clb", {}), slices(server, "starting", "waits", "open"), no_node)
+        await gates.admit(WEB, options("clb", {}), slices(server, "starting", "waits", "open"), NO_NODES)
         await gates.release(WEB, CLB, slices(server, "starting", "waits", "open"))
         assert [is_open(server, name) for name in ("starting", "waits", "open")] == [True, True, True]
         assert server.requests["patch"] == 2

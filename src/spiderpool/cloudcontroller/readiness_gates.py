@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 
-from spiderpool.api.core_v1 import Node, ObjectReference, Service
+from spiderpool.api.core_v1 import ObjectReference, Service
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.pod_readiness import GatedPod
 from spiderpool.cloudcontroller.pod_reader import PodReader
 from spiderpool.core.cloud.loadbalancer import gates
-from spiderpool.core.cloud.loadbalancer.gates import CONTAINERS_READY, ClosedPod
+from spiderpool.core.cloud.loadbalancer.gates import CONTAINERS_READY, ClosedPod, PodNodes
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.values import ServerPlace
@@ -98,7 +98,7 @@ class ReadinessGates:
         service: Service,
         options: BalancerOptions,
         slices: Sequence[EndpointSlice],
-        node_of: Callable[[str], Node | None],
+        nodes: PodNodes,
     ) -> Sequence[EndpointSlice]:
         """Returns the slices with the pods as ready that are only kept from it by the gate of this Service."""
         self._closed.pop(service.key, None)
@@ -106,9 +106,7 @@ class ReadinessGates:
         states = gates.gate_states(await self._read(service, slices, watched), watched.gate)
         self._without[service.key] |= states.without
         watched.unready.update({pod.metadata.uid or "": pod.name for pod in states.waiting})
-        self._closed[service.key] = [
-            ClosedPod(pod, gates.reached_by(pod, service, slices, options, node_of)) for pod in states.closed
-        ]
+        self._closed[service.key] = [gates.closed_pod(pod, service, slices, options, nodes) for pod in states.closed]
         self._watched[service.key] = watched
         return gates.with_admitted(slices, states.admitted)
 

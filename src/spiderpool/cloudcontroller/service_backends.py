@@ -13,8 +13,9 @@ from spiderpool.cloudcontroller.readiness_gates import ReadinessGates
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
 from spiderpool.core.cloud.loadbalancer import backends
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
+from spiderpool.core.cloud.loadbalancer.gates import PodNodes
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
-from spiderpool.core.cloud.loadbalancer.model import ports_of_pods
+from spiderpool.core.cloud.loadbalancer.model import ports_of_pods, redirects
 from spiderpool.core.cloud.loadbalancer.values import BackendServer, BalancerConfiguration
 
 
@@ -51,9 +52,16 @@ class ServiceBackends:
         """Returns the nodes, the Service's endpoints and, where pods are the servers, the ENIs of their addresses."""
         listed = self._slices.get(service.key)
         self._former.note(service, listed)
-        slices = await self._gates.admit(service, options, listed, self._nodes.get)
+        ports = ports_of_pods(service, options, self._configuration)
+        redirecting = redirects(options)  # these have no servers
+        of_nodes = [
+            port
+            for port in service.spec.ports or ()
+            if port.nodePort and port not in ports and port.port not in redirecting
+        ]
+        slices = await self._gates.admit(service, options, listed, PodNodes(of_nodes, self._nodes.get))
         enis: Mapping[str, str] = {}
-        if ports := ports_of_pods(service, options, self._configuration):
+        if ports:
             enis = await self._enis_of(backends.pod_addresses(ports, slices, options))
         return BackendSnapshot(self._nodes.items(), slices, enis)
 

@@ -15,6 +15,7 @@ from spiderpool.core.cloud.loadbalancer.backends import (
     PortBackends,
     eligible,
     exclusion,
+    may_become_backend,
     node_backends,
     pod_addresses,
     pod_backends,
@@ -74,6 +75,25 @@ ENDING = {"ready": False, "serving": True, "terminating": True}
 )
 def test_which_nodes_are_backends(requested: Node, annotations: dict[str, str], reason: str | None) -> None:
     assert exclusion(requested, options("clb", annotations)) == reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "requested", "expected"),
+    [
+        ("clb", {}, node("a", ready=False), True),
+        ("clb", {}, node("a", providerID=None), True),
+        ("clb", {}, node("a", providerID="ack-hybrid://x.y"), False),
+        ("clb", {}, node("a", labels={"node-role.kubernetes.io/master": ""}), False),
+        ("clb", {"backend-label": "role=edge"}, node("a"), False),
+        ("nlb", {"server-group-type": "ip"}, node("a", providerID="ack-hybrid://x.y"), True),
+        ("nlb", {"server-group-type": "ip"}, node("without"), True),
+        ("nlb", {"server-group-type": "ip", "backend-ip-version": "dualstack"}, node("a"), True),
+    ],
+)
+def test_which_nodes_become_backends_by_themselves(
+    kind: str, given: dict[str, str], requested: Node, *, expected: bool
+) -> None:
+    assert may_become_backend(requested, options(kind, given)) is expected
 
 
 @pytest.mark.parametrize(

@@ -8,22 +8,24 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.core_v1 import ObjectReference, Service
+from spiderpool.api.core_v1 import Node, ObjectReference, Service
 from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.pod_readiness import GatedPod
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB, kind_of
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.gates import (
     ClosedPod,
+    PodNodes,
     candidates,
     closed_gates,
+    closed_pod,
     gate_states,
     gates_of,
     places,
-    reached_by,
     served,
     with_admitted,
 )
+from spiderpool.core.cloud.loadbalancer.kinds import options_of
 from spiderpool.core.cloud.loadbalancer.planning import only_backends, plan
 from spiderpool.core.cloud.loadbalancer.values import ServerGroup
 from tests.core.pretend_balancers import (
@@ -189,10 +191,90 @@ def test_with_nodes_as_servers_a_pod_is_reached_by_its_node_or_by_any(
     (group,) = model.groups
     there = {(group.name, server.key) for server in group.servers if server.identity in present}
     waiting = pod("uid-10.0.0.1", "ContainersReady")
-    names = reached_by(waiting, requested, slices, options("clb", {}), nodes.get)
-    assert names == {"10.0.0.1", *(["i-a"] if policy == "Local" else [])}
-    each = ClosedPod(waiting, names)
+    each = closed_pod(waiting, requested, slices, options("clb", {}), PodNodes(requested.spec.ports or (), nodes.get))
+    own = frozenset({"i-a"} if policy == "Local" else ())
+    assert (each.reached_by, each.nodes) == (own | {"10.0.0.1"}, own)
     assert served([each], model, there) == (([each], []) if is_served else ([], [each]))
+
+
+EXCLUDED: dict[str, Any] = {"labels": {"node.kubernetes.io/exclude-from-external-load-balancers": ""}}
+LOCAL: dict[str, Any] = {"externalTrafficPolicy": "Local"}
+
+
+def opens(place: Node | None, kind: str = "clb", annotations: dict[str, str] | None = None, **spec: Any) -> bool:
+    """Whether the gate of a pod on node b opens that answers by port 80, beside one on node a; ``place``: node b."""
+    given = annotations or {}
+    port = spec.pop("port", {"port": 80, "nodePort": 30080})
+    spec |= {"loadBalancerClass": "alibabacloud.com/nlb"} if kind == "nlb" else {}
+    requested = service(port, annotations=given, **spec)
+    waiting = pod("uid-10.0.0.2", "ContainersReady")
+    slices = [
+        referring(endpoints(("10.0.0.1", "a"))),
+        referring(endpoints(("10.0.0.2", "b"), ready=False)),
+    ]
+    nodes = {"a": node("a")} | ({"b": place} if place else {})
+    of_nodes = [] if given.get("service.beta.kubernetes.io/backend-type") else requested.spec.ports or []
+    chosen = options_of(requested, NLB if kind == "nlb" else CLB)
+    each = closed_pod(waiting, requested, slices, chosen, PodNodes(of_nodes, nodes.get))
+    snapshot = BackendSnapshot([*nodes.values()], with_admitted(slices, {"uid-10.0.0.2"}), ENIS)
+    model = model_of(requested, snapshot)
+    return served([each], model, places(model.groups))[0] == [each]
+
+
+@pytest.mark.parametrize("kind", ["clb", "nlb"])
+@pytest.mark.parametrize(
+    ("place", "is_open"),
+    [
+        (node("b"), True),
+        (node("b", ready=False), False),
+        (None, False),
+        (node("b", providerID=""), False),
+        (node("b", providerID="ack-hybrid://x.y"), True),
+        (node("b", **EXCLUDED), True),
+        (node("b", ready=False, **EXCLUDED), True),
+        (node("b", labels={"node-role.kubernetes.io/master": ""}), True),
+        (node("b", labels={"type": "virtual-kubelet"}, providerID=""), True),
+        (node("b", taints=[{"key": "ToBeDeletedByClusterAutoscaler"}]), True),
+    ],
+    ids=["ready", "not ready", "unknown", "new", "elsewhere", "excluded", "both", "control", "virtual", "going"],
+)
+def test_with_local_a_pod_waits_for_its_node_unless_that_will_be_no_server(
+    kind: str, place: Node | None, *, is_open: bool
+) -> None:
+    assert opens(place, kind, **LOCAL) is is_open
+    assert opens(place, kind), "any node leads to it"
+
+
+@pytest.mark.parametrize("place", [None, node("b", ready=False), node("b", providerID="")])
+def test_a_pod_that_no_node_leads_to_waits_for_none(place: Node | None) -> None:
+    assert opens(place, annotations=PODS["annotations"], **LOCAL), "pods are the servers"
+    assert opens(place, port={"port": 80, "name": "other", "nodePort": 30080}, **LOCAL), "it answers by no port"
+    assert opens(place, "nlb", {"backend-ip-version": "ipv6"}, **LOCAL), "it has no address of the family"
+
+
+def test_where_servers_are_addresses_a_pod_waits_for_that_of_its_node() -> None:
+    by_address = {"server-group-type": "ip"}
+    assert opens(node("b"), "nlb", by_address, **LOCAL)
+    assert not opens(node("b", ready=False), "nlb", by_address, **LOCAL)
+    assert not opens(without_address(node("b")), "nlb", by_address, **LOCAL)
+
+
+def without_address(named: Node) -> Node:
+    return replace(named, status=replace(named.status, addresses=None))
+
+
+def test_a_node_that_is_ready_again_opens_the_gate_once_it_is_a_server() -> None:
+    """All nodes are not ready: then all are servers."""
+    requested = service({"port": 80}, **LOCAL)
+    slices = [referring(endpoints(("10.0.0.1", "a"), ready=False))]
+    place = node("a", ready=False)
+    waiting = pod("uid-10.0.0.1", "ContainersReady")
+    each = closed_pod(
+        waiting, requested, slices, options("clb", {}), PodNodes(requested.spec.ports or (), {"a": place}.get)
+    )
+    model = model_of(requested, BackendSnapshot([place], with_admitted(slices, {"uid-10.0.0.1"})))
+    assert served([each], model, ()) == ([], [each])
+    assert served([each], model, places(model.groups)) == ([each], [])
 
 
 def test_the_gates_that_are_closed() -> None:

@@ -83,6 +83,17 @@ def reported_enis(instances: Iterable[Instance | None]) -> dict[str, str]:
 
 def exclusion(node: Node, options: BalancerOptions) -> str | None:
     """Returns why a node must not be a backend, whether it is ready or not; None when it may be one."""
+    if reason := _decided_exclusion(node, options):
+        return reason
+    if options.kind.servers_by_address(options):
+        return None if _addresses_of(node, options) else f"it has no InternalIP of {' or '.join(families(options))}"
+    if instance_of(node, options.kind) is None:
+        return f"its providerID {node.spec.providerID or ''!r} names no instance"
+    return None
+
+
+def _decided_exclusion(node: Node, options: BalancerOptions) -> str | None:
+    """Returns why somebody does not want a node as a backend; None when nobody says so."""
     labels = node.metadata.labels or {}
     excluding = (*EXCLUDING_LABELS, *options.kind.excluding_labels)
     if label := next((each for each in excluding if each in labels), None):
@@ -95,11 +106,19 @@ def exclusion(node: Node, options: BalancerOptions) -> str | None:
         return "it is cordoned"
     if missing := _missing_label(labels, options):
         return f"it has no label {missing}"
-    if options.kind.servers_by_address(options):
-        return None if _addresses_of(node, options) else f"it has no InternalIP of {' or '.join(families(options))}"
-    if instance_of(node, options.kind) is None:
-        return f"its providerID {node.spec.providerID or ''!r} names no instance"
     return None
+
+
+def may_become_backend(node: Node, options: BalancerOptions) -> bool:
+    """Whether a node is a backend, or will be one when it is ready and known to the cloud, without anybody's doing.
+
+    Nodes of the control plane are none as long as there are others.
+    """
+    if _decided_exclusion(node, options) or CONTROL_PLANE_LABEL in (node.metadata.labels or {}):
+        return False
+    if options.kind.servers_by_address(options):
+        return not node.internal_addresses or bool(_addresses_of(node, options))
+    return not node.spec.providerID or instance_of(node, options.kind) is not None
 
 
 def is_virtual(node: Node) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from spiderpool.api.core_v1 import Node, ObjectReference, Service
+from spiderpool.api.core_v1 import Node, ObjectReference, Service, ServicePort
 from spiderpool.api.discovery_v1 import Endpoint, EndpointConditions, EndpointSlice
 from spiderpool.api.pod_readiness import GatedPod
 from spiderpool.core.cloud.loadbalancer import backends
@@ -45,6 +45,18 @@ class ClosedPod:
     pod: GatedPod
     reached_by: frozenset[str] = frozenset()
     """The servers that it cannot do without, where they are wanted: its own addresses, and what its node is."""
+    nodes: frozenset[str] = frozenset()
+    """Servers of which one has to be wanted, too: what its node is, or will be; none: it is not reached by its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodNodes:
+    """What leads clients to pods by their nodes."""
+
+    ports: Collection[ServicePort]
+    """Ports of the Service whose servers are nodes."""
+    find: Callable[[str], Node | None]
+    """Returns a node by its name; None for one that is not known, perhaps not yet."""
 
 
 def gates_of(
@@ -113,20 +125,29 @@ def places(groups: Iterable[ServerGroup], steps: Iterable[Step] = ()) -> frozens
     return frozenset(found)
 
 
-def reached_by(
+def closed_pod(
     pod: GatedPod,
     service: Service,
-    slices: Iterable[EndpointSlice],
+    slices: Sequence[EndpointSlice],
     options: BalancerOptions,
-    node_of: Callable[[str], Node | None],
-) -> frozenset[str]:
-    """Returns the servers by which alone a pod is reached: its addresses, or its node, unless any node leads to it."""
-    own = [each for item in slices for each in item.endpoints or () if _uid(each) == pod.metadata.uid]
-    found = {address for each in own for address in each.addresses[:1]}
-    if service.spec.externalTrafficPolicy == "Local":
-        nodes = [node for each in own if each.nodeName and (node := node_of(each.nodeName))]
-        found.update(identity for node in nodes for identity in backends.identities_of(node, options))
-    return frozenset(found)
+    nodes: PodNodes,
+) -> ClosedPod:
+    """Returns a pod with the servers by which alone it is reached: its addresses, or its node, unless any node does."""
+    uid = pod.metadata.uid or ""
+    own = [each for item in slices for each in item.endpoints or () if _uid(each) == uid]
+    addresses = frozenset(address for each in own for address in each.addresses[:1])
+    if service.spec.externalTrafficPolicy != "Local":
+        return ClosedPod(pod, addresses)
+    names = sorted({each.nodeName for each in own if each.nodeName})
+    found = {name: nodes.find(name) for name in names}
+    identities = frozenset(
+        identity for node in found.values() if node for identity in backends.identities_of(node, options)
+    )
+    answering = backends.pod_addresses(nodes.ports, with_admitted(slices, {uid}), options)
+    awaited = [name for name, node in found.items() if node is None or backends.may_become_backend(node, options)]
+    if not awaited or not answering & addresses:
+        return ClosedPod(pod, addresses | identities)
+    return ClosedPod(pod, addresses | identities, nodes=identities or frozenset(awaited))
 
 
 def served(
@@ -139,11 +160,13 @@ def served(
     desired = [(group.name, server) for group in model.groups for server in group.servers]
     absent = [server for group, server in desired if (group, server.key) not in present]
     missing = {*model.unresolved, *(name for each in absent for name in (each.identity, each.address))}
+    wanted = {server.identity for _, server in desired}
     filled = {group for group, server in desired if (group, server.key) in present}
     is_filled = all(group in filled for group, _ in desired)
     found: tuple[list[ClosedPod], list[ClosedPod]] = ([], [])
     for pod in pods:
-        found[0 if is_filled and not pod.reached_by & missing else 1].append(pod)
+        is_reached = not pod.reached_by & missing and (not pod.nodes or bool(pod.nodes & wanted))
+        found[0 if is_filled and is_reached else 1].append(pod)
     return found
 
 
