@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from spiderpool.api.core_v1 import Service
+from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL
 from spiderpool_lab.alibaba import balancers
 from spiderpool_lab.alibaba.clb_balancers import DEFAULTS
 from spiderpool_lab.alibaba.faults import Fault
 from tests.cloudcontroller.pretend_cluster import HTTP, PretendCluster
-from tests.cloudcontroller.service_cluster import ZONES
+from tests.cloudcontroller.service_cluster import NAMESPACE, ZONES
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(120)]
 
@@ -61,9 +63,55 @@ async def test_a_listener_that_cannot_be_deleted_keeps_the_service(pretended: Pr
         Fault(kind="refuse", actions="slb:DeleteLoadBalancerListener", code="ServiceIsStopping", status=400)
     )
     calls = pretended.simulated.outcomes
-    await pretended.client.delete(type(await pretended.get("web")), "web", "default")
+    await pretended.client.delete(Service, "web", NAMESPACE)
     await pretended.until(lambda: len(calls("slb:DeleteLoadBalancerListener")) > 4)
     assert not await pretended.gone("web")
     pretended.simulated.account.faults.clear(number)
     await pretended.eventually(lambda: pretended.gone("web"))
     assert pretended.clb().listeners == ()
+
+
+async def test_a_label_that_was_copied_from_another_service_saves_no_balancer(pretended: PretendCluster) -> None:
+    tables = pretended.simulated.account.tables
+    for name in ("one", "two"):
+        await pretended.create(name)
+        await pretended.address(name)
+    (_, one, *_), (_, two, *_) = await pretended.marks("one"), await pretended.marks("two")
+    await pretended.client.patch(Service, "two", {"metadata": {"labels": {IDENTITY_LABEL: one}}}, NAMESPACE)
+    await pretended.delete("two")
+    assert [each.identity for each in tables.clbs] == [one]
+    assert two != one
+
+
+async def test_all_balancers_that_were_made_for_a_service_go_with_it(pretended: PretendCluster) -> None:
+    tables = pretended.simulated.account.tables
+    await pretended.create("web")
+    await pretended.address("web")
+    made = pretended.clb()
+    tables.clbs.put(replace(made, identity="lb-again", listeners=()))
+    await pretended.delete("web")
+    assert not [*tables.clbs]
+
+
+async def test_none_is_made_beside_one_that_may_have_been_asked_for(pretended: PretendCluster) -> None:
+    """It was made, and nothing could be written on the Service; the cloud's list shows it a little later."""
+    tables, account = pretended.simulated.account.tables, pretended.simulated.account
+    number = account.set_fault(Fault(kind="stale", actions="slb:DescribeLoadBalancers"))
+    await pretended.create("web")
+    await pretended.until(lambda: bool([*tables.clbs]))
+    await pretended.running.aclose()
+    await pretended.client.patch(Service, "web", {"metadata": {"labels": {IDENTITY_LABEL: None}}}, NAMESPACE)
+    await pretended.restart()
+    await pretended.at_this_moment("SyncLoadBalancerFailed", "may have been asked for")
+    account.faults.clear(number)
+    assert await pretended.address("web") == pretended.clb().address
+
+
+async def test_a_balancer_that_was_never_made_is_made_after_a_restart(pretended: PretendCluster) -> None:
+    account = pretended.simulated.account
+    account.set_fault(Fault(kind="refuse", actions="slb:CreateLoadBalancer", code="OperationUnsupported", status=400))
+    await pretended.create("web")
+    await pretended.wait_for_event("SyncLoadBalancerFailed", "CreateLoadBalancer was refused")
+    await pretended.restart()
+    account.faults.clear()
+    assert await pretended.address("web") == pretended.clb().address

@@ -26,12 +26,19 @@ class LoadBalancerAPI(Protocol):
     """Load balancers of one kind. Every call raises CloudError."""
 
     async def find(
-        self, owner: BalancerOwner, identity: str = "", lent: Collection[str] = (), *, is_leaving: bool = False
+        self,
+        owner: BalancerOwner,
+        identity: str = "",
+        lent: Collection[str] = (),
+        *,
+        is_leaving: bool = False,
+        without: Collection[str] = (),
     ) -> ObservedLoadBalancer | None:
         """Returns the balancer of an identity; without one, the balancer that was made for the Service.
 
         ``lent`` are identities of server groups that users made and the Service may use. None: there is no such
         balancer. ``is_leaving``: it is to be taken from the Service, so that all that was made for this must be known.
+        ``without`` are identities of balancers that are passed over, as they are gone or were looked at.
         """
 
     async def made(self, cluster: str) -> Sequence[MadeBalancer]:
@@ -52,12 +59,10 @@ async def find_first(
     owner: BalancerOwner,
     identities: Iterable[str],
     lent: Collection[str] = (),
-    *,
-    is_leaving: bool = False,
 ) -> ObservedLoadBalancer | None:
     """Returns the first balancer that is found, with the identities in turn; None when there is none of them."""
     for identity in identities:
-        if (observed := await api.find(owner, identity, lent, is_leaving=is_leaving)) is not None:
+        if (observed := await api.find(owner, identity, lent)) is not None:
             return observed
     return None
 

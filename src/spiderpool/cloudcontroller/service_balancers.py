@@ -51,6 +51,8 @@ class BalancerFinder:
         state = self._states.of(service.key)
         made = state.made.get(model.kind, "")
         observed = await self._balancers.apis[model.kind].find(model.owner, model.reuse or made, model.lent_groups)
+        if observed is None and not model.reuse and not made:
+            observed = await self._recorded_successor(service, model)
         if observed is not None:
             self._states.note_found(service.key, model.kind)
             self.check_ownership(model, observed)
@@ -60,8 +62,15 @@ class BalancerFinder:
             raise NotReady(f"load balancer {made} was made and cannot be seen yet")
         elif made:  # somebody has deleted it; nobody uses it yet
             del state.made[model.kind]
-            self._states.note_found(service.key, model.kind)
         return observed
+
+    async def _recorded_successor(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer | None:
+        """Returns the balancer that another process made and wrote on the Service, which tags may not show yet."""
+        if not (identity := succession.other_identity(service, model.kind)):
+            return None
+        observed = await self._balancers.apis[model.kind].find(model.owner, identity)
+        is_own = observed is not None and succession.is_held(observed, model.kind, model.owner)
+        return observed if is_own else None
 
     def check_ownership(self, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> None:
         """Raises BadConfig when the Service may not have the balancer."""
@@ -77,6 +86,17 @@ class BalancerFinder:
             raise BalancerGone(succession.absence(service, model.options, model.owner))
         if reason := succession.absence(service, model.options, model.owner):
             raise NotReady(reason)
+
+    def check_unmade(self, service: Service, kind: BalancerKind) -> None:
+        """Raises NotReady while a balancer may have been asked for that the cloud does not show yet.
+
+        By a process that ended before it wrote on the Service which one it is, or by a call whose answer was lost.
+        """
+        key = service.key
+        if kind not in self._states.of(key).surely_unmade and not self._states.is_confirmed_missing(key, kind):
+            raise NotReady(
+                "a load balancer may have been asked for before; it is looked for once more before one is made"
+            )
 
     def is_recorded(self, service: Service, kind: BalancerKind) -> bool:
         """Whether a Service says that it has a balancer, or had: by its label or its address."""

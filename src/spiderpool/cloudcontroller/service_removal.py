@@ -7,7 +7,6 @@ from contextlib import suppress
 
 from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Service
-from spiderpool.cloud.loadbalancers import find_first
 from spiderpool.cloud.provider import CloudConflict, StepsRefused
 from spiderpool.cloudcontroller.balancer_grants import GrantReconciler, NotGranted
 from spiderpool.cloudcontroller.balancer_limits import BalancerLimits
@@ -58,17 +57,33 @@ class BalancerRemoval:
         is_requested_again = wants_balancer(fresh) and (asked is kind or not successor)
         if fresh.metadata.uid != service.metadata.uid or is_requested_again:
             raise NotReady("the Service has changed meanwhile; it is looked at again")
-        owner, api = owner_of(fresh, self._configuration), self._effects.balancers.apis[kind]
-        named = lent_groups(read_options(fresh.metadata.annotations or {}, kind)).values()
-        lent = self._states.of(fresh.key).lent_groups.union(named)
-        observed = await find_first(api, owner, succession.sought_of_former(fresh, kind), lent, is_leaving=True)
-        if observed is None:
+        if not await self._remove_all(fresh, kind):
             self._confirm_missing(fresh, kind)
+            api, owner = self._effects.balancers.apis[kind], owner_of(fresh, self._configuration)
             await self._unless_in_use(fresh, api.delete_leftovers(owner))
-        else:
-            self._states.note_found(fresh.key, kind)
-            await self._remove_observed(fresh, kind, observed)
         await self._remove_finalizer(fresh, kind, successor)
+
+    async def _remove_all(self, service: Service, kind: BalancerKind) -> bool:
+        """Removes all balancers of a kind that labels or tags say to be the Service's; returns whether there was any.
+
+        A label may have been copied from another Service, and a call whose answer was lost may have made a second one.
+        """
+        owner, api = owner_of(service, self._configuration), self._effects.balancers.apis[kind]
+        named = lent_groups(read_options(service.metadata.annotations or {}, kind)).values()
+        lent = self._states.of(service.key).lent_groups.union(named)
+        seen: set[str] = set()
+        has_any = False
+        for name in succession.sought_of_former(service, kind):
+            while observed := await api.find(owner, name, lent, is_leaving=True, without=seen):
+                seen.add(observed.identity)
+                if succession.concerns(service, kind, owner, observed):
+                    self._states.note_found(service.key, kind)
+                    has_any = True
+                    await self._remove_observed(service, kind, observed)
+                else:
+                    text = f"load balancer [{observed.identity}] is not ours and stays"
+                    self._states.record(service, event_reasons.RETURNED_LOAD_BALANCER, text)
+        return has_any
 
     def _confirm_missing(self, service: Service, kind: BalancerKind) -> None:
         """Raises NotReady until two answers lack the balancer: after a lost answer it would stay forever."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import LoadBalancerIngress, Service
 from spiderpool.api.event_reasons import EventReason
-from spiderpool.cloud.provider import CloudError, StepsRefused
+from spiderpool.cloud.provider import CloudConflict, CloudError, CloudUnavailable, StepsRefused
 from spiderpool.cloudcontroller.balancer_grants import NotGranted
 from spiderpool.cloudcontroller.balancer_limits import TooManyLoadBalancers
 from spiderpool.cloudcontroller.service_inputs import ServiceTimings
@@ -49,6 +49,8 @@ class ServiceState:
     """Server with a weight → time since which its balancer, of this kind, is known to have it."""
     other_mark: str | None = None
     """What the cloud's own controller has last written on the Service; None: not read yet."""
+    surely_unmade: set[BalancerKind] = field(default_factory=set)
+    """Kinds of which nobody has asked for a balancer, but where that was refused: none can appear later."""
     made: dict[BalancerKind, str] = field(default_factory=dict)
     """Kind → identity of the balancer that was made last: it may not be found by its tags at once."""
 
@@ -111,6 +113,15 @@ class ServiceStates:
         now = self._timings.clock()
         return now - self._states[key].missing_since.setdefault(kind, now) >= self._timings.confirm
 
+    def note_creation(self, key: str, kind: BalancerKind, *, is_refused: bool) -> None:
+        """Notes that a balancer was asked for, which the cloud may have made whatever it answers, unless it refuses."""
+        state = self._states[key]
+        if is_refused:
+            state.surely_unmade.add(kind)
+        else:
+            state.surely_unmade.discard(kind)
+            state.missing_since.pop(kind, None)
+
     def note_found(self, key: str, kind: BalancerKind) -> None:
         """Notes that the balancer is there: an answer that lacks it later is the first one again."""
         self._states[key].missing_since.pop(kind, None)
@@ -130,6 +141,12 @@ class ServiceStates:
         state.events[reason] = messages
         for message in messages:
             self._recorder.event(service, reason, message)
+
+
+def is_refusal(error: CloudError) -> bool:
+    """Whether the cloud has surely not done what it was asked for by one call."""
+    errors = error.refusals if isinstance(error, StepsRefused) else (error,)
+    return not any(isinstance(each, CloudUnavailable | CloudConflict) for each in errors)
 
 
 def messages_of(error: SpiderpoolError) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTim
 from spiderpool.cloudcontroller.service_publication import ServicePublication
 from spiderpool.cloudcontroller.service_removal import BalancerRemoval
 from spiderpool.cloudcontroller.service_reports import ServiceReports
-from spiderpool.cloudcontroller.service_state import ServiceStates, messages_of, reason_of
+from spiderpool.cloudcontroller.service_state import ServiceStates, is_refusal, messages_of, reason_of
 from spiderpool.core.cloud.loadbalancer import (
     adoption,
     backends,
@@ -280,7 +280,7 @@ class ServiceReconciler:
         if not formers and self._is_applied(service, model):
             await self._open_gates(service, model, gates.places(model.groups))
             return True
-        service = await self._add_finalizer(service, kind)
+        service = await self._add_finalizer(service, kind)  # without it, none was ever asked for
         observed = await (self._finder.successor(service, model) if formers else self._finder.find(service, model))
         if refused := eligibility.refused(model, observed):
             self._reports.refuse(service, refused)
@@ -403,6 +403,8 @@ class ServiceReconciler:
     async def _add_finalizer(self, service: Service, kind: BalancerKind) -> Service:
         """Adds the finalizer before anything is created, so that the Service cannot vanish without its balancer."""
         updated = await finalizers.add(self._client, service, kind.naming.finalizer)
+        if kind.naming.finalizer not in (service.metadata.finalizers or ()):
+            self._states.of(service.key).surely_unmade.add(kind)
         self._listers.services.note(updated)
         return updated
 
@@ -493,6 +495,7 @@ class ServiceReconciler:
         self, service: Service, model: LoadBalancerModel, formers: Sequence[BalancerKind]
     ) -> ObservedLoadBalancer:
         """Creates the balancer, records its identity at once, and reads it back; the caller plans the other steps."""
+        self._finder.check_unmade(service, model.kind)
         for options in (options_of(service, former) for former in formers):  # they serve until the new one does
             with suppress(CloudError):  # they are looked at again afterwards
                 if (held := await self._finder.held(service, options)) is not None:
@@ -500,7 +503,7 @@ class ServiceReconciler:
         granted, leaving = self._grants.of(model.owner.namespace), _leaving(service, formers)
         async with self._limits.place(service, model.kind, granted, leaving) as unlisted:
             self._states.record(service, event_reasons.LOAD_BALANCERS_NOT_LISTED, *unlisted)
-            identity = await self._effects.carry_out(service, model.kind, [CreateBalancer(model)], None)
+            identity = await self._ask_for(service, model)
         self._states.of(service.key).made[model.kind] = identity
         naming = model.kind.naming
         # The balancer of a former kind is the one that clients use.
@@ -510,6 +513,15 @@ class ServiceReconciler:
         if observed is None:
             raise NotReady(f"load balancer {identity} was made and cannot be seen yet")
         return observed
+
+    async def _ask_for(self, service: Service, model: LoadBalancerModel) -> str:
+        """Has a balancer made, and returns its identity. Raises CloudError, after which there may be one."""
+        self._states.note_creation(service.key, model.kind, is_refused=False)
+        try:
+            return await self._effects.carry_out(service, model.kind, [CreateBalancer(model)], None)
+        except CloudError as error:
+            self._states.note_creation(service.key, model.kind, is_refused=is_refusal(error))
+            raise
 
 
 def _leaving(service: Service, formers: Sequence[BalancerKind]) -> list[BalancerKind]:

@@ -112,19 +112,25 @@ class ClassicLoadBalancers:
         self.source_lists = AccessLists(self.call)
 
     async def find(
-        self, owner: BalancerOwner, identity: str = "", lent: Collection[str] = (), *, is_leaving: bool = False
+        self,
+        owner: BalancerOwner,
+        identity: str = "",
+        lent: Collection[str] = (),
+        *,
+        is_leaving: bool = False,
+        without: Collection[str] = (),
     ) -> ObservedLoadBalancer | None:
         """Returns the balancer of an identity; without one, the balancer with the Service's tag, else with its name.
 
         None: there is no such balancer. Of several, the oldest is returned, one of this cluster if there is any.
-        ``is_leaving``: it is looked at to be taken from the Service.
+        ``is_leaving``: it is looked at to be taken from the Service. ``without``: identities that are passed over.
         """
         found = (
             await self._balancers({"LoadBalancerId": identity})
             if identity
             else await made_for(self._balancers, clb_answers.tags_of, owner, lambda name: {"LoadBalancerName": name})
         )
-        described = oldest(found, clb_answers.tags_of, owner)
+        described = oldest(found, clb_answers.tags_of, owner, without)
         if described is None:
             return None
         observed = await self._observed(described, owner, lent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import TypeVar
 
 from spiderpool.cloud.alibaba.answers import Json, optional, required
@@ -23,15 +23,20 @@ AT_ONCE = 10
 T = TypeVar("T")
 
 
-async def side_by_side(reads: Iterable[Awaitable[T]]) -> list[T]:
+async def side_by_side(reads: Iterable[Coroutine[None, None, T]]) -> list[T]:
     """Returns the results of reads in their order, at most `AT_ONCE` of which run at a time; raises the first error."""
-    running = asyncio.Semaphore(AT_ONCE)
+    running, listed = asyncio.Semaphore(AT_ONCE), [*reads]
 
-    async def one(read: Awaitable[T]) -> T:
+    async def one(read: Coroutine[None, None, T]) -> T:
         async with running:
             return await read
 
-    return list(await asyncio.gather(*map(one, reads)))
+    try:
+        return list(await asyncio.gather(*map(one, listed)))
+    except asyncio.CancelledError:
+        for read in listed:
+            read.close()  # those that have not begun, which Python would report as forgotten
+        raise
 
 
 def tag_list(tags: Settings) -> list[Json]:
@@ -67,9 +72,14 @@ async def made_for(
     ]
 
 
-def oldest(found: Iterable[Json], tags_of: Callable[[Json], Settings], owner: BalancerOwner) -> Json | None:
-    """Returns the oldest of balancers, one of the owner's cluster if there is any; None: there are none."""
-    listed = [*found]
+def oldest(
+    found: Iterable[Json], tags_of: Callable[[Json], Settings], owner: BalancerOwner, without: Collection[str] = ()
+) -> Json | None:
+    """Returns the oldest of balancers, one of the owner's cluster if there is any; None: there are none.
+
+    ``without``: identities of balancers that are passed over.
+    """
+    listed = [each for each in found if identity_of(each) not in without]
     own = [each for each in listed if own_tags(owner).items() <= tags_of(each).items()]
     return min(own or listed, key=age_of, default=None)
 

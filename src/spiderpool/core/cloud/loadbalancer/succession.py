@@ -15,6 +15,7 @@ from spiderpool.core.cloud.loadbalancer import checking, grants
 from spiderpool.core.cloud.loadbalancer.adoption import is_made_for
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of, wants_balancer
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
+from spiderpool.core.cloud.loadbalancer.planning import plan_removal
 from spiderpool.core.cloud.loadbalancer.values import (
     BalancerConfiguration,
     BalancerOwner,
@@ -91,6 +92,14 @@ def sought_of_former(service: Service, kind: BalancerKind) -> tuple[str, ...]:
 def is_held(observed: ObservedLoadBalancer, kind: BalancerKind, owner: BalancerOwner) -> bool:
     """Whether a balancer was made for, or lent to, a Service."""
     return is_made_for(kind, owner, observed) or kind.naming.reuse_tag in observed.tags
+
+
+def concerns(service: Service, kind: BalancerKind, owner: BalancerOwner, observed: ObservedLoadBalancer) -> bool:
+    """Whether a balancer was made for, or lent to, a Service, or has anything of it: a label alone proves nothing."""
+    naming, is_lent = kind.naming, observed.identity == options_of(service, kind)["id"]
+    is_named = naming.is_named_after(observed, owner) or naming.is_preserved(observed, owner)
+    is_known = is_lent or is_named or is_held(observed, kind, owner)
+    return is_known or bool(plan_removal(kind, owner, observed, preserve=False))
 
 
 def is_published(service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> bool:
