@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+
 import pytest
 
-from spiderpool.cloud.alibaba.common import identity_of, oldest, tag_list, text
+from spiderpool.cloud.alibaba.common import identity_of, oldest, side_by_side, tag_list, text
 from spiderpool.cloud.provider import CloudUnavailable, StepsRefused
 from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
@@ -66,3 +69,24 @@ def test_an_answer_about_a_balancer_names_it() -> None:
     assert identity_of({"LoadBalancerId": "lb-1"}) == "lb-1"
     with pytest.raises(CloudUnavailable):
         identity_of({})
+
+
+@pytest.mark.parametrize("kind", [CLB, NLB])
+async def test_balancers_that_were_looked_at_are_passed_over(balanced: SimulatedCloud, kind: BalancerKind) -> None:
+    desired, cloud = model(balanced, HTTP, **spec_of(kind)), api_of(balanced, kind)
+    made = {await cloud.carry_out(plan(desired, None)[:1], None) for _ in range(2)}
+    assert len(made) == 2
+    seen: set[str] = set()
+    while found := await cloud.find(desired.owner, without=seen):
+        seen.add(found.identity)
+    assert seen == made
+
+
+async def test_reads_that_have_not_begun_end_with_the_others() -> None:
+    reads = [asyncio.sleep(60, place) for place in range(20)]
+    task = asyncio.create_task(side_by_side(reads))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert {inspect.getcoroutinestate(read) for read in reads} == {inspect.CORO_CLOSED}

@@ -125,6 +125,17 @@ def test_a_balancer_is_held_by_its_tags() -> None:
     assert not succession.is_held(replace(made(), name="mine", tags={}), CLB, OWNER)
 
 
+def test_a_label_alone_says_nothing_of_a_balancer() -> None:
+    labelled, lent = recorded("lb-2"), service(HTTP, annotations={"id": "lb-2"})
+    other = replace(made(), identity="lb-2", name="other", tags={NAME_TAG: "other"}, listeners=(), groups=())
+    assert succession.concerns(labelled, CLB, OWNER, made())
+    assert not succession.concerns(labelled, CLB, OWNER, other)
+    assert succession.concerns(lent, CLB, OWNER, other)
+    assert succession.concerns(labelled, CLB, OWNER, replace(other, groups=made().groups)), "it has something of it"
+    of_another_cluster = replace(other, name=made().name, tags={CLUSTER_TAG: "c0"})
+    assert succession.concerns(labelled, CLB, OWNER, of_another_cluster), "which is told"
+
+
 def test_a_balancer_from_before_there_was_a_tag_of_the_cluster_is_held_and_keeps_its_kind() -> None:
     older = replace(made(), tags={NAME_TAG: made().name})
     assert succession.is_held(older, CLB, OWNER)
