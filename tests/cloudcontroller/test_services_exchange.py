@@ -123,3 +123,12 @@ async def test_pods_become_ready_by_the_new_balancer_behind_a_name_of_the_users_
         return pretended.server.stored(GatedPod)[f"{NAMESPACE}/p"].is_true(GATE)
 
     await pretended.until(is_open)
+
+
+async def test_a_new_balancer_that_somebody_deletes_is_made_again(pretended: PretendCluster) -> None:
+    await begun(pretended, "clb", "nlb")
+    tables = pretended.simulated.account.tables
+    (deleted,) = tables.nlbs
+    tables.nlbs.remove(deleted.identity)
+    await pretended.has_only("web", NLB_FINALIZER)
+    assert [each.identity for each in tables.nlbs] != [deleted.identity]
