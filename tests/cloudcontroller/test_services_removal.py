@@ -53,6 +53,26 @@ async def test_a_server_group_that_a_rule_uses_is_left_to_it(pretended: PretendC
     assert (pretended.clb().tags, pretended.clb().listeners) == ({}, ())
 
 
+async def test_what_another_listener_of_the_same_balancer_uses_is_left_to_it_and_told(
+    pretended: PretendCluster,
+) -> None:
+    tables = pretended.simulated.account.tables
+    tables.clbs.put(balancers.CLB("lb-mine", "mine", "198.51.100.99", {**DEFAULTS}))
+    await pretended.grant(loadBalancers=["lb-mine"], overrideListeners=True)
+    given = {"id": "lb-mine", **LENT}
+    await pretended.create("web", annotations=given, loadBalancerSourceRanges=["10.0.0.0/8"])
+    await pretended.address("web")
+    (own,) = pretended.clb().listeners
+    (name,) = (each.name for each in tables.access_lists)
+    (group,) = (each.name for each in tables.clb_groups)
+    by_hand = replace(own, port=99, settings={**own.settings, "Description": "console"})
+    tables.clbs.put(replace(pretended.clb(), listeners=(own, by_hand)))
+    await pretended.delete("web")
+    await pretended.wait_for_event("SyncLoadBalancerFailed", f"access list {name}: {STAYS}")
+    await pretended.wait_for_event("SyncLoadBalancerFailed", f"server group {group}: {STAYS}")
+    assert pretended.clb().listeners == (by_hand,)
+
+
 async def test_a_listener_that_cannot_be_deleted_keeps_the_service(pretended: PretendCluster) -> None:
     tables = pretended.simulated.account.tables
     tables.clbs.put(balancers.CLB("lb-mine", "mine", "198.51.100.99", {**DEFAULTS}))

@@ -24,6 +24,7 @@ from spiderpool.telemetry import LOAD_BALANCER_REFUSALS
 
 LEFT_OVER = (DeleteGroup, DeleteSourceList)
 """Steps that may be all that is left to do for a Service, while others use what they delete."""
+IN_USE = "it was made for this Service and stays, as something else uses it: delete it when nothing does"
 
 
 class BalancerRemoval:
@@ -105,6 +106,9 @@ class BalancerRemoval:
             what, reason = "was preserved", event_reasons.PRESERVED_LOAD_BALANCER
         elif not is_own:
             what, reason = _why_it_stays(observed, kind, owner), event_reasons.RETURNED_LOAD_BALANCER
+            left = planning.left_in_use(kind, owner, observed, steps) if steps else ()
+            if texts := [f"{part}: {IN_USE}" for part in left]:
+                self._states.record(service, event_reasons.SYNC_LOAD_BALANCER_FAILED, *texts)
         else:
             self._limits.forget(kind, observed.identity)
             self._limits.release(service, kind)
@@ -122,8 +126,7 @@ class BalancerRemoval:
             are_in_use = all(isinstance(each, CloudConflict) for each in error.refusals)
             if not (are_in_use and self._states.is_long_in_use(service.key)):
                 raise
-            remedy = "it was made for this Service and stays, as something else uses it: delete it when nothing does"
-            texts = [f"{each.message}; {remedy}" for each in error.refusals]
+            texts = [f"{each.message}; {IN_USE}" for each in error.refusals]
             self._states.record(service, event_reasons.SYNC_LOAD_BALANCER_FAILED, *texts)
 
     def _check_consent(self, service: Service, kind: BalancerKind, observed: ObservedLoadBalancer) -> None:

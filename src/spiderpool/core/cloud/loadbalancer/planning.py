@@ -32,6 +32,7 @@ from spiderpool.core.cloud.loadbalancer.steps import (
     DeleteBalancer,
     DeleteGroup,
     DeleteListener,
+    DeleteSourceList,
     RemoveServers,
     SetBalancer,
     SetGroup,
@@ -197,6 +198,19 @@ def plan_removal(
     groups = _own_groups(kind, owner, observed) if kind.groups_outlive_balancer else ()
     steps += [DeleteBalancer(observed.identity), *groups]
     return (*steps, *source_lists.unused(kind, observed, steps))
+
+
+def left_in_use(
+    kind: BalancerKind, owner: BalancerOwner, observed: ObservedLoadBalancer, removal: Sequence[Step]
+) -> Iterator[str]:
+    """Yields the groups and lists that were made for a Service and that its removal leaves to listeners that stay."""
+    deleted = {step.identity for step in removal if isinstance(step, DeleteGroup | DeleteSourceList)}
+    for group in observed.groups:
+        if kind.naming.is_part_of(group.name, owner) and group.identity not in deleted:
+            yield f"server group {group.name}"
+    for each in observed.source_lists:
+        if each.identity not in deleted:
+            yield f"{kind.source_lists.noun} {each.name}"
 
 
 def _is_of_another(model: LoadBalancerModel, present: Listener) -> bool:
