@@ -34,6 +34,7 @@ RULES: dict[str, list[dict[str, Any]]] = {
         _rule("", ["nodes"], READ),
         SERVERS,
         EVENTS,
+        _rule("spiderpool.spidernet.io", ["spiderips"], ["get"]),
         _rule("", ["services"], ["get", *READ, "patch"]),
         _rule("", ["services/status"], ["patch"]),
         _rule("discovery.k8s.io", ["endpointslices"], READ),
