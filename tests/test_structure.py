@@ -142,10 +142,11 @@ ENDS_WITH_ITS_CALL = {
     "agent/allocator.py: _undo",
     "agent/attach.py: _finish",
     "cli/connectivity/run.py: remove",
-    "cloud/alibaba/source_lists.py: _fill",
-    "cloud/alibaba/source_lists.py: change",
     "cli/connectivity/run.py: until_running",
     "cli/migration/steps.py: _until_old_agents_ended",
+    "cloud/alibaba/source_lists.py: _fill",
+    "cloud/alibaba/source_lists.py: change",
+    "cloudcontroller/service_removal.py: _remove_all",  # each round finds another balancer
     "controller/removal.py: _let_go",
     "controller/removal.py: nodes_are_clean",
     "controller/admission_server.py: _connected",  # one connection, whose errors are caught around the loop

@@ -60,7 +60,8 @@ class CloudProcess(Daemon):
     async def serve(self, client: Client) -> None:
         """As `cloudcontroller.main.serve`."""
         lock = LeaseLock("spiderpool-cloud-leases", NAMESPACE, f"{self._name}-{self.restarts}")
-        election = Election(client, lock, LeaseTimings(15.0, 10.0, 5.0), clock=self.loop.time)
+        timings, clock = LeaseTimings(15.0, 10.0, 5.0), self.loop.time
+        election = Election(client, lock, timings, clock=clock, wall_clock=clock)
         provider = SimulatedProvider(self._cloud)
         families = self._cloud.families
         await daemon.Replica(election, lambda: SimulatedCloudLeader(client, provider, families)).run()

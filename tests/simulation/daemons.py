@@ -244,7 +244,8 @@ class ControllerProcess(Daemon):
     async def serve(self, client: Client) -> None:
         """As `controller.main.serve`."""
         lock = LeaseLock("spiderpool-controller-leases", NAMESPACE, f"{self._name}-{self.restarts}")
-        election = Election(client, lock, LeaseTimings(15.0, 10.0, 5.0), clock=self.loop.time)
+        timings = LeaseTimings(15.0, 10.0, 5.0)
+        election = Election(client, lock, timings, clock=self.loop.time, wall_clock=self._clock)
         self._replica = daemon.Replica(election, lambda: SimulatedLeader(client, self._clock, self._families))
         try:
             await self._replica.run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from spiderpool.api import event_reasons
@@ -21,35 +21,33 @@ from spiderpool.cloudcontroller.pod_reader import PodReader
 from spiderpool.cloudcontroller.readiness_gates import ReadinessGates
 from spiderpool.cloudcontroller.service_backends import ServiceBackends, ServicePods, deciding_part, service_of
 from spiderpool.cloudcontroller.service_balancers import BalancerFinder, BalancerGone
+from spiderpool.cloudcontroller.service_creation import BalancerCreation
 from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_inputs import ServiceListers, ServiceTimings
+from spiderpool.cloudcontroller.service_plans import ServicePlans
 from spiderpool.cloudcontroller.service_publication import ServicePublication
 from spiderpool.cloudcontroller.service_removal import BalancerRemoval
 from spiderpool.cloudcontroller.service_reports import ServiceReports
-from spiderpool.cloudcontroller.service_state import ServiceStates, is_refusal, messages_of, reason_of
+from spiderpool.cloudcontroller.service_state import ServiceStates, messages_of, reason_of
 from spiderpool.core.cloud.loadbalancer import (
     adoption,
     backends,
     checking,
     gates,
-    leaving,
     planning,
     settling,
     succession,
 )
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
-from spiderpool.core.cloud.loadbalancer.check_steps import outdated_checks
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, build_model, owner_of
-from spiderpool.core.cloud.loadbalancer.steps import AddServers, CreateBalancer, Step
 from spiderpool.core.cloud.loadbalancer.succession import Eligibility, Standing
 from spiderpool.core.cloud.loadbalancer.values import (
     BalancerConfiguration,
     GrantNeed,
     ObservedLoadBalancer,
-    ServerPlace,
 )
-from spiderpool.errors import BadConfig, NotReady, SpiderpoolError
+from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.kube import finalizers
 from spiderpool.kube.workqueue import WorkQueue
 from spiderpool.telemetry import logger
@@ -97,6 +95,8 @@ class ServiceReconciler:
         self._backends = ServiceBackends(listers, balancers.enis, pods, configuration, self._timings)
         first, last = self._timings.first_pause, self._timings.last_pause
         self._queue = WorkQueue(self._reconcile, "services", first_pause=first, last_pause=last)
+        self._plans = ServicePlans(self._effects, self._states, self._backends, self._gates, self._queue.add)
+        self._creation = BalancerCreation(self._effects, self._states, self._finder, self._grants, self._limits)
         listers.slices.subscribe(self._on_slice)
         listers.services.subscribe(self._on_service)
         listers.nodes.subscribe(self._on_node)
@@ -249,7 +249,7 @@ class ServiceReconciler:
             await self._check_lent(service, options)
         else:
             granted = self._grants.of(service.metadata.namespace or "")
-            await self._limits.reserve(service, kind, granted, _leaving(service, formers))
+            await self._limits.reserve(service, kind, granted, succession.deleted(service, formers))
         return eligibility.may_take_over
 
     async def _check_lent(self, service: Service, options: BalancerOptions) -> None:
@@ -278,7 +278,7 @@ class ServiceReconciler:
             return False
         model = build_model(service, options, await self._backends.snapshot(service, options), self._configuration)
         if not formers and self._is_applied(service, model):
-            await self._open_gates(service, model, gates.places(model.groups))
+            await self._plans.open_gates(service, model, gates.places(model.groups))
             return True
         service = await self._add_finalizer(service, kind)  # without it, none was ever asked for
         observed = await (self._finder.successor(service, model) if formers else self._finder.find(service, model))
@@ -301,10 +301,20 @@ class ServiceReconciler:
         self._reports.unresolved(service, model)
         return True
 
+    async def _create(
+        self, service: Service, model: LoadBalancerModel, formers: Sequence[BalancerKind]
+    ) -> ObservedLoadBalancer:
+        """Creates the balancer; until it serves, those of other kinds do, by health checks that nodes answer."""
+        for options in (options_of(service, former) for former in formers):
+            with suppress(CloudError):  # they are looked at again afterwards
+                if (held := await self._finder.held(service, options)) is not None:
+                    await self._mend_checks(service, options, held)
+        return await self._creation.create(service, model, formers)
+
     async def _change(self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> bool:
-        """Carries out a plan as `_carry_out` does; a balancer that serves in spite of a refusal is published."""
+        """Carries out the plan; a balancer that serves in spite of a refusal is published. Returns `carry_out`'s."""
         try:
-            return await self._carry_out(service, model, observed)
+            return await self._plans.carry_out(service, model, observed)
         except StepsRefused as error:
             if error.serves:
                 await self._publication.publish(service, model, observed)
@@ -324,7 +334,7 @@ class ServiceReconciler:
         if succession.is_published(service, model, observed):  # a former one could not be removed yet
             self._states.of(service.key).used = frozenset({model.kind})
         try:
-            await self._carry_out(service, model, observed)
+            await self._plans.carry_out(service, model, observed)
         except StepsRefused as error:
             if error.serves:
                 await self._take_over(service, model, observed, formers)
@@ -378,14 +388,12 @@ class ServiceReconciler:
                 model = build_model(service, options, snapshot, self._configuration)
                 refused = self._refused_groups(service, options, model, observed)
                 model = adoption.adapted(model, observed)
-                await self._carry_out(service, model, observed, only_backends_beside=refused)
+                await self._plans.carry_out(service, model, observed, only_backends_beside=refused)
 
     async def _mend_checks(self, service: Service, options: BalancerOptions, observed: ObservedLoadBalancer) -> None:
-        """Has no balancer ask nodes at a port that is gone, whatever servers the Service is to have."""
+        """Mends outdated health checks, which have nothing to do with the servers."""
         model = build_model(service, options, BackendSnapshot(), self._configuration)
-        if steps := [*outdated_checks(model, observed)]:
-            self._states.of(service.key).applied = None
-            await self._effects.carry_out(service, options.kind, steps, observed)
+        await self._plans.mend_checks(service, model, observed)
 
     def _refused_groups(
         self, service: Service, options: BalancerOptions, model: LoadBalancerModel, observed: ObservedLoadBalancer
@@ -407,123 +415,3 @@ class ServiceReconciler:
             self._states.of(service.key).surely_unmade.add(kind)
         self._listers.services.note(updated)
         return updated
-
-    async def _carry_out(
-        self,
-        service: Service,
-        model: LoadBalancerModel,
-        observed: ObservedLoadBalancer,
-        *,
-        only_backends_beside: Collection[str] | None = None,
-    ) -> bool:
-        """Carries out the plan for an adapted model; returns whether servers only wait for another to be well.
-
-        Then the Service is looked at again.
-
-        ``only_backends_beside``: only servers of groups that are there are changed, but for these groups, and
-        health checks by which none of them would stay well.
-        """
-        self._states.note_servers(service.key, model.kind, observed.groups)
-        before = self._states.unsettled(service.key, model.kind, model.settling)
-        state = self._states.of(service.key)
-        model = await self._with_leaving(service, model, observed, before)
-        steps = planning.plan_adapted(model, observed, before)
-        if only_backends_beside is not None:
-            servers = planning.only_backends(steps, only_backends_beside)
-            steps = (*outdated_checks(model, observed), *servers)
-        if steps:
-            state.applied = None  # of a plan that is refused in part, the other part is carried out
-        await self._open_gates(service, model, gates.places(observed.groups))  # whatever is refused now
-        try:
-            await self._effects.carry_out(service, model.kind, steps, observed)
-        except CloudError as error:
-            state.note_quota(model.groups, error)
-            await self._open_gates_of_added(service, model, observed, steps)
-            raise
-        takes_more = state.note_quota(model.groups, None)
-        if not state.full_groups | state.stuck_groups:  # of any of its balancers
-            self._backends.has_all(service)
-        await self._open_gates(service, model, gates.places(observed.groups, steps))
-        self._states.note_servers(service.key, model.kind, model.groups)
-        after = self._states.unsettled(service.key, model.kind, model.settling)
-        # Also for what has settled since the plan was made.
-        waits = settling.waits(model, observed, before | after) or takes_more
-        if waits:
-            state.applied = None
-            self._queue.add(service.key, model.settling)
-        return waits
-
-    async def _with_leaving(
-        self,
-        service: Service,
-        model: LoadBalancerModel,
-        observed: ObservedLoadBalancer,
-        unsettled: Collection[ServerPlace],
-    ) -> LoadBalancerModel:
-        """Returns the model with servers that leave later: others are not well yet, or find no room."""
-        state = self._states.of(service.key)
-        if state.stuck_groups:
-            servers = leaving.leaving(model, observed, state.stuck_groups)
-            answering = await self._backends.answering(service, servers)
-            model = leaving.with_answering(model, observed, state.stuck_groups, answering)
-        groups = [group.name for group in observed.groups]
-        by_address = any(server.type != "instance" for server in leaving.leaving(model, observed, groups))
-        nodes = self._backends.node_addresses() if by_address else frozenset()
-        return leaving.with_leaving_nodes(model, observed, unsettled, state.full_groups, nodes)
-
-    async def _open_gates_of_added(
-        self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer, steps: Iterable[Step]
-    ) -> None:
-        """Lets pods become ready that have become servers although other steps of the plan were refused.
-
-        The balancer is asked once more: of a step with many servers some may have got in.
-        """
-        waits = self._gates.has_closed(service.key) and self._states.of(service.key).is_used(model.kind)
-        if not waits or not any(isinstance(step, AddServers) for step in steps):
-            return
-        with suppress(CloudError):  # then with the next plan, which is made soon
-            now = await self._balancers.apis[model.kind].find(model.owner, observed.identity, model.lent_groups)
-            if now is not None:
-                await self._open_gates(service, model, gates.places(now.groups))
-
-    async def _open_gates(self, service: Service, model: LoadBalancerModel, present: Collection[ServerPlace]) -> None:
-        """Lets pods become ready that are servers of the balancer, where it is the one that clients use."""
-        if self._states.of(service.key).is_used(model.kind):
-            await self._gates.open(service, model, present)
-
-    async def _create(
-        self, service: Service, model: LoadBalancerModel, formers: Sequence[BalancerKind]
-    ) -> ObservedLoadBalancer:
-        """Creates the balancer, records its identity at once, and reads it back; the caller plans the other steps."""
-        self._finder.check_unmade(service, model.kind)
-        for options in (options_of(service, former) for former in formers):  # they serve until the new one does
-            with suppress(CloudError):  # they are looked at again afterwards
-                if (held := await self._finder.held(service, options)) is not None:
-                    await self._mend_checks(service, options, held)
-        granted, leaving = self._grants.of(model.owner.namespace), _leaving(service, formers)
-        async with self._limits.place(service, model.kind, granted, leaving) as unlisted:
-            self._states.record(service, event_reasons.LOAD_BALANCERS_NOT_LISTED, *unlisted)
-            identity = await self._ask_for(service, model)
-        self._states.of(service.key).made[model.kind] = identity
-        naming = model.kind.naming
-        # The balancer of a former kind is the one that clients use.
-        label = naming.other_identity_label if formers else naming.identity_label
-        await self._effects.patch(service, {"labels": {label: identity}})
-        observed = await self._balancers.apis[model.kind].find(model.owner, identity)
-        if observed is None:
-            raise NotReady(f"load balancer {identity} was made and cannot be seen yet")
-        return observed
-
-    async def _ask_for(self, service: Service, model: LoadBalancerModel) -> str:
-        """Has a balancer made, and returns its identity. Raises CloudError, after which there may be one."""
-        self._states.note_creation(service.key, model.kind, is_refused=False)
-        try:
-            return await self._effects.carry_out(service, model.kind, [CreateBalancer(model)], None)
-        except CloudError as error:
-            self._states.note_creation(service.key, model.kind, is_refused=is_refusal(error))
-            raise
-
-
-def _leaving(service: Service, formers: Sequence[BalancerKind]) -> list[BalancerKind]:
-    """Returns the kinds whose balancers are deleted when another one takes their place."""
-    return [former for former in formers if not succession.preserves(service, former)]

@@ -86,7 +86,13 @@ class Election:
     """One candidate of an election."""
 
     def __init__(
-        self, client: Client, lock: LeaseLock, timings: LeaseTimings, *, clock: Clock = time.monotonic
+        self,
+        client: Client,
+        lock: LeaseLock,
+        timings: LeaseTimings,
+        *,
+        clock: Clock = time.monotonic,
+        wall_clock: Clock = time.time,
     ) -> None:
         self._client = client
         self._name = lock.name
@@ -94,6 +100,7 @@ class Election:
         self._identity = lock.identity
         self._timings = timings
         self._clock = clock
+        self._wall_clock = wall_clock  # dates what people read in the Lease
         self._observed: ObservedLease | None = None  # None until the Lease was read or written once
         self._valid_until = 0.0  # until when, by our clock, we may lead
 
@@ -167,7 +174,7 @@ class Election:
 
     def _spec(self, former: LeaseSpec | None) -> LeaseSpec:
         """The Lease with us as holder; ``former`` is what it held before, None for a new Lease."""
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        now = datetime.fromtimestamp(self._wall_clock(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         spec = LeaseSpec(self._identity, max(round(self._timings.duration), 1), now, now, 0)
         if former is None:
             return spec

@@ -185,6 +185,11 @@ def preserves(service: Service, kind: BalancerKind) -> bool:
     return unclear or options.on(PRESERVING)
 
 
+def deleted(service: Service, formers: Iterable[BalancerKind]) -> list[BalancerKind]:
+    """Returns the kinds whose balancers are deleted when another one takes their place."""
+    return [former for former in formers if not preserves(service, former)]
+
+
 def refused_preservation(
     service: Service,
     kind: BalancerKind,
