@@ -17,6 +17,7 @@ import yaml
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.crd import schema as crd_schema
 from spiderpool.settings import kinds, table
+from spiderpool.settings.kinds import Kind
 from spiderpool.settings.setting import Setting
 
 ROOT = Path(__file__).parent.parent
@@ -78,6 +79,7 @@ SERVED: Final[Mapping[str, Setting[Any]]] = {
     "cloud.loadBalancers.enabled": table.BALANCING,
     "cloud.loadBalancers.vpcID": table.BALANCER_VPC,
     "cloud.loadBalancers.vswitchID": table.BALANCER_VSWITCH,
+    "cloud.loadBalancers.zoneMaps": table.BALANCER_ZONES,
     "cloud.loadBalancers.resourceGroupID": table.RESOURCE_GROUP,
     "cloud.loadBalancers.backendType": table.BACKEND_TYPE,
     "cloud.loadBalancers.defaultType": table.DEFAULT_TYPE,
@@ -100,6 +102,9 @@ DIFFERENT_DEFAULTS: Final = {
 
 ANY: Final[Schema] = {}
 OBJECT: Final[Schema] = {"type": "object"}
+ZONE: Final = kinds.ZONE.pattern
+PATTERNS: Final[Mapping[Kind[Any], Schema]] = {kinds.ZONES: {"pattern": f"^({ZONE}(, *{ZONE})+)?$"}}
+"""Of texts, by the kind of their setting."""
 PORT: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": kinds.MAX_PORT}
 DAYS: Final[Schema] = {"type": ["integer", "string"], "minimum": 1, "pattern": "^[1-9][0-9]*$"}
 AMOUNT: Final[Schema] = {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9]+%?$"}
@@ -303,8 +308,8 @@ def of_setting(setting: Setting[Any]) -> Schema:
             return {"type": "array", "items": {"type": "string"}}
         case kinds.OBJECTS:
             return {"type": "array", "items": {"type": "object"}}
-        case _:
-            return {"type": "string"}
+        case kind:
+            return {"type": "string", **PATTERNS.get(kind, {})}
 
 
 def _of_default(default: Any) -> Schema:

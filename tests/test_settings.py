@@ -248,6 +248,7 @@ def _sample(row: Setting[Any]) -> Any:
     if row.choices:
         return next(choice for choice in row.choices if choice != row.default)
     samples = {kinds.FLAG: not row.default, kinds.COUNT: 7, kinds.NAMES: ["x"], kinds.OBJECTS: [{"masterNIC": {}}]}
+    samples[kinds.ZONES] = "a:vsw-1,b:vsw-2"
     return samples.get(row.kind, "/x")
 
 

@@ -19,12 +19,29 @@ def test_services_get_balancers_unless_that_is_switched_off() -> None:
     assert given() == LoadBalancerSettings()
     assert not given(enabled=False).enabled
     whole = {"vpcID": "vpc-1", "vswitchID": "vsw-1", "resourceGroupID": "rg-1", "public": False, "ipv6Backends": True}
-    assert given(backendType="eni", **whole) == LoadBalancerSettings(True, "vpc-1", "vsw-1", "rg-1", True, False, True)
+    assert given(backendType="eni", zoneMaps="a:v,b:w", **whole) == LoadBalancerSettings(
+        True, "vpc-1", "vsw-1", "a:v,b:w", "rg-1", True, False, True
+    )
     assert (given().default_type, given(defaultType="nlb").default_type) == ("clb", "nlb")
     with pytest.raises(BadConfig, match=r"loadBalancers\.backendType"):
         given(backendType="pods")
     with pytest.raises(BadConfig, match=r"loadBalancers\.defaultType"):
         given(defaultType="alb")
+
+
+@pytest.mark.parametrize(
+    "text", ["h:vsw-1", "h:vsw-1,h:vsw-2", "h,i", "h:vsw-1,", "h:vsw-1::eip-1,i:vsw-2", ["h:vsw-1"]]
+)
+def test_zones_that_no_network_balancer_can_have_are_refused(text: object) -> None:
+    block = {"provider": "alibaba", "loadBalancers": {"zoneMaps": text}}
+    with pytest.raises(BadConfig, match=r"loadBalancers\.zoneMaps"):
+        cloud_settings(SettingsSource({}, {"cloud": block}))
+
+
+@pytest.mark.parametrize("text", ["", "h:vsw-1,i:vsw-2", "h:vsw-1, i:vsw-2"])
+def test_zones_of_new_network_balancers(text: str) -> None:
+    block = {"provider": "alibaba", "loadBalancers": {"zoneMaps": text}}
+    assert cloud_settings(SettingsSource({}, {"cloud": block})).balancing.zones == text.replace(" ", "")
 
 
 @pytest.mark.parametrize("block", [{"enabled": True}, {"enabled": False}, {}])

@@ -81,6 +81,8 @@ class ServiceCluster:
     """Seconds before what was refused is tried again, at most; long ones are such from the first refusal."""
     default_type: str = "clb"
     """Of Services that name no type and have no balancer."""
+    zones: str = ""
+    """Of new network balancers whose Services name none."""
     running: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def start(self, control_plane: ControlPlane) -> None:
@@ -101,7 +103,7 @@ class ServiceCluster:
             clock=self.clock,
         )
         client = await self.running.enter_async_context(connecting)
-        started = reconciling(self.simulated, client, self.limits, timings, self.default_type)
+        started = reconciling(self, client, timings)
         await self.running.enter_async_context(started)
 
     async def grant(self, name: str = "granted", **spec: Any) -> None:
@@ -226,14 +228,9 @@ class ServiceCluster:
 
 
 @asynccontextmanager
-async def reconciling(
-    simulated: SimulatedCloud,
-    client: Client,
-    limits: Limits,
-    timings: ServiceTimings,
-    default_type: str,
-) -> AsyncIterator[None]:
+async def reconciling(cluster: ServiceCluster, client: Client, timings: ServiceTimings) -> AsyncIterator[None]:
     """Our reconciler."""
+    simulated = cluster.simulated
     listers = ServiceListers(
         Informer(client, Service),
         Informer(client, EndpointSlice),
@@ -242,7 +239,7 @@ async def reconciling(
         Informer(client, SpiderLoadBalancerGrant),
     )
     recorder, api = Recorder(client, "spiderpool-cloud"), simulated.client()
-    vpc, kind_of = simulated.account.vpc.identity, partial(kinds.kind_of, default=default_type)
+    vpc, kind_of = simulated.account.vpc.identity, partial(kinds.kind_of, default=cluster.default_type)
     apis: dict[BalancerKind, LoadBalancerAPI] = {
         kinds.CLB: ClassicLoadBalancers(api, REGION),
         kinds.NLB: NetworkLoadBalancers(api, REGION, pause=0.05),
@@ -261,8 +258,9 @@ async def reconciling(
             cluster="c1",
             vpc=vpc,
             vswitch="vsw-1",
-            max_per_namespace=limits.of_namespace,
-            max_per_cluster=limits.of_cluster,
+            zones=cluster.zones,
+            max_per_namespace=cluster.limits.of_namespace,
+            max_per_cluster=cluster.limits.of_cluster,
         ),
         timings,
     )

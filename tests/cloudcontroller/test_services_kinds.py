@@ -188,3 +188,19 @@ async def test_another_default_is_for_services_without_a_balancer_alone(
     await cluster.set("new", type=None)
     await cluster.delete("new")
     assert (len(clbs(cluster)), nlbs(cluster)) == (1, [])
+
+
+async def test_zones_of_the_settings_are_for_new_balancers_alone(
+    cluster: ServiceCluster, control_plane: ControlPlane
+) -> None:
+    cluster.default_type, cluster.zones = "nlb", ZONES["zone-maps"]
+    await cluster.start(control_plane)
+    await cluster.create("web")
+    assert (await cluster.address("web")).endswith("nlb.aliyuncs.com")
+    (made,) = nlbs(cluster)
+    zones = {(zone.zone, zone.vswitch) for zone in made.zones}
+    assert zones == {("cn-hangzhou-i", "vsw-1"), ("cn-hangzhou-h", "vsw-2")}
+    cluster.zones = ""
+    await cluster.start(control_plane)
+    await cluster.set("web", cross_zone_enabled="off")
+    await cluster.wait_for_event("InvalidService", "zone-maps is missing")

@@ -120,6 +120,7 @@ def configuration_of(settings: CloudSettings) -> BalancerConfiguration:
         cluster=settings.cluster_id,
         vpc=balancing.vpc,
         vswitch=balancing.vswitch,
+        zones=balancing.zones,
         resource_group=balancing.resource_group,
         pod_backends=balancing.pod_backends,
         public_allowed=balancing.public,

@@ -40,6 +40,7 @@ class LoadBalancerSettings:
     enabled: bool = bound(table.BALANCING)
     vpc: str = bound(table.BALANCER_VPC)
     vswitch: str = bound(table.BALANCER_VSWITCH)
+    zones: str = bound(table.BALANCER_ZONES)
     resource_group: str = bound(table.RESOURCE_GROUP)
     pod_backends: bool = derived(_is_pods, table.BACKEND_TYPE)
     """Whether Services without the annotation for the backend type get pods as backends."""

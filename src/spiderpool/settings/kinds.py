@@ -6,6 +6,7 @@ A parser raises ValueError or TypeError with the rule that the value breaks, as 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ T = TypeVar("T")
 TRUE = {"1", "t", "true"}
 FALSE = {"0", "f", "false"}
 MAX_PORT = 65535
+ZONE = re.compile(r"[a-z0-9-]+:[a-z0-9-]+")
+MIN_ZONES = 2
+"""Of a network load balancer."""
 MAX_SOCKET_PATH = 107
 """Bytes of a Unix socket's path: sun_path of unix(7), without the final NUL."""
 
@@ -109,6 +113,14 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def _zones(text: str) -> str:
+    zones = [part.strip() for part in text.split(",")]
+    is_whole = all(ZONE.fullmatch(zone) for zone in zones)
+    if not is_whole or len(zones) < MIN_ZONES or len({zone.partition(":")[0] for zone in zones}) < len(zones):
+        raise ValueError("not zone:vswitch,zone:vswitch with two or more different zones")
+    return ",".join(zones)
+
+
 def _is_empty(value: Any) -> bool:
     return value is ABSENT or not value
 
@@ -124,6 +136,8 @@ SECONDS: Final = Kind("seconds", _number, lambda value: _number(str(value)))
 PORT: Final = Kind("TCP port", _port_number, lambda value: _port_number(str(value)))
 TEXT: Final = Kind("text", str, _text, _is_empty)
 OPTIONAL_TEXT: Final[Kind[str | None]] = Kind("text", str, _text, _is_empty)
+ZONES: Final = Kind("zones", _zones, lambda value: _zones(_text(value)), _is_empty)
+"""Zones with a vSwitch in each, as text."""
 WORD: Final = Kind("word", str.lower, lambda value: _text(value).lower(), _is_empty)
 """Text in which case does not matter; read in lower case."""
 PATH: Final = Kind("path", _absolute, lambda value: _absolute(_text(value)), _is_empty)

@@ -885,6 +885,14 @@ BALANCER_VSWITCH: Final = Setting(
     keys=("cloud.loadBalancers.vswitchID",),
     page="usage/load-balancers.md",
 )
+BALANCER_ZONES: Final = Setting(
+    kind=kinds.ZONES,
+    default="",
+    help="zones and vSwitches of new network load balancers that name none, as `zone:vswitch,zone:vswitch`",
+    readers=CLOUD,
+    keys=("cloud.loadBalancers.zoneMaps",),
+    page="usage/load-balancers.md",
+)
 RESOURCE_GROUP: Final = Setting(
     kind=kinds.TEXT,
     default="",

@@ -6,18 +6,19 @@ import pytest
 
 from spiderpool.core.cloud.alibaba.annotations import PREFIX
 from spiderpool.core.cloud.loadbalancer.kinds import read_options
-from tests.core.pretend_balancers import KINDS
+from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
+from tests.core.pretend_balancers import CONFIGURATION, KINDS
 
 pytestmark = pytest.mark.unit
 
 ZONES = "cn-hangzhou-i:vsw-1,cn-hangzhou-h:vsw-2"
 
 
-def billed(kind: str, **annotations: str) -> list[str]:
+def billed(kind: str, configuration: BalancerConfiguration = CONFIGURATION, **annotations: str) -> list[str]:
     given = {PREFIX + key.replace("_", "-"): value for key, value in annotations.items()}
     options = read_options(given, KINDS[kind])
     assert options.faults == ()
-    return list(map(str, options.kind.bill(options)))
+    return list(map(str, options.kind.bill(options, configuration)))
 
 
 def test_a_classic_balancer_by_use_is_the_default() -> None:
@@ -42,6 +43,7 @@ def test_a_public_network_balancer_has_an_address_in_each_zone() -> None:
     ]
     own = "cn-hangzhou-i:vsw-1::eip-1,cn-hangzhou-h:vsw-2::eip-2"
     assert billed("nlb", zone_maps=own)[2:] == ["GB to the Internet by use"]
+    assert billed("nlb", BalancerConfiguration(zones=ZONES))[2] == "2 new public addresses, one for each zone"
     assert billed("nlb", zone_maps=own, bandwidth_package_id="cbwp-1")[2:] == [
         "traffic within bandwidth package cbwp-1 by use"
     ]

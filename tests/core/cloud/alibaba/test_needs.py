@@ -112,6 +112,12 @@ def test_the_resource_group_of_the_settings_is_free() -> None:
     assert needs("clb", {"resource-group-id": "rg-1"}, BalancerConfiguration(resource_group="rg-1")) == {}
 
 
+def test_the_vswitches_of_the_settings_are_free() -> None:
+    zoned = BalancerConfiguration(zones="h:vsw-h,i:vsw-i")
+    assert needs("nlb", {}, zoned) == {}
+    assert needs("nlb", {"zone-maps": "h:vsw-h,i:vsw-2"}, zoned) == {"vSwitches": ["vsw-2"]}
+
+
 @pytest.mark.parametrize("kind", ["clb", "nlb"])
 def test_server_groups_of_the_user_are_granted(kind: str) -> None:
     found = needs(kind, {"id": "lb-1", "vgroup-port": "rsp-1:80,rsp-1:81,rsp-2:82"}, BalancerConfiguration())

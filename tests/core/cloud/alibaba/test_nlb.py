@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from spiderpool.api.core_v1 import ServicePort
@@ -284,6 +286,14 @@ def test_the_clusters_resource_group_holds_for_new_balancers_and_is_not_compared
     assert "ResourceGroupId" not in fixed(PLAIN)
 
 
+def test_the_clusters_zones_hold_for_new_balancers_and_are_not_compared_later() -> None:
+    zoned, without = replace(CONFIGURATION, zones="h:vsw-1,i:vsw-2"), options("nlb", {})
+    assert [*faults(service({"port": 80}), without, zoned)] == []
+    assert creation(without, zoned)["zone-maps"] == "h:vsw-1,i:vsw-2"
+    assert creation(PLAIN, zoned) == creation(PLAIN, CONFIGURATION)
+    assert "ZoneMappings" not in settings(without, "web")
+
+
 def test_a_listener_of_a_range_of_ports() -> None:
     given = options("nlb", {"listener-port-range": "80-90:80,100-110:443"})
     assert [port_range(port, given) for port in (80, 443, 81)] == [range(80, 91), range(100, 111), None]
@@ -340,7 +350,11 @@ def test_listeners_are_replaced_where_the_range_of_their_ports_changes() -> None
 @pytest.mark.parametrize(
     ("annotations", "fault"),
     [
-        ({}, "zone-maps is missing: a network load balancer needs zone:vswitch,zone:vswitch"),
+        (
+            {},
+            "zone-maps is missing: a network load balancer needs zone:vswitch,zone:vswitch, or an administrator may set"
+            " cloud.loadBalancers.zoneMaps for all",
+        ),
         ({"zone-maps": "h:vsw-h"}, "zone-maps names one zone: a network load balancer needs at least two"),
         (
             {"zone-maps": "h:vsw-h,h:vsw-i"},

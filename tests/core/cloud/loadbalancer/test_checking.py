@@ -174,7 +174,11 @@ def test_what_depends_on_the_installation(
     [
         ({"zone-maps": TWO_ZONES}, None),
         ({"id": "nlb-1"}, None),
-        ({}, "zone-maps is missing: a network load balancer needs zone:vswitch,zone:vswitch"),
+        (
+            {},
+            "zone-maps is missing: a network load balancer needs zone:vswitch,zone:vswitch, or an administrator may set"
+            " cloud.loadBalancers.zoneMaps for all",
+        ),
         ({"zone-maps": "h:vsw-h"}, "zone-maps names one zone: a network load balancer needs at least two"),
         ({"id": "nlb-1", "cacert": "on"}, "cacert-id is missing: cacert is on"),
         ({"id": "nlb-1", "cacert": "on", "cacert-id": "ca"}, None),

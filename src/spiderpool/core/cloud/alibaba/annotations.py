@@ -199,7 +199,7 @@ ANNOTATIONS: tuple[Annotation, ...] = (
         NLB,
         Words("zone:vswitch[:address[:eip]]", r"[a-z0-9-]+:[a-z0-9-]+(:[0-9.]*(:[a-z0-9-]*)?)?", several=True),
         "",
-        "at least two zones; required for a new balancer",
+        "at least two zones; required for a new balancer unless the settings name some",
     ),
     Annotation("security-group-ids", NLB, SOME_IDENTITIES, "", "security groups; without it they are left alone"),
     Annotation("bandwidth-package-id", NLB, SOME_IDENTITY, "", "shared bandwidth of a public balancer; empty: none"),

@@ -49,7 +49,8 @@ def nlb_needs(options: BalancerOptions, configuration: BalancerConfiguration) ->
     yield from _balancer(options, configuration)
     if not options["id"]:
         parts = zones(options["zone-maps"])
-        switches = {part[VSWITCH]: None for part in parts if part[VSWITCH] != configuration.vswitch}
+        free = {configuration.vswitch, *(part[VSWITCH] for part in zones(configuration.zones))}
+        switches = {part[VSWITCH]: None for part in parts if part[VSWITCH] not in free}
         yield from _named(options, "zone-maps", "vSwitches", switches)
         if options["address-type"] == "internet":
             addresses = [part[ELASTIC_IP] for part in parts if len(part) > ELASTIC_IP]

@@ -126,6 +126,11 @@ def zones(text: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(part.split(":")) for part in text.split(",") if part)
 
 
+def requested_zones(options: BalancerOptions, configuration: BalancerConfiguration) -> str:
+    """Returns the zones of a new balancer, in the annotation's form; those of the settings where it names none."""
+    return options["zone-maps"] or configuration.zones
+
+
 def zone_text(pairs: Mapping[str, str]) -> str:
     """Returns zones and their vSwitches as text that can be compared."""
     return ",".join(f"{zone}:{vswitch}" for zone, vswitch in sorted(pairs.items()))
@@ -137,7 +142,7 @@ def creation(options: BalancerOptions, configuration: BalancerConfiguration) -> 
         "LoadBalancerType": "network",
         "VpcId": configuration.vpc,
         "ResourceGroupId": configuration.resource_group,
-        REQUESTED_ZONES: options["zone-maps"],
+        REQUESTED_ZONES: requested_zones(options, configuration),
     }
     if not _is_address_type_said(options):  # decides only how a balancer begins: none becomes public by a default
         found["AddressType"] = address_type(options)
@@ -161,8 +166,9 @@ def settings(options: BalancerOptions, name: str) -> Settings:
         "CrossZoneEnabled": _flag(options, "cross-zone-enabled"),
         "DeletionProtectionEnabled": _flag(options, "delete-protection"),
         "ModificationProtectionStatus": options["modification-protection"],
-        "ZoneMappings": zone_text({zone[0]: zone[1] for zone in zones(options["zone-maps"])}),
     }
+    if named := zones(options["zone-maps"]):  # a default decides only how a balancer begins
+        found["ZoneMappings"] = zone_text({zone[0]: zone[1] for zone in named})
     if "security-group-ids" in options.given:
         found["SecurityGroupIds"] = ",".join(sorted({*options.list("security-group-ids")}))
     if "bandwidth-package-id" in options.given:
@@ -300,7 +306,7 @@ def must_replace(present: Listener, listener: Listener) -> bool:
 def faults(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
     """Yields what must be corrected in a Service before its network balancer can be made."""
     yield from common_faults(service, options)
-    yield from _zone_faults(options)
+    yield from _zone_faults(options, configuration)
     yield from _address_faults(options, configuration)
     if not options["id"] and not configuration.vpc:
         yield "the VPC of the cluster is not known: set cloud.loadBalancers.vpcID in the chart's values, or in conf.yml"
@@ -365,11 +371,12 @@ def check_type(protocol: str, options: BalancerOptions) -> str:
     return {"UDP": "TCP"}.get(kind, kind)
 
 
-def _zone_faults(options: BalancerOptions) -> Iterator[str]:
+def _zone_faults(options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
     key = f"annotation {options.annotation('zone-maps')}"
     named = Counter(zone[0] for zone in zones(options["zone-maps"]))  # a tenant's: any number
-    if not options["id"] and not options["zone-maps"]:
-        yield f"{key} is missing: a network load balancer needs zone:vswitch,zone:vswitch"
+    if not options["id"] and not requested_zones(options, configuration):
+        default = "an administrator may set cloud.loadBalancers.zoneMaps for all"
+        yield f"{key} is missing: a network load balancer needs zone:vswitch,zone:vswitch, or {default}"
     elif twice := sorted(zone for zone, times in named.items() if times > 1):
         yield f"{key} names {', '.join(twice)} twice: a network load balancer has one vSwitch in a zone"
     elif named and len(named) < MIN_ZONES:

@@ -212,7 +212,7 @@ class BalancerKind:
     """What of a Service's annotations has an effect that an administrator must have granted."""
     is_in_use: Callable[[GrantNeed, ObservedLoadBalancer, tuple[Listener, ...]], bool]
     """Whether the balancer, or one of these listeners of it, has what is needed already."""
-    bill: Callable[[BalancerOptions], tuple[BillingItem, ...]]
+    bill: Callable[[BalancerOptions, BalancerConfiguration], tuple[BillingItem, ...]]
     """What the cloud counts and bills for a balancer that is made."""
     servers_by_address: Callable[[BalancerOptions], bool]
     """Whether servers are registered by an address alone, rather than by the instance or the ENI that has it."""

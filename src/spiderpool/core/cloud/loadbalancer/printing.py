@@ -88,9 +88,8 @@ def service_dry_run(
         return ServiceDryRun(notes, (fault,))
     steps = plan(model, observed)
     makes_one = any(isinstance(step, CreateBalancer) for step in steps)
-    return ServiceDryRun(
-        notes, unchangeable(model, observed) if observed else (), steps, model, kind.bill(options) if makes_one else ()
-    )
+    bill = kind.bill(options, configuration) if makes_one else ()
+    return ServiceDryRun(notes, unchangeable(model, observed) if observed else (), steps, model, bill)
 
 
 def _awaits_node_port(

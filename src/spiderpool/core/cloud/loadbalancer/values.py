@@ -48,6 +48,8 @@ class BalancerConfiguration:
     vpc: str = ""
     vswitch: str = ""
     """For private balancers whose Service names none."""
+    zones: str = ""
+    """Zones and vSwitches of new balancers whose Service names none, as an annotation would have them."""
     resource_group: str = ""
     pod_backends: bool = False
     """Whether pods are the backends of Services without the annotation of the backend type."""
