@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -31,6 +33,22 @@ async def work():
     await asyncio.sleep(0.5)
     look_at_everything()
     await asyncio.sleep(1.0)
+daemon.run(work)
+"""
+
+
+STANDING_STILL = """
+import asyncio, json, os, signal
+from spiderpool import daemon
+from spiderpool.telemetry import EVENT_LOOP_BLOCKS, configure
+async def work():
+    configure("info")
+    await asyncio.sleep(0.4)
+    {call}
+    await asyncio.sleep(1.0)
+    found = {{each.name: each.value for each in next(iter(EVENT_LOOP_BLOCKS.collect())).samples}}
+    name = "spiderpool_event_loop_block_seconds"
+    print(json.dumps({{"blocks": found[name + "_count"], "seconds": found[name + "_sum"]}}))
 daemon.run(work)
 """
 
@@ -73,6 +91,21 @@ def test_a_daemon_logs_where_its_loop_is_blocked_while_it_is() -> None:
     assert any("look_at_everything" in each for each in blocked["where"])
     assert over["event"] == "event loop goes on"
     assert over["seconds"] >= 1.0
+
+
+@pytest.mark.parametrize("call", ["os.kill(os.getpid(), signal.SIGSTOP)", "sum(range(2 * 10**8))"])
+def test_a_process_that_stands_still_is_told_of_afterwards(call: str) -> None:
+    """Once stopped, once in a function that does not let go of the interpreter."""
+    daemon = subprocess.Popen([sys.executable, "-c", STANDING_STILL.format(call=call)], stdout=subprocess.PIPE)
+    if "SIGSTOP" in call:
+        assert os.WIFSTOPPED(os.waitpid(daemon.pid, os.WUNTRACED)[1])
+        time.sleep(1.5)
+        daemon.send_signal(signal.SIGCONT)
+    output, _ = daemon.communicate(timeout=30)
+    lines = [json.loads(line) for line in output.splitlines()]
+    told = [line["seconds"] for line in lines if line.get("event") == "process stood still"]
+    assert len(told) == 1
+    assert next(line for line in lines if "blocks" in line) == {"blocks": 1, "seconds": pytest.approx(told[0], abs=0.1)}
 
 
 async def test_a_watch_ends_with_its_context() -> None:

@@ -1,7 +1,8 @@
 """Notices that a daemon's event loop is blocked: it then renews no Lease, answers no probe and serves no pod.
 
 A thread has the loop count four times a second, which costs some microseconds each. If it does not within LIMIT, the
-thread logs what the loop's thread is doing, while that goes on: perhaps it never ends.
+thread logs what the loop's thread is doing, while that goes on: perhaps it never ends. When it did not run
+either, it says so afterwards.
 """
 
 from __future__ import annotations
@@ -52,8 +53,20 @@ class _Watch:
     def run(self) -> None:
         """Look until ended."""
         with suppress(RuntimeError):  # the loop is closed: the daemon ends
+            began, processor = time.monotonic(), self._processor_time()
             while not self.ended.wait(PERIOD):
+                self._note_standstill(time.monotonic() - began - PERIOD, processor)
                 self._look()
+                began, processor = time.monotonic(), self._processor_time()
+
+    def _note_standstill(self, seconds: float, processor: float) -> None:
+        """Log and count a block during which this thread did not run either.
+
+        The process was stopped or got no CPU, or a function in C did not let go of the interpreter.
+        """
+        if seconds > LIMIT:
+            EVENT_LOOP_BLOCKS.observe(seconds)
+            log.error("process stood still", seconds=round(seconds, 2), cpu_seconds=self._since(processor))
 
     def _look(self) -> None:
         """Have the loop answer, and observe its lag; log and count a block."""
