@@ -33,7 +33,7 @@ pytestmark = pytest.mark.unit
         (CloudConflict("busy"), True),
         (StillProcessing("busy"), True),
         (Rejected("no"), False),
-        (StepsRefused([Rejected("no")], serves=True), True),
+        (StepsRefused([Rejected("no")]), True),
         (CloudUnavailable("lost"), True),
     ],
 )
@@ -53,7 +53,7 @@ def test_the_limit_of_a_family() -> None:
 
 
 def test_refusals_of_several_steps_are_one_error() -> None:
-    error = StepsRefused([Rejected("no", cloud_code="No"), QuotaExceeded("full"), Rejected("never")], serves=False)
+    error = StepsRefused([Rejected("no", cloud_code="No"), QuotaExceeded("full"), Rejected("never")])
     assert (error.message, error.cloud_code, error.details) == ("no", "No", "full; never")
     assert error.full == frozenset()
-    assert StepsRefused([QuotaExceeded("full")], serves=False, full=["rsp-1"]).full == {"rsp-1"}
+    assert StepsRefused([QuotaExceeded("full")], full=["rsp-1"]).full == {"rsp-1"}

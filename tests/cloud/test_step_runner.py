@@ -77,7 +77,7 @@ async def test_a_users_group_is_not_emptied_to_make_room_in_another() -> None:
     runner = StepRunner(plan(lent("rsp-2:80", NODES), before), before, far.do)
     await runner.run()
     assert far.done == []
-    assert [str(step).partition(":")[0] for step in runner.left] == ["add to rsp-2", "remove from rsp-1"]
+    assert [str(step).partition(":")[0] for step, _ in runner.refusals] == ["add to rsp-2"]
 
 
 async def test_a_quota_with_nothing_to_remove_is_told_once() -> None:

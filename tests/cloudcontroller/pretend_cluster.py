@@ -35,6 +35,10 @@ class PretendCluster(ServiceCluster):
         """A Service with a NodePort, which no API server gives it here."""
         return await super().create(name, **{"ports": [HTTP], **spec})
 
+    async def store(self, listed: EndpointSlice) -> None:
+        """Puts an EndpointSlice into the API server, which knows no apply."""
+        self.server.put(listed)
+
     async def marks(self, name: str) -> tuple[list[str], str, str, str]:
         """Which finalizers a Service has, its two labels of balancers, and its address."""
         web = await self.get(name)

@@ -146,8 +146,11 @@ class ServiceCluster:
         listed = [Endpoint([address], nodeName=node, targetRef=refs.get(address)) for address, node in ready]
         listed += [Endpoint([address], ends, node) for address, node in ending]
         ports = [EndpointPort("", 8080, "TCP")]
-        body = EndpointSlice(metadata=metadata, addressType="IPv4", endpoints=listed, ports=ports)
-        await self.client.apply(EndpointSlice, msgspec.to_builtins(body), metadata.name, NAMESPACE)
+        await self.store(EndpointSlice(metadata=metadata, addressType="IPv4", endpoints=listed, ports=ports))
+
+    async def store(self, listed: EndpointSlice) -> None:
+        """Creates or changes an EndpointSlice."""
+        await self.client.apply(EndpointSlice, msgspec.to_builtins(listed), listed.name, NAMESPACE)
 
     async def get(self, name: str) -> Service:
         """A Service as it is stored."""

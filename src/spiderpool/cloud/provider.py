@@ -79,15 +79,14 @@ class Rejected(CloudError):
 class StepsRefused(CloudError):
     """Steps of a plan were refused; all that does not need them was carried out. The first one gives the message.
 
-    ``refusals`` are all of them. ``serves``: the balancer forwards what it should as far as its parts are concerned, so
-    that its address may be published. ``full`` names the server groups that a quota kept servers out of, and ``stuck``
-    those of them where no other server got in for one that was taken out.
+    ``refusals`` are all of them. ``full`` names the server groups that a quota kept servers out of, and ``stuck`` those
+    of them where no other server got in for one that was taken out.
     """
 
     retriable = True
 
     def __init__(
-        self, refusals: Sequence[CloudError], *, serves: bool, full: Collection[str] = (), stuck: Collection[str] = ()
+        self, refusals: Sequence[CloudError], *, full: Collection[str] = (), stuck: Collection[str] = ()
     ) -> None:
         first, *others = refusals
         super().__init__(
@@ -96,7 +95,6 @@ class StepsRefused(CloudError):
             details="; ".join(filter(None, (first.details, *(error.message for error in others)))),
         )
         self.refusals = tuple(refusals)
-        self.serves = serves
         self.full = frozenset(full)
         self.stuck = frozenset(stuck)
 

@@ -35,11 +35,6 @@ class StepRunner:
         """The steps that were refused, in the order of the plan, and why."""
         return [(self._steps[place], self._refused[place]) for place in sorted(self._refused)]
 
-    @property
-    def left(self) -> list[Step]:
-        """The steps that were not carried out: refused, or not begun."""
-        return [step for place, step in enumerate(self._steps) if place not in self._done]
-
     async def run(self) -> None:
         """Carries out all steps that can be. Where a quota was in the way, those once more for which room was made."""
         await self._round(range(len(self._steps)))

@@ -58,7 +58,7 @@ class BalancerFinder:
             self.check_ownership(model, observed)
         elif model.reuse:
             self.check_missing(service, model)
-        elif made and not self._states.is_confirmed_missing(service.key, model.kind):
+        elif made and not self._states.note_missing(service.key, model.kind):
             raise NotReady(f"load balancer {made} was made and cannot be seen yet")
         elif made:  # somebody has deleted it; nobody uses it yet
             del state.made[model.kind]
@@ -80,7 +80,7 @@ class BalancerFinder:
     def check_missing(self, service: Service, model: LoadBalancerModel) -> None:
         """Raises NotReady when the Service had a balancer, or names one: then none is made in its place."""
         name = "" if model.reuse else succession.lost(service, model.options, model.owner)
-        if name and self._states.is_confirmed_missing(service.key, model.kind):
+        if name and self._states.note_missing(service.key, model.kind):
             text = f"load balancer {name} was deleted; delete the Service and create it anew to get another"
             self._states.record(service, event_reasons.LOAD_BALANCER_NOT_FOUND, text)
             raise BalancerGone(succession.absence(service, model.options, model.owner))
@@ -93,7 +93,7 @@ class BalancerFinder:
         By a process that ended before it wrote on the Service which one it is, or by a call whose answer was lost.
         """
         key = service.key
-        if kind not in self._states.of(key).surely_unmade and not self._states.is_confirmed_missing(key, kind):
+        if kind not in self._states.of(key).surely_unmade and not self._states.note_missing(key, kind):
             raise NotReady(
                 "a load balancer may have been asked for before; it is looked for once more before one is made"
             )
@@ -114,5 +114,6 @@ class BalancerFinder:
         for name in dict.fromkeys((identity, other, "")):  # the labels may be gone, or name another one
             observed = await self._balancers.apis[kind].find(owner, name, lent)
             if observed is not None and succession.is_held(observed, kind, owner):
+                self._states.note_found(service.key, kind)
                 return observed
         return None

@@ -51,7 +51,8 @@ class BalancerCreation:
             identity = await self._request(service, model)
         self._states.of(service.key).made[model.kind] = identity
         naming = model.kind.naming
-        # The balancer of a former kind is the one that clients use.
+        if formers:  # one of these is the one that clients use
+            self._states.of(service.key).unpublished.add(identity)
         label = naming.other_identity_label if formers else naming.identity_label
         await self._effects.patch(service, {"labels": {label: identity}})
         observed = await self._effects.balancers.apis[model.kind].find(model.owner, identity)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 
 from spiderpool.api.core_v1 import Service
@@ -36,29 +36,46 @@ class ServicePlans:
         self._gates = gates
         self._requeue = requeue
 
-    async def carry_out(
+    async def carry_out(self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> bool:
+        """Carries out the plan for an adapted model; returns whether servers only wait for another to be well.
+
+        Then the Service is looked at again. Raises CloudError.
+        """
+        return await self._carry_out(service, model, observed, lambda steps, _: steps)
+
+    async def update_servers(
         self,
         service: Service,
         model: LoadBalancerModel,
         observed: ObservedLoadBalancer,
+        refused: Collection[str],
         *,
-        only_backends_beside: Collection[str] | None = None,
-    ) -> bool:
-        """Carries out the plan for an adapted model; returns whether servers only wait for another to be well.
+        mends_checks: bool,
+    ) -> None:
+        """Carries out what of the plan changes servers of groups that are there, but for ``refused`` ones.
 
-        Then the Service is looked at again.
-
-        ``only_backends_beside``: only servers of groups that are there are changed, but for these groups, and
-        health checks by which none of them would stay well.
+        With ``mends_checks`` also health checks by which none of these servers would stay well. Raises CloudError.
         """
+
+        def chosen(steps: Sequence[Step], model: LoadBalancerModel) -> Sequence[Step]:
+            checks = outdated_checks(model, observed) if mends_checks else ()
+            return *checks, *planning.only_backends(steps, refused)
+
+        await self._carry_out(service, model, observed, chosen)
+
+    async def _carry_out(
+        self,
+        service: Service,
+        model: LoadBalancerModel,
+        observed: ObservedLoadBalancer,
+        chosen: Callable[[Sequence[Step], LoadBalancerModel], Sequence[Step]],
+    ) -> bool:
+        """Carries out the ``chosen`` steps of the plan, and notes what became of the servers."""
         self._states.note_servers(service.key, model.kind, observed.groups)
         before = self._states.unsettled(service.key, model.kind, model.settling)
         state = self._states.of(service.key)
         model = await self._with_leaving(service, model, observed, before)
-        steps = planning.plan_adapted(model, observed, before)
-        if only_backends_beside is not None:
-            servers = planning.only_backends(steps, only_backends_beside)
-            steps = (*outdated_checks(model, observed), *servers)
+        steps = chosen(planning.plan_adapted(model, observed, before), model)
         if steps:
             state.applied = None  # of a plan that is refused in part, the other part is carried out
         await self.open_gates(service, model, gates.places(observed.groups))  # whatever is refused now

@@ -30,6 +30,13 @@ class ServicePublication:
             await self.effects.patch(service, {"labels": {naming.identity_label: observed.identity}})
         return await self._publish_at(service, observed, await self._ingress(model, observed))
 
+    async def announce(self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> None:
+        """Writes on the Service which balancer is to take the place of another one, before anything is made in it."""
+        current = self._current(service)
+        named = (succession.recorded_identity(current, model.kind), succession.other_identity(current, model.kind))
+        if observed.identity not in named:
+            await self.effects.patch(service, {"labels": {model.kind.naming.other_identity_label: observed.identity}})
+
     async def take_over(self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> None:
         """Publishes a balancer in the place of one of another kind, which another label names until it is removed.
 

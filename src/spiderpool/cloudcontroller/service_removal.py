@@ -88,15 +88,17 @@ class BalancerRemoval:
 
     def _confirm_missing(self, service: Service, kind: BalancerKind) -> None:
         """Raises NotReady until two answers lack the balancer: after a lost answer it would stay forever."""
-        if not self._states.is_confirmed_missing(service.key, kind):
+        if not self._states.note_missing(service.key, kind):
             what = f"the {kind.annotations.title} load balancer"
             raise NotReady(f"{what} cannot be found; it is looked for once more before the Service is released")
         self._limits.release(service, kind)
 
     async def _remove_observed(self, service: Service, kind: BalancerKind, observed: ObservedLoadBalancer) -> None:
         """Deletes, preserves or hands back the balancer, and records which of these."""
-        owner, preserve = owner_of(service, self._configuration), succession.preserves(service, kind)
-        self._check_consent(service, kind, observed)
+        owner, was_used = owner_of(service, self._configuration), not self._states.is_unpublished(service.key, observed)
+        preserve = was_used and succession.preserves(service, kind)
+        if preserve:
+            self._check_consent(service, kind, observed)
         steps = planning.plan_removal(kind, owner, observed, preserve=preserve)
         undoing = self._effects.carry_out(service, kind, steps, observed)
         are_left_over = all(isinstance(step, LEFT_OVER) for step in steps)

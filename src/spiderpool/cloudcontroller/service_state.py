@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import LoadBalancerIngress, Service
 from spiderpool.api.event_reasons import EventReason
-from spiderpool.cloud.provider import CloudConflict, CloudError, CloudUnavailable, StepsRefused
+from spiderpool.cloud.provider import CloudConflict, CloudError, CloudUnavailable, StepsRefused, Throttled
 from spiderpool.cloudcontroller.balancer_grants import NotGranted
 from spiderpool.cloudcontroller.balancer_limits import TooManyLoadBalancers
 from spiderpool.cloudcontroller.service_inputs import ServiceTimings
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
-from spiderpool.core.cloud.loadbalancer.values import ServerGroup, ServerPlace
+from spiderpool.core.cloud.loadbalancer.values import ObservedLoadBalancer, ServerGroup, ServerPlace
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.events import Recorder
 
@@ -51,6 +51,8 @@ class ServiceState:
     """What the cloud's own controller has last written on the Service; None: not read yet."""
     surely_unmade: set[BalancerKind] = field(default_factory=set)
     """Kinds of which nobody has asked for a balancer, but where that was refused: none can appear later."""
+    unpublished: set[str] = field(default_factory=set)
+    """Identities of balancers that were made to take the place of another one, and that no client has used."""
     made: dict[BalancerKind, str] = field(default_factory=dict)
     """Kind → identity of the balancer that was made last: it may not be found by its tags at once."""
 
@@ -92,10 +94,15 @@ class ServiceStates:
         if key in self._states:
             self._states[key].applied = self._states[key].kept = None
 
+    def is_unpublished(self, key: str, observed: ObservedLoadBalancer) -> bool:
+        """Whether a balancer is known to have been made for a Service without ever being published."""
+        return observed.identity in self._states[key].unpublished
+
     def note_servers(self, key: str, kind: BalancerKind, groups: Iterable[ServerGroup]) -> None:
         """Notes the servers to which the balancer may send connections; forgets the others."""
         state, now = self._states[key], self._timings.clock()
-        present = [(group.name, server.key) for group in groups for server in group.servers if server.weight]
+        kept = [(group.name, server) for group in groups for server in group.servers | group.ending]
+        present = [(name, server.key) for name, server in kept if server.weight]
         former = state.servers_since.get(kind, {})
         state.servers_since[kind] = {each: former.get(each, now) for each in present}
 
@@ -108,8 +115,8 @@ class ServiceStates:
         """Returns the servers that the balancer has had for ``settling`` seconds or more."""
         return frozenset(self._states[key].servers_since.get(kind, ())) - self.unsettled(key, kind, settling)
 
-    def is_confirmed_missing(self, key: str, kind: BalancerKind) -> bool:
-        """Whether two answers, far enough apart, both lack the balancer; notes the time of the first one."""
+    def note_missing(self, key: str, kind: BalancerKind) -> bool:
+        """Notes that an answer lacks the balancer; returns whether one lacked it long enough before."""
         now = self._timings.clock()
         return now - self._states[key].missing_since.setdefault(kind, now) >= self._timings.confirm
 
@@ -144,9 +151,12 @@ class ServiceStates:
 
 
 def is_refusal(error: CloudError) -> bool:
-    """Whether the cloud has surely not done what it was asked for by one call."""
+    """Whether the cloud has surely not done what it was asked for.
+
+    A call that was throttled may have been sent before, without an answer.
+    """
     errors = error.refusals if isinstance(error, StepsRefused) else (error,)
-    return not any(isinstance(each, CloudUnavailable | CloudConflict) for each in errors)
+    return not any(isinstance(each, CloudUnavailable | CloudConflict | Throttled) for each in errors)
 
 
 def messages_of(error: SpiderpoolError) -> tuple[str, ...]:

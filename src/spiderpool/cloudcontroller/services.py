@@ -182,7 +182,7 @@ class ServiceReconciler:
         self._states.of(service.key).used = frozenset(standing.formers if standing.asked is not None else ())
         if succession.stays_for_another(service, standing):
             self._reports.kept_for_another(service, standing.formers)
-            await self._ensure_backends(service, standing.held)
+            await self._ensure_backends(service, standing.held, mends_checks=not self._other.is_alive)
             return
         try:
             is_served = await self._serve(service, standing)
@@ -205,13 +205,24 @@ class ServiceReconciler:
         if standing.asked is None:
             for former in standing.formers:
                 await self._backends.release_gates(service, former)
-                await self._removal.remove(service, former)
+            await self._remove(service, standing.formers)
             return True
         kept = await self._kept_kind(service, standing.formers)
         kind, formers = kept or standing.asked, standing.keeping(kept).formers if kept else standing.formers
         if formers and not await self._may_switch(service, kind, formers):
             return False
         return await self._ensure(service, kind, formers)
+
+    async def _remove(self, service: Service, formers: Sequence[BalancerKind], *, successor: str = "") -> None:
+        """Removes balancers as `BalancerRemoval` does, each whatever is refused of others. Raises the first refusal."""
+        refusals: list[SpiderpoolError] = []
+        for former in formers:
+            try:
+                await self._removal.remove(service, former, successor=successor)
+            except SpiderpoolError as error:
+                refusals.append(error)
+        if refusals:
+            raise refusals[0]
 
     async def _kept_kind(self, service: Service, formers: Sequence[BalancerKind]) -> BalancerKind | None:
         """Returns the kind of a balancer that another controller made, and that an annotation shall not exchange."""
@@ -230,7 +241,7 @@ class ServiceReconciler:
 
     def _note_missing(self, service: Service, former: BalancerKind) -> None:
         """Has pods wait no longer for a balancer that is gone, as far as can be known."""
-        if self._states.is_confirmed_missing(service.key, former):
+        if self._states.note_missing(service.key, former):
             state = self._states.of(service.key)
             state.used = state.used.difference((former,))
 
@@ -244,6 +255,8 @@ class ServiceReconciler:
         if eligibility.faults:
             return False
         if eligibility.missing:
+            if await self._has_taken_over(service, options):
+                return True
             self._reports.refuse(service, eligibility.missing)
         elif options["id"]:
             await self._check_lent(service, options)
@@ -251,6 +264,14 @@ class ServiceReconciler:
             granted = self._grants.of(service.metadata.namespace or "")
             await self._limits.reserve(service, kind, granted, succession.deleted(service, formers))
         return eligibility.may_take_over
+
+    async def _has_taken_over(self, service: Service, options: BalancerOptions) -> bool:
+        """Whether clients use the balancer that the Service asks for, and only the former one is to go."""
+        observed = await self._finder.held(service, options)
+        if observed is None:
+            return False
+        model = build_model(service, options, await self._backends.snapshot(service, options), self._configuration)
+        return succession.is_published(service, model, observed)
 
     async def _check_lent(self, service: Service, options: BalancerOptions) -> None:
         """Raises NotReady when the balancer that the Service names is missing, BadConfig when it may not have it."""
@@ -284,6 +305,8 @@ class ServiceReconciler:
         observed = await (self._finder.successor(service, model) if formers else self._finder.find(service, model))
         if refused := eligibility.refused(model, observed):
             self._reports.refuse(service, refused)
+            if observed is not None and succession.is_published(service, model, observed):
+                await self._remove(service, formers, successor=observed.identity)
             return False
         self._reports.granted(service, eligibility.missing)
         observed = observed or await self._create(service, model, formers)
@@ -315,8 +338,8 @@ class ServiceReconciler:
         """Carries out the plan; a balancer that serves in spite of a refusal is published. Returns `carry_out`'s."""
         try:
             return await self._plans.carry_out(service, model, observed)
-        except StepsRefused as error:
-            if error.serves:
+        except StepsRefused:
+            if settling.serves(model, observed):
                 await self._publication.publish(service, model, observed)
             raise
 
@@ -329,14 +352,15 @@ class ServiceReconciler:
     ) -> bool:
         """Carries out the plan of a balancer that takes the place of others; returns what `_take_over` does.
 
-        One that serves in spite of a refusal takes their place as well.
+        One that serves in spite of a refusal takes their place as well, unless a quota keeps servers out of it.
         """
         if succession.is_published(service, model, observed):  # a former one could not be removed yet
             self._states.of(service.key).used = frozenset({model.kind})
+        await self._publication.announce(service, model, observed)
         try:
-            await self._plans.carry_out(service, model, observed)
+            await self._plans.carry_out(service, model, observed)  # `_take_over` knows by itself what waits
         except StepsRefused as error:
-            if error.serves:
+            if not error.full:
                 await self._take_over(service, model, observed, formers)
             raise
         return await self._take_over(service, model, observed, formers)
@@ -348,17 +372,27 @@ class ServiceReconciler:
         observed: ObservedLoadBalancer,
         formers: Sequence[BalancerKind],
     ) -> bool:
-        """Publishes a balancer and removes those of other kinds, when it is well; returns whether it is."""
-        settled = self._states.settled(service.key, model.kind, model.settling)
-        of_others = {(group.name, server) for group in observed.groups for server in group.others}
-        if not settling.is_well(model, settled | of_others):
+        """Publishes a balancer and removes those of other kinds, when it is well; returns whether it is.
+
+        Raises NotReady for pods that it cannot have as servers yet, and the former one may have.
+        """
+        is_published = succession.is_published(service, model, observed)
+        if not is_published and not self._is_well(service, model, observed):
             self._reports.exchanging(service, formers, observed)
+            self._reports.unresolved(service, model)
             self._queue.add(service.key, model.settling)
             return False
         await self._publication.take_over(service, model, observed)
-        for former in formers:
-            await self._removal.remove(service, former, successor=observed.identity)
+        self._states.of(service.key).unpublished.discard(observed.identity)
+        await self._remove(service, formers, successor=observed.identity)
+        self._reports.unresolved(service, model)
         return True
+
+    def _is_well(self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> bool:
+        """Whether a balancer, as it was read last, does what the Service asks for, by servers that are found well."""
+        settled = self._states.settled(service.key, model.kind, model.settling)
+        of_others = {(group.name, server) for group in observed.groups for server in group.others}
+        return settling.serves(model, observed) and settling.is_well(model, settled | of_others)
 
     async def _may_begin(self, service: Service, options: BalancerOptions, missing: Sequence[GrantNeed]) -> bool:
         """Whether a Service without an address may get a balancer.
@@ -371,9 +405,12 @@ class ServiceReconciler:
             await self._limits.check(service, options.kind, self._grants.of(service.metadata.namespace or ""))
         return not missing
 
-    async def _ensure_backends(self, service: Service, held: Iterable[BalancerKind]) -> None:
+    async def _ensure_backends(
+        self, service: Service, held: Iterable[BalancerKind], *, mends_checks: bool = True
+    ) -> None:
         """Updates servers, and health checks of a port that is gone, of balancers that the Service has.
 
+        ``mends_checks`` is false for a Service whose checks another controller may set.
         Pods wait for a balancer by their readiness gates only where the Service has one, or had.
         """
         for kind in held:
@@ -382,13 +419,14 @@ class ServiceReconciler:
             if observed is None and not self._finder.is_recorded(service, kind):
                 await self._backends.release_gates(service, kind)
             elif observed is not None and not checking.are_backends_valid(service, options, self._configuration):
-                await self._mend_checks(service, options, observed)
+                if mends_checks:
+                    await self._mend_checks(service, options, observed)
             elif observed is not None:
                 snapshot = await self._backends.snapshot(service, options)
                 model = build_model(service, options, snapshot, self._configuration)
                 refused = self._refused_groups(service, options, model, observed)
                 model = adoption.adapted(model, observed)
-                await self._plans.carry_out(service, model, observed, only_backends_beside=refused)
+                await self._plans.update_servers(service, model, observed, refused, mends_checks=mends_checks)
 
     async def _mend_checks(self, service: Service, options: BalancerOptions, observed: ObservedLoadBalancer) -> None:
         """Mends outdated health checks, which have nothing to do with the servers."""

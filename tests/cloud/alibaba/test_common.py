@@ -13,6 +13,7 @@ from spiderpool.core.cloud.alibaba.kinds import CLB, NLB
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.planning import plan
+from spiderpool.core.cloud.loadbalancer.settling import serves
 from spiderpool.core.cloud.loadbalancer.values import BalancerOwner
 from spiderpool_lab.alibaba.faults import Fault
 from tests.cloud.alibaba.balancers import (
@@ -44,7 +45,9 @@ async def test_a_server_that_is_gone_keeps_no_other_out(balanced: SimulatedCloud
     observed = await cloud.find(desired.owner, identity)
     with pytest.raises(StepsRefused, match="i-gone") as refused:
         await cloud.carry_out(plan(desired, observed), observed)
-    assert refused.value.serves
+    assert len(refused.value.refusals) == 1
+    assert (made := await cloud.find(desired.owner)) is not None
+    assert serves(desired, made)
     assert await reached(cloud, model(balanced, HTTP, **spec)) is not None
 
 

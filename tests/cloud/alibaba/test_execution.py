@@ -21,19 +21,15 @@ from spiderpool.cloud.provider import (
 from spiderpool.core.cloud.loadbalancer.steps import (
     AddServers,
     BalancerStep,
-    CreateListener,
-    DeleteListener,
     GroupStep,
     ListenerStep,
     RemoveServers,
     ServerStep,
     SetWeights,
     Step,
-    Tag,
 )
 from spiderpool.core.cloud.loadbalancer.values import (
     BackendServer,
-    Listener,
     ObservedLoadBalancer,
     ServerGroup,
     ServerType,
@@ -180,28 +176,6 @@ async def test_it_is_told_where_nobody_gets_in_for_another(full: str, is_stuck: 
         await far.carry_out([AddServers("g", tuple(nodes("c d e"))), RemoveServers("g", tuple(nodes("a b")))])
     assert refused.value.full == {"g"}
     assert refused.value.stuck == ({"g"} if is_stuck else frozenset())
-
-
-@pytest.mark.parametrize(("full", "serves"), [("a b c", False), ("a b", True), ("a", True)])
-async def test_a_group_that_some_of_its_servers_have_got_into_is_served(full: str, serves: bool) -> None:
-    with pytest.raises(StepsRefused) as refused:
-        await PretendBalancer([], full=full).carry_out([AddServers("g", tuple(nodes("a b c")))])
-    assert refused.value.serves == serves
-
-
-async def test_the_refusal_of_the_only_step_stops_no_address_from_being_published() -> None:
-    with pytest.raises(StepsRefused, match="no") as refused:
-        await PretendBalancer([], refuses=(Tag,)).carry_out([Tag((("team", "x"),))])
-    assert refused.value.serves
-
-
-async def test_a_port_whose_listener_was_not_begun_is_not_served() -> None:
-    listener = Listener(80, "tcp", "mine", "g")
-    with pytest.raises(StepsRefused, match="no") as refused:
-        await PretendBalancer([], refuses=(DeleteListener,)).carry_out(
-            [DeleteListener(listener), CreateListener(listener)]
-        )
-    assert not refused.value.serves
 
 
 async def test_a_quota_is_told_of_the_groups_alone_that_it_keeps_servers_out_of() -> None:

@@ -16,6 +16,7 @@ from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.planning import plan, plan_removal
+from spiderpool.core.cloud.loadbalancer.settling import serves
 from spiderpool_lab.alibaba import clb_groups
 from spiderpool_lab.alibaba.account import Account, Delays
 from spiderpool_lab.alibaba.faults import Fault
@@ -204,7 +205,8 @@ async def test_what_is_refused_for_good_keeps_no_server_out(
     observed = await cloud.find(desired.owner)
     with pytest.raises(StepsRefused, match=action.partition(":")[2]) as refused:
         await cloud.carry_out(plan(desired, observed), observed)
-    assert refused.value.serves
+    assert (changed := await cloud.find(desired.owner)) is not None
+    assert serves(desired, changed)
     assert dict(servers_by_port(zoned.account)) == {port: {"i-a", "i-n1"} for port in (80, 53, 8080, 443)}
     left = [str(step) for step in plan(desired, await cloud.find(desired.owner))]
     assert 1 <= len(left) <= 4
@@ -219,7 +221,8 @@ async def test_all_refusals_are_told(balanced: SimulatedCloud) -> None:
     observed = await cloud.find(desired.owner)
     with pytest.raises(StepsRefused) as refused:
         await cloud.carry_out(plan(desired, observed), observed)
-    assert not refused.value.serves
+    assert (made := await cloud.find(desired.owner)) is not None
+    assert not serves(desired, made)
     lacking = {each.action for each in refused.value.refusals if isinstance(each, NotPermitted)}
     assert lacking == {
         "AddVServerGroupBackendServers",

@@ -45,8 +45,6 @@ from spiderpool.core.cloud.loadbalancer.values import BackendServer, ObservedLoa
 
 IN_A_ROW = 3
 """Servers one after the other that find no room, after which there is none: fewer may each be in too many groups."""
-SERVING = (CreateBalancer, CreateGroup, AddServers, CreateListener, StartListener)
-"""Steps without which something that a Service asks for is not served."""
 
 
 class Execution(ABC):
@@ -81,13 +79,8 @@ class Execution(ABC):
                 for step, error in runner.refusals
                 if isinstance(step, AddServers) and isinstance(error, QuotaExceeded)
             }
-            serves = not any(isinstance(step, SERVING) and not self._has_servers(step) for step in runner.left)
-            raise StepsRefused(refusals, serves=serves, full=full, stuck=full & self._stuck)
+            raise StepsRefused(refusals, full=full, stuck=full & self._stuck)
         return self.identity
-
-    def _has_servers(self, step: Step) -> bool:
-        """Whether a step is to add servers to a group that has some, beside those that were refused."""
-        return isinstance(step, AddServers) and self._present[step.group] > 0
 
     async def _do(self, step: Step) -> None:
         match step:

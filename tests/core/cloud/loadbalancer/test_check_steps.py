@@ -252,6 +252,12 @@ def test_a_check_that_the_service_asks_for_stays_though_an_annotation_about_it_i
     assert [*outdated_checks(classic(PODS), pods)] == [], "they have no such port"
 
 
+@pytest.mark.parametrize("wrong", [{"health-check-httpcode": "nonsense"}, {"health-check-interval": "soon"}])
+def test_the_services_own_port_stands_though_another_annotation_of_its_check_is_wrong(wrong: dict[str, str]) -> None:
+    own = {"health-check-type": "http", "health-check-connect-port": "10256", "health-check-uri": "/healthz"}
+    assert [*outdated_checks(classic({**own, **wrong}), made(classic(own)))] == []
+
+
 def test_where_it_gets_its_traffic_a_server_can_be_asked_for_the_same() -> None:
     own = {"health-check-type": "http", "health-check-uri": "/healthz"}
     for given in ({}, {"health-check-switch": "off"}):

@@ -9,7 +9,7 @@ import pytest
 from spiderpool.core.cloud.loadbalancer.backends import BackendSnapshot
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.planning import plan
-from spiderpool.core.cloud.loadbalancer.settling import is_well, waits
+from spiderpool.core.cloud.loadbalancer.settling import is_well, serves, waits
 from spiderpool.core.cloud.loadbalancer.steps import DeleteListener, SetListener
 from tests.core.pretend_balancers import HTTP, SECURE, carried_out, model_of, node, reached, service
 
@@ -82,3 +82,35 @@ def test_a_balancer_is_well_when_each_of_its_groups_has_a_server_that_is() -> No
     assert not is_well(unresolved, [*first, *second]), "the former balancer may have that pod"
     empty = replace(model, groups=tuple(replace(group, servers=frozenset()) for group in model.groups))
     assert is_well(empty, []), "it has nothing to wait for"
+
+
+def test_servers_that_end_are_found_well_where_there_are_no_others() -> None:
+    model = model_of(service(HTTP), NODES)
+    (group,) = model.groups
+    ending = replace(model, groups=(replace(group, servers=frozenset(), ending=group.servers),))
+    first, *_ = ((group.name, server.key) for server in group.servers)
+    assert not is_well(ending, [])
+    assert is_well(ending, [first])
+
+
+def test_a_balancer_serves_when_each_port_leads_to_a_server_of_the_service() -> None:
+    model = model_of(service(HTTP, SECURE), NODES)
+    observed = reached(model, None)
+    assert serves(model, observed)
+    first, second = observed.listeners
+    for other in ((first,), (first, replace(second, running=False)), (first, replace(second, group="of another"))):
+        assert not serves(model, replace(observed, listeners=other))
+    filled, empty = observed.groups[0], replace(observed.groups[1], servers=frozenset())
+    assert not serves(model, replace(observed, groups=(filled, empty)))
+    one = replace(filled, servers=frozenset([*filled.servers][:1]))
+    assert serves(model, replace(observed, groups=(one, observed.groups[1]))), "some of its servers are enough"
+    without = replace(model, groups=tuple(replace(group, servers=frozenset()) for group in model.groups))
+    assert serves(without, replace(observed, groups=(filled, empty))), "the Service has none"
+
+
+def test_a_listener_that_has_not_moved_yet_serves_by_the_former_group_of_its_service() -> None:
+    observed = reached(network(), None)
+    moving = carried_out(plan(network(server_group_type="Ip"), observed), observed)
+    assert moving is not None
+    assert [each.group for each in moving.listeners] == [FORMER_GROUP]
+    assert serves(network(server_group_type="Ip"), moving)

@@ -91,7 +91,8 @@ def _mended(
     """Returns present settings with the desired check; None unless they ask nodes at a port that is gone."""
     ports = [parameter for parameter, suffix in sources.items() if suffix == PORT]
     usual = model.kind.annotations.known[PORT].default  # where a server gets its traffic
-    standing = {usual, str(model.health_check_port), _readable(model.options)[PORT]}
+    # The Service's own port stands, whatever else of its check cannot be read.
+    standing = {usual, str(model.health_check_port), model.options[PORT]}
     is_gone = any(present.get(each, usual) not in standing for each in ports)
     if not is_gone or is_off(present, sources) or not is_of_node_check(present, sources):
         return None

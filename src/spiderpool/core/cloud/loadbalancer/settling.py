@@ -37,10 +37,40 @@ def is_well(model: LoadBalancerModel, settled: Collection[ServerPlace]) -> bool:
     is unknown: the balancer in whose place this one comes may have it as a server.
     """
     return not model.unresolved and all(
-        any((group.name, server.key) in settled for server in group.servers if server.weight)
+        any((group.name, server.key) in settled for server in wanted)
         for group in model.groups
-        if any(server.weight for server in group.servers)
+        if (wanted := _used(group))
     )
+
+
+def serves(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> bool:
+    """Whether a balancer, as it was read, forwards each port to a server of the Service, where that has any.
+
+    So its address may be published whatever else is refused.
+    """
+    forwards = all(_is_served(listener, model, observed) for listener in model.listeners if model.manages_listeners)
+    return forwards and all(_has_any(_used(group), observed.group(group.name)) for group in model.groups)
+
+
+def _used(group: ServerGroup) -> Collection[BackendServer]:
+    """Returns the servers to which connections are to be sent; where there are no others, those that end."""
+    return [server for server in group.servers if server.weight] or group.ending
+
+
+def _is_served(wanted: Listener, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> bool:
+    """Whether a listener is there and leads where it should, or still to a former group of the Service with servers."""
+    present = observed.listener(*wanted.key)
+    if present is None or not present.running or present.protocol != wanted.protocol:
+        return False
+    group = observed.group(present.group)
+    is_ours = group is not None and model.kind.naming.is_part_of(group.name, model.owner)
+    return present.group == wanted.group or (is_ours and _serves(present, model, observed))
+
+
+def _has_any(wanted: Collection[BackendServer], group: ServerGroup | None) -> bool:
+    present = {key for key, server in by_key(group).items() if server.weight}
+    others = group.others if group else frozenset()
+    return not wanted or any(server.key in present | others for server in wanted)
 
 
 def staying(

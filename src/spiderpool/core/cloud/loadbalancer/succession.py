@@ -84,9 +84,8 @@ def sought_of_former(service: Service, kind: BalancerKind) -> tuple[str, ...]:
 
     Or one of another kind, which has taken its place or was to.
     """
-    recorded, other = recorded_identity(service, kind), other_identity(service, kind)
-    named = [each for each in (recorded, other) if each] or [options_of(service, kind)["id"]]
-    return tuple(dict.fromkeys((*named, "")))
+    named = (recorded_identity(service, kind), other_identity(service, kind), options_of(service, kind)["id"])
+    return tuple(dict.fromkeys((*filter(None, named), "")))
 
 
 def is_held(observed: ObservedLoadBalancer, kind: BalancerKind, owner: BalancerOwner) -> bool:
