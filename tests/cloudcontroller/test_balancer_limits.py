@@ -262,3 +262,19 @@ async def test_a_balancer_that_is_gone_has_no_place_though_its_service_is_not_re
         async with found.place(web, NLB, []):  # it asks for that kind again
             with pytest.raises(TooManyLoadBalancers):
                 await found.check(more, CLB, [])
+
+
+async def test_orphans_are_counted_and_named_each_time_others_are_found(
+    simulated: SimulatedCloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock, gone = Clock(), service("gone")
+    add_clb(simulated, "lb-gone", gone)
+    async with limits(simulated, clock) as counted:
+        for _ in range(2):
+            await counted.recount()
+            assert LOAD_BALANCERS.labels("orphaned")._value.get() == 1
+            clock.now += AGE + 1
+        simulated.account.tables.clbs.remove("lb-gone")
+        await counted.recount()
+        assert LOAD_BALANCERS.labels("orphaned")._value.get() == 0
+    assert capsys.readouterr().out.count("lb-gone") == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,10 +19,11 @@ from click.testing import CliRunner, Result
 from spiderpool.api.ip import RELEASE_ANNOTATION
 from spiderpool.cli.main import cli
 from spiderpool.core.cloud.alibaba.annotations import PREFIX
+from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL
 from spiderpool.errors import NotReady
 from spiderpool_lab import facts
 from spiderpool_lab.alibaba.faults import Fault
-from spiderpool_lab.cluster import CONTROLLER, EXAMPLE, LabCluster, LabOptions, temporary
+from spiderpool_lab.cluster import CLOUD, CONTROLLER, EXAMPLE, LabCluster, LabOptions, temporary
 from tests.lab.alerts import METRICS_OF_AGENTS, PATIENCE, Operator, alerts_of
 from tests.lab.names import lab_name
 from tests.pages.shell import shell
@@ -29,6 +31,10 @@ from tests.pages.shell import shell
 pytestmark = [pytest.mark.lab, pytest.mark.full, pytest.mark.timeout(300)]
 
 NODES = ("master", "worker")
+STANDSTILL = 8.0
+"""Seconds in which an agent gets no CPU: the alert begins with five."""
+BALANCER_LISTS = 16.0
+"""Seconds after which spiderpool-cloud lists load balancers anew."""
 ON_THE_ENI = 5
 """Addresses that the cloud has registered for pods on each ENI."""
 POD = """
@@ -350,6 +356,85 @@ def test_metadata_that_nodes_cannot_read(cluster: LabCluster, operator: Operator
         operator.is_paged("SpiderpoolMetadataUnread", "exit status 52")  # curl: an empty reply
     finally:
         cluster.cloud.admin.clear_faults()
+
+
+def test_a_release_that_the_api_server_refuses(cluster: LabCluster, operator: Operator) -> None:
+    address = run_pods(cluster, ("ended", "worker"))["ended"]
+    with without_rights(cluster, "spiderpool-agent", verb="delete", resource="spiderips"):
+        assert first(cluster, "right-missing")["object"].endswith("/spiderpool-agent")
+        delete(cluster, "ended")
+        operator.is_paged("SpiderpoolReleaseFails", "right-missing", "spiderips.spiderpool.spidernet.io: delete")
+    cluster.wait_for("its address is released", lambda: address not in records(cluster), PATIENCE)
+
+
+def test_an_address_that_another_machine_has(cluster: LabCluster, operator: Operator) -> None:
+    """As the kernel of the node finds it, since the other machine is the node itself."""
+    cluster.plane.apply(SHARED)
+    node, address = cluster.machines.client("master"), f"{SHARED_ADDRESS}/32"
+    node.exec(["ip", "address", "add", address, "dev", "eth0"])
+    try:
+        cluster.plane.apply(pod("late", "master", "shared"))
+        operator.is_paged("SpiderpoolAddressConflict", SHARED_ADDRESS)
+    finally:
+        node.exec(["ip", "address", "delete", address, "dev", "eth0"])
+    cluster.wait_for("the pod runs", lambda: "late" in addresses(cluster), PATIENCE)
+    delete(cluster, "late")
+    cluster.plane.kubectl("delete", "spiderippool", "shared")
+
+
+def test_an_agent_that_gets_no_cpu(cluster: LabCluster, operator: Operator) -> None:
+    with stopped(cluster, "worker"):
+        time.sleep(STANDSTILL)
+    operator.is_paged("SpiderpoolEventLoopBlocked")
+
+
+def test_certificates_that_live_for_hours(cluster: LabCluster, operator: Operator) -> None:
+    """A week before they end somebody is told, and on the last day somebody is paged."""
+    renew_certificates(cluster, SPIDERPOOL_WEBHOOK_CERTIFICATE_LIFE_SECONDS="7200")
+    try:
+        operator.is_paged("SpiderpoolCertificateExpires", "certificate-ends")
+        operator.is_paged("SpiderpoolCertificateEnds", "certificate-ends")
+    finally:
+        renew_certificates(cluster)
+
+
+def renew_certificates(cluster: LabCluster, **variables: str) -> None:
+    """Have a controller with these variables make the certificates anew."""
+    cluster.processes.stop(CONTROLLER)
+    emptied = ("patch", "secret", "spiderpool-webhook-certs", "--type=merge", "-p", json.dumps({"data": None}))
+    cluster.plane.kubectl("-n", "kube-system", *emptied)
+    cluster.start_controller(**variables)
+
+
+def test_load_balancers_whose_service_is_gone(cluster: LabCluster, operator: Operator) -> None:
+    """Somebody has taken the finalizer away while spiderpool-cloud was off; it counts when it makes the next one."""
+    cluster.plane.apply(BALANCED.format(name="forgotten", annotations="{}"))
+    cluster.wait_for("it has a load balancer", lambda: ingress(cluster, "forgotten"), PATIENCE)
+    label = IDENTITY_LABEL.replace(".", r"\.")
+    identity = cluster.plane.kubectl("get", "service", "forgotten", "-o", f"jsonpath={{.metadata.labels.{label}}}")
+    cluster.processes.stop(CLOUD)
+    try:
+        body = json.dumps({"metadata": {"finalizers": None}})
+        cluster.plane.kubectl("patch", "service", "forgotten", "--type=merge", "-p", body)
+        cluster.plane.kubectl("delete", "service", "forgotten")
+    finally:
+        cluster.start_cloud_controller()
+    with another_service(cluster, "next"):
+        operator.is_paged("SpiderpoolLoadBalancersOrphaned", "load balancers without a Service", identity)
+        unprotected = {"LoadBalancerId": identity, "DeleteProtection": "off"}
+        cluster.cloud.admin.call("slb", "SetLoadBalancerDeleteProtection", **unprotected)
+        cluster.cloud.admin.call("slb", "DeleteLoadBalancer", LoadBalancerId=identity)
+        time.sleep(BALANCER_LISTS)
+        with another_service(cluster, "last"):
+            operator.has_quiet()
+
+
+@contextmanager
+def another_service(cluster: LabCluster, name: str) -> Iterator[None]:
+    cluster.plane.apply(BALANCED.format(name=name, annotations="{}"))
+    cluster.wait_for("it has a load balancer", lambda: ingress(cluster, name), PATIENCE)
+    yield
+    cluster.plane.kubectl("delete", "service", name)
 
 
 def test_a_service_whose_wishes_nobody_has_granted(cluster: LabCluster, operator: Operator) -> None:

@@ -18,11 +18,14 @@ from spiderpool.core.cloud.loadbalancer.model import owner_of
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, MadeBalancer
 from spiderpool.errors import NotReady
 from spiderpool.kube.informer import Informer
-from spiderpool.telemetry import LOAD_BALANCER_REFUSALS, LOAD_BALANCERS
+from spiderpool.telemetry import LOAD_BALANCER_REFUSALS, LOAD_BALANCERS, logger
 
 
 class TooManyLoadBalancers(NotReady):
     """One balancer more would be beyond a limit; another may be deleted at any time."""
+
+
+log = logger("services")
 
 
 class BalancerLimits:
@@ -47,6 +50,7 @@ class BalancerLimits:
         self._lock = asyncio.Lock()  # two creations at a time would both see the last free place
         self._lists = BalancerLists(balancers.apis, configuration.cluster, clock)
         self._recent: dict[BalancerClaim, float] = {}  # what was begun → until when it counts by itself
+        self._orphans: tuple[str, ...] = ()  # as they were logged last
         self._released: set[BalancerClaim] = set()  # of balancers that are gone, whose Services have not been told yet
 
     async def check(self, service: Service, kind: BalancerKind, grants: Sequence[LoadBalancerGrantSpec]) -> None:
@@ -97,6 +101,12 @@ class BalancerLimits:
         finally:  # also after an error: whether the balancer was made may be unknown
             self._recent[claim] = self._clock() + DELAY
 
+    async def recount(self) -> None:
+        """Counts all balancers for the metric. Raises CloudError."""
+        async with self._lock:
+            for kind in self._balancers.apis:
+                self._count(await self._lists.made(kind), ())
+
     def forget(self, kind: BalancerKind, identity: str) -> None:
         """Counts a balancer no longer that we deleted, whatever the cloud's list still shows."""
         self._lists.forget(kind, identity)
@@ -139,6 +149,9 @@ class BalancerLimits:
         whole = count(made, claims, self._namespace_of)
         for state in ("used", "preserved", "orphaned"):
             LOAD_BALANCERS.labels(state).set(getattr(whole, state))
+        if whole.orphans != self._orphans:
+            self._orphans = whole.orphans
+            log.warning("load balancers without a Service", identities=whole.orphans)
         return count(others, claims.difference(without), self._namespace_of)
 
     def _namespace_of(self, name: str) -> str | None:

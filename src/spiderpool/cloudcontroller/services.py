@@ -56,6 +56,8 @@ WORKERS = 3
 """Services that are reconciled at a time."""
 LEASE_READS = 5
 """Readings of the other controller's Lease within the period."""
+LEAST_RECOUNT = 60.0
+"""Seconds between two counts of all balancers, at least."""
 IDLE = 5.0
 """Seconds between two checks whether there is any Service."""
 REFUSALS = (BadConfig, TooManyLoadBalancers, ChangedByAnother)
@@ -108,6 +110,7 @@ class ServiceReconciler:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run(WORKERS))
             group.create_task(self._resync())
+            group.create_task(self._recount())
             group.create_task(self._gates.run())
             group.create_task(self._grants.run())
             group.create_task(self._other.run())
@@ -123,6 +126,17 @@ class ServiceReconciler:
                 keys = []
             if not keys:
                 await asyncio.sleep(min(self._timings.period, IDLE))
+
+    async def _recount(self) -> None:
+        """Counts the balancers once in a while: somebody may have deleted orphans, or made some."""
+        while True:
+            await asyncio.sleep(max(self._timings.period, LEAST_RECOUNT))
+            try:
+                await self._limits.recount()
+            except CloudError as error:
+                log.warning("load balancers not counted", error=error.message)
+            except Exception:  # a bug here must not stop the reconcilers
+                log.exception("load balancers not counted")
 
     async def _queue_in_turn(self, keys: Sequence[str]) -> None:
         """Queues Services, spread over the period."""

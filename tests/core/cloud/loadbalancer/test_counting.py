@@ -19,13 +19,13 @@ SERVICES = {"a1": "shop", "a4": "web", "a5": "web"}
 def test_what_the_cloud_shows_counts_once() -> None:
     claims = [BalancerClaim("clb", "a1", "shop"), BalancerClaim("nlb", "a4", "web")]
     found = count([USED, PRESERVED, ORPHANED, UNTAGGED], claims, SERVICES.get)
-    assert found == BalancerCount(2, 1, 1, {"shop": 3, "web": 1})
+    assert found == BalancerCount(2, 1, (ORPHANED.identity,), {"shop": 3, "web": 1})
     assert found.total == 4
 
 
 def test_what_the_cloud_does_not_show_counts_by_its_service() -> None:
     claims = [BalancerClaim("clb", "a5", "web"), BalancerClaim("nlb", "a1", "shop"), BalancerClaim("clb", "a5", "web")]
-    assert count([USED], claims, SERVICES.get) == BalancerCount(3, 0, 0, {"shop": 2, "web": 1})
+    assert count([USED], claims, SERVICES.get) == BalancerCount(3, 0, (), {"shop": 2, "web": 1})
 
 
 def test_nothing() -> None:
@@ -33,7 +33,7 @@ def test_nothing() -> None:
 
 
 def test_one_more_is_too_many() -> None:
-    counted = BalancerCount(3, 1, 1, {"shop": 3, "web": 2})
+    counted = BalancerCount(3, 1, ("lb-3",), {"shop": 3, "web": 2})
     assert excess(counted, "shop", 4, 6) is None
     assert "Namespace shop has 3 load balancers" in (excess(counted, "shop", 3, 6) or "")
     assert "the cluster has 5 load balancers, of which 1 are preserved" in (excess(counted, "new", 3, 5) or "")

@@ -27,9 +27,14 @@ class BalancerCount:
     """Of Services."""
     preserved: int = 0
     """That have outlived their Services by an administrator's consent."""
-    orphaned: int = 0
-    """Whose Services are gone otherwise, as when somebody took the finalizer away."""
+    orphans: tuple[str, ...] = ()
+    """Identities of those whose Services are gone otherwise, as when somebody took the finalizer away."""
     by_namespace: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def orphaned(self) -> int:
+        """How many are orphans."""
+        return len(self.orphans)
 
     @property
     def total(self) -> int:
@@ -51,9 +56,9 @@ def count(
     owners = [namespace_of(each.name) for each in listed]
     namespaces = [each.namespace or owner or "" for each, owner in zip(listed, owners, strict=True)]
     preserved = sum(not each.name for each in listed)
-    orphaned = sum(bool(each.name) and owner is None for each, owner in zip(listed, owners, strict=True))
-    used = len(listed) - preserved - orphaned + len(unseen)
-    return BalancerCount(used, preserved, orphaned, Counter(namespaces + [claim.namespace for claim in unseen]))
+    orphans = tuple(each.identity for each, owner in zip(listed, owners, strict=True) if each.name and owner is None)
+    used = len(listed) - preserved - len(orphans) + len(unseen)
+    return BalancerCount(used, preserved, orphans, Counter(namespaces + [claim.namespace for claim in unseen]))
 
 
 def excess(counted: BalancerCount, namespace: str, of_namespace: int, of_cluster: int) -> str | None:
