@@ -11,7 +11,7 @@ from spiderpool.agent.record_writes import CALL_TIMEOUT, Progress, RecordWrites
 from spiderpool.agent.releases import CONFLICT_TRIES, PendingRelease
 from spiderpool.api.ip import SpiderIP
 from spiderpool.core.ipam import allocation, inheritance, selection
-from spiderpool.core.ipam.owners import MACHINES, owner_label
+from spiderpool.core.ipam.owners import owner_label
 from spiderpool.core.ipam.selection import AllocationRequest
 from spiderpool.errors import ApiUnavailable, NotReady, Refused
 from spiderpool.kube.client import Conflict, NotFound
@@ -42,18 +42,19 @@ class Inheritance:
         return None
 
     async def check_alone(self, request: AllocationRequest, created: SpiderIP, progress: Progress) -> None:
-        """Refuse an address that was made for a virtual machine which another of its pods got one for meanwhile.
+        """Refuse an address that was made for a sticky owner which another of its pods got one for meanwhile.
 
-        Two pods of a machine may be attached at once, and each reads what the machine has before it makes a record.
-        Raises NotReady, upon which the call is undone: the next one finds what the machine has.
+        Two pods of a machine may be attached at once, and of an ordinal after a deletion by force; each reads what the
+        owner has before it makes a record. Raises NotReady, upon which the call is undone: the next one finds what the
+        owner has.
         """
-        if request.owner is None or request.owner.kind not in MACHINES:
+        if request.owner is None:
             return
         known = {record.name for record in (created, *(progress.owned or ()))}
         label = owner_label(request.owner, request.pod)
         for record in await self._records.of_owner(label, timeout=CALL_TIMEOUT):
             if inheritance.is_for(record, request) and record.name not in known:
-                raise NotReady(f"{request} was given {record.spec.address} by another pod of its machine meanwhile")
+                raise NotReady(f"{request} was given {record.spec.address} by another pod of its owner meanwhile")
 
     async def _inherit_from_owner(self, request: AllocationRequest, progress: Progress) -> SpiderIP | None:
         """The address that the pod's sticky owner had. Repeating is safe: each try reads the records before it writes.
@@ -72,7 +73,9 @@ class Inheritance:
         raise ApiUnavailable(f"the record of {request} changes under our hands; it will be tried again")
 
     async def _first_that_suits(self, request: AllocationRequest, progress: Progress) -> SpiderIP | None:
-        """Take over the owner's first record that suits the pod. Raises Conflict or NotFound.
+        """Take over the owner's first record that suits the pod, in the order in which they were made.
+
+        Raises Conflict or NotFound.
 
         The others are outdated. None is released before the pod has another address. One whose pool does not exist, or
         whose node has no labels yet, is left alone, and keeps the pod from none that suits it. Raises Refused for it
@@ -81,7 +84,7 @@ class Inheritance:
         inherited: SpiderIP | None = None
         refusal: Refused | None = None
         outdated: list[PendingRelease] = []
-        for record in progress.owned or ():
+        for record in inheritance.in_order(progress.owned or ()):
             if not inheritance.is_for(record, request):
                 continue
             runs_elsewhere = await self._runs_elsewhere(request, record)

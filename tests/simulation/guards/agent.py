@@ -347,8 +347,8 @@ GUARDS = (
         "agent/test_inheritance.py",
     ),
     Guard(
-        "machine_alone",
-        "a virtual machine that begins to move while its first pod is attached gets two addresses",
+        "owner_alone",
+        "a virtual machine, or an ordinal of a StatefulSet, of which two pods are attached at once gets two addresses",
         "agent/allocator.py",
         "await self._inheritance.check_alone(request, record, progress)",
         "pass",

@@ -177,7 +177,7 @@ class _Search:
         label, apart = owner_label(request.owner, request.pod), False
         refusal: Refused | None = None
         owned = (each for each in self.seen.records if (each.metadata.labels or {}).get(IP_OWNER_LABEL) == label)
-        for record in owned:
+        for record in inheritance.in_order(owned):
             if not inheritance.is_for(record, request):
                 continue
             runs = self._runs_elsewhere(record)

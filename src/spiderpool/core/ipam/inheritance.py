@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 
@@ -21,6 +22,15 @@ PARSED_TEXTS = 128
 def is_for(record: SpiderIP, request: AllocationRequest) -> bool:
     """Whether a record of the sticky owner is for the interface and family of a request."""
     return (record.spec.owner, *_key(record)) == (request.owner, request.interface, request.version)
+
+
+def in_order(records: Iterable[SpiderIP]) -> list[SpiderIP]:
+    """Returns the records of an owner, the one that was made first before the others.
+
+    A create that a network carries out long after its call has failed was granted to nobody, and comes later than what
+    the owner got meanwhile.
+    """
+    return sorted(records, key=lambda record: (record.metadata.creationTimestamp or "", record.name))
 
 
 def was_of(record: SpiderIP, request: AllocationRequest) -> bool:
