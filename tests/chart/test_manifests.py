@@ -16,7 +16,7 @@ from scripts import generate_chart_schema as generator
 from spiderpool.api.mounts import MountingDeployment
 from spiderpool.controller.registration import hosts
 from spiderpool.errors import BadConfig
-from spiderpool.settings import SettingsSource, agent_settings, cloud_settings, controller_settings
+from spiderpool.settings import SettingsSource, agent_settings, cloud_settings, controller_settings, kinds
 from spiderpool.settings import table as settings_table
 from spiderpool.settings.setting import Daemon, Setting
 from spiderpool.settings.source import VARIABLES
@@ -143,6 +143,8 @@ def other(setting: Setting[Any], default: Any) -> Any:
     """A value that is not the default."""
     if setting.choices:
         return next(choice for choice in setting.choices if choice and choice != default)
+    if setting.kind is kinds.ZONES:
+        return "zone-a:vsw-1,zone-b:vsw-2"
     match default:
         case bool():
             return not default
@@ -151,6 +153,13 @@ def other(setting: Setting[Any], default: Any) -> Any:
         case [*_]:
             return ["other"]
     return "other/other" if "/" in default else "other"
+
+
+def written(value: Any) -> str:
+    """A value as ``--set`` takes it."""
+    if isinstance(value, str):
+        return value.replace(",", r"\,")
+    return json.dumps(value).replace('"', "").replace("[", "{").replace("]", "}")
 
 
 OFFERS = "spiderpoolAgent.networkResourcePlugin.resourceAdvertisement"
@@ -176,8 +185,8 @@ OF_ONE_DAEMON = {
 @pytest.mark.parametrize("path", [path for path in generator.SERVED if path != JOB])
 def test_each_value_reaches_its_setting_in_every_daemon_that_reads_it(path: str) -> None:
     left_out = {OFFERS, JOB, *(NEEDED.keys() - {path})}
-    flags = [f"{each}={json.dumps(value)}" for each, value in CHANGED.items() if each not in left_out]
-    values = ["cloud.enabled=true", *(flag.replace('"', "").replace("[", "{").replace("]", "}") for flag in flags)]
+    flags = [f"{each}={written(value)}" for each, value in CHANGED.items() if each not in left_out]
+    values = ["cloud.enabled=true", *flags]
     values += [NEEDED[path]] if path in NEEDED else []
     setting, changed = generator.SERVED[path], CHANGED[path]
     expected = tuple(changed) if isinstance(changed, list) else changed
