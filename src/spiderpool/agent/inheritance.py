@@ -73,9 +73,7 @@ class Inheritance:
         raise ApiUnavailable(f"the record of {request} changes under our hands; it will be tried again")
 
     async def _first_that_suits(self, request: AllocationRequest, progress: Progress) -> SpiderIP | None:
-        """Take over the owner's first record that suits the pod, in the order in which they were made.
-
-        Raises Conflict or NotFound.
+        """Take over the owner's first record that suits the pod, as they were made. Raises Conflict or NotFound.
 
         The others are outdated. None is released before the pod has another address. One whose pool does not exist, or
         whose node has no labels yet, is left alone, and keeps the pod from none that suits it. Raises Refused for it

@@ -20,12 +20,11 @@ from spiderpool.errors import NotReady
 from spiderpool.kube.informer import Informer
 from spiderpool.telemetry import LOAD_BALANCER_REFUSALS, LOAD_BALANCERS, logger
 
+log = logger("services")
+
 
 class TooManyLoadBalancers(NotReady):
     """One balancer more would be beyond a limit; another may be deleted at any time."""
-
-
-log = logger("services")
 
 
 class BalancerLimits:
@@ -50,7 +49,7 @@ class BalancerLimits:
         self._lock = asyncio.Lock()  # two creations at a time would both see the last free place
         self._lists = BalancerLists(balancers.apis, configuration.cluster, clock)
         self._recent: dict[BalancerClaim, float] = {}  # what was begun → until when it counts by itself
-        self._orphans: tuple[str, ...] = ()  # as they were logged last
+        self._orphans: tuple[str, ...] = ()  # as they were counted last
         self._released: set[BalancerClaim] = set()  # of balancers that are gone, whose Services have not been told yet
 
     async def check(self, service: Service, kind: BalancerKind, grants: Sequence[LoadBalancerGrantSpec]) -> None:
@@ -104,8 +103,10 @@ class BalancerLimits:
     async def recount(self) -> None:
         """Counts all balancers for the metric. Raises CloudError."""
         async with self._lock:
-            for kind in self._balancers.apis:
-                self._count(await self._lists.made(kind), ())
+            made: Sequence[MadeBalancer] = ()
+            for kind in self._balancers.apis:  # each answer has the others' balancers, too, as they are known by then
+                made = await self._lists.made(kind)
+            self._count(made, ())
 
     def forget(self, kind: BalancerKind, identity: str) -> None:
         """Counts a balancer no longer that we deleted, whatever the cloud's list still shows."""
@@ -149,9 +150,9 @@ class BalancerLimits:
         whole = count(made, claims, self._namespace_of)
         for state in ("used", "preserved", "orphaned"):
             LOAD_BALANCERS.labels(state).set(getattr(whole, state))
-        if whole.orphans != self._orphans:
-            self._orphans = whole.orphans
-            log.warning("load balancers without a Service", identities=whole.orphans)
+        if new := set(whole.orphans).difference(self._orphans):
+            log.warning("load balancers without a Service", new=sorted(new), all=sorted(whole.orphans))
+        self._orphans = whole.orphans
         return count(others, claims.difference(without), self._namespace_of)
 
     def _namespace_of(self, name: str) -> str | None:

@@ -41,7 +41,9 @@ class ServicePlans:
 
         Then the Service is looked at again. Raises CloudError.
         """
-        return await self._carry_out(service, model, observed, lambda steps, _: steps)
+        model, unsettled = await self._with_leaving(service, model, observed)
+        steps = planning.plan_adapted(model, observed, unsettled)
+        return await self._carry_out(service, model, observed, steps, unsettled)
 
     async def update_servers(
         self,
@@ -56,26 +58,22 @@ class ServicePlans:
 
         With ``mends_checks`` also health checks by which none of these servers would stay well. Raises CloudError.
         """
-
-        def chosen(steps: Sequence[Step], model: LoadBalancerModel) -> Sequence[Step]:
-            checks = outdated_checks(model, observed) if mends_checks else ()
-            return *checks, *planning.only_backends(steps, refused)
-
-        await self._carry_out(service, model, observed, chosen)
+        model, unsettled = await self._with_leaving(service, model, observed)
+        steps = planning.only_backends(planning.plan_adapted(model, observed, unsettled), refused)
+        if mends_checks:
+            steps = (*outdated_checks(model, observed), *steps)
+        await self._carry_out(service, model, observed, steps, unsettled)
 
     async def _carry_out(
         self,
         service: Service,
         model: LoadBalancerModel,
         observed: ObservedLoadBalancer,
-        chosen: Callable[[Sequence[Step], LoadBalancerModel], Sequence[Step]],
+        steps: Sequence[Step],
+        before: frozenset[ServerPlace],
     ) -> bool:
-        """Carries out the ``chosen`` steps of the plan, and notes what became of the servers."""
-        self._states.note_servers(service.key, model.kind, observed.groups)
-        before = self._states.unsettled(service.key, model.kind, model.settling)
+        """Carries out steps, and notes what became of the servers; ``before`` are those that were not well yet."""
         state = self._states.of(service.key)
-        model = await self._with_leaving(service, model, observed, before)
-        steps = chosen(planning.plan_adapted(model, observed, before), model)
         if steps:
             state.applied = None  # of a plan that is refused in part, the other part is carried out
         await self.open_gates(service, model, gates.places(observed.groups))  # whatever is refused now
@@ -99,13 +97,14 @@ class ServicePlans:
         return waits
 
     async def _with_leaving(
-        self,
-        service: Service,
-        model: LoadBalancerModel,
-        observed: ObservedLoadBalancer,
-        unsettled: Collection[ServerPlace],
-    ) -> LoadBalancerModel:
-        """Returns the model with servers that leave later: others are not well yet, or find no room."""
+        self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer
+    ) -> tuple[LoadBalancerModel, frozenset[ServerPlace]]:
+        """Returns the model with servers that leave later: others are not well yet, or find no room; and those others.
+
+        The others are the servers that the balancer has not had for long enough.
+        """
+        self._states.note_servers(service.key, model.kind, observed.groups)
+        unsettled = self._states.unsettled(service.key, model.kind, model.settling)
         state = self._states.of(service.key)
         if state.stuck_groups:
             servers = leaving.leaving(model, observed, state.stuck_groups)
@@ -114,7 +113,7 @@ class ServicePlans:
         groups = [group.name for group in observed.groups]
         by_address = any(server.type != "instance" for server in leaving.leaving(model, observed, groups))
         nodes = self._backends.node_addresses() if by_address else frozenset()
-        return leaving.with_leaving_nodes(model, observed, unsettled, state.full_groups, nodes)
+        return leaving.with_leaving_nodes(model, observed, unsettled, state.full_groups, nodes), unsettled
 
     async def mend_checks(self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> None:
         """Has no balancer check nodes at a port that is gone, whatever servers the Service is to have."""
