@@ -42,7 +42,10 @@ class CloudRates:
         return CloudRates(**{name: getattr(self, name) * factor for name in self.__dataclass_fields__})
 
 
-CALM = CloudRates()
+CALM = CloudRates(conflict=0.25)
+"""Between storms; the cloud is busy with ENIs at any time."""
+QUIET = CloudRates()
+"""Once all faults have ended."""
 STORM = CloudRates(throttled=0.12, lost_request=0.12, lost_answer=0.15, conflict=0.2, empty=0.1)
 
 Registered = dict[int, frozenset[str]]
@@ -148,7 +151,7 @@ class SimulatedCloud:
 
     def heal(self) -> None:
         """End all faults."""
-        self.rates = CALM
+        self.rates = QUIET
         for server in self.servers.values():
             server.stopped, server.hidden_until, server.frozen_since = False, 0.0, None
 
