@@ -31,6 +31,8 @@ class Store:
     def __init__(self) -> None:
         self.objects: dict[str, SpiderIP] = {}
         self.writes = self.reads = self.revision = 0
+        self.minutes = 0
+        """Of the clock by which objects are dated when they are made."""
         self.faults: list[str] = []
         self.late: list[Callable[[], object]] = []
         """Writes that the server has not carried out although their caller has given up."""
@@ -45,7 +47,9 @@ class Store:
         fault = self._arrives(lambda: self.create(wanted))
         if wanted.name in self.objects:
             raise AlreadyExists(wanted.name)
-        made = self._put(changed(wanted, metadata=changed(wanted.metadata, uid=f"uid-{self.writes}")))
+        at = f"2026-12-01T10:{self.minutes:02d}:00Z"
+        dated = changed(wanted.metadata, uid=f"uid-{self.writes}", creationTimestamp=at)
+        made = self._put(changed(wanted, metadata=dated))
         return self._answered(fault, made)
 
     def replace(self, wanted: SpiderIP) -> SpiderIP:

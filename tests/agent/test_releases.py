@@ -161,12 +161,12 @@ async def test_its_pod_gets_the_address_again(fault: str) -> None:
 async def test_what_no_add_has_granted_is_not_kept_for_its_owner_by_a_later_del(fault: str) -> None:
     node = Node(60, owner=IPOwner("StatefulSet", "default", "web"))
     node.store.faults = [fault or "lost request"]
-    ungranted = after_del(node.record, {node.record.name})
+    ungranted = after_del(node.record, {node.record.name: False})
     if fault:
         await node.releases.release_or_defer(ungranted)
     else:
         node.releases.defer(ungranted)
-    await node.releases.release_or_defer(after_del(node.record, ()))
+    await node.releases.release_or_defer(after_del(node.record, {}))
     await node.releases.retry("10.0.0.1")
     assert node.stored is None
     assert node.view.of("uid-of-a", "eth0") == []

@@ -54,6 +54,7 @@ cluster.down()
 
 
 @pytest.mark.lab
+@pytest.mark.full  # it needs Kubernetes' tests
 @pytest.mark.timeout(60)
 def test_the_lab_of_another_run_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     name = lab_name("confrival")

@@ -238,6 +238,7 @@ class Allocator:
         Of several the one that was written first: a create that was carried out late has not been granted, and goes.
         """
         holder = (request.pod_uid, request.interface)
+        ungranted = self._writes.ungranted(holder)
         await self._writes.resolve(holder, CALL_TIMEOUT)
         kept: SpiderIP | None = None
         unfit: list[SpiderIP] = []
@@ -255,4 +256,7 @@ class Allocator:
                 progress.owned = None  # it may be among them
         if kept is None:
             progress.outdated += (PendingRelease(record, keep_for_owner=False) for record in unfit)
+        elif kept.name in ungranted:
+            progress.taken.append(after_del(kept, ungranted))
+            await self._inheritance.check_alone(request, kept, progress)
         return kept

@@ -50,10 +50,11 @@ class Inheritance:
         """
         if request.owner is None:
             return
-        known = {record.name for record in (created, *(progress.owned or ()))}
+        known = {record.name: record_store.holder_of(record) for record in (created, *(progress.owned or ()))}
         label = owner_label(request.owner, request.pod)
         for record in await self._records.of_owner(label, timeout=CALL_TIMEOUT):
-            if inheritance.is_for(record, request) and record.name not in known:
+            holder = record_store.holder_of(record)
+            if inheritance.is_for(record, request) and holder is not None and holder != known.get(record.name):
                 raise NotReady(f"{request} was given {record.spec.address} by another pod of its owner meanwhile")
 
     async def _inherit_from_owner(self, request: AllocationRequest, progress: Progress) -> SpiderIP | None:
@@ -73,19 +74,16 @@ class Inheritance:
         raise ApiUnavailable(f"the record of {request} changes under our hands; it will be tried again")
 
     async def _first_that_suits(self, request: AllocationRequest, progress: Progress) -> SpiderIP | None:
-        """Take over the owner's first record that suits the pod, as they were made. Raises Conflict or NotFound.
+        """Take over the owner's first record that suits the pod. Raises Conflict or NotFound.
 
         The others are outdated. None is released before the pod has another address. One whose pool does not exist, or
         whose node has no labels yet, is left alone, and keeps the pod from none that suits it. Raises Refused for it
-        when no other one does.
+        when no other one does. A machine that runs and moves takes along what it runs with, or nothing.
         """
         inherited: SpiderIP | None = None
         refusal: Refused | None = None
         outdated: list[PendingRelease] = []
-        for record in inheritance.in_order(progress.owned or ()):
-            if not inheritance.is_for(record, request):
-                continue
-            runs_elsewhere = await self._runs_elsewhere(request, record)
+        for record in await self._in_question(request, progress):
             try:
                 reason = "its owner has another" if inherited else await self._why_unsuitable(request, record)
             except Refused as error:
@@ -96,7 +94,7 @@ class Inheritance:
                 continue
             address = record.spec.address
             log.info("address no longer suits its owner", address=address, asked=str(request), reason=reason)
-            if runs_elsewhere or request.migrating:  # the machine runs, whatever pod its record names
+            if request.migrating:  # the machine runs, whatever pod its record names
                 progress.apart.add((request.interface, request.version))
             elif not record.spec.releasedAt:
                 is_another = record.spec.podUID != request.pod_uid
@@ -105,6 +103,11 @@ class Inheritance:
             raise refusal
         progress.outdated += outdated
         return inherited
+
+    async def _in_question(self, request: AllocationRequest, progress: Progress) -> list[SpiderIP]:
+        """The owner's records; of a machine that runs only the one with which it does. Raises as `_runs_elsewhere`."""
+        records = inheritance.in_order(progress.owned or (), request)
+        return [record for record in records if await self._runs_elsewhere(request, record)] or records
 
     async def _take_over_owned(self, request: AllocationRequest, record: SpiderIP) -> SpiderIP:
         """Make the requesting pod the holder of its owner's record, if it is not. Raises Conflict or NotFound.

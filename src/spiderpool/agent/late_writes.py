@@ -63,13 +63,13 @@ class LateWrites:
         self._ended[_key(holder)] = EndedHolder(holder, now, known, lost)
         self._queue.add(_key(holder), FIRST_PAUSE)
 
-    def ungranted(self, holder: Holder) -> frozenset[str]:
-        """Names of the records that no ADD has granted, if the holder has them or gets them."""
+    def ungranted(self, holder: Holder) -> dict[str, bool]:
+        """Names of the records that no ADD has granted, if the holder has or gets them; as for `after_del`."""
         ungranted, ended = self._writes.ungranted(holder), self._ended.get(_key(holder))
         if ended is None:
             return ungranted
         unknown = (each for each in self._records.of(*holder) if each.metadata.uid not in ended.known)
-        return ungranted | (ended.lost & {each.name for each in unknown})
+        return ungranted | dict.fromkeys(ended.lost.intersection(each.name for each in unknown), False)
 
     def leave(self, holder: Holder) -> None:
         """Follow a holder no more, since it has another ADD; the caller holds the lock of the pod."""

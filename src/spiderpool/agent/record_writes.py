@@ -47,12 +47,27 @@ class Progress:
     """Requests whose owner's address stays with another pod, so that they get an address that is the pod's alone."""
 
 
+@dataclass(frozen=True, slots=True)
+class UnansweredWrite:
+    """A write that may have been done, or may still be."""
+
+    record: SpiderIP
+    """As a create has sent it; as it was before, when another pod held it."""
+    is_owners: bool = False
+    """Whether the pod's sticky owner had the record before, and keeps it whatever becomes of the write."""
+
+    @property
+    def creates(self) -> bool:
+        """Whether it makes the record."""
+        return not self.record.metadata.uid
+
+
 class RecordWrites:
     """Creates records and takes them over, for the pods of one node."""
 
     def __init__(self, records: RecordStore) -> None:
         self._records = records
-        self._unanswered: dict[Holder, dict[str, SpiderIP]] = {}  # holder → name → record whose write was not answered
+        self._unanswered: dict[Holder, dict[str, UnansweredWrite]] = {}  # holder → name of the record → write
         self._lost: dict[Holder, dict[str, float]] = {}  # holder → name → when a create of it was last not answered
 
     async def create(self, record: SpiderIP, progress: Progress) -> SpiderIP | None:
@@ -64,33 +79,26 @@ class RecordWrites:
             ALLOCATION_CONFLICTS.inc()
             return await self._recognise(record, holder, progress)
         except (ApiUnavailable, asyncio.CancelledError):
-            self._remember(holder, record)
+            self._remember(holder, UnansweredWrite(record))
             raise
         self._forget(holder, record.name)
         progress.taken.append(PendingRelease(created, keep_for_owner=False, cool=False))
         return created
 
     async def take_over(self, request: AllocationRequest, record: SpiderIP, progress: Progress) -> SpiderIP:
-        """Take over a released record. Raises Conflict or NotFound."""
-        taken = await self.replace(request, record)
+        """Take over a released record, whoever had it before. Raises Conflict or NotFound."""
+        taken = await self._replace(request, UnansweredWrite(record), ())
         progress.taken.append(PendingRelease(taken, keep_for_owner=False))
         return taken
 
     async def replace(
         self, request: AllocationRequest, record: SpiderIP, moved_from: Iterable[FormerPod] = ()
     ) -> SpiderIP:
-        """Make the requesting pod the holder of a record. Raises Conflict or NotFound.
+        """Make the requesting pod the holder of its sticky owner's record. Raises Conflict or NotFound.
 
         ``moved_from`` are pods of its virtual machine that may still have the address.
         """
-        holder = (request.pod_uid, request.interface)
-        try:
-            taken = await self._replace_or_recognise(request, allocation.taken_over(record, request, moved_from))
-        except (ApiUnavailable, asyncio.CancelledError):
-            self._remember(holder, record)
-            raise
-        self._forget(holder, record.name)
-        return taken
+        return await self._replace(request, UnansweredWrite(record, is_owners=True), moved_from)
 
     async def retain(self, record: SpiderIP, *, anew: bool) -> None:
         """Write a record that its pod is granted without the mark of a release, which then fails.
@@ -119,11 +127,15 @@ class RecordWrites:
 
     def unanswered_creates(self, holder: Holder) -> tuple[SpiderIP, ...]:
         """Records whose create was not answered, as they were sent."""
-        return tuple(sent for sent in self._unanswered.get(holder, {}).values() if not sent.metadata.uid)
+        return tuple(write.record for write in self._unanswered.get(holder, {}).values() if write.creates)
 
-    def ungranted(self, holder: Holder) -> frozenset[str]:
-        """Names of the records whose create was not answered: if the holder gets them, no ADD has granted them."""
-        return frozenset(record.name for record in self.unanswered_creates(holder))
+    def ungranted(self, holder: Holder) -> dict[str, bool]:
+        """Names of the records that no ADD has granted, if the holder gets them, and whether they have to cool down.
+
+        Their create, or take-over from somebody else, was not answered.
+        """
+        unanswered = self._unanswered.get(holder, {})
+        return {name: not write.creates for name, write in unanswered.items() if not write.is_owners}
 
     def lost_creates(self, holder: Holder, since: float) -> frozenset[str]:
         """Names of the records whose create was not answered at a time of the event loop's clock, or later.
@@ -138,9 +150,9 @@ class RecordWrites:
 
         One that is as it was before the write stays in doubt: it may still be done.
         """
-        for name, sent in tuple(self._unanswered.get(holder, {}).items()):
+        for name, write in tuple(self._unanswered.get(holder, {}).items()):
             found = await self._records.get(name, timeout=timeout)
-            if _is_decided(sent, found):
+            if _is_decided(write, found):
                 self._forget(holder, name)
             if found and record_store.holder_of(found) == holder:
                 self._records.adopt(found)
@@ -170,6 +182,19 @@ class RecordWrites:
         progress.taken.append(PendingRelease(found, keep_for_owner=False, cool=False))
         return found
 
+    async def _replace(
+        self, request: AllocationRequest, write: UnansweredWrite, moved_from: Iterable[FormerPod]
+    ) -> SpiderIP:
+        """Make the requesting pod the holder of a record; ``write`` is what is remembered when no answer comes."""
+        holder, record = (request.pod_uid, request.interface), write.record
+        try:
+            taken = await self._replace_or_recognise(request, allocation.taken_over(record, request, moved_from))
+        except (ApiUnavailable, asyncio.CancelledError):
+            self._remember(holder, write)
+            raise
+        self._forget(holder, record.name)
+        return taken
+
     async def _replace_or_recognise(self, request: AllocationRequest, wanted: SpiderIP) -> SpiderIP:
         """The record as replaced by us, also by a former call whose answer was lost.
 
@@ -184,10 +209,11 @@ class RecordWrites:
             self._records.adopt(found)
             return found
 
-    def _remember(self, holder: Holder, record: SpiderIP) -> None:
-        self._unanswered.setdefault(holder, {})[record.name] = record
-        if not record.metadata.uid:
-            self._lost.setdefault(holder, {})[record.name] = asyncio.get_running_loop().time()
+    def _remember(self, holder: Holder, write: UnansweredWrite) -> None:
+        name = write.record.name
+        self._unanswered.setdefault(holder, {})[name] = write
+        if write.creates:
+            self._lost.setdefault(holder, {})[name] = asyncio.get_running_loop().time()
         # Of pods whose DEL never came: garbage collection finds their records.
         if len(self._unanswered) > MOST_UNANSWERED:
             self._unanswered.pop(next(iter(self._unanswered)))
@@ -201,8 +227,8 @@ class RecordWrites:
             self._unanswered.pop(holder, None)
 
 
-def _is_decided(sent: SpiderIP, found: SpiderIP | None) -> bool:
+def _is_decided(write: UnansweredWrite, found: SpiderIP | None) -> bool:
     """Whether a write can no longer be carried out, by the record that a later read has found."""
-    if not sent.metadata.uid:  # a create
+    if write.creates:
         return found is not None
-    return found is None or found.metadata.resourceVersion != sent.metadata.resourceVersion
+    return found is None or found.metadata.resourceVersion != write.record.metadata.resourceVersion

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -51,13 +51,14 @@ class PendingRelease:
     """
 
 
-def after_del(record: SpiderIP, ungranted: Collection[str]) -> PendingRelease:
+def after_del(record: SpiderIP, ungranted: Mapping[str, bool]) -> PendingRelease:
     """The release of what an interface holds at its DEL; ``ungranted`` are names of records that no ADD has granted.
 
-    Of these no sandbox had the address, so that neither the owner keeps it, which may have another one, nor it cools.
+    Of these no sandbox of the pod had the address, so that the owner does not keep it, which may have another one. It
+    cools down only where the name says so, because of who had it before.
     """
-    granted = record.name not in ungranted
-    return PendingRelease(record, keep_for_owner=granted, cool=granted)
+    is_granted = record.name not in ungranted
+    return PendingRelease(record, keep_for_owner=is_granted, cool=ungranted.get(record.name, is_granted))
 
 
 class Releases:

@@ -177,10 +177,8 @@ class _Search:
         label, apart = owner_label(request.owner, request.pod), False
         refusal: Refused | None = None
         owned = (each for each in self.seen.records if (each.metadata.labels or {}).get(IP_OWNER_LABEL) == label)
-        for record in inheritance.in_order(owned):
-            if not inheritance.is_for(record, request):
-                continue
-            runs = self._runs_elsewhere(record)
+        records = inheritance.in_order(owned, request)
+        for record in [*filter(self._runs_elsewhere, records)] or records:
             try:
                 suits = self._why_unsuitable(record) is None
             except Refused as error:
@@ -189,7 +187,7 @@ class _Search:
             if suits:
                 self._check_given_up(record)
                 return (allocation.taken_over(record, request), GrantOrigin.OWNER), False
-            apart = apart or runs or request.migrating
+            apart = apart or request.migrating
         if refusal is not None:
             raise refusal
         return None, apart

@@ -24,13 +24,15 @@ def is_for(record: SpiderIP, request: AllocationRequest) -> bool:
     return (record.spec.owner, *_key(record)) == (request.owner, request.interface, request.version)
 
 
-def in_order(records: Iterable[SpiderIP]) -> list[SpiderIP]:
-    """Returns the records of an owner, the one that was made first before the others.
+def in_order(records: Iterable[SpiderIP], request: AllocationRequest) -> list[SpiderIP]:
+    """Returns the records of the sticky owner for a request, the one that it most surely has before the others.
 
-    A create that a network carries out long after its call has failed was granted to nobody, and comes later than what
-    the owner got meanwhile.
+    Those that are released come last: the owner has another address since. A create that a network carries out long
+    after its call has failed was granted to nobody, and comes later than what the owner got meanwhile; unless it took
+    longer than the clocks of two API servers differ.
     """
-    return sorted(records, key=lambda record: (record.metadata.creationTimestamp or "", record.name))
+    mine = (record for record in records if is_for(record, request))
+    return sorted(mine, key=lambda each: (bool(each.spec.releasedAt), each.metadata.creationTimestamp or "", each.name))
 
 
 def was_of(record: SpiderIP, request: AllocationRequest) -> bool:
