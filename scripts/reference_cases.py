@@ -131,6 +131,9 @@ BALANCERS: tuple[ReferenceCase, ...] = (
     ReferenceCase("an IPv6 address type", "N", "same", "set at first and later; only with `ip-version: dualstack`"),
     ReferenceCase("zones are added and taken away", "N", "same", "changed while it serves"),
     ReferenceCase(
+        "a new balancer without zones", "N", "different", "those of `cloud.loadBalancers.zoneMaps`; refused there"
+    ),
+    ReferenceCase(
         "a zone gets a private address later", "N", "same", "it stays as it is, with an Event `CannotBeChanged`"
     ),
     ReferenceCase(
@@ -264,7 +267,7 @@ SERVERS: tuple[ReferenceCase, ...] = (
     ),
     ReferenceCase("a cordoned node", "C N", "same", "stays, unless `remove-unscheduled-backend` is on"),
     ReferenceCase("a node that the autoscaler is about to delete", "C N", "same", "no server"),
-    ReferenceCase("a node that is excluded by a label", "C N", "same", "no server, by any of three labels"),
+    ReferenceCase("a node that is excluded by a label", "C N", "same", "no server, by any of four labels"),
     ReferenceCase(
         "a node of the control plane", "C N", "different", "a server only where there are no other nodes; there never"
     ),

@@ -141,11 +141,13 @@ CERTIFICATE_EXPIRY = Gauge(
 CLOUD_CALLS = Counter("spiderpool_cloud_calls", "Calls to the cloud's API, by how they ended.", ("action", "outcome"))
 CLOUD_CALL_BUDGET = Gauge("spiderpool_cloud_call_budget", "Calls that we allow ourselves in a minute.", ("action",))
 CLOUD_ADDRESSES = Counter("spiderpool_cloud_addresses", "Addresses registered on and taken from ENIs.", ("change",))
-CLOUD_VSWITCH_FREE = Gauge("spiderpool_cloud_vswitch_free_addresses", "Free addresses of a vSwitch.", ("switch",))
+CLOUD_VSWITCH_FREE = ComputedGauge(
+    "spiderpool_cloud_vswitch_free_addresses", "Free addresses of a vSwitch.", ("switch",)
+)
 METADATA_READINGS = Counter(
     "spiderpool_metadata_readings", "Readings of the server's ENIs: good, unanswered or doubtful.", ("outcome",)
 )
-LOAD_BALANCERS = Gauge(
+LOAD_BALANCERS = ComputedGauge(
     "spiderpool_load_balancers",
     "Load balancers made for Services of this cluster, when they were last counted: used, preserved or orphaned.",
     ("state",),
@@ -155,12 +157,12 @@ LOAD_BALANCER_REFUSALS = Counter(
     "Services refused, by what they lack: a grant, or room in the limits of their Namespace or of the cluster.",
     ("reason",),
 )
-UNREGISTERED = Gauge(
+UNREGISTERED = ComputedGauge(
     "spiderpool_unregistered_addresses",
     "Addresses that pods hold and the cloud does not know on their ENI.",
     ("pool",),
 )
-UNENFORCED_POLICIES = Gauge(
+UNENFORCED_POLICIES = ComputedGauge(
     "spiderpool_network_policies_not_enforced", "NetworkPolicies that select pods with addresses of ours."
 )
 WEBHOOK_DROPS = Counter(

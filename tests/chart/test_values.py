@@ -118,6 +118,7 @@ DO_NOT_FIT = [
         "gates that nobody opens; set both to true, or this to false",
     ),
     (["cloud.alibaba.minFreeAddresses=20"], "write a maximum that is not below the minimum"),
+    (["cloud.loadBalancers.zoneMaps=h:vsw-1\\,h:vsw-2"], "one vSwitch in a zone"),
     (["cloud.credentials.oidc.roleARN=acs:ram::1:role/x"], "set both, or neither"),
 ]
 

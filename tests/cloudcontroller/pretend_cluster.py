@@ -12,7 +12,7 @@ from spiderpool.api.discovery_v1 import EndpointSlice
 from spiderpool.api.loadbalancergrant import SpiderLoadBalancerGrant
 from spiderpool.api.pod_readiness import GatedPod
 from spiderpool.api.spiderserver import SpiderServer
-from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL, OTHER_IDENTITY_LABEL
+from spiderpool.core.cloud.alibaba.naming import IDENTITY_LABEL, OTHER_IDENTITY_LABEL, SUCCESSOR_LABEL
 from tests.cloud.alibaba.simulation import SimulatedCloud
 from tests.cloudcontroller.service_cluster import NAMESPACE, Clock, ServiceCluster
 from tests.core.pretend_balancers import node
@@ -40,12 +40,13 @@ class PretendCluster(ServiceCluster):
         self.server.put(listed)
 
     async def marks(self, name: str) -> tuple[list[str], str, str, str]:
-        """Which finalizers a Service has, its two labels of balancers, and its address."""
+        """Which finalizers a Service has, its label of the balancer in use, of the other one, and its address."""
         web = await self.get(name)
         labels, ingress = web.metadata.labels or {}, web.status.loadBalancer.ingress or []
         address = ",".join(each.ip or each.hostname or "" for each in ingress)
         finalizers = [*(web.metadata.finalizers or ())]
-        return finalizers, labels.get(IDENTITY_LABEL, ""), labels.get(OTHER_IDENTITY_LABEL, ""), address
+        other = labels.get(OTHER_IDENTITY_LABEL) or labels.get(SUCCESSOR_LABEL, "")
+        return finalizers, labels.get(IDENTITY_LABEL, ""), other, address
 
     async def at_this_moment(self, reason: str, part: str = "") -> None:
         """Waits for an Event while no time passes for the reconciler."""

@@ -26,7 +26,6 @@ from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind
 from spiderpool.core.cloud.loadbalancer.model import owner_of
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 from spiderpool.kube.informer import Informer
-from spiderpool.telemetry import LOAD_BALANCERS
 from spiderpool_lab.alibaba import balancers
 from spiderpool_lab.alibaba.clb_balancers import DEFAULTS
 from spiderpool_lab.alibaba.faults import Fault
@@ -244,7 +243,7 @@ async def test_balancers_that_are_exchanged_are_together_one_more_than_the_limit
                 await found.reserve(second, NLB, [], leaving=[CLB])
         with pytest.raises(TooManyLoadBalancers):
             await found.reserve(second, NLB, [], leaving=[CLB])
-        assert LOAD_BALANCERS.labels("used")._value.get() == 3, "two, and the one that is made"
+        assert found.by_state()[("used",)] == 3, "two, and the one that is made"
 
 
 async def test_a_balancer_that_is_gone_has_no_place_though_its_service_is_not_released(
@@ -272,11 +271,11 @@ async def test_orphans_are_counted_and_named_each_time_others_are_found(
     async with limits(simulated, clock) as counted:
         for _ in range(2):
             await counted.recount()
-            assert LOAD_BALANCERS.labels("orphaned")._value.get() == 1
+            assert counted.by_state()[("orphaned",)] == 1
             clock.now += AGE + 1
         simulated.account.tables.clbs.remove("lb-gone")
         await counted.recount()
-        assert LOAD_BALANCERS.labels("orphaned")._value.get() == 0
+        assert counted.by_state()[("orphaned",)] == 0
     warnings = [line for line in capsys.readouterr().out.splitlines() if "load balancers without a Service" in line]
     assert len(warnings) == 1
     assert "lb-gone" in warnings[0]

@@ -190,6 +190,7 @@ async def test_another_default_is_for_services_without_a_balancer_alone(
     assert (len(clbs(cluster)), nlbs(cluster)) == (1, [])
 
 
+@pytest.mark.reference_case("a new balancer without zones")
 async def test_zones_of_the_settings_are_for_new_balancers_alone(
     cluster: ServiceCluster, control_plane: ControlPlane
 ) -> None:
@@ -203,4 +204,7 @@ async def test_zones_of_the_settings_are_for_new_balancers_alone(
     cluster.zones = ""
     await cluster.start(control_plane)
     await cluster.set("web", cross_zone_enabled="off")
+    await cluster.until(lambda: nlbs(cluster)[0].settings["CrossZoneEnabled"] == "false")
+    assert {(zone.zone, zone.vswitch) for zone in nlbs(cluster)[0].zones} == zones
+    await cluster.create("another")
     await cluster.wait_for_event("InvalidService", "zone-maps is missing")

@@ -64,6 +64,13 @@
 {{- if and $v.cloud.enabled (not $v.cloud.provider) }}
 {{- $faults = append $faults "cloud.enabled is true while cloud.provider is empty: set cloud.provider to alibaba" }}
 {{- end }}
+{{- with $v.cloud.loadBalancers.zoneMaps }}
+{{- $zones := list }}
+{{- range splitList "," . }}{{ $zones = append $zones (trim . | splitList ":" | first) }}{{ end }}
+{{- if lt (len (uniq $zones)) (len $zones) }}
+{{- $faults = append $faults (printf "cloud.loadBalancers.zoneMaps is %s, with a zone twice: a network load balancer has one vSwitch in a zone" .) }}
+{{- end }}
+{{- end }}
 {{- if and $v.migration.agentsOnly $v.cloud.enabled }}
 {{- $faults = append $faults "cloud.enabled is true while migration.agentsOnly is true: switch spiderpool-cloud on when the cluster is taken over" }}
 {{- end }}

@@ -56,7 +56,7 @@ from spiderpool.kube import client as kube
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.node_servers import NodeServers
 from spiderpool.kube.turns import in_turns
-from spiderpool.telemetry import CLOUD_ADDRESSES, logger
+from spiderpool.telemetry import CLOUD_ADDRESSES, CLOUD_VSWITCH_FREE, logger
 
 VSWITCH_PAUSE = 300.0
 """Seconds until addresses are requested again from a full vSwitch."""
@@ -134,12 +134,13 @@ class AddressReconciler:
 
     async def run(self) -> None:
         """Reconciles until cancelled."""
-        while True:
-            try:
-                await self.step()
-            except Exception as error:
-                log.warning("addresses will be looked at again", error=str(error), exc_info=is_bug(error))
-            await self._wait()
+        with CLOUD_VSWITCH_FREE.computed_by(self._descriptions.free_by_vswitch):
+            while True:
+                try:
+                    await self.step()
+                except Exception as error:
+                    log.warning("addresses will be looked at again", error=str(error), exc_info=is_bug(error))
+                await self._wait()
 
     async def step(self) -> bool:
         """Reads the ENIs from the cloud if that is due, and carries out all plans. Returns whether one succeeded."""

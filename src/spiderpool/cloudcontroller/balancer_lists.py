@@ -59,10 +59,10 @@ class BalancerLists:
         self._lists = {kind: KindList() for kind in apis}
         self._deleted: dict[str, float] = {}  # identity of what we deleted → until when a list may still show it
 
-    async def made(self, wanted: BalancerKind) -> Sequence[MadeBalancer]:
+    async def made(self, wanted: BalancerKind | None) -> Sequence[MadeBalancer]:
         """Returns the balancers in the cloud, as they were a moment ago. Raises CloudError.
 
-        Of kinds other than the wanted one it returns what is known, when the cloud does not answer.
+        Of kinds other than the wanted one, if there is one, it returns what is known, when the cloud does not answer.
         """
         found: list[MadeBalancer] = []
         for kind, known in self._lists.items():
@@ -79,6 +79,10 @@ class BalancerLists:
             if known.failure is not None:
                 counted = "those of the last list count" if known.is_known else "those of Services count"
                 yield f"{kind} load balancers cannot be listed, and {counted}: {known.failure.message}"
+
+    def expire(self, kind: BalancerKind) -> None:
+        """Has balancers of a kind be listed again before the next count, as one of them was changed by us."""
+        self._lists[kind].asked = float("-inf")
 
     def forget(self, kind: BalancerKind, identity: str) -> None:
         """Drops a balancer that we deleted, also from lists that still show it."""

@@ -19,7 +19,6 @@ from spiderpool.cloud.provider import (
 )
 from spiderpool.core.cloud.preallocation import RecentChanges
 from spiderpool.errors import raise_all
-from spiderpool.telemetry import CLOUD_VSWITCH_FREE
 
 CONFIRMATION_LAG = 120.0
 """Seconds for which the cloud's descriptions may not show a change that it has confirmed."""
@@ -60,7 +59,6 @@ class ENIDescriptions:
         for vswitch in sorted({eni.vswitch for eni in described.values()}):
             with _noted(refusals):
                 self._free[vswitch] = await self._cloud.free_addresses(region, vswitch)
-                CLOUD_VSWITCH_FREE.labels(vswitch).set(self._free[vswitch])
         raise_all(refusals)
 
     def forget_all_but(self, enis: Collection[str]) -> None:
@@ -81,6 +79,10 @@ class ENIDescriptions:
     def quota(self, region: str, instance_type: str) -> Quota | None:
         """Returns the limits of the ENIs of an instance type; None until they are known."""
         return self._quotas.get((region, instance_type))
+
+    def free_by_vswitch(self) -> dict[tuple[str, ...], float]:
+        """Returns the number of free IPv4 addresses of each vSwitch that is known."""
+        return {(vswitch,): float(free) for vswitch, free in self._free.items()}
 
     def free_addresses(self, vswitch: str) -> int | None:
         """Returns the number of free IPv4 addresses of a vSwitch; None until it is known."""

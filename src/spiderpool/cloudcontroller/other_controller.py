@@ -37,7 +37,8 @@ class OtherController:
     """None: the cloud has no controller of its own."""
     pause: float
     """Seconds between two readings of its Lease, in which a living holder renews it."""
-    is_alive: bool = False
+    is_alive: bool | None = None
+    """None: not known yet, as that takes two readings of a Lease that has a holder."""
 
     async def run(self) -> None:
         """Reads its Lease until cancelled."""
@@ -52,11 +53,15 @@ class OtherController:
     async def _read(self, former: str | None) -> str | None:
         """Reads its Lease; returns the version, which changes as long as somebody holds it."""
         if self.marks is None:
+            self.is_alive = False
             return None
         lease = await self.client.find(Lease, self.marks.lease, self.marks.namespace)
         version = lease.metadata.resourceVersion if lease else None
         is_held = lease is not None and bool(lease.spec.holderIdentity)
-        self.is_alive = is_held and former is not None and version != former
+        if not is_held:
+            self.is_alive = False
+        elif former is not None:
+            self.is_alive = version != former
         return version
 
     def check(self, service: Service) -> None:

@@ -6,7 +6,7 @@ from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Service
 from spiderpool.cloud.loadbalancers import LoadBalancers, find_first
 from spiderpool.cloudcontroller.service_state import ServiceStates
-from spiderpool.core.cloud.loadbalancer import planning, succession
+from spiderpool.core.cloud.loadbalancer import adoption, planning, succession
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, lent_groups, owner_of
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, ObservedLoadBalancer
@@ -33,6 +33,7 @@ class BalancerFinder:
         if fault := succession.identity_fault(service, model.options):
             raise BadConfig(fault)
         api, state = self._balancers.apis[model.kind], self._states.of(service.key)
+        await self._check_unlabelled(service, model)
         state.lent_groups.update(model.lent_groups)
         names = succession.sought(service, model.options)
         observed = await find_first(api, model.owner, names, state.lent_groups)
@@ -48,9 +49,13 @@ class BalancerFinder:
 
         Raises as `find` does.
         """
-        state = self._states.of(service.key)
+        state, api = self._states.of(service.key), self._balancers.apis[model.kind]
         made = state.made.get(model.kind, "")
-        observed = await self._balancers.apis[model.kind].find(model.owner, model.reuse or made, model.lent_groups)
+        if fault := succession.identity_fault(service, model.options):
+            recorded = succession.recorded_identity(service, model.kind)
+            if await api.find(model.owner, recorded) is not None:  # clients use one of this kind
+                raise BadConfig(fault)
+        observed = await api.find(model.owner, model.reuse or made, model.lent_groups)
         if observed is None and not model.reuse and not made:
             observed = await self._recorded_successor(service, model)
         if observed is not None:
@@ -65,12 +70,30 @@ class BalancerFinder:
         return observed
 
     async def _recorded_successor(self, service: Service, model: LoadBalancerModel) -> ObservedLoadBalancer | None:
-        """Returns the balancer that another process made and wrote on the Service, which tags may not show yet."""
-        if not (identity := succession.other_identity(service, model.kind)):
-            return None
-        observed = await self._balancers.apis[model.kind].find(model.owner, identity)
-        is_own = observed is not None and succession.is_held(observed, model.kind, model.owner)
-        return observed if is_own else None
+        """Returns the balancer that labels name, which tags may not show: not yet, or as somebody took them away.
+
+        It was made by another process, or is the one that clients use, as the exchange is taken back.
+        """
+        kind, owner = model.kind, model.owner
+        for identity in succession.labelled(service, kind):
+            observed = await self._balancers.apis[kind].find(owner, identity)
+            if observed is None:
+                continue
+            if adoption.is_made_for(kind, owner, observed) or succession.is_published(service, model, observed):
+                return observed
+        return None
+
+    async def _check_unlabelled(self, service: Service, model: LoadBalancerModel) -> None:
+        """Raises BadConfig for a Service that names a user's balancer and has one of its own, though no label says so.
+
+        Its label was taken away.
+        """
+        is_labelled = bool(succession.recorded_identity(service, model.kind))
+        if not model.reuse or is_labelled or not service.status.loadBalancer.ingress:
+            return
+        own = await self._balancers.apis[model.kind].find(model.owner, "")
+        if own is not None and adoption.is_made_for(model.kind, model.owner, own):
+            raise BadConfig(succession.identity_fault(service, model.options, own.identity))
 
     def check_ownership(self, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> None:
         """Raises BadConfig when the Service may not have the balancer."""
@@ -86,6 +109,15 @@ class BalancerFinder:
             raise BalancerGone(succession.absence(service, model.options, model.owner))
         if reason := succession.absence(service, model.options, model.owner):
             raise NotReady(reason)
+
+    def check_used(self, service: Service, kind: BalancerKind, held: ObservedLoadBalancer) -> None:
+        """Raises NotReady when no client uses a balancer that is to be exchanged for another: they use another one."""
+        if succession.is_unused(service, kind, held):
+            name = succession.recorded_identity(service, kind)
+            raise NotReady(
+                f"load balancer {name}, which clients use, cannot be found, and none is made in its place: ask for a "
+                f"{kind.annotations.title} one again, or delete the Service and create it anew"
+            )
 
     def check_unmade(self, service: Service, kind: BalancerKind) -> None:
         """Raises NotReady while a balancer may have been asked for that the cloud does not show yet.
@@ -110,8 +142,7 @@ class BalancerFinder:
         is_known = service.status.loadBalancer.ingress or kind in self._balancers.held(service)
         if not identity and not is_known:
             return None
-        other = succession.other_identity(service, kind)
-        for name in dict.fromkeys((identity, other, "")):  # the labels may be gone, or name another one
+        for name in (*succession.labelled(service, kind), ""):  # the labels may be gone, or name another one
             observed = await self._balancers.apis[kind].find(owner, name, lent)
             if observed is not None and succession.is_held(observed, kind, owner):
                 self._states.note_found(service.key, kind)

@@ -28,13 +28,13 @@ class BalancerCreation:
         effects: ServiceEffects,
         states: ServiceStates,
         finder: BalancerFinder,
-        granted: GrantReconciler,
+        grants: GrantReconciler,
         limits: BalancerLimits,
     ) -> None:
         self._effects = effects
         self._states = states
         self._finder = finder
-        self._grants = granted
+        self._grants = grants
         self._limits = limits
 
     async def create(
@@ -51,9 +51,7 @@ class BalancerCreation:
             identity = await self._request(service, model)
         self._states.of(service.key).made[model.kind] = identity
         naming = model.kind.naming
-        if formers:  # one of these is the one that clients use
-            self._states.of(service.key).unpublished.add(identity)
-        label = naming.other_identity_label if formers else naming.identity_label
+        label = naming.successor_label if formers else naming.identity_label
         await self._effects.patch(service, {"labels": {label: identity}})
         observed = await self._effects.balancers.apis[model.kind].find(model.owner, identity)
         if observed is None:

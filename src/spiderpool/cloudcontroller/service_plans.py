@@ -87,7 +87,8 @@ class ServicePlans:
         if not state.full_groups | state.stuck_groups:  # of any of its balancers
             self._backends.has_all(service)
         await self.open_gates(service, model, gates.places(observed.groups, steps))
-        self._states.note_servers(service.key, model.kind, model.groups)
+        leading = model.listeners if model.manages_listeners else observed.listeners
+        self._states.note_servers(service.key, model.kind, model.groups, settling.groups_in_use(leading))
         after = self._states.unsettled(service.key, model.kind, model.settling)
         # Also for what has settled since the plan was made.
         waits = settling.waits(model, observed, before | after) or takes_more
@@ -103,7 +104,8 @@ class ServicePlans:
 
         The others are the servers that the balancer has not had for long enough.
         """
-        self._states.note_servers(service.key, model.kind, observed.groups)
+        in_use = settling.groups_in_use(observed.listeners)
+        self._states.note_servers(service.key, model.kind, observed.groups, in_use)
         unsettled = self._states.unsettled(service.key, model.kind, model.settling)
         state = self._states.of(service.key)
         if state.stuck_groups:

@@ -33,9 +33,9 @@ class ServicePublication:
     async def announce(self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> None:
         """Writes on the Service which balancer is to take the place of another one, before anything is made in it."""
         current = self._current(service)
-        named = (succession.recorded_identity(current, model.kind), succession.other_identity(current, model.kind))
+        named = (succession.recorded_identity(current, model.kind), succession.successor_identity(current, model.kind))
         if observed.identity not in named:
-            await self.effects.patch(service, {"labels": {model.kind.naming.other_identity_label: observed.identity}})
+            await self.effects.patch(service, {"labels": {model.kind.naming.successor_label: observed.identity}})
 
     async def take_over(self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> None:
         """Publishes a balancer in the place of one of another kind, which another label names until it is removed.
@@ -45,7 +45,11 @@ class ServicePublication:
         naming, current, ingress = model.kind.naming, self._current(service), await self._ingress(model, observed)
         former = succession.recorded_identity(current, model.kind)
         if former != observed.identity:
-            labels = {naming.identity_label: observed.identity, naming.other_identity_label: former or None}
+            labels = {
+                naming.identity_label: observed.identity,
+                naming.other_identity_label: former or None,
+                naming.successor_label: None,
+            }
             await self.effects.patch(service, {"labels": labels})
         await self._publish_at(service, observed, ingress)
 

@@ -13,8 +13,8 @@ from spiderpool.cloudcontroller.balancer_limits import BalancerLimits
 from spiderpool.cloudcontroller.service_effects import ServiceEffects
 from spiderpool.cloudcontroller.service_state import ServiceStates
 from spiderpool.core.cloud.loadbalancer import planning, succession
-from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, read_options, wants_balancer
-from spiderpool.core.cloud.loadbalancer.model import lent_groups, owner_of
+from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, options_of, read_options, wants_balancer
+from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel, lent_groups, owner_of
 from spiderpool.core.cloud.loadbalancer.steps import DeleteGroup, DeleteSourceList
 from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration, BalancerOwner, ObservedLoadBalancer
 from spiderpool.errors import NotReady
@@ -64,14 +64,38 @@ class BalancerRemoval:
             await self._unless_in_use(fresh, api.delete_leftovers(owner))
         await self._remove_finalizer(fresh, kind, successor)
 
+    async def remove_abandoned(self, service: Service, model: LoadBalancerModel, chosen: ObservedLoadBalancer) -> None:
+        """Removes another balancer of the kind of the ``chosen`` one, which was to be used in its place before.
+
+        Raises NotReady, CloudError.
+        """
+        kind, current = model.kind, self._effects.services.get(service.key) or service
+        named = succession.successor_identity(current, kind)
+        names = [*filter(None, (named if named != chosen.identity else "",)), *([""] if model.reuse else ())]
+        for name in names:
+            observed = await self._effects.balancers.apis[kind].find(
+                model.owner, name, self._lent_groups(service, kind), is_leaving=True, without={chosen.identity}
+            )
+            if observed is None or not succession.concerns(service, kind, model.owner, observed):
+                continue
+            fresh = await self._effects.client.get(Service, service.name, service.metadata.namespace)
+            if fresh.metadata.uid != service.metadata.uid or options_of(fresh, kind)["id"] != model.reuse:
+                raise NotReady("the Service has changed meanwhile; it is looked at again")
+            if not succession.is_shown(fresh, kind, observed):
+                await self._remove_observed(fresh, kind, observed, was_used=False)
+
+    def _lent_groups(self, service: Service, kind: BalancerKind) -> set[str]:
+        """Returns the users' server groups in which a Service may have servers."""
+        named = lent_groups(read_options(service.metadata.annotations or {}, kind)).values()
+        return self._states.of(service.key).lent_groups.union(named)
+
     async def _remove_all(self, service: Service, kind: BalancerKind) -> bool:
         """Removes all balancers of a kind that labels or tags say to be the Service's; returns whether there was any.
 
         A label may have been copied from another Service, and a call whose answer was lost may have made a second one.
         """
         owner, api = owner_of(service, self._configuration), self._effects.balancers.apis[kind]
-        named = lent_groups(read_options(service.metadata.annotations or {}, kind)).values()
-        lent = self._states.of(service.key).lent_groups.union(named)
+        lent = self._lent_groups(service, kind)
         seen: set[str] = set()
         has_any = False
         for name in succession.sought_of_former(service, kind):
@@ -80,7 +104,8 @@ class BalancerRemoval:
                 if succession.concerns(service, kind, owner, observed):
                     self._states.note_found(service.key, kind)
                     has_any = True
-                    await self._remove_observed(service, kind, observed)
+                    was_used = not succession.is_unused(service, kind, observed)
+                    await self._remove_observed(service, kind, observed, was_used=was_used)
                 else:
                     text = f"load balancer [{observed.identity}] is not ours and stays"
                     self._states.record(service, event_reasons.RETURNED_LOAD_BALANCER, text)
@@ -93,9 +118,11 @@ class BalancerRemoval:
             raise NotReady(f"{what} cannot be found; it is looked for once more before the Service is released")
         self._limits.release(service, kind)
 
-    async def _remove_observed(self, service: Service, kind: BalancerKind, observed: ObservedLoadBalancer) -> None:
+    async def _remove_observed(
+        self, service: Service, kind: BalancerKind, observed: ObservedLoadBalancer, *, was_used: bool
+    ) -> None:
         """Deletes, preserves or hands back the balancer, and records which of these."""
-        owner, was_used = owner_of(service, self._configuration), not self._states.is_unpublished(service.key, observed)
+        owner = owner_of(service, self._configuration)
         preserve = was_used and succession.preserves(service, kind)
         if preserve:
             self._check_consent(service, kind, observed)
@@ -105,6 +132,7 @@ class BalancerRemoval:
         await (self._unless_in_use(service, undoing) if are_left_over else undoing)
         is_own, was_preserved = kind.naming.is_own(observed, owner), kind.naming.is_preserved(observed, owner)
         if preserve and (is_own or was_preserved):
+            self._limits.preserve(kind)
             what, reason = "was preserved", event_reasons.PRESERVED_LOAD_BALANCER
         elif not is_own:
             what, reason = _why_it_stays(observed, kind, owner), event_reasons.RETURNED_LOAD_BALANCER
@@ -112,6 +140,7 @@ class BalancerRemoval:
             if texts := [f"{part}: {IN_USE}" for part in left]:
                 self._states.record(service, event_reasons.SYNC_LOAD_BALANCER_FAILED, *texts)
         else:
+            self._states.note_deleted(service.key, kind, observed)
             self._limits.forget(kind, observed.identity)
             self._limits.release(service, kind)
             what, reason = "was deleted", event_reasons.DELETED_LOAD_BALANCER
@@ -145,14 +174,15 @@ class BalancerRemoval:
         What is published of a balancer that has taken the place of this one stays, and so do the labels as long as they
         may name a balancer of another kind that is to be removed.
         """
-        self._states.forget(service.key)
+        if successor or self._effects.balancers.held(service) == [kind]:
+            self._states.forget(service.key)
         with suppress(NotFound):  # the Service is gone already: there is nothing to release
             if not successor and not service.terminating and service.status.loadBalancer.ingress:
                 await self._effects.publish_ingress(service, [])
             fresh = await self._effects.client.get(Service, service.name, service.metadata.namespace)
-            identity, other = kind.naming.identity_label, kind.naming.other_identity_label
-            is_last = successor or self._effects.balancers.held(fresh) == [kind]
-            labels = {identity: successor or None, other: None} if is_last else None
+            naming, is_last = kind.naming, successor or self._effects.balancers.held(fresh) == [kind]
+            given_up = {naming.other_identity_label: None, naming.successor_label: None}
+            labels = {naming.identity_label: successor or None, **given_up} if is_last else None
             updated = await finalizers.remove(self._effects.client, fresh, kind.naming.finalizer, labels=labels)
             if updated is not None:
                 self._effects.services.note(updated)

@@ -8,7 +8,7 @@ from spiderpool.api import event_reasons
 from spiderpool.api.core_v1 import Service
 from spiderpool.cloudcontroller.balancer_grants import GrantReconciler
 from spiderpool.cloudcontroller.service_state import ServiceStates
-from spiderpool.core.cloud.loadbalancer import checking, grants
+from spiderpool.core.cloud.loadbalancer import checking, grants, settling
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.succession import Eligibility, eligibility_of
@@ -72,13 +72,21 @@ class ServiceReports:
             " the Service and create it anew to have the other kind",
         )
 
-    def exchanging(self, service: Service, formers: Sequence[BalancerKind], observed: ObservedLoadBalancer) -> None:
+    def exchanging(
+        self,
+        service: Service,
+        formers: Sequence[BalancerKind],
+        model: LoadBalancerModel,
+        observed: ObservedLoadBalancer,
+    ) -> None:
         """Records that a new balancer waits to be well before it takes the place of the former one."""
         what = " and ".join(f"its {kind.annotations.title} one" for kind in formers)
+        lacking = settling.groups_without_listener(model, observed)
+        need = f"a listener of it leads to {' and '.join(lacking)}, and " if lacking else ""
         self._states.record(
             service,
             event_reasons.EXCHANGING_LOAD_BALANCER,
-            f"load balancer [{observed.identity}] at {observed.address} takes the place of {what} as soon as its"
+            f"load balancer [{observed.identity}] at {observed.address} takes the place of {what} as soon as {need}its"
             " servers have had the time to be found well",
         )
 

@@ -47,12 +47,12 @@ class ServiceState:
     """Users' server groups in which it may have servers."""
     servers_since: dict[BalancerKind, dict[ServerPlace, float]] = field(default_factory=dict)
     """Server with a weight → time since which its balancer, of this kind, is known to have it."""
+    groups_used_since: dict[BalancerKind, dict[str, float]] = field(default_factory=dict)
+    """Server group → time since which a listener of its balancer, of this kind, is known to lead to it."""
     other_mark: str | None = None
     """What the cloud's own controller has last written on the Service; None: not read yet."""
     surely_unmade: set[BalancerKind] = field(default_factory=set)
     """Kinds of which nobody has asked for a balancer, but where that was refused: none can appear later."""
-    unpublished: set[str] = field(default_factory=set)
-    """Identities of balancers that were made to take the place of another one, and that no client has used."""
     made: dict[BalancerKind, str] = field(default_factory=dict)
     """Kind → identity of the balancer that was made last: it may not be found by its tags at once."""
 
@@ -94,13 +94,14 @@ class ServiceStates:
         if key in self._states:
             self._states[key].applied = self._states[key].kept = None
 
-    def is_unpublished(self, key: str, observed: ObservedLoadBalancer) -> bool:
-        """Whether a balancer is known to have been made for a Service without ever being published."""
-        return observed.identity in self._states[key].unpublished
+    def note_servers(self, key: str, kind: BalancerKind, groups: Iterable[ServerGroup], in_use: Iterable[str]) -> None:
+        """Notes the servers to which the balancer may send connections; forgets the others.
 
-    def note_servers(self, key: str, kind: BalancerKind, groups: Iterable[ServerGroup]) -> None:
-        """Notes the servers to which the balancer may send connections; forgets the others."""
+        ``in_use`` are the groups to which its listeners lead.
+        """
         state, now = self._states[key], self._timings.clock()
+        used = state.groups_used_since.get(kind, {})
+        state.groups_used_since[kind] = {name: used.get(name, now) for name in in_use}
         kept = [(group.name, server) for group in groups for server in group.servers | group.ending]
         present = [(name, server.key) for name, server in kept if server.weight]
         former = state.servers_since.get(kind, {})
@@ -112,8 +113,10 @@ class ServiceStates:
         return frozenset(server for server, begin in since.items() if now - begin < settling)
 
     def settled(self, key: str, kind: BalancerKind, settling: float) -> frozenset[ServerPlace]:
-        """Returns the servers that the balancer has had for ``settling`` seconds or more."""
-        return frozenset(self._states[key].servers_since.get(kind, ())) - self.unsettled(key, kind, settling)
+        """Returns the servers that the balancer has had, behind a listener, for ``settling`` seconds or more."""
+        used, now = self._states[key].groups_used_since.get(kind, {}), self._timings.clock()
+        known = frozenset(self._states[key].servers_since.get(kind, ())) - self.unsettled(key, kind, settling)
+        return frozenset(place for place in known if now - used.get(place[0], now) >= settling)
 
     def note_missing(self, key: str, kind: BalancerKind) -> bool:
         """Notes that an answer lacks the balancer; returns whether one lacked it long enough before."""
@@ -128,6 +131,11 @@ class ServiceStates:
         else:
             state.surely_unmade.discard(kind)
             state.missing_since.pop(kind, None)
+
+    def note_deleted(self, key: str, kind: BalancerKind, observed: ObservedLoadBalancer) -> None:
+        """Notes that a balancer was deleted by us: it is not looked for as one that was made last."""
+        if self._states[key].made.get(kind) == observed.identity:
+            del self._states[key].made[kind]
 
     def note_found(self, key: str, kind: BalancerKind) -> None:
         """Notes that the balancer is there: an answer that lacks it later is the first one again."""

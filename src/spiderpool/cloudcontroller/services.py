@@ -50,7 +50,7 @@ from spiderpool.core.cloud.loadbalancer.values import (
 from spiderpool.errors import BadConfig, SpiderpoolError
 from spiderpool.kube import finalizers
 from spiderpool.kube.workqueue import WorkQueue
-from spiderpool.telemetry import logger
+from spiderpool.telemetry import LOAD_BALANCERS, logger
 
 WORKERS = 3
 """Services that are reconciled at a time."""
@@ -107,6 +107,10 @@ class ServiceReconciler:
 
     async def run(self) -> None:
         """Reconciles until cancelled."""
+        with LOAD_BALANCERS.computed_by(self._limits.by_state):
+            await self._run()
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run(WORKERS))
             group.create_task(self._resync())
@@ -196,7 +200,7 @@ class ServiceReconciler:
         self._states.of(service.key).used = frozenset(standing.formers if standing.asked is not None else ())
         if succession.stays_for_another(service, standing):
             self._reports.kept_for_another(service, standing.formers)
-            await self._ensure_backends(service, standing.held, mends_checks=not self._other.is_alive)
+            await self._ensure_backends(service, standing.held, mends_checks=self._other.is_alive is False)
             return
         try:
             is_served = await self._serve(service, standing)
@@ -276,7 +280,9 @@ class ServiceReconciler:
             await self._check_lent(service, options)
         else:
             granted = self._grants.of(service.metadata.namespace or "")
-            await self._limits.reserve(service, kind, granted, succession.deleted(service, formers))
+            leaving = succession.deleted(service, formers)
+            others_stay = len(leaving) < len(formers)
+            await self._limits.reserve(service, kind, granted, leaving, others_stay=others_stay)
         return eligibility.may_take_over
 
     async def _has_taken_over(self, service: Service, options: BalancerOptions) -> bool:
@@ -341,15 +347,26 @@ class ServiceReconciler:
     async def _create(
         self, service: Service, model: LoadBalancerModel, formers: Sequence[BalancerKind]
     ) -> ObservedLoadBalancer:
-        """Creates the balancer; until it serves, those of other kinds do, by health checks that nodes answer."""
+        """Creates the balancer; until it serves, those of other kinds do, by health checks that nodes answer.
+
+        Raises NotReady where no client uses one of them: then the Service has one of the kind that it asks for. And
+        BadConfig when it says too little for a new one.
+        """
+        if faults := [*model.kind.creation_faults(model.options, self._configuration)]:
+            raise BadConfig("; ".join(faults))
         for options in (options_of(service, former) for former in formers):
-            with suppress(CloudError):  # they are looked at again afterwards
-                if (held := await self._finder.held(service, options)) is not None:
+            held = await self._finder.held(service, options)
+            if held is not None:
+                self._finder.check_used(service, options.kind, held)
+                with suppress(CloudError):  # it is looked at again afterwards
                     await self._mend_checks(service, options, held)
         return await self._creation.create(service, model, formers)
 
     async def _change(self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> bool:
-        """Carries out the plan; a balancer that serves in spite of a refusal is published. Returns `carry_out`'s."""
+        """Carries out the plan; a balancer that served before it, in spite of a refusal, is published.
+
+        Returns whether servers wait for others to be well.
+        """
         try:
             return await self._plans.carry_out(service, model, observed)
         except StepsRefused:
@@ -370,11 +387,12 @@ class ServiceReconciler:
         """
         if succession.is_published(service, model, observed):  # a former one could not be removed yet
             self._states.of(service.key).used = frozenset({model.kind})
+        await self._removal.remove_abandoned(service, model, observed)
         await self._publication.announce(service, model, observed)
         try:
             await self._plans.carry_out(service, model, observed)  # `_take_over` knows by itself what waits
         except StepsRefused as error:
-            if not error.full:
+            if not error.full or succession.is_published(service, model, observed):
                 await self._take_over(service, model, observed, formers)
             raise
         return await self._take_over(service, model, observed, formers)
@@ -392,12 +410,11 @@ class ServiceReconciler:
         """
         is_published = succession.is_published(service, model, observed)
         if not is_published and not self._is_well(service, model, observed):
-            self._reports.exchanging(service, formers, observed)
+            self._reports.exchanging(service, formers, model, observed)
             self._reports.unresolved(service, model)
             self._queue.add(service.key, model.settling)
             return False
         await self._publication.take_over(service, model, observed)
-        self._states.of(service.key).unpublished.discard(observed.identity)
         await self._remove(service, formers, successor=observed.identity)
         self._reports.unresolved(service, model)
         return True
@@ -443,7 +460,7 @@ class ServiceReconciler:
                 await self._plans.update_servers(service, model, observed, refused, mends_checks=mends_checks)
 
     async def _mend_checks(self, service: Service, options: BalancerOptions, observed: ObservedLoadBalancer) -> None:
-        """Mends outdated health checks, which have nothing to do with the servers."""
+        """Has no balancer ask nodes at a port that is gone, whatever servers the Service is to have."""
         model = build_model(service, options, BackendSnapshot(), self._configuration)
         await self._plans.mend_checks(service, model, observed)
 

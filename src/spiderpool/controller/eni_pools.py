@@ -122,9 +122,13 @@ class ENIPoolReconciler:
     async def run(self) -> None:
         """Reconcile until cancelled: first all ENIs, then those that change or whose SpiderIPs do."""
         self._listers.ips.subscribe(self._on_ip, replay=False)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._queue.run(WORKERS))
-            group.create_task(resync(RESYNC, self._touch_all))
+        with UNREGISTERED.computed_by(self._unregistered):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._queue.run(WORKERS))
+                group.create_task(resync(RESYNC, self._touch_all))
+
+    def _unregistered(self) -> dict[tuple[str, ...], float]:
+        return {(pool,): float(len(records)) for pool, records in self._reported.items()}
 
     def _touch_all(self) -> None:
         self._touch(*self._nodes_by_eni, *self._pools_by_eni)
@@ -178,8 +182,7 @@ class ENIPoolReconciler:
     def _forget_pool(self, name: str) -> None:
         self._complaints.pop(f"pool/{name}", None)
         self._gone_since.pop(name, None)
-        if self._reported.pop(name, None):
-            UNREGISTERED.labels(name).set(0)
+        self._reported.pop(name, None)
 
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
         for name in {ip.spec.pool for ip in (old, new) if ip is not None}:
@@ -396,8 +399,6 @@ class ENIPoolReconciler:
             self._record_event(pool, before[uid], event_reasons.ADDRESS_REGISTERED, message)
         if now:
             self._reported[pool.name] = now
-        if now or before:
-            UNREGISTERED.labels(pool.name).set(len(now))
 
     def _record_event(
         self, pool: SpiderIPPool, record: SpiderIP, reason: EventReason[SpiderIPPool | Pod], message: str

@@ -51,16 +51,16 @@ class UnenforcedPolicyReporter:
 
     async def run(self) -> None:
         """Watch and report until cancelled. The leader does not wait for the list: nothing else depends on it."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._policies.run())
-            group.create_task(self._queue.run())
+        with UNENFORCED_POLICIES.computed_by(lambda: {(): float(len(self._reported))}):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._policies.run())
+                group.create_task(self._queue.run())
 
     def _on_policy(self, old: NetworkPolicy | None, new: NetworkPolicy | None) -> None:
         if new is not None:
             self._queue.add(new.metadata.namespace or "", DEBOUNCE)
         if old is not None and (new is None or not self._is_reported(new)):
             self._reported.pop(old.metadata.uid or "", None)
-            UNENFORCED_POLICIES.set(len(self._reported))
 
     def _on_ip(self, old: SpiderIP | None, new: SpiderIP | None) -> None:
         if new is not None and (old is None or old.spec.podUID != new.spec.podUID):
@@ -97,7 +97,6 @@ class UnenforcedPolicyReporter:
     def _report(self, policy: NetworkPolicy) -> None:
         uid, generation = policy.metadata.uid or "", policy.metadata.generation
         self._reported[uid] = generation
-        UNENFORCED_POLICIES.set(len(self._reported))
         # The next leader finds the Event by its name, and writes none.
         self._recorder.event(policy, event_reasons.NOT_ENFORCED, MESSAGE, name=f"networkpolicy-{uid}-{generation}")
         log.warning("policy not enforced", policy=policy.key)

@@ -11,6 +11,7 @@ from spiderpool.core.cloud.alibaba.annotations import PREFIX
 from spiderpool.core.cloud.alibaba.nlb import (
     affinity,
     creation,
+    creation_faults,
     faults,
     fixed,
     group,
@@ -369,7 +370,8 @@ def test_listeners_are_replaced_where_the_range_of_their_ports_changes() -> None
     ],
 )
 def test_faults(annotations: dict[str, str], fault: str | None) -> None:
-    (*found,) = faults(service({"port": 80}), options("nlb", annotations), CONFIGURATION)
+    said = options("nlb", annotations)
+    found = (*creation_faults(said, CONFIGURATION), *faults(service({"port": 80}), said, CONFIGURATION))
     assert [message.removeprefix(f"annotation {PREFIX}") for message in found] == ([fault] if fault else [])
 
 

@@ -32,7 +32,9 @@ INJECTION_LABEL, INJECTED = "k8s.alibabacloud.com/pod-readiness-gate-inject", "e
 """Label of a Namespace whose new pods get the gates of the Services that select them, and its value."""
 IDENTITY_LABEL = "service.k8s.alibaba/loadbalancer-id"
 OTHER_IDENTITY_LABEL = "cloud.spidernet.io/other-loadbalancer-id"
-"""Label of a Service that has balancers of two kinds: the identity of the one that clients do not use, or no longer."""
+"""Label of a Service that has balancers of two kinds: the identity of the one that clients do not use any more."""
+SUCCESSOR_LABEL = "cloud.spidernet.io/successor-loadbalancer-id"
+"""Label of a Service that has balancers of two kinds: the identity of the one that clients do not use yet."""
 OTHER_LEASE_NAMESPACE, OTHER_LEASE = "kube-system", "ccm"
 """The Lease by which Alibaba Cloud's own cloud controller manager elects a leader."""
 OTHER_LABEL = "service.beta.kubernetes.io/hash"
@@ -88,6 +90,7 @@ class Naming:
     """Whether names of listeners and groups contain the protocol."""
     identity_label: str = IDENTITY_LABEL
     other_identity_label: str = OTHER_IDENTITY_LABEL
+    successor_label: str = SUCCESSOR_LABEL
     reuse_tag: str = REUSE_TAG
     cluster_tag: str = CLUSTER_TAG
     our_tags: frozenset[str] = OUR_TAGS

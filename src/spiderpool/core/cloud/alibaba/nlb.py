@@ -306,7 +306,7 @@ def must_replace(present: Listener, listener: Listener) -> bool:
 def faults(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
     """Yields what must be corrected in a Service before its network balancer can be made."""
     yield from common_faults(service, options)
-    yield from _zone_faults(options, configuration)
+    yield from _zone_faults(options)
     yield from _address_faults(options, configuration)
     if not options["id"] and not configuration.vpc:
         yield "the VPC of the cluster is not known: set cloud.loadBalancers.vpcID in the chart's values, or in conf.yml"
@@ -371,13 +371,18 @@ def check_type(protocol: str, options: BalancerOptions) -> str:
     return {"UDP": "TCP"}.get(kind, kind)
 
 
-def _zone_faults(options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
-    key = f"annotation {options.annotation('zone-maps')}"
-    named = Counter(zone[0] for zone in zones(options["zone-maps"]))  # a tenant's: any number
+def creation_faults(options: BalancerOptions, configuration: BalancerConfiguration) -> Iterator[str]:
+    """Yields what a new network balancer needs beside that, and neither the Service nor the settings say."""
     if not options["id"] and not requested_zones(options, configuration):
+        key = f"annotation {options.annotation('zone-maps')}"
         default = "an administrator may set cloud.loadBalancers.zoneMaps for all"
         yield f"{key} is missing: a network load balancer needs zone:vswitch,zone:vswitch, or {default}"
-    elif twice := sorted(zone for zone, times in named.items() if times > 1):
+
+
+def _zone_faults(options: BalancerOptions) -> Iterator[str]:
+    key = f"annotation {options.annotation('zone-maps')}"
+    named = Counter(zone[0] for zone in zones(options["zone-maps"]))  # a tenant's: any number
+    if twice := sorted(zone for zone, times in named.items() if times > 1):
         yield f"{key} names {', '.join(twice)} twice: a network load balancer has one vSwitch in a zone"
     elif named and len(named) < MIN_ZONES:
         yield f"{key} names one zone: a network load balancer needs at least two"

@@ -48,6 +48,16 @@ def is_made_for(kind: BalancerKind, owner: BalancerOwner, observed: ObservedLoad
     return is_named or naming.is_own(observed, owner)
 
 
+def has_parts(kind: BalancerKind, owner: BalancerOwner, observed: ObservedLoadBalancer) -> bool:
+    """Whether a balancer has listeners or server groups of a Service, or, where groups are beside it, leads to one."""
+    is_part_of, behind = kind.naming.is_part_of, {listener.group for listener in observed.listeners}
+    return any(is_part_of(listener.description, owner) for listener in observed.listeners) or any(
+        (is_part_of(group.name, owner) or (group.is_lent and group.servers))
+        and (not kind.groups_outlive_balancer or group.name in behind)
+        for group in observed.groups
+    )
+
+
 def keeps_its_kind(service: Service, kind: BalancerKind, owner: BalancerOwner, observed: ObservedLoadBalancer) -> bool:
     """Whether a Service's balancer of this kind is not exchanged, although an annotation asks for another kind.
 

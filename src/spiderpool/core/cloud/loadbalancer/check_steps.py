@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from spiderpool.core.cloud.loadbalancer.adoption import is_adopted
+from spiderpool.core.cloud.loadbalancer.adoption import is_adopted, is_made_for
 from spiderpool.core.cloud.loadbalancer.check_times import is_off
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
@@ -78,7 +78,9 @@ def _mended_listener(present: Listener, model: LoadBalancerModel, observed: Obse
     """Returns the settings by which a present listener of ours has another check; None where it needs none."""
     kind, group = model.kind, observed.group(present.group)
     is_desired = any(each.key == present.key for each in model.listeners)
-    is_ours = is_desired or kind.naming.is_part_of(present.description, model.owner)
+    is_ours = (is_desired and is_made_for(kind, model.owner, observed)) or kind.naming.is_part_of(
+        present.description, model.owner
+    )
     if not is_ours or (group is not None and not _may_be_nodes(group)):
         return None
     desired = kind.listener(present.protocol, _as_present(model.options, present.settings, kind.set_by.listener))

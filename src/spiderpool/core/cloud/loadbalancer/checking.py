@@ -27,6 +27,9 @@ from spiderpool.core.cloud.loadbalancer.values import BalancerConfiguration
 
 def faults(service: Service, options: BalancerOptions, configuration: BalancerConfiguration) -> tuple[str, ...]:
     """Returns what must be corrected in the Service before its balancer can be made or changed."""
+    has_one = (
+        options.kind.naming.finalizer in (service.metadata.finalizers or ()) and service.status.loadBalancer.ingress
+    )
     return (
         *options.faults,
         *_source_faults(service, options),
@@ -35,6 +38,7 @@ def faults(service: Service, options: BalancerOptions, configuration: BalancerCo
         *_port_faults(service, options),
         *_public_faults(options, configuration),
         *options.kind.faults(service, options, configuration),
+        *(() if has_one else options.kind.creation_faults(options, configuration)),
     )
 
 

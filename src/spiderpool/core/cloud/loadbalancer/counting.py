@@ -20,6 +20,15 @@ class BalancerClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class BalancerService:
+    """The Service for which a balancer was made, as long as it has one of its kind or asks for it."""
+
+    namespace: str
+    labelled: frozenset[str] = frozenset()
+    """Identities that its labels name."""
+
+
+@dataclass(frozen=True, slots=True)
 class BalancerCount:
     """Balancers that are paid for."""
 
@@ -28,7 +37,7 @@ class BalancerCount:
     preserved: int = 0
     """That have outlived their Services by an administrator's consent."""
     orphans: tuple[str, ...] = ()
-    """Identities of those whose Services are gone otherwise, as when somebody took the finalizer away."""
+    """Identities of those whose Services have another, or are gone otherwise, as without their finalizer."""
     by_namespace: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -43,22 +52,30 @@ class BalancerCount:
 
 
 def count(
-    made: Iterable[MadeBalancer], claims: Iterable[BalancerClaim], namespace_of: Callable[[str], str | None]
+    made: Iterable[MadeBalancer],
+    claims: Iterable[BalancerClaim],
+    service_of: Callable[[str, str], BalancerService | None],
 ) -> BalancerCount:
     """Returns how many balancers there are by the tags in the cloud and by the Services together.
 
-    ``namespace_of`` returns the Namespace of the Service whose balancer has a name; None: there is no such Service.
-    What the cloud shows counts once; what it does not show yet counts by its claim.
+    ``service_of`` returns the Service whose balancer has a kind and a name; None: there is no such Service. What the
+    cloud shows counts once; what it does not show yet counts by its claim. Of two balancers of one kind for one Service
+    the one that its labels name is used.
     """
     listed = [*made]
     shown = {(each.kind, each.name) for each in listed}
     unseen = {claim for claim in claims if (claim.kind, claim.name) not in shown}
-    owners = [namespace_of(each.name) for each in listed]
-    namespaces = [each.namespace or owner or "" for each, owner in zip(listed, owners, strict=True)]
+    services = {key: service_of(*key) for key in shown}
+    used: dict[tuple[str, str], str] = {}
+    namespaces = [claim.namespace for claim in unseen]
+    for each in listed:
+        key, service = (each.kind, each.name), services[each.kind, each.name]
+        namespaces.append(each.namespace or (service.namespace if service else ""))
+        if each.name and service and (key not in used or each.identity in service.labelled):
+            used[key] = each.identity
+    orphans = tuple(each.identity for each in listed if each.name and used.get((each.kind, each.name)) != each.identity)
     preserved = sum(not each.name for each in listed)
-    orphans = tuple(each.identity for each, owner in zip(listed, owners, strict=True) if each.name and owner is None)
-    used = len(listed) - preserved - len(orphans) + len(unseen)
-    return BalancerCount(used, preserved, orphans, Counter(namespaces + [claim.namespace for claim in unseen]))
+    return BalancerCount(len(used) + len(unseen), preserved, orphans, Counter(namespaces))
 
 
 def excess(counted: BalancerCount, namespace: str, of_namespace: int, of_cluster: int) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from spiderpool.api.loadbalancergrant import EVERYTHING, LoadBalancerGrantSpec, SpiderLoadBalancerGrant
+from spiderpool.core.cloud.loadbalancer.adoption import has_parts
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.values import GrantNeed, ObservedLoadBalancer
 
@@ -30,7 +31,7 @@ def is_in_use(need: GrantNeed, model: LoadBalancerModel, observed: ObservedLoadB
     ours = tuple(each for each in observed.listeners if naming.is_part_of(each.description, model.owner))
     match need.field:
         case "loadBalancers":
-            return bool(ours) or _has_groups(model, observed)
+            return has_parts(model.kind, model.owner, observed)
         case "overrideListeners":
             return all(any(each.covers(listener) for each in ours) for listener in model.listeners)
         case "preserve":
@@ -117,14 +118,3 @@ def _meets(grant: LoadBalancerGrantSpec, need: GrantNeed) -> bool:
 
 def _lists(values: list[str] | None, value: str) -> bool:
     return value in (values or ()) or EVERYTHING in (values or ())
-
-
-def _has_groups(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> bool:
-    """Whether the balancer has server groups of this Service, or, where groups are beside it, forwards to one."""
-    behind = {listener.group for listener in observed.listeners}
-    is_part_of = model.kind.naming.is_part_of
-    return any(
-        (is_part_of(group.name, model.owner) or (group.is_lent and group.servers))
-        and (not model.kind.groups_outlive_balancer or group.name in behind)
-        for group in observed.groups
-    )

@@ -39,7 +39,11 @@ class BalancerNaming(Protocol):
 
     @property
     def other_identity_label(self) -> str:
-        """Label of a Service that has balancers of two kinds: the identity of the other one."""
+        """Label of a Service that has balancers of two kinds: the identity of the one that clients used before."""
+
+    @property
+    def successor_label(self) -> str:
+        """Label of a Service that has balancers of two kinds: the identity of the one that clients do not use yet."""
 
     @property
     def reuse_tag(self) -> str:
@@ -206,6 +210,8 @@ class BalancerKind:
     """Whether the first listener cannot be changed into the second, though both have the same protocol."""
     faults: Callable[[Service, BalancerOptions, BalancerConfiguration], Iterator[str]]
     """What must be corrected in a Service, by rules of this kind."""
+    creation_faults: Callable[[BalancerOptions, BalancerConfiguration], Iterable[str]]
+    """What a new balancer needs beside that, and neither the Service nor the settings say."""
     remarks: Callable[[Service, BalancerOptions], Iterator[str]]
     """Which valid annotations have no effect beside the others, and why."""
     needs: Callable[[BalancerOptions, BalancerConfiguration], Iterator[GrantNeed]]

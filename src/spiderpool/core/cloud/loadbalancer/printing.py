@@ -88,6 +88,8 @@ def service_dry_run(
         return ServiceDryRun(notes, (fault,))
     steps = plan(model, observed)
     makes_one = any(isinstance(step, CreateBalancer) for step in steps)
+    if makes_one and (lacking := tuple(kind.creation_faults(options, configuration))):
+        return ServiceDryRun(notes, lacking)
     bill = kind.bill(options, configuration) if makes_one else ()
     return ServiceDryRun(notes, unchangeable(model, observed) if observed else (), steps, model, bill)
 

@@ -5,7 +5,7 @@ Whether it has is not asked: a server that it has had for as long as its checks 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.values import (
@@ -33,8 +33,8 @@ def waits(model: LoadBalancerModel, observed: ObservedLoadBalancer, unsettled: C
 def is_well(model: LoadBalancerModel, settled: Collection[ServerPlace]) -> bool:
     """Whether a balancer has found well, by now, a server of each group to which the model wants connections sent.
 
-    ``settled`` are the servers that it is known to have had for as long as its checks take. Not while the ENI of a pod
-    is unknown: the balancer in whose place this one comes may have it as a server.
+    ``settled`` are the servers that it is known to have had, behind a listener, for as long as its checks take. Not
+    while the ENI of a pod is unknown: the balancer in whose place this one comes may have it as a server.
     """
     return not model.unresolved and all(
         any((group.name, server.key) in settled for server in wanted)
@@ -49,7 +49,21 @@ def serves(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> bool:
     So its address may be published whatever else is refused.
     """
     forwards = all(_is_served(listener, model, observed) for listener in model.listeners if model.manages_listeners)
-    return forwards and all(_has_any(_used(group), observed.group(group.name)) for group in model.groups)
+    has_servers = all(_has_any(_used(group), observed.group(group.name)) for group in model.groups)
+    return forwards and has_servers and not groups_without_listener(model, observed)
+
+
+def groups_without_listener(model: LoadBalancerModel, observed: ObservedLoadBalancer) -> list[str]:
+    """Returns the groups with servers to which no listener of a user's leads who keeps them himself."""
+    if model.manages_listeners:
+        return []
+    led_to = groups_in_use(observed.listeners)
+    return [group.name for group in model.groups if _used(group) and group.name not in led_to]
+
+
+def groups_in_use(listeners: Iterable[Listener]) -> frozenset[str]:
+    """Returns the groups to which listeners forward connections: no check of another group's servers counts."""
+    return frozenset(listener.group for listener in listeners if listener.running and listener.group)
 
 
 def _used(group: ServerGroup) -> Collection[BackendServer]:

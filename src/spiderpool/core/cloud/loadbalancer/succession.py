@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from spiderpool.api.core_v1 import Service
 from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec
 from spiderpool.core.cloud.loadbalancer import checking, grants
-from spiderpool.core.cloud.loadbalancer.adoption import is_made_for
+from spiderpool.core.cloud.loadbalancer.adoption import has_parts, is_made_for
 from spiderpool.core.cloud.loadbalancer.kinds import BalancerKind, BalancerOptions, options_of, wants_balancer
 from spiderpool.core.cloud.loadbalancer.model import LoadBalancerModel
 from spiderpool.core.cloud.loadbalancer.planning import plan_removal
@@ -69,8 +69,26 @@ def recorded_identity(service: Service, kind: BalancerKind) -> str:
 
 
 def other_identity(service: Service, kind: BalancerKind) -> str:
-    """Returns the balancer that clients do not use yet, or no longer, by its label, while one is exchanged."""
+    """Returns the balancer that clients do not use any more, by its label, until it is removed."""
     return (service.metadata.labels or {}).get(kind.naming.other_identity_label, "")
+
+
+def successor_identity(service: Service, kind: BalancerKind) -> str:
+    """Returns the balancer that clients do not use yet, by its label, while it is to take the place of another."""
+    return (service.metadata.labels or {}).get(kind.naming.successor_label, "")
+
+
+def is_unused(service: Service, kind: BalancerKind, observed: ObservedLoadBalancer) -> bool:
+    """Whether a balancer was to take the place of another one, and no client has used it."""
+    is_successor = successor_identity(service, kind) == observed.identity
+    return is_successor and not is_shown(service, kind, observed)
+
+
+def is_shown(service: Service, kind: BalancerKind, observed: ObservedLoadBalancer) -> bool:
+    """Whether the Service's label, or its address, says that clients use a balancer."""
+    ingress = service.status.loadBalancer.ingress or ()
+    has_address = bool(observed.address) and observed.address in {each.ip or each.hostname for each in ingress}
+    return has_address or recorded_identity(service, kind) == observed.identity
 
 
 def sought(service: Service, options: BalancerOptions) -> tuple[str, ...]:
@@ -84,13 +102,20 @@ def sought_of_former(service: Service, kind: BalancerKind) -> tuple[str, ...]:
 
     Or one of another kind, which has taken its place or was to.
     """
-    named = (recorded_identity(service, kind), other_identity(service, kind), options_of(service, kind)["id"])
+    named = (*labelled(service, kind), options_of(service, kind)["id"])
     return tuple(dict.fromkeys((*filter(None, named), "")))
 
 
+def labelled(service: Service, kind: BalancerKind) -> tuple[str, ...]:
+    """Returns the balancers that labels of a Service name, whatever kind they are of."""
+    named = (recorded_identity(service, kind), other_identity(service, kind), successor_identity(service, kind))
+    return tuple(dict.fromkeys(filter(None, named)))
+
+
 def is_held(observed: ObservedLoadBalancer, kind: BalancerKind, owner: BalancerOwner) -> bool:
-    """Whether a balancer was made for, or lent to, a Service."""
-    return is_made_for(kind, owner, observed) or kind.naming.reuse_tag in observed.tags
+    """Whether a balancer was made for a Service, or is lent and has parts of it: the tag does not say to whom."""
+    is_lent = kind.naming.reuse_tag in observed.tags
+    return is_made_for(kind, owner, observed) or (is_lent and has_parts(kind, owner, observed))
 
 
 def concerns(service: Service, kind: BalancerKind, owner: BalancerOwner, observed: ObservedLoadBalancer) -> bool:
@@ -117,9 +142,12 @@ def is_published(service: Service, model: LoadBalancerModel, observed: ObservedL
     return model.by_elastic_ip and any(each.ip for each in ingress)
 
 
-def identity_fault(service: Service, options: BalancerOptions) -> str:
-    """Returns that a Service names another balancer than the one that it has; empty when it does not."""
-    lent, recorded = options["id"], recorded_identity(service, options.kind)
+def identity_fault(service: Service, options: BalancerOptions, has: str = "") -> str:
+    """Returns that a Service names another balancer than the one that it has; empty when it does not.
+
+    Which one that is its label says, or ``has``.
+    """
+    lent, recorded = options["id"], has or recorded_identity(service, options.kind)
     if not lent or recorded in ("", lent):
         return ""
     return (
