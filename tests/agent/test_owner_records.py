@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -170,3 +171,31 @@ async def test_what_another_pod_of_the_owner_took_over_meanwhile_is_not_replaced
     with pytest.raises(NotReady, match=r"was given 10\.0\.0\.1/16 by another pod of its owner meanwhile"):
         await nodes.give(ordinal("third", "n2"))
     assert {name: each.spec.podUID for name, each in nodes.store.objects.items()} == {"10.0.0.1": "second"}
+
+
+@pytest.mark.parametrize("versions", [(4, 6), (6, 4)])
+async def test_what_no_add_has_granted_of_the_second_family_is_not_kept_either(versions: tuple[int, int]) -> None:
+    """The create of its IPv6 address lands, and the next ADD is refused for its IPv4 address before the DEL."""
+    nodes = Nodes(pool("a"), pool("six", "fd00::1-fd00::6"))
+
+    async def give(request: AllocationRequest) -> str:
+        allocator = nodes.one if request.node == "n1" else nodes.two
+        asked = keyed(replace(request, version=version) for version in versions)
+        return (await allocator.allocate(asked)).granted["eth0", 6].name
+
+    async with working(nodes.one), working(nodes.two):
+        nodes.store.faults = [""] * versions.index(6) + ["late request"]
+        with pytest.raises(ApiUnavailable):
+            await give(ordinal("present", "n2"))
+        await asyncio.sleep(0.05)
+        owned = await give(ordinal("former"))
+        nodes.surroundings.in_use.add("former")
+        nodes.store.land()
+        nodes.wait()
+        with pytest.raises((Refused, NotReady)):
+            await give(ordinal("present", "n2"))
+        await nodes.end(nodes.two, "present")
+        nodes.surroundings.in_use.clear()
+        await nodes.end(nodes.one, "former")
+        assert await give(ordinal("next", "n2")) == owned
+        await eventually(lambda: len(nodes.store.objects) == 2)

@@ -258,5 +258,6 @@ class Allocator:
             progress.outdated += (PendingRelease(record, keep_for_owner=False) for record in unfit)
         elif kept.name in ungranted:
             progress.taken.append(after_del(kept, ungranted))
+            progress.owned = None  # of what was read for another family nothing was found unsuitable for this one
             await self._inheritance.check_alone(request, kept, progress)
         return kept

@@ -50,7 +50,7 @@ class Inheritance:
         """
         if request.owner is None:
             return
-        known = {record.name: record_store.holder_of(record) for record in (created, *(progress.owned or ()))}
+        known = {record.name: record_store.holder_of(record) for record in (*(progress.owned or ()), created)}
         label = owner_label(request.owner, request.pod)
         for record in await self._records.of_owner(label, timeout=CALL_TIMEOUT):
             holder = record_store.holder_of(record)

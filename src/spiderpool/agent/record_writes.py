@@ -148,13 +148,15 @@ class RecordWrites:
     async def resolve(self, holder: Holder, timeout: float) -> None:
         """Read the records whose write was not answered, and cache those that the holder got.
 
-        One that is as it was before the write stays in doubt: it may still be done.
+        One that is as it was before the write stays in doubt: it may still be done. One that the holder got is
+        remembered until it is granted or released.
         """
         for name, write in tuple(self._unanswered.get(holder, {}).items()):
             found = await self._records.get(name, timeout=timeout)
-            if _is_decided(write, found):
+            has_got = found is not None and record_store.holder_of(found) == holder
+            if _is_decided(write, found) and not (has_got and not write.is_owners):
                 self._forget(holder, name)
-            if found and record_store.holder_of(found) == holder:
+            if found is not None and has_got:
                 self._records.adopt(found)
 
     def granted(self, record: SpiderIP) -> None:

@@ -33,7 +33,6 @@ class BalancerFinder:
         if fault := succession.identity_fault(service, model.options):
             raise BadConfig(fault)
         api, state = self._balancers.apis[model.kind], self._states.of(service.key)
-        await self._check_unlabelled(service, model)
         state.lent_groups.update(model.lent_groups)
         names = succession.sought(service, model.options)
         observed = await find_first(api, model.owner, names, state.lent_groups)
@@ -41,6 +40,8 @@ class BalancerFinder:
             self.check_missing(service, model)
             return None
         self._states.note_found(service.key, model.kind)
+        if not succession.is_published(service, model, observed):
+            await self._check_unlabelled(service, model)
         self.check_ownership(model, observed)
         return observed
 
@@ -142,9 +143,13 @@ class BalancerFinder:
         is_known = service.status.loadBalancer.ingress or kind in self._balancers.held(service)
         if not identity and not is_known:
             return None
-        for name in (*succession.labelled(service, kind), ""):  # the labels may be gone, or name another one
+        named = filter(None, (*succession.labelled(service, kind), options["id"]))
+        for name in (*dict.fromkeys(named), ""):  # the labels may be gone, or name another one
             observed = await self._balancers.apis[kind].find(owner, name, lent)
-            if observed is not None and succession.is_held(observed, kind, owner):
+            if observed is None:
+                continue
+            is_lent = observed.identity == options["id"] and kind.naming.reuse_tag in observed.tags
+            if is_lent or succession.is_held(observed, kind, owner):
                 self._states.note_found(service.key, kind)
                 return observed
         return None

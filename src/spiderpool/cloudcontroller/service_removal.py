@@ -56,7 +56,9 @@ class BalancerRemoval:
             return
         asked = self._effects.balancers.kind_of(fresh)
         is_requested_again = wants_balancer(fresh) and (asked is kind or not successor)
-        if fresh.metadata.uid != service.metadata.uid or is_requested_again:
+        # The limits were asked for a balancer beside one that is deleted, or preserved.
+        is_kept_otherwise = bool(successor) and succession.preserves(fresh, kind) != succession.preserves(service, kind)
+        if fresh.metadata.uid != service.metadata.uid or is_requested_again or is_kept_otherwise:
             raise NotReady("the Service has changed meanwhile; it is looked at again")
         if not await self._remove_all(fresh, kind):
             self._confirm_missing(fresh, kind)
@@ -64,17 +66,20 @@ class BalancerRemoval:
             await self._unless_in_use(fresh, api.delete_leftovers(owner))
         await self._remove_finalizer(fresh, kind, successor)
 
-    async def remove_abandoned(self, service: Service, model: LoadBalancerModel, chosen: ObservedLoadBalancer) -> None:
+    async def remove_abandoned(
+        self, service: Service, model: LoadBalancerModel, chosen: ObservedLoadBalancer | None
+    ) -> None:
         """Removes another balancer of the kind of the ``chosen`` one, which was to be used in its place before.
 
-        Raises NotReady, CloudError.
+        None: there is none yet. Raises NotReady, CloudError.
         """
         kind, current = model.kind, self._effects.services.get(service.key) or service
-        named = succession.successor_identity(current, kind)
-        names = [*filter(None, (named if named != chosen.identity else "",)), *([""] if model.reuse else ())]
+        stays = {chosen.identity} if chosen else set()
+        named = {succession.successor_identity(current, kind)} - stays - {""}
+        names = [*named, *([""] if model.reuse else ())]
         for name in names:
             observed = await self._effects.balancers.apis[kind].find(
-                model.owner, name, self._lent_groups(service, kind), is_leaving=True, without={chosen.identity}
+                model.owner, name, self._lent_groups(service, kind), is_leaving=True, without=stays
             )
             if observed is None or not succession.concerns(service, kind, model.owner, observed):
                 continue
@@ -82,7 +87,8 @@ class BalancerRemoval:
             if fresh.metadata.uid != service.metadata.uid or options_of(fresh, kind)["id"] != model.reuse:
                 raise NotReady("the Service has changed meanwhile; it is looked at again")
             if not succession.is_shown(fresh, kind, observed):
-                await self._remove_observed(fresh, kind, observed, was_used=False)
+                was_used = succession.other_identity(fresh, kind) == observed.identity
+                await self._remove_observed(fresh, kind, observed, was_used=was_used)
 
     def _lent_groups(self, service: Service, kind: BalancerKind) -> set[str]:
         """Returns the users' server groups in which a Service may have servers."""

@@ -354,12 +354,14 @@ class ServiceReconciler:
         """
         if faults := [*model.kind.creation_faults(model.options, self._configuration)]:
             raise BadConfig("; ".join(faults))
+        if formers:
+            await self._removal.remove_abandoned(service, model, None)
         for options in (options_of(service, former) for former in formers):
             held = await self._finder.held(service, options)
             if held is not None:
                 self._finder.check_used(service, options.kind, held)
                 with suppress(CloudError):  # it is looked at again afterwards
-                    await self._mend_checks(service, options, held)
+                    await self._mend_checks(service, succession.options_for(options, held), held)
         return await self._creation.create(service, model, formers)
 
     async def _change(self, service: Service, model: LoadBalancerModel, observed: ObservedLoadBalancer) -> bool:
@@ -447,6 +449,7 @@ class ServiceReconciler:
         for kind in held:
             options = options_of(service, kind)
             observed = await self._finder.held(service, options)
+            options = succession.options_for(options, observed) if observed else options
             if observed is None and not self._finder.is_recorded(service, kind):
                 await self._backends.release_gates(service, kind)
             elif observed is not None and not checking.are_backends_valid(service, options, self._configuration):

@@ -38,7 +38,7 @@ def is_well(model: LoadBalancerModel, settled: Collection[ServerPlace]) -> bool:
     """
     return not model.unresolved and all(
         any((group.name, server.key) in settled for server in wanted)
-        for group in model.groups
+        for group in _led_to(model)
         if (wanted := _used(group))
     )
 
@@ -57,13 +57,19 @@ def groups_without_listener(model: LoadBalancerModel, observed: ObservedLoadBala
     """Returns the groups with servers to which no listener of a user's leads who keeps them himself."""
     if model.manages_listeners:
         return []
-    led_to = groups_in_use(observed.listeners)
-    return [group.name for group in model.groups if _used(group) and group.name not in led_to]
+    in_use = groups_in_use(observed.listeners)
+    return [group.name for group in _led_to(model) if _used(group) and group.name not in in_use]
 
 
 def groups_in_use(listeners: Iterable[Listener]) -> frozenset[str]:
     """Returns the groups to which listeners forward connections: no check of another group's servers counts."""
     return frozenset(listener.group for listener in listeners if listener.running and listener.group)
+
+
+def _led_to(model: LoadBalancerModel) -> list[ServerGroup]:
+    """Returns the groups to which listeners are to lead: another controller made some for ports that redirect."""
+    wanted = {listener.group for listener in model.listeners}
+    return [group for group in model.groups if group.name in wanted]
 
 
 def _used(group: ServerGroup) -> Collection[BackendServer]:

@@ -7,7 +7,7 @@ whoever says beforehand what would be done.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spiderpool.api.core_v1 import Service
 from spiderpool.api.loadbalancergrant import LoadBalancerGrantSpec
@@ -25,6 +25,8 @@ from spiderpool.core.cloud.loadbalancer.values import (
 
 PRESERVING = "preserve-lb-on-delete"
 """Suffix of the annotation by which a balancer outlives its Service."""
+OF_LENT = frozenset({"id", "vgroup-port", "force-override-listeners"})
+"""Suffixes of the annotations that are about one balancer of the user's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,10 @@ def is_unused(service: Service, kind: BalancerKind, observed: ObservedLoadBalanc
 
 
 def is_shown(service: Service, kind: BalancerKind, observed: ObservedLoadBalancer) -> bool:
-    """Whether the Service's label, or its address, says that clients use a balancer."""
-    ingress = service.status.loadBalancer.ingress or ()
+    """Whether the Service's label, or its address, says that clients use a balancer; or no label says which they do."""
+    ingress, recorded = service.status.loadBalancer.ingress or (), recorded_identity(service, kind)
     has_address = bool(observed.address) and observed.address in {each.ip or each.hostname for each in ingress}
-    return has_address or recorded_identity(service, kind) == observed.identity
+    return has_address or recorded == observed.identity or bool(ingress and not recorded)
 
 
 def sought(service: Service, options: BalancerOptions) -> tuple[str, ...]:
@@ -110,6 +112,13 @@ def labelled(service: Service, kind: BalancerKind) -> tuple[str, ...]:
     """Returns the balancers that labels of a Service name, whatever kind they are of."""
     named = (recorded_identity(service, kind), other_identity(service, kind), successor_identity(service, kind))
     return tuple(dict.fromkeys(filter(None, named)))
+
+
+def options_for(options: BalancerOptions, observed: ObservedLoadBalancer) -> BalancerOptions:
+    """Returns what a Service asks of a balancer that it has: without what it says of the one that it names by now."""
+    if options["id"] in ("", observed.identity):
+        return options
+    return replace(options, given={suffix: value for suffix, value in options.given.items() if suffix not in OF_LENT})
 
 
 def is_held(observed: ObservedLoadBalancer, kind: BalancerKind, owner: BalancerOwner) -> bool:
