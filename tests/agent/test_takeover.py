@@ -12,9 +12,10 @@ from msgspec.structs import replace as changed
 from spiderpool.agent import takeover
 from spiderpool.api.applications import StatefulSet, WorkloadSpec
 from spiderpool.api.core_v1 import Event, Node, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo, Pod, Taint
-from spiderpool.api.ip import FormerPod, IPSpec, SpiderIP
+from spiderpool.api.ip import RENEWED_ANNOTATION, FormerPod, IPSpec, SpiderIP
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spidernode import NodeAccount, NodeSandbox, SandboxInterface, SpiderNode
+from spiderpool.core.ipam.takeover import is_given_up
 from spiderpool.core.network.attachment import SandboxTarget
 from spiderpool.errors import Refused
 from tests.agent.addressing_node import NODE, AddressingNode, addressing_node, owned_by, pool
@@ -137,6 +138,31 @@ async def test_an_account_from_before_the_record_proves_nothing(tmp_path: Path) 
         account(node, newest=False)
         with pytest.raises(Refused, match="has not said"):
             await node.add("web-0", "c")
+
+
+async def test_an_account_from_between_two_sandboxes_of_a_pod_proves_nothing(tmp_path: Path) -> None:
+    """The pod was read before it was deleted by force, and the second sandbox is not published yet."""
+    async with addressing_node(tmp_path, ONE) as node:
+        node.server.put(
+            StatefulSet(metadata=ObjectMeta(name="web", namespace="default"), spec=WorkloadSpec(replicas=1))
+        )
+        await node.seen(owned_by(await node.pod("web-0"), "StatefulSet", "web"))
+        address = await node.add("web-0", "c0")
+        (made,) = node.server.stored(SpiderIP).values()
+        await node.delete("web-0", "c0")
+        between = NodeAccount(recordVersion=made.metadata.resourceVersion, sandboxes=[])
+        assert is_given_up(node.server.stored(SpiderIP)[made.name], between), "nothing there has it"
+        assert await node.add("web-0", "c1") == address
+        assert not is_given_up(node.server.stored(SpiderIP)[made.name], between)
+
+
+async def test_a_first_sandbox_costs_no_second_write(tmp_path: Path) -> None:
+    async with addressing_node(tmp_path, ONE) as node:
+        await web(node, "n2")
+        machine(node, ready=True)
+        account(node)
+        assert await node.add("web-0", "c") == ADDRESS
+        assert RENEWED_ANNOTATION not in (node.server.stored(SpiderIP)[ADDRESS].metadata.annotations or {})
 
 
 async def test_a_del_that_is_published_late_is_waited_for(tmp_path: Path) -> None:

@@ -246,12 +246,14 @@ class PodAddresses:
             # A pod keeps what it held before, also of families that its sources no longer name.
             held = {**self._allocator.held(context.uid), **allocated.granted}
             interfaces = {each.interface for each in requests}
-            new = {each.name for each in allocated.created}
+            written = {each.name for each in allocated.created} | allocated.inherited
             # A static pod comes back with the same UID. Its mirror may have been gone long enough for its addresses to
-            # be collected, and a deletion may be carried out long after it was sent.
+            # be collected, and a deletion may be carried out long after it was sent. A sticky owner's next pod may be
+            # made on another node meanwhile, which goes by an account of this one that is no older than the record.
             is_static = _is_static(pod)
             for record in (each for (interface, _), each in held.items() if interface in interfaces):
-                await self._allocator.retain(record, anew=is_static and record.name not in new)
+                may_be_behind = is_static or record.spec.owner is not None
+                await self._allocator.retain(record, anew=may_be_behind and record.name not in written)
             pools = await self._pools_of(held, interfaces)
             return {each.interface: plan.grants(each.interface, held, pools) for each in requests}
 
@@ -286,7 +288,9 @@ class PodAddresses:
             plan = candidates.with_controller(plan, await self._cluster.owners.top(pod, timeout=OWNER_TIMEOUT))
         if plan.unserved is not None:
             raise plan.unserved
-        return await self._allocator.allocate(plan.requests) if plan.requests else Allocation({}, (), (), ())
+        return (
+            await self._allocator.allocate(plan.requests) if plan.requests else Allocation({}, (), frozenset(), (), ())
+        )
 
     async def _context(self, pod: Pod, uid: str, networks: InterfaceNetworks) -> PodContext:
         """What is known of a pod; its top controller is read from the API server only if the pod needs it.

@@ -78,7 +78,9 @@ class Allocation:
     granted: Mapping[RequestKey, SpiderIP]
     """The record of every request."""
     created: tuple[SpiderIP, ...]
-    """The records that this call created or took over; the others were held before."""
+    """The records that this call created or took over; no owner of the pod had them."""
+    inherited: frozenset[str]
+    """Names of those of its owner that this call made the pod the holder of; the others were held before."""
     early: tuple[SpiderIP, ...]
     """Released records as they were when this call took them over before the end of their cooldown."""
     trace: tuple[Verdict, ...]
@@ -206,7 +208,8 @@ class Allocator:
         for record in granted.values():
             self._writes.granted(record)
         created = tuple(taken.record for taken in progress.taken)
-        return Allocation(granted, created, tuple(progress.early), tuple(progress.trace))
+        inherited = frozenset(progress.inherited)
+        return Allocation(granted, created, inherited, tuple(progress.early), tuple(progress.trace))
 
     async def _undo(self, progress: Progress) -> None:
         """Release what a call has taken; the rest in the background where it is cancelled meanwhile."""

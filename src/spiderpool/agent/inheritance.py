@@ -91,6 +91,8 @@ class Inheritance:
                 continue
             if reason is None:
                 inherited = await self._take_over_owned(request, record)
+                if inherited is not record:
+                    progress.inherited.add(record.name)
                 continue
             address = record.spec.address
             log.info("address no longer suits its owner", address=address, asked=str(request), reason=reason)

@@ -37,6 +37,8 @@ class Progress:
     """How to undo what was created or taken over, if a later request of the call fails."""
     early: list[SpiderIP] = field(default_factory=list)
     trace: list[Verdict] = field(default_factory=list)
+    inherited: set[str] = field(default_factory=set)
+    """Names of the owner's records of which this call has made the pod the holder."""
     owned: list[SpiderIP] | None = None
     """The records of the pod's sticky owner, read once for all requests of the call; None until they are read."""
     ended: list[SpiderIP] = field(default_factory=list)

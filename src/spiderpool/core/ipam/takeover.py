@@ -3,8 +3,9 @@
 A StatefulSet's next pod comes as soon as the former one's object is gone, but an object that is gone says nothing about
 its sandbox: its node may be cut off, or its kubelet hang. So the account of the former pod's node decides, as it was
 published last. It says enough if it is no older than the record: the sandbox that the record was made for had its file
-before, so the account names it unless it is gone. A restart of the sandbox does not change the record; therefore the
-agent of that node reads a sticky owner's pod afresh before it gives it its address again.
+before, so the account names it unless it is gone. When a sandbox starts again, the agent of that node reads a sticky
+owner's pod afresh, and writes the record again before it gives the pod its address: else an account from between the
+two sandboxes would say enough.
 
 That a node is stopped is believed when its agent was asked and does not answer, as by the collection: an agent that
 answers runs there, and so may the sandbox.
