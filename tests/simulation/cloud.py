@@ -42,7 +42,7 @@ class CloudRates:
         return CloudRates(**{name: getattr(self, name) * factor for name in self.__dataclass_fields__})
 
 
-CALM = CloudRates(conflict=0.25)
+CALM = CloudRates(conflict=0.35)
 """Between storms; the cloud is busy with ENIs at any time."""
 QUIET = CloudRates()
 """Once all faults have ended."""
